@@ -1,0 +1,54 @@
+"""What a launched task is told about itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class TaskContext:
+    """
+    The context that a callable is called with, and that a target launches with.
+
+    Attributes:
+        run_id: Id of the run.
+
+        dag: Name of the DAG.
+
+        node: Name of the node in the DAG.
+
+        attempt: Number of this execution within its task, from 1.
+
+        execution_id: Key of this execution, 32 hex digits; the same when the same attempt is sent again.
+
+        parameters: The step's parameters (a copy: changing it changes nothing elsewhere).
+
+        input: The run's input, as given at its start.
+
+        results: Results of the nodes that ended before this one, by node name; nodes inside an earlier `Parallel`
+            included, those of branches that run beside this node not. Decoded from JSON on each access.
+    """
+
+    __slots__ = ("attempt", "dag", "execution_id", "input", "node", "parameters", "results", "run_id")
+
+    def __init__(  # noqa: PLR0913  a record, built in one place
+        self,
+        *,
+        run_id: str,
+        dag: str,
+        node: str,
+        attempt: int,
+        execution_id: str,
+        parameters: dict[str, Any],
+        input: Any,  # noqa: A002
+        results: Mapping[str, Any],
+    ) -> None:
+        self.run_id = run_id
+        self.dag = dag
+        self.node = node
+        self.attempt = attempt
+        self.execution_id = execution_id
+        self.parameters = parameters
+        self.input = input
+        self.results = results
+
+    def __repr__(self) -> str:
+        return f"<TaskContext {self.run_id}/{self.node} attempt {self.attempt}>"

@@ -1,0 +1,133 @@
+"""
+Every exception that aiorch raises on purpose. One type per distinct reaction of the caller.
+
+    AiorchError
+    ├── DefinitionError          fix the DAG definition; lists every problem
+    ├── InvalidIdError           choose another run id or execution id
+    ├── UnresolvedFunctionError  make the callable importable, or register it
+    ├── RunConflictError         the run id is taken by another definition or input: choose another
+    ├── RunNotFoundError         no such run
+    ├── RunStateError            the run is not in a status that allows this
+    ├── RunTooLargeError         split the DAG or shorten its input
+    ├── DocumentError            a stored document is not what this code wrote: look at it
+    │   └── NewerSchemaError     a newer aiorch wrote it: upgrade this process; nack, another replica may read it
+    └── StoreError               the store said no, for good: see the message
+        ├── GenerationConflict   somebody else wrote: read again, decide again
+        ├── StoreThrottled       too often for this object, not applied: wait, then the same again
+        └── StoreUnavailable     unknown whether it was applied: read again, decide again
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class AiorchError(Exception):
+    """Base of everything that aiorch raises on purpose."""
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a DAG definition."""
+
+    path: str
+    """Where in the definition, e.g. ``steps.Step2.branches[1].steps.X.next``; ``""`` is the whole of it."""
+
+    message: str
+    """What is wrong, with a hint where there is one."""
+
+    line: int | None = None
+    """Line in the source text, from 1; ``None`` when it did not come from text."""
+
+    column: int | None = None
+    """Column in the source text, from 1."""
+
+    def __str__(self) -> str:
+        where = f"line {self.line}, column {self.column}: " if self.line is not None else ""
+        return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
+
+
+class DefinitionError(AiorchError):
+    """The DAG definition cannot be built. Nothing was started. Fix every entry of `problems`."""
+
+    def __init__(self, problems: Sequence[Problem], *, source: str = "DAG definition") -> None:
+        self.problems = tuple(problems)
+        self.source = source
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{source} is not valid ({count}), so nothing was started:{lines}")
+
+
+class InvalidIdError(AiorchError, ValueError):
+    """A run id or execution id cannot become part of an object name."""
+
+    def __init__(self, kind: str, value: str) -> None:
+        self.kind, self.value = kind, value
+        shown = ascii(value[:64]) + ("…" if len(value) > 64 else "")
+        super().__init__(
+            f"{kind} {shown} is refused, and nothing was read or written under it: use 1 to 128 of the "
+            f"characters A-Z a-z 0-9 . _ -, not beginning with a dot."
+        )
+
+
+class UnresolvedFunctionError(AiorchError):
+    """Callables that this process cannot find."""
+
+    def __init__(self, missing: Sequence[tuple[str, str, str]]) -> None:
+        self.missing = tuple(missing)
+        """(node name, callable name, reason) each."""
+        lines = "".join(f"\n  - step {node!r}: {name!r}: {reason}" for node, name, reason in self.missing)
+        super().__init__(
+            f"{len(self.missing)} callable(s) cannot be found, so nothing was started:{lines}\n"
+            f"A callable is looked up as 'module:name' on the import path, in the current directory and beside "
+            f"the definition file, or among those registered with the orchestrator."
+        )
+
+
+class RunConflictError(AiorchError):
+    """A run of this id exists already and is another one."""
+
+    def __init__(self, run_id: str, difference: str) -> None:
+        self.run_id, self.difference = run_id, difference
+        super().__init__(
+            f"run {run_id!r} exists with another {difference}, so nothing was started. Choose another run id, "
+            f"or start it with the same {difference} to get the existing run."
+        )
+
+
+class RunNotFoundError(AiorchError, LookupError):
+    """There is no run of this id in the store."""
+
+    def __init__(self, run_id: str, store: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"there is no run {run_id!r} in {store}; `aiorch runs` lists those that exist.")
+
+
+class RunStateError(AiorchError):
+    """The run's status does not allow what was asked."""
+
+
+class RunTooLargeError(AiorchError):
+    """The run's document could outgrow what one object may hold."""
+
+
+class DocumentError(AiorchError):
+    """A stored document holds something that this code never writes; it is left as it is."""
+
+
+class NewerSchemaError(DocumentError):
+    """A newer version of aiorch wrote this."""
+
+
+class StoreError(AiorchError):
+    """The store refused for a reason that repeating does not mend."""
+
+
+class GenerationConflict(StoreError):  # noqa: N818  a normal answer, named as the field names it
+    """The object is not at the generation that the caller knows."""
+
+
+class StoreThrottled(StoreError):  # noqa: N818
+    """Too many writes to this object for now; this one was not applied."""
+
+
+class StoreUnavailable(StoreError):  # noqa: N818
+    """No usable answer came: whether it was applied is unknown."""

@@ -1,0 +1,60 @@
+"""The one place where object names are built, from typed ids only."""
+
+import re
+from typing import NewType
+
+from aiorch.errors import InvalidIdError
+
+RunId = NewType("RunId", str)
+ExecutionId = NewType("ExecutionId", str)
+
+RUNS = "runs/"
+EXECUTIONS = "executions/"
+DEFINITIONS = "definitions/"
+OPEN = "open/"
+REJECTED = "rejected/"
+
+_ID = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,127}", re.ASCII)
+_DEFINITION_ID = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
+
+
+def run_id(value: str) -> RunId:
+    """Return *value* as a run id. Raises: InvalidIdError."""
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise InvalidIdError("run id", str(value))
+    return RunId(value)
+
+
+def execution_id(value: str) -> ExecutionId:
+    """Return *value* as an execution id. Raises: InvalidIdError."""
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise InvalidIdError("execution id", str(value))
+    return ExecutionId(value)
+
+
+def run_object(run: RunId) -> str:
+    """Name of a run's document."""
+    return f"{RUNS}{run}.json"
+
+
+def execution_object(execution: ExecutionId) -> str:
+    """Name of an execution's record."""
+    return f"{EXECUTIONS}{execution}.json"
+
+
+def open_object(run: RunId) -> str:
+    """Name of the marker that exists while a run is open."""
+    return f"{OPEN}{run}"
+
+
+def definition_object(definition_id: str) -> str:
+    """Name of a stored definition, from ``sha256:<64 hex digits>``."""
+    match = _DEFINITION_ID.fullmatch(definition_id)
+    if match is None:
+        raise InvalidIdError("definition id", definition_id)
+    return f"{DEFINITIONS}{match[1]}.json"
+
+
+def rejected_object(token: str) -> str:
+    """Name under which something malformed is parked; *token* is hex digits of our own."""
+    return f"{REJECTED}{token}.json"

@@ -1,0 +1,233 @@
+"""
+What the engine needs from the world, as small protocols that it owns. Everything else is an adapter.
+
+`ObjectStore` and `Liveness` keep state, `EventSource` brings messages, `Target` does work, `Clock` and `Entropy`
+are the only sources of time of day and of chance.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+if TYPE_CHECKING:
+    from aiorch.context import TaskContext
+    from aiorch.nodes import Task
+    from aiorch.run_state import Failure
+
+
+class StoredObject(NamedTuple):
+    """Content of an object and the generation that it belongs to, from one read."""
+
+    data: bytes
+    generation: int
+
+
+class ObjectInfo(NamedTuple):
+    """One entry of a listing."""
+
+    name: str
+    generation: int
+    metadata: Mapping[str, str]
+
+
+class ObjectStore(Protocol):
+    """
+    Named objects with generations: Cloud Storage, or what behaves like it.
+
+    Generations are compared for equality only, and never used twice within a store. An object that does not
+    exist has generation 0. Every method is safe to call from several tasks at once.
+
+    Raises (all methods):
+        StoreThrottled: Refused for its rate; nothing was applied.
+
+        StoreUnavailable: No usable answer; a write may or may not have been applied.
+
+        StoreError: Refused for good (read-only, full, newer schema); nothing was applied.
+    """
+
+    async def read(self, name: str) -> StoredObject | None:
+        """Return content and generation in one, or `None` when there is no such object."""
+        ...
+
+    async def write(
+        self, name: str, data: bytes, *, if_generation_match: int, metadata: Mapping[str, str] | None = None
+    ) -> int:
+        """
+        Replace the object if its generation is still *if_generation_match*; 0: it must not exist yet.
+
+        Args:
+            name: Object name, built by `aiorch.names` only.
+
+            data: The whole content.
+
+            if_generation_match: Generation last seen, or 0.
+
+            metadata: Custom metadata, shown by `list`; replaces what was there.
+
+        Returns:
+            Generation of what was just written. Durable when this returns.
+
+        Raises:
+            GenerationConflict: The object is at another generation.
+        """
+        ...
+
+    async def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """
+        Create every object that does not exist yet; those that exist stay as they are.
+
+        All are durable when this returns. When it raises, any part of them may have been created: calling again
+        is safe.
+        """
+        ...
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        """Return all objects whose name starts with *prefix*, in order of name."""
+        ...
+
+    async def delete(self, name: str, *, if_generation_match: int) -> None:
+        """
+        Delete the object if it is still at this generation. One that is gone already is no error.
+
+        Raises:
+            GenerationConflict: The object is at another generation.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what was accepted and release everything."""
+        ...
+
+
+class Liveness(Protocol):
+    """Who of the processes that share a store is alive. A process is known by a random id per start."""
+
+    async def join(self, process: str) -> None:
+        """Announce *process* as alive, from now until `leave` or its death."""
+        ...
+
+    async def leave(self, process: str) -> None:
+        """Announce that *process* does nothing any more: its work may be taken over at once."""
+        ...
+
+    async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
+        """
+        Return those of *processes* that will never act again (or are called dead after a long silence).
+
+        A process that was never heard of counts as dead. Wrong answers cost double work, never correctness.
+        """
+        ...
+
+
+class Delivery(Protocol):
+    """One handing-over of a message."""
+
+    data: bytes
+    message_id: str
+    publish_time: datetime
+    attributes: Mapping[str, str]
+
+    def ack(self) -> None:
+        """What the message said is committed, or needs nothing: do not deliver it again."""
+        ...
+
+    def nack(self) -> None:
+        """Deliver it again later."""
+        ...
+
+
+class EventSource(Protocol):
+    """Where messages come from."""
+
+    async def receive(self) -> Sequence[Delivery]:
+        """Wait for messages and return a batch of at least one. Cancellation loses none."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop, and give back what was not settled."""
+        ...
+
+
+class Succeeded(msgspec.Struct, frozen=True, gc=False):
+    """The target did the work: `result` is its answer as encoded JSON, `None` for none."""
+
+    result: bytes | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False):
+    """The target ran and failed, or can never run: the retry policy decides."""
+
+    failure: "Failure"
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The target took the work and will end later; `job_id` is its own name for it."""
+
+    job_id: str | None = None
+
+
+class NotStarted(msgspec.Struct, frozen=True, gc=False):
+    """It never ran (no connection, refused for load): the same attempt may be sent again."""
+
+    reason: str
+
+
+class Unknown(msgspec.Struct, frozen=True, gc=False):
+    """It was sent and no answer came: it may have run, it may be running still."""
+
+    reason: str
+
+
+Answer = Succeeded | Failed | Accepted | NotStarted | Unknown
+
+
+class Target(Protocol):
+    """Does the work of one `target_type`."""
+
+    def resolve(self, task: "Task") -> str | None:
+        """
+        Say why this process cannot launch *task* (e.g. a callable that it cannot import), or `None` if it can.
+
+        Quick and without I/O beyond imports; its answer may be remembered.
+        """
+        ...
+
+    async def launch(self, task: "Task", context: "TaskContext") -> Answer:
+        """
+        Launch one execution and return what came of it. Every outcome is a value; nothing is raised.
+
+        The intent and the execution record are durable before this is called. It may be called again with the
+        same `context.execution_id` after `NotStarted`, after a crash, or by the process that took the run over.
+        A deadline is set around it by the engine; when that cancels it, or a stop does, it gives up at once.
+        """
+        ...
+
+    async def stop(self, task: "Task", context: "TaskContext", job_id: str | None) -> None:
+        """Stop what this execution left at the target, if anything can be stopped there."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections and threads."""
+        ...
+
+
+class Clock(Protocol):
+    """Time of day. Durations are measured with the event loop's own clock."""
+
+    def now(self) -> datetime:
+        """Aware, in UTC."""
+        ...
+
+
+class Entropy(Protocol):
+    """Chance."""
+
+    def token(self) -> str:
+        """32 random hex digits."""
+        ...
+
+    def jitter(self) -> float:
+        """A number in [0, 1)."""
+        ...
