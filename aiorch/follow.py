@@ -1,0 +1,107 @@
+"""
+Following a run while it runs: a view that is redrawn on a terminal, plain lines everywhere else.
+
+`follow` is the only loop; a view knows how to show one moment. The one for terminals is `aiorch.live.LiveView`,
+imported only when it is wanted: by then the first task of `aiorch run` has started.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Protocol, Self, TextIO
+
+from aiorch.dag import DAG
+from aiorch.progress import ProgressLog
+from aiorch.run_state import Run
+
+FRAME_S = 0.1
+"""Least time from one redraw to the next: faster ones cannot be seen and cost what the tasks could use."""
+
+TICK_S = 1.0
+"""A redraw without a change: durations grow."""
+
+
+class Followed(Protocol):
+    """What a view needs of a run: a `RunHandle`, or something like it."""
+
+    @property
+    def dag(self) -> DAG:
+        """The DAG that the run traverses."""
+        ...
+
+    @property
+    def run(self) -> Run:
+        """Its last committed state."""
+        ...
+
+    def changes(self) -> AsyncIterator[None]:
+        """Yield after every commit, until the run is terminal."""
+        ...
+
+
+class View(Protocol):
+    """Shows a moment of a run."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def show(self, run: Run) -> None:
+        """Show *run* as it is now."""
+        ...
+
+
+async def follow(followed: Followed, view: View) -> None:
+    """Show a run until it is terminal. Cancellation leaves the last moment on the screen."""
+    changed = asyncio.Event()
+
+    async def watch() -> None:
+        async for _ in followed.changes():
+            changed.set()
+
+    with view:
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch())
+            while not watching.done():
+                view.show(followed.run)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_S):
+                        await changed.wait()
+                changed.clear()
+                await asyncio.wait({watching}, timeout=FRAME_S)
+        view.show(followed.run)
+
+
+def view_for(stream: TextIO, dag: DAG) -> View:
+    """Return the view that *stream* can show: redrawn on a terminal that understands it, else plain lines."""
+    is_live = stream.isatty() and os.environ.get("TERM") != "dumb" and "utf" in (stream.encoding or "").lower()
+    if not is_live:
+        return PlainView(stream, dag)
+    from aiorch.live import LiveView  # noqa: PLC0415  Rich takes as long to import as a short run takes
+
+    return LiveView(stream, dag)
+
+
+class PlainView:
+    """One line per change."""
+
+    def __init__(self, stream: TextIO, dag: DAG) -> None:
+        self._stream = stream
+        self._log = ProgressLog(dag)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, run: Run) -> None:
+        lines = self._log.lines(run, datetime.now(UTC))
+        if lines:
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()

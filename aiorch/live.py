@@ -1,0 +1,143 @@
+"""
+The view of a run on a terminal: a tree of all nodes with status, duration and attempt, redrawn in place.
+"""
+
+import sys
+from datetime import UTC, datetime
+from typing import Self, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from aiorch.dag import DAG
+from aiorch.enums import RunStatus, TaskStatus
+from aiorch.outline import duration_text
+from aiorch.progress import Row, Rows, one_line
+from aiorch.run_state import Run
+
+BAR_CHARS = 16
+
+ICONS = {
+    TaskStatus.NEW: "·",
+    TaskStatus.STARTING: "▶",
+    TaskStatus.RUNNING: "▶",
+    TaskStatus.RETRYING: "↻",
+    TaskStatus.COMPLETED: "✔",
+    TaskStatus.FAILED: "✘",
+    TaskStatus.CANCELLED: "■",
+    TaskStatus.SKIPPED: "»",
+}
+STYLES = {
+    TaskStatus.NEW: "bright_black",
+    TaskStatus.STARTING: "cyan",
+    TaskStatus.RUNNING: "cyan",
+    TaskStatus.RETRYING: "yellow",
+    TaskStatus.COMPLETED: "green",
+    TaskStatus.FAILED: "bold red",
+    TaskStatus.CANCELLED: "magenta",
+    TaskStatus.SKIPPED: "bright_black",
+}
+_RUN_STYLES = {
+    RunStatus.RUNNING: "cyan",
+    RunStatus.FAILING: "bold red",
+    RunStatus.CANCELLING: "magenta",
+    RunStatus.COMPLETED: "bold green",
+    RunStatus.FAILED: "bold red",
+    RunStatus.CANCELLED: "magenta",
+}
+_FAINT = frozenset({TaskStatus.NEW, TaskStatus.SKIPPED})
+
+
+class LiveView:
+    """Redraws the rows of a run; what functions print meanwhile appears above them."""
+
+    def __init__(self, stream: TextIO, dag: DAG) -> None:
+        self._console = Console(file=stream, highlight=False)
+        self._rows = Rows(dag)
+        self._task_names = tuple(dag.all_tasks)
+        # When results go into a pipe, what functions print belongs there too, and not on the terminal.
+        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=sys.stdout.isatty())
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, run: Run) -> None:
+        """Redraw."""
+        self._live.update(self.picture(run, datetime.now(UTC)), refresh=True)
+
+    def picture(self, run: Run, now: datetime) -> RenderableType:
+        """Return what *run* looks like at the moment *now*, no higher than the terminal."""
+        # One line is the headline's, and one stays free, or the terminal scrolls with every redraw.
+        cells = [_cells(row) for row in self._rows.of(run, now=now, rows_max=max(self._console.height - 2, 3))]
+        width = self._console.width
+        names = min(max(cell_len(name.plain) for name, *_ in cells), max(width * 2 // 5, width - 80))
+        table = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        table.add_column(no_wrap=True, overflow="ellipsis", width=names)
+        table.add_column(no_wrap=True, overflow="ellipsis", width=13)
+        table.add_column(no_wrap=True, overflow="ellipsis", width=10, justify="right")
+        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        for row in cells:
+            table.add_row(*row)
+        return Group(self._headline(run, now), table)
+
+    def _headline(self, run: Run, now: datetime) -> Text:
+        header = run.header
+        over = sum(run.nodes[name].status.is_terminal for name in self._task_names)
+        return Text.assemble(
+            (one_line(header.dag), "bold"),
+            (f"  {header.run_id}  ", "dim"),
+            (str(header.status), _RUN_STYLES[header.status]),
+            f"  {duration_text(((header.ended_at or now) - header.created_at).total_seconds())}",
+            (f"  {over:,} of {len(self._task_names):,} tasks", "dim"),
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+
+
+def _cells(row: Row) -> tuple[Text, Text, Text, Text]:
+    if row.state is None:
+        return Text(row.name, "dim"), Text(), Text(), Text(row.detail, "dim")
+    status = row.state.status
+    style, faint = STYLES[status], "dim" if status in _FAINT else ""
+    name = Text.assemble((row.guides, "dim"), (f"{ICONS[status]} ", style), (one_line(row.name), faint))
+    what = Text.assemble((str(status), style), (f" #{row.state.attempt}" if row.state.attempt > 1 else "", "dim"))
+    duration = Text("" if row.duration_s is None else duration_text(row.duration_s), faint)
+    detail = Text(row.detail, "red" if row.state.error is not None else "dim")
+    return name, what, duration, detail if row.counts is None else _bar(row)
+
+
+def _bar(row: Row) -> Text:
+    """Return the counts of a folded `Parallel` as a bar and in words, those first that somebody may have to act on."""
+    assert row.counts is not None
+    over = sum(count for status, count in row.counts.items() if status.is_terminal)
+    total, passed, drawn = row.counts.total(), 0, 0
+    text = Text(f"{over:,}/{total:,} ")
+    for status in _BAR_ORDER:
+        passed += row.counts[status]
+        upto = round(BAR_CHARS * passed / total)
+        text.append("━" * (upto - drawn), STYLES[status])
+        drawn = upto
+    for status in _WORTH_SAYING:
+        if row.counts[status]:
+            text.append(f" {row.counts[status]:,} {status}", STYLES[status])
+    return text
+
+
+_BAR_ORDER = (
+    TaskStatus.COMPLETED,
+    TaskStatus.FAILED,
+    TaskStatus.CANCELLED,
+    TaskStatus.SKIPPED,
+    TaskStatus.RUNNING,
+    TaskStatus.STARTING,
+    TaskStatus.RETRYING,
+    TaskStatus.NEW,
+)
+_WORTH_SAYING = (TaskStatus.FAILED, TaskStatus.RETRYING, TaskStatus.RUNNING, TaskStatus.CANCELLED)

@@ -1,0 +1,299 @@
+"""
+A run as lines of text: rows for a view that is redrawn, and a log that only grows. Pure.
+
+Ten thousand branches must not flood a terminal: `Rows` folds a `Parallel` into one row of counts where there is no room
+for it, and `ProgressLog` counts the nodes of very wide ones instead of reporting each.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import inf
+
+from aiorch.dag import DAG
+from aiorch.enums import NodeTypes, TaskStatus
+from aiorch.nodes import Node, Parallel, Task
+from aiorch.outline import BRANCHES_MAX, counts_text, duration_text, node_duration_s
+from aiorch.run_state import NodeState, Run
+
+DEPTH_MAX = 12
+"""Nesting that is shown; the guides of anything deeper would leave no room for names."""
+
+NOTABLE_MAX = 8
+"""Nodes of a folded `Parallel` that are shown all the same: those that failed, are to be retried, or run longest."""
+
+LOG_COUNTS_EVERY_S = 2.0
+"""How often the log counts a very wide `Parallel` that is under way."""
+
+LOG_FAILURES_MAX = 20
+"""Failures within one very wide `Parallel` that the log reports one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a view of a run."""
+
+    guides: str
+    """What shows the nesting, to stand before the name."""
+
+    name: str
+    state: NodeState | None = None
+    """`None` on a row that stands for several nodes which have no row of their own."""
+
+    duration_s: float | None = None
+    detail: str = ""
+    counts: Counter[TaskStatus] | None = None
+    """Tasks by status, of a `Parallel` whose nodes have no rows."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    node: Node
+    depth: int
+    guides: str
+    below: str
+    """Guides of what stands inside this node."""
+
+    inside: "list[_Entry] | None" = None
+    """Rows of a `Parallel`, `None` while it is folded."""
+
+    notable: list[str] = field(default_factory=list)
+
+
+class Rows:
+    """The rows of a run of *dag*, computed anew for each redraw."""
+
+    def __init__(self, dag: DAG) -> None:
+        self._dag = dag
+        self._tasks: dict[str, tuple[str, ...]] = {}
+        """Names of all tasks inside a `Parallel`, once they were asked for."""
+
+    def of(self, run: Run, *, now: datetime, rows_max: int, branches_max: int | None = None) -> list[Row]:
+        """
+        Return the rows that tell most about *run*.
+
+        Every node has a row if that fits. Otherwise those of a `Parallel` that is under way are shown before those of
+        one that has ended, others are folded into counts, and of a long chain the part at work is shown.
+
+        Args:
+            run: The run.
+
+            now: Up to when running nodes have taken.
+
+            rows_max: Rows to return at most, at least 3.
+
+            branches_max: Fold every `Parallel` with more branches, whatever room there is.
+        """
+        entries = [_Entry(node, 0, "", "") for node in _chain(self._dag)]
+        room = rows_max - len(entries)
+        while room > 0 and (best := self._to_unfold(entries, run, room, branches_max)) is not None:
+            best.inside = list(_inside(best))
+            room -= len(best.inside)
+        for entry in _flat(entries):
+            if room > 0 and isinstance(entry.node, Parallel) and entry.inside is None:
+                entry.notable = self._notable(entry.node, run, min(room, NOTABLE_MAX))
+                room -= len(entry.notable)
+        rows = [row for entry in _flat(entries) for row in self._rows_of(entry, run, now)]
+        return _window(rows, rows_max)
+
+    def counts(self, parallel: Parallel, run: Run) -> Counter[TaskStatus]:
+        """Return how many tasks inside *parallel* have which status."""
+        names = self._tasks.get(parallel.name)
+        if names is None:
+            names = tuple(name for name, node in parallel.all_nodes.items() if isinstance(node, Task))
+            self._tasks[parallel.name] = names
+        return Counter(run.nodes[name].status for name in names)
+
+    def _to_unfold(self, entries: list[_Entry], run: Run, room: int, branches_max: int | None) -> _Entry | None:
+        fitting = [
+            entry
+            for entry in _flat(entries)
+            if isinstance(entry.node, Parallel)
+            and entry.inside is None
+            and entry.depth < DEPTH_MAX
+            and len(entry.node.branches) <= (room if branches_max is None else min(room, branches_max))
+            and sum(len(branch.nodes) for branch in entry.node.branches) <= room
+        ]
+        return min(fitting, key=lambda entry: _URGENCY[run.nodes[entry.node.name].status], default=None)
+
+    def _notable(self, parallel: Parallel, run: Run, count: int) -> list[str]:
+        found = [
+            (_URGENCY[state.status], state.started_at or run.header.created_at, name)
+            for name in parallel.all_nodes
+            if (state := run.nodes[name]).status in _NOTABLE and state.node_type is NodeTypes.TASK
+        ]
+        return [name for _, _, name in sorted(found)[:count]]
+
+    def _rows_of(self, entry: _Entry, run: Run, now: datetime) -> Iterator[Row]:
+        state = run.nodes[entry.node.name]
+        detail, counts = detail_of(entry.node, state, now), None
+        if isinstance(entry.node, Parallel) and entry.inside is None:
+            counts = self.counts(entry.node, run)
+        yield Row(entry.guides, entry.node.name, state, node_duration_s(state, now), detail, counts)
+        for name in entry.notable:
+            inner = run.nodes[name]
+            detail = detail_of(self._dag.all_nodes[name], inner, now)
+            yield Row(entry.below + "· ", name, inner, node_duration_s(inner, now), detail)
+
+
+_URGENCY = {
+    TaskStatus.FAILED: 0,
+    TaskStatus.RETRYING: 1,
+    TaskStatus.RUNNING: 2,
+    TaskStatus.STARTING: 2,
+    TaskStatus.CANCELLED: 3,
+    TaskStatus.NEW: 4,
+    TaskStatus.COMPLETED: 5,
+    TaskStatus.SKIPPED: 6,
+}
+_NOTABLE = frozenset({TaskStatus.FAILED, TaskStatus.RETRYING, TaskStatus.RUNNING, TaskStatus.STARTING})
+
+
+def _chain(dag: DAG) -> Iterator[Node]:
+    return dag.chain_from(dag.nodes[dag.start_node])
+
+
+def _inside(entry: _Entry) -> Iterator[_Entry]:
+    assert isinstance(entry.node, Parallel)
+    for branch in entry.node.branches:
+        is_last = branch is entry.node.branches[-1]
+        for node in _chain(branch):
+            is_first = node.name == branch.start_node
+            guide = ("└ " if is_last else "├ ") if is_first else ("  " if is_last else "│ ")
+            below = entry.below + ("  " if is_last else "│ ")
+            yield _Entry(node, entry.depth + 1, entry.below + guide, below)
+
+
+def _flat(entries: Iterable[_Entry]) -> Iterator[_Entry]:
+    for entry in entries:
+        yield entry
+        if entry.inside is not None:
+            yield from _flat(entry.inside)
+
+
+def _window(rows: list[Row], rows_max: int) -> list[Row]:
+    """Cut *rows* to the part at work, and say on one row at either end what is left out."""
+    if len(rows) <= rows_max:
+        return rows
+    at_work = next((n for n, row in enumerate(rows) if row.state and not row.state.status.is_terminal), len(rows))
+    size = rows_max - 2
+    first = min(max(at_work - size // 3, 0), len(rows) - size)
+    shown = rows[first : first + size]
+    if first:
+        shown.insert(0, _gap(rows[:first], "before"))
+    if first + size < len(rows):
+        shown.append(_gap(rows[first + size :], "after"))
+    return shown
+
+
+def _gap(rows: list[Row], where: str) -> Row:
+    counts = Counter(row.state.status for row in rows if row.state is not None)
+    return Row("", f"… {len(rows):,} {where}", detail=counts_text(counts))
+
+
+def detail_of(node: Node, state: NodeState, now: datetime) -> str:
+    """Return what is worth saying about a node beside its status: why it failed, when it is due, what it launches."""
+    if state.error is not None:
+        why = f"{state.error.type}: {one_line(state.error.message)}"
+        if state.status is TaskStatus.RETRYING and state.retry_at is not None:
+            return f"again in {duration_text((state.retry_at - now).total_seconds())}: {why}"
+        return why
+    if state.status is TaskStatus.NEW and state.ready_at is not None:
+        return "ready, waits for a process that can launch it"
+    if state.stop:
+        return "is being stopped"
+    if isinstance(node, Task):
+        return f"{node.target_type} {node.target_name}"
+    assert isinstance(node, Parallel)
+    return f"{len(node.branches):,} branches"
+
+
+def one_line(text: str) -> str:
+    """
+    Return *text* fit for one line of a terminal: no line breaks, and no control characters that would act on it.
+
+    What functions and services answer is printed as it comes otherwise.
+    """
+    return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
+class ProgressLog:
+    """Tells what has become of a run since the last time it was asked, one line per change."""
+
+    def __init__(self, dag: DAG) -> None:
+        self._dag = dag
+        self._rows = Rows(dag)
+        self._seen: dict[str, NodeState] = {}
+        self._order: dict[str, tuple[int, int]] = {}
+        """Where the beginning and the end of a node belong among changes of one moment: what is inside ends first."""
+        self._crowd_of: dict[str, str] = {}
+        """The outermost very wide `Parallel` that a node is in."""
+        self._crowds: dict[str, Parallel] = {}
+        """Very wide `Parallel`s that have not been counted for the last time."""
+        self._counted: dict[str, tuple[datetime, Counter[TaskStatus]]] = {}
+        self._failures: Counter[str] = Counter()
+        for index, (name, node) in enumerate(dag.all_nodes.items()):
+            inside = node.all_nodes if isinstance(node, Parallel) else {}
+            self._order[name] = index, index + len(inside)
+            if isinstance(node, Parallel) and len(node.branches) > BRANCHES_MAX and name not in self._crowd_of:
+                self._crowds[name] = node
+                self._crowd_of.update(dict.fromkeys(inside, name))
+
+    def lines(self, run: Run, now: datetime) -> list[str]:
+        """Return the lines for what has changed, in order of time."""
+        changed = [state for name, state in run.nodes.items() if self._seen.get(name) is not state]
+        changed.sort(key=self._moment)
+        lines = [line for state in changed if (line := self._line(state, now)) is not None]
+        self._seen.update((state.node_name, state) for state in changed)
+        return lines + self._count_lines(run, now)
+
+    def _moment(self, state: NodeState) -> tuple[float, int]:
+        at = state.ended_at or state.started_at
+        first, last = self._order[state.node_name]
+        return at.timestamp() if at else inf, last if state.ended_at else first
+
+    def _line(self, state: NodeState, now: datetime) -> str | None:
+        name, status = state.node_name, state.status
+        before = self._seen.get(name)
+        if status is TaskStatus.NEW or (before and (before.attempt, _said(before)) == (state.attempt, _said(state))):
+            return None
+        if name in self._crowd_of:
+            if status is not TaskStatus.FAILED:
+                return None
+            self._failures[self._crowd_of[name]] += 1
+            if self._failures[self._crowd_of[name]] > LOG_FAILURES_MAX:
+                return None
+        facts = [f"attempt {state.attempt}"] if state.attempt else []
+        if status.is_terminal and (duration_s := node_duration_s(state, now)) is not None:
+            facts.append(duration_text(duration_s))
+        about = f" ({', '.join(facts)})" if facts else ""
+        why = f": {detail_of(self._dag.all_nodes[name], state, now)}" if state.error is not None else ""
+        at = state.ended_at or (state.started_at if status.is_live else None) or now
+        return f"{clock_text(at)} {one_line(name)} {_said(state)}{about}{why}"
+
+    def _count_lines(self, run: Run, now: datetime) -> list[str]:
+        lines = []
+        for name, parallel in list(self._crowds.items()):
+            status = run.nodes[name].status
+            last_at, last = self._counted.get(name, (None, None))
+            is_due = last_at is None or (now - last_at).total_seconds() >= LOG_COUNTS_EVERY_S
+            if status is TaskStatus.NEW or not (is_due or status.is_terminal):
+                continue
+            counts = self._rows.counts(parallel, run)
+            if counts != last:
+                self._counted[name] = now, counts
+                lines.append(f"{clock_text(now)} {one_line(name)}: {counts_text(counts)}")
+            if status.is_terminal:
+                del self._crowds[name]
+        return lines
+
+
+def _said(state: NodeState) -> TaskStatus:
+    """The status as the log knows it: that an intent is committed and its launch under way is one thing to a reader."""
+    return TaskStatus.RUNNING if state.status is TaskStatus.STARTING else state.status
+
+
+def clock_text(at: datetime) -> str:
+    """Return the local time of day, ``12:00:01``."""
+    return f"{at.astimezone():%H:%M:%S}"
