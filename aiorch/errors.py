@@ -4,6 +4,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
     AiorchError
     ├── DefinitionError          fix the DAG definition; lists every problem
     ├── InvalidIdError           choose another run id or execution id
+    ├── MalformedEventError      park the message, acknowledge it, look at who sent it
     ├── UnresolvedFunctionError  make the callable importable, or register it
     ├── RunConflictError         the run id is taken by another definition or input: choose another
     ├── RunNotFoundError         no such run
@@ -65,6 +66,17 @@ class InvalidIdError(AiorchError, ValueError):
         super().__init__(
             f"{kind} {shown} is refused, and nothing was read or written under it: use 1 to 128 of the "
             f"characters A-Z a-z 0-9 . _ -, not beginning with a dot."
+        )
+
+
+class MalformedEventError(AiorchError, ValueError):
+    """A message looks like an event of ours and cannot be read as one."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.what, self.reason = what, reason
+        super().__init__(
+            f"{what} is malformed: {reason}. It was applied to no run, and repeating it changes nothing: "
+            f"look at who publishes to the topic."
         )
 
 

@@ -1,0 +1,446 @@
+"""
+Events: what a Pub/Sub message says about a run. Pure: no I/O, no clock, nothing remembered.
+
+`decode_message` turns the bytes of a message into a JSON object, `EventFactory.create_from_event` turns that object
+into an `Event`. There are three answers, and the caller does something else for each:
+
+- an `Event`: it may be ours; whether it is, only the execution record of its `execution_key` can tell;
+- `None`: none of ours, whatever it is; acknowledge and count;
+- `MalformedEventError`: it has the shape of ours and cannot be read; park it.
+
+A message is first told apart by what it calls itself (``resource.type`` and log name, or the CloudEvent ``type``), and
+only then checked against the one shape that such a message has. So a foreign log entry is never refused for its
+fields, and no field of ours is used unchecked.
+
+Source: Cloud Logging documentation, "LogEntry" and "Monitored resource types"; Eventarc documentation, "Dataflow".
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from aiorch.enums import TargetTypes, TaskStatus
+from aiorch.errors import InvalidIdError, MalformedEventError
+from aiorch.names import ExecutionId, RunId, execution_id, run_id
+from aiorch.run_state import Failure
+
+MESSAGE_BYTES_MAX = 1024 * 1024
+"""
+A larger message is refused unread. Pub/Sub would carry 10 MB, but the largest that can concern us is far smaller: a
+log entry holds about 256 KB, counted before JSON escapes it, and a start message carries an input, not a data set.
+Source: Cloud Logging documentation, "Quotas and limits".
+"""
+
+NAME_CHARS_MAX = 1024
+"""The longest of all names is a Dataflow job's. Source: Dataflow REST reference v1b3, "jobName"."""
+
+NESTING_MAX = 64
+"""Levels of objects and arrays. Events have 8 at most; a deeper input could not safely be encoded again."""
+
+EXECUTION_LABEL = "aiorch_execution"
+"""User label of a Dataflow job whose value is the execution key."""
+
+TERMINAL_JOB_STATES = frozenset(f"JOB_STATE_{state}" for state in ("DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED"))
+"""Dataflow job states that no job leaves. Source: Dataflow REST reference v1b3, "JobState"."""
+
+_FUNCTION_LOG = "/logs/cloudfunctions.googleapis.com%2Fcloud-functions"
+_REQUEST_LOG = "/logs/run.googleapis.com%2Frequests"
+_FUNCTION_LABEL = "goog-drz-cloudfunctions-id"
+
+# Until mid-2022 ", finished with status code: 200" or "'timeout'", since then ". Finished with status: timeout".
+_TOOK = re.compile(r"Function execution took [0-9]+ ms")
+_FINISHED = re.compile(
+    _TOOK.pattern + r"[,.] [Ff]inished with status(?: code: (?P<code>[0-9]{3})|: '?(?P<word>[^'\n]+)'?)"
+)
+_SUCCESS = re.compile(r"HTTP 2..|ok", re.IGNORECASE)
+_TIMEOUT = re.compile(r"HTTP 504|timeout", re.IGNORECASE)
+_JOB_OVER = re.compile(r"Worker pool stopped\.\Z|Workflow failed\.|Error occurred in the launcher container")
+_TRACE = re.compile(r"projects/[^/]+/traces/([0-9a-f]{32})")
+_KEY = re.compile(r"([0-9a-f]{32})")
+_KEY_AT_END = re.compile(r"-([0-9a-f]{32})\Z")
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What one message says. The kinds are `StartEvent`, `CloudFunctionEvent` and `DataflowEvent`."""
+
+    event_data: dict[str, Any]
+    """The original JSON object; not to be changed."""
+
+    target_type: TargetTypes
+    task_name: str | None = None
+    """Name of the target: of the function or service, or of the job. `None` for a start."""
+
+    execution_id: str | None = None
+    """The platform's own id of the execution, fit for an object name; `None` where the event bears none."""
+
+    run_id: RunId | None = None
+    """The run that a start asks for. No other event knows its run."""
+
+    status: TaskStatus | None = None
+    """What came of the execution: ``Completed`` or ``Failed``; `None` where the event does not decide that."""
+
+    execution_key: ExecutionId | None = None
+    """The key that we gave the execution, 32 hex digits, if it carries one. Anyone may have chosen it: compare."""
+
+    project: str | None = None
+    region: str | None = None
+    ended_at: datetime | None = None
+    """When it ended by the platform's clock, in UTC."""
+
+
+class StartEvent(Event, frozen=True, kw_only=True):
+    """
+    Somebody asks for a run.
+
+    ``{"resource": {"type": "start", "labels": {"dag": "etl", "run_id": "etl-7"}}, "parameters": {...}}``, where all
+    but ``{"resource": {"type": "start"}}`` may be left out. Without ``run_id`` the run is `start_run_id`'s.
+    """
+
+    dag: str | None = None
+    """Name of the DAG; `None`: the only one there is."""
+
+    parameters: dict[str, Any]
+    """The run's input. Can be encoded as JSON."""
+
+
+class CloudFunctionEvent(Event, frozen=True, kw_only=True):
+    """A function (either generation) or a Cloud Run service has answered a request, perhaps not one of ours."""
+
+    service_name: str | None = None
+    """The Cloud Run service behind a function of the second generation: its name with dashes for underscores."""
+
+    user_agent: str | None = None
+    """Who called, ``""`` for nobody named; `None` when the log does not tell (first generation)."""
+
+    failure: Failure | None = None
+    """Why it failed, as ``HTTP 500``, ``Timeout`` or the platform's own word; `None` when it completed."""
+
+    never_ran: bool = False
+    """It was turned away for load (its status is ``Failed``): the same attempt may be sent again."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name that the target goes by."""
+        return frozenset(name for name in (self.task_name, self.service_name) if name)
+
+
+class DataflowEvent(Event, frozen=True, kw_only=True):
+    """
+    A Dataflow job seems to be over. A hint: ask the API how it ended, and again later if it does not know yet.
+
+    ``status`` is always `None`: "Worker pool stopped." follows failures too, and of one end there are up to three
+    events in any order. ``execution_id`` is the job id.
+    """
+
+    hint: str
+    """The log line, or the job state as Eventarc tells it (one of `TERMINAL_JOB_STATES`)."""
+
+
+class EventFactory:
+    """Decodes events. An instance knows the names that the orchestrator itself is deployed under."""
+
+    def __init__(self, own_names: frozenset[str] = frozenset()) -> None:
+        self.own_names = own_names
+
+    def is_own(self, event: Event) -> bool:
+        """Whether *event* is the end of a request to the orchestrator itself, which else would feed on its own log."""
+        return isinstance(event, CloudFunctionEvent) and not self.own_names.isdisjoint(event.names)
+
+    @staticmethod
+    def create_from_event(event_data: dict[str, Any]) -> Event | None:
+        """
+        Return the event that *event_data* is, or `None` when it is none of ours.
+
+        Raises:
+            MalformedEventError: It has the shape of ours and cannot be read. Nothing else is raised for any JSON.
+        """
+        if not isinstance(event_data, dict):
+            raise MalformedEventError("message", "it is not a JSON object")
+        resource = event_data.get("resource")
+        kind = _text(resource if isinstance(resource, dict) else event_data, "type")
+        decode = _BY_RESOURCE.get(kind) if isinstance(resource, dict) else _BY_TYPE.get(kind)
+        if decode is None:
+            return None
+        try:
+            return decode(event_data)
+        except (msgspec.ValidationError, InvalidIdError, UnicodeError, OverflowError) as error:
+            raise MalformedEventError(f"{kind} event", str(error)) from error
+
+
+def decode_message(data: bytes, *, bytes_max: int = MESSAGE_BYTES_MAX) -> dict[str, Any]:
+    """
+    Return the JSON object in the body of a message.
+
+    Raises:
+        MalformedEventError: It is larger than *bytes_max*, nested deeper than `NESTING_MAX`, or no JSON object.
+    """
+    if len(data) > bytes_max:
+        raise MalformedEventError("message", f"it has {len(data)} bytes, above the limit of {bytes_max}")
+    try:
+        message = msgspec.json.decode(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedEventError("message", f"it is not JSON that we read: {error}") from error
+    if not isinstance(message, dict):
+        raise MalformedEventError("message", "it is not a JSON object")
+    _refuse_deep(message)
+    return message
+
+
+def start_run_id(message_id: str, publish_time: datetime) -> RunId:
+    """
+    Return the run id of a start message that names none: ``run_<epoch seconds>_<8 hex digits of a hash>``.
+
+    Both parts stay the same when the message is delivered again, so a redelivery is the same run.
+    """
+    if publish_time.tzinfo is None:
+        raise ValueError(f"publish time {publish_time} has no time zone, so it names no moment; pass an aware one.")
+    digits = sha256(message_id.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    return run_id(f"run_{int(publish_time.timestamp())}_{digits}")
+
+
+# The shapes, as far as we read them. Unknown fields are ignored everywhere: platforms add some without notice.
+
+_Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
+_Time = Annotated[datetime, Meta(tz=True)]
+
+
+class _StartLabels(msgspec.Struct):
+    dag: _Name | None = None
+    run_id: str | None = None
+
+
+class _StartResource(msgspec.Struct):
+    labels: _StartLabels | None = None
+
+
+class _Start(msgspec.Struct):
+    resource: _StartResource
+    parameters: dict[str, Any] | None = None
+
+
+class _HttpRequest(msgspec.Struct, rename="camel"):
+    status: Annotated[int, Meta(ge=100, le=599)]
+    user_agent: str = ""
+    latency: Annotated[str, Meta(pattern=r"\A[0-9]{1,9}(\.[0-9]{1,9})?s\Z")] = "0s"
+
+
+class _LogResource(msgspec.Struct):
+    labels: dict[str, str]
+
+
+class _LogEntry(msgspec.Struct, rename="camel"):
+    resource: _LogResource
+    timestamp: _Time
+    # Has the project's id in every entry; the resource's labels may have its number (Dataflow).
+    log_name: Annotated[str, Meta(pattern=r"\Aprojects/[^/]{1,128}/logs/.")]
+    labels: dict[str, str] = {}
+    text_payload: str = ""
+    trace: str = ""
+    http_request: _HttpRequest | None = None
+
+    def name(self, label: str) -> str:
+        value = self.resource.labels.get(label, "")
+        if not 0 < len(value) <= NAME_CHARS_MAX:
+            raise MalformedEventError("log entry", f"its resource label {label!r} is missing or too long")
+        return value
+
+    @property
+    def project(self) -> str:
+        return self.log_name.split("/")[1]
+
+    @property
+    def execution_key(self) -> ExecutionId | None:
+        return _key(_TRACE.fullmatch(self.trace))
+
+
+class _Job(msgspec.Struct, rename="camel"):
+    id: str
+    name: _Name
+    location: _Name
+    current_state: str = "JOB_STATE_UNKNOWN"
+    current_state_time: _Time | None = None
+    project_id: _Name | None = None
+    labels: dict[str, str] = {}
+
+
+class _JobEventData(msgspec.Struct):
+    payload: _Job
+
+
+class _StatusChanged(msgspec.Struct):
+    data: _JobEventData
+
+
+def _start(event_data: dict[str, Any]) -> StartEvent:
+    start = msgspec.convert(event_data, _Start)
+    labels = start.resource.labels or _StartLabels()
+    parameters = start.parameters or {}
+    _refuse_deep(parameters)
+    try:
+        msgspec.json.encode(parameters)
+    except (TypeError, ValueError) as error:
+        raise MalformedEventError("start event", f"its parameters cannot be stored as JSON: {error}") from error
+    return StartEvent(
+        event_data=event_data,
+        target_type=TargetTypes.START,
+        run_id=None if labels.run_id is None else run_id(labels.run_id),
+        dag=labels.dag,
+        parameters=parameters,
+    )
+
+
+def _function_end(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
+    """First generation: a line of the platform, among those of the function itself."""
+    text = _text(event_data, "textPayload")
+    if not _TOOK.match(text) or not _text(event_data, "logName").endswith(_FUNCTION_LOG):
+        return None
+    end = _FINISHED.fullmatch(text)
+    if end is None:  # perhaps a third wording: to be seen, not lost, and by no means guessed
+        raise MalformedEventError("cloud_function event", "its textPayload ends in no wording that we know")
+    entry = msgspec.convert(event_data, _LogEntry)
+    return _answered(
+        event_data,
+        entry,
+        names=(entry.name("function_name"), None),
+        region=entry.name("region"),
+        outcome=f"HTTP {end['code']}" if end["code"] else end["word"],
+    )
+
+
+def _request_end(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
+    """Second generation and Cloud Run: the request log. Severity does not count, it may be INFO with status 500."""
+    if not _text(event_data, "logName").endswith(_REQUEST_LOG):
+        return None
+    entry = msgspec.convert(event_data, _LogEntry)
+    if entry.http_request is None:
+        raise MalformedEventError("cloud_run_revision event", "it stands in the request log without httpRequest")
+    service = entry.name("service_name")
+    return _answered(
+        event_data,
+        entry,
+        names=(entry.labels.get(_FUNCTION_LABEL) or service, service),
+        region=entry.name("location"),
+        outcome=f"HTTP {entry.http_request.status}",
+    )
+
+
+def _answered(
+    event_data: dict[str, Any],
+    entry: _LogEntry,
+    *,
+    names: tuple[str, str | None],
+    region: str,
+    outcome: str,
+) -> CloudFunctionEvent:
+    """Build the event of an answered request; *outcome* is ``HTTP <code>`` or the platform's word."""
+    text, request = entry.text_payload, entry.http_request
+    failure = None
+    if not _SUCCESS.fullmatch(outcome):
+        timed_out = _TIMEOUT.fullmatch(outcome) or "maximum request timeout" in text
+        kind = "Timeout" if timed_out else outcome
+        failure = Failure.of(kind, f"{names[0]} ended with {outcome}", text or None)
+    # A request log is stamped with the request's start.
+    latency_s = float(request.latency[:-1]) if request else 0.0
+    return CloudFunctionEvent(
+        event_data=event_data,
+        target_type=TargetTypes.CLOUD_FUNCTION,
+        task_name=names[0],
+        service_name=names[1],
+        execution_id=_id_or_none(entry.labels.get("execution_id", "")),
+        status=TaskStatus.FAILED if failure else TaskStatus.COMPLETED,
+        execution_key=entry.execution_key,
+        project=entry.project,
+        region=region,
+        ended_at=entry.timestamp.astimezone(UTC) + timedelta(seconds=latency_s),
+        user_agent=request.user_agent if request else None,
+        failure=failure,
+        never_ran=bool(failure) and (outcome == "HTTP 429" or "no available instance" in text),
+    )
+
+
+def _job_line(event_data: dict[str, Any]) -> DataflowEvent | None:
+    """The few job messages that mean an end, in whichever log: that of the launcher's is not documented."""
+    text = _text(event_data, "textPayload")
+    if not _JOB_OVER.match(text):
+        return None
+    entry = msgspec.convert(event_data, _LogEntry)
+    name = entry.name("job_name")
+    return DataflowEvent(
+        event_data=event_data,
+        target_type=TargetTypes.DATAFLOW,
+        task_name=name,
+        execution_id=execution_id(entry.name("job_id")),
+        execution_key=_key(_KEY_AT_END.search(name)),
+        project=entry.project,
+        region=entry.name("region"),
+        ended_at=entry.timestamp.astimezone(UTC),
+        hint=text,
+    )
+
+
+def _job_status(event_data: dict[str, Any]) -> DataflowEvent | None:
+    """A CloudEvent from Eventarc, which carries the whole job."""
+    job = msgspec.convert(event_data, _StatusChanged).data.payload
+    if job.current_state not in TERMINAL_JOB_STATES:  # an unknown state means: not yet
+        return None
+    label = _KEY.fullmatch(job.labels.get(EXECUTION_LABEL, ""))
+    return DataflowEvent(
+        event_data=event_data,
+        target_type=TargetTypes.DATAFLOW,
+        task_name=job.name,
+        execution_id=execution_id(job.id),
+        execution_key=_key(label or _KEY_AT_END.search(job.name)),
+        project=job.project_id,
+        region=job.location,
+        ended_at=job.current_state_time and job.current_state_time.astimezone(UTC),
+        hint=job.current_state,
+    )
+
+
+_BY_RESOURCE: dict[str, Callable[[dict[str, Any]], Event | None]] = {
+    "start": _start,
+    "cloud_function": _function_end,
+    "cloud_run_revision": _request_end,
+    "dataflow_step": _job_line,
+}
+_BY_TYPE: dict[str, Callable[[dict[str, Any]], Event | None]] = {
+    "google.cloud.dataflow.job.v1beta3.statusChanged": _job_status,
+}
+
+
+def _text(mapping: dict[str, Any], key: str) -> str:
+    """Return the text there, or an empty one: for telling messages apart, before their types are checked."""
+    value = mapping.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _key(match: re.Match[str] | None) -> ExecutionId | None:
+    return ExecutionId(match[1]) if match else None
+
+
+def _id_or_none(value: str) -> ExecutionId | None:
+    # Functions with other triggers run under their event's id, which may be anything: none is a call of ours.
+    try:
+        return execution_id(value)
+    except InvalidIdError:
+        return None
+
+
+def _refuse_deep(value: dict[str, Any]) -> None:
+    """Raise unless *value* has at most `NESTING_MAX` levels. Level by level: recursion is what it guards against."""
+    level: list[Any] = [value]
+    for _ in range(NESTING_MAX):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return
+    raise MalformedEventError("message", f"it is nested deeper than {NESTING_MAX} levels")
