@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 
 class TaskContext:
     """
@@ -21,13 +23,11 @@ class TaskContext:
 
         parameters: The step's parameters (a copy: changing it changes nothing elsewhere).
 
-        input: The run's input, as given at its start.
-
         results: Results of the nodes that ended before this one, by node name; nodes inside an earlier `Parallel`
             included, those of branches that run beside this node not. Decoded from JSON on each access.
     """
 
-    __slots__ = ("attempt", "dag", "execution_id", "input", "node", "parameters", "results", "run_id")
+    __slots__ = ("_encoded_input", "attempt", "dag", "execution_id", "node", "parameters", "results", "run_id")
 
     def __init__(  # noqa: PLR0913  a record, built in one place
         self,
@@ -38,7 +38,7 @@ class TaskContext:
         attempt: int,
         execution_id: str,
         parameters: dict[str, Any],
-        input: Any,  # noqa: A002
+        encoded_input: bytes | msgspec.Raw,
         results: Mapping[str, Any],
     ) -> None:
         self.run_id = run_id
@@ -47,8 +47,13 @@ class TaskContext:
         self.attempt = attempt
         self.execution_id = execution_id
         self.parameters = parameters
-        self.input = input
+        self._encoded_input = encoded_input
         self.results = results
+
+    @property
+    def input(self) -> Any:
+        """The run's input, as given at its start. Decoded from JSON on each access."""
+        return msgspec.json.decode(self._encoded_input)
 
     def __repr__(self) -> str:
         return f"<TaskContext {self.run_id}/{self.node} attempt {self.attempt}>"

@@ -103,6 +103,13 @@ class DAG:
             yield node
             node = node.next_node
 
+    def all_from(self, node: Node | None) -> Iterator[Node]:
+        """Yield *node*, those that follow it on its level, and everything inside them."""
+        for following in self.chain_from(node):
+            yield following
+            if isinstance(following, Parallel):
+                yield from following.all_nodes.values()
+
     def _walk(self) -> Iterator[tuple[str, Node]]:
         # An explicit stack: definitions may nest deeper than the interpreter's recursion limit allows.
         stack: list[Iterator[Node]] = [iter(self.nodes.values())]

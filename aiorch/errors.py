@@ -5,6 +5,8 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
     ├── DefinitionError          fix the DAG definition; lists every problem
     ├── InvalidIdError           choose another run id or execution id
     ├── MalformedEventError      park the message, acknowledge it, look at who sent it
+    ├── InvalidInputError        give the run an input that is JSON
+    ├── StoreUrlError            name a store by one of the known URL forms
     ├── UnresolvedFunctionError  make the callable importable, or register it
     ├── RunConflictError         the run id is taken by another definition or input: choose another
     ├── RunNotFoundError         no such run
@@ -80,6 +82,21 @@ class MalformedEventError(AiorchError, ValueError):
         )
 
 
+class InvalidInputError(AiorchError, ValueError):
+    """The input of a run cannot be stored."""
+
+
+class StoreUrlError(AiorchError, ValueError):
+    """No store has such a URL."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        super().__init__(
+            f"{url!r} names no store, so nothing was opened; use sqlite:///relative/path.db, "
+            f"sqlite:////absolute/path.db or memory:"
+        )
+
+
 class UnresolvedFunctionError(AiorchError):
     """Callables that this process cannot find."""
 
@@ -108,7 +125,7 @@ class RunConflictError(AiorchError):
 class RunNotFoundError(AiorchError, LookupError):
     """There is no run of this id in the store."""
 
-    def __init__(self, run_id: str, store: str) -> None:
+    def __init__(self, run_id: str, store: str = "the store") -> None:
         self.run_id = run_id
         super().__init__(f"there is no run {run_id!r} in {store}; `aiorch runs` lists those that exist.")
 

@@ -20,15 +20,15 @@ _DEFINITION_ID = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 
 def run_id(value: str) -> RunId:
     """Return *value* as a run id. Raises: InvalidIdError."""
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise InvalidIdError("run id", str(value))
+    if not _ID.fullmatch(value):
+        raise InvalidIdError("run id", value)
     return RunId(value)
 
 
 def execution_id(value: str) -> ExecutionId:
     """Return *value* as an execution id. Raises: InvalidIdError."""
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        raise InvalidIdError("execution id", str(value))
+    if not _ID.fullmatch(value):
+        raise InvalidIdError("execution id", value)
     return ExecutionId(value)
 
 

@@ -6,7 +6,7 @@ stands in that run's document; `Task.bound_to` gives a view of a task together w
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -42,13 +42,23 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Share of a delay, 0 to 1, that is taken off at random (by a hash of the execution: always the same)."""
 
     on: tuple[str, ...] = ()
-    """Failure types to retry, e.g. ``Timeout``, ``ValueError``, ``503``, ``5xx``; empty: all of them."""
+    """Failure types to retry, e.g. ``Timeout``, ``ValueError``, ``HTTP 503``, ``503``, ``5xx``; empty: all of them."""
 
-    def covers(self, failure_type: str, cause_types: Sequence[str] = ()) -> bool:
-        """Whether a failure of this type (or one of the wider names for it) is to be retried at all."""
+    def covers(self, failure_type: str) -> bool:
+        """
+        Whether a failure of this type is to be retried at all.
+
+        ``HTTP 503`` is also known as ``503`` and ``5xx``, and ``HTTP 504`` besides as ``Timeout``.
+        """
         if not self.on:
             return True
-        return any(name in self.on for name in (failure_type, *cause_types))
+        names = {failure_type}
+        if failure_type.startswith("HTTP "):
+            status = failure_type.removeprefix("HTTP ")
+            names |= {status, f"{status[:1]}xx"}
+            if status == "504":
+                names.add("Timeout")
+        return not names.isdisjoint(self.on)
 
     def delay_s(self, failures: int, seed: str) -> float:
         """
@@ -157,6 +167,11 @@ class Task(Node):
     def timeout_s(self) -> float | None:
         """Seconds that one attempt may take, `None` for no limit."""
         return self.timeout
+
+    @cached_property
+    def encoded_parameters(self) -> bytes:
+        """`parameters` as JSON."""
+        return msgspec.json.encode(self.parameters)
 
     def bound_to(self, run: "Run") -> Self:
         """Return a view of this task in *run*: the same task with a `status`."""
@@ -268,6 +283,3 @@ class Parallel(Node):
     def all_nodes(self) -> dict[str, Node]:
         """Every node of every branch, nested ones included, by name."""
         return {name: node for branch in self.branches for name, node in branch.all_nodes.items()}
-
-
-Callables = Mapping[str, Callable[..., Any]]

@@ -121,6 +121,10 @@ class Liveness(Protocol):
         ...
 
 
+class Store(ObjectStore, Liveness, Protocol):
+    """Where an orchestrator keeps everything."""
+
+
 class Delivery(Protocol):
     """One handing-over of a message."""
 

@@ -6,7 +6,7 @@ entries. The encoded form of every entry is kept beside it, so that writing a do
 copy of the rest.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Self, TypeVar
@@ -16,7 +16,7 @@ import msgspec
 
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, RunStatus, TargetTypes, TaskStatus
-from aiorch.errors import DocumentError, NewerSchemaError, RunTooLargeError
+from aiorch.errors import DocumentError, NewerSchemaError, RunStateError, RunTooLargeError
 from aiorch.nodes import Node, Parallel, Task
 
 SCHEMA_VERSION = 1
@@ -132,6 +132,23 @@ class RunHeader(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_on
     extra: dict[str, msgspec.Raw] | None = None
 
 
+class StartCommand(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """
+    The body of ``open/<run_id>``: all that is needed to begin the run.
+
+    Written first of all, so that whoever finds a marker without a run document can apply it.
+    """
+
+    schema_version: int
+    run_id: str
+    nonce: str
+    dag: str
+    definition: str
+    input: msgspec.Raw
+    created_at: datetime
+    resumed_from: str | None = None
+
+
 class Run:
     """
     One committed run document in memory, with what is derived from it.
@@ -148,9 +165,11 @@ class Run:
         active: Tasks that something is owed to: ready, ``Starting``, ``Running`` or ``Retrying``. In order.
 
         live: Number of tasks in ``Starting`` or ``Running``.
+
+        spilled: Nodes whose result is in the execution's record. In order.
     """
 
-    __slots__ = ("_encoded", "active", "header", "live", "nodes", "open_branches", "size")
+    __slots__ = ("_encoded", "active", "header", "live", "nodes", "open_branches", "size", "spilled")
 
     def __init__(
         self, dag: DAG, header: RunHeader, nodes: dict[str, NodeState], encoded: dict[str, msgspec.Raw]
@@ -161,8 +180,11 @@ class Run:
         self.size = 0
         self.active: dict[str, None] = {}
         self.live = 0
+        self.spilled: dict[str, None] = {}
         self.open_branches: dict[str, int] = {}
         for name, state in nodes.items():
+            if state.result_in is not None:
+                self.spilled[name] = None
             if is_active(state):
                 self.active[name] = None
                 self.live += state.status.is_live
@@ -187,7 +209,7 @@ class Run:
         fresh = {name: _encode_entry(state) for name, state in changed.items()}
         return _encode({HEADER: _encode_entry(header), **self._encoded, **fresh}), fresh
 
-    def apply(  # noqa: PLR0913
+    def apply(
         self,
         header: RunHeader,
         changed: Mapping[str, NodeState],
@@ -204,6 +226,8 @@ class Run:
                 self.active[name] = None
             else:
                 self.active.pop(name, None)
+                if state.result_in is not None:
+                    self.spilled[name] = None
         self.nodes.update(changed)
         self._encoded.update(encoded)
         self.open_branches.update(open_branches)
@@ -214,9 +238,11 @@ def is_active(state: NodeState) -> bool:
     status = state.status
     return (
         status is TaskStatus.STARTING
-        or status is TaskStatus.RUNNING and state.node_type is NodeTypes.TASK
+        or (status is TaskStatus.RUNNING
+        and state.node_type is NodeTypes.TASK)
         or status is TaskStatus.RETRYING
-        or status is TaskStatus.NEW and state.ready_at is not None
+        or (status is TaskStatus.NEW
+        and state.ready_at is not None)
     )
 
 
@@ -227,6 +253,38 @@ def execution_key(nonce: str, node: str, attempt: int) -> str:
     It serves as trace id, idempotency key, name of the execution record and tail of a Dataflow job name.
     """
     return sha256(f"{nonce}/{attempt}/{node}".encode()).hexdigest()[:32]
+
+
+def new_header(command: StartCommand, dag: DAG, timeout_at: datetime | None) -> RunHeader:
+    """The facts of a run that begins with *command*."""
+    return RunHeader(
+        schema_version=SCHEMA_VERSION,
+        run_id=command.run_id,
+        nonce=command.nonce,
+        dag=dag.name,
+        definition=command.definition,
+        status=RunStatus.RUNNING,
+        input=command.input,
+        created_at=command.created_at,
+        updated_at=command.created_at,
+        timeout_at=timeout_at,
+        resumed_from=command.resumed_from,
+    )
+
+
+def kept_by_resume(run: Run) -> Mapping[str, NodeState]:
+    """
+    The entries that a resumed run takes over: everything completed.
+
+    Raises:
+        RunStateError: The run has neither failed nor been cancelled.
+    """
+    if run.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
+        raise RunStateError(
+            f"run {run.header.run_id!r} is {run.status}, and only a Failed or Cancelled run can be resumed; "
+            f"nothing was started." + ("" if run.status.is_terminal else " Wait for its end, or cancel it first.")
+        )
+    return {name: state for name, state in run.nodes.items() if state.status is TaskStatus.COMPLETED}
 
 
 def new_run(dag: DAG, header: RunHeader, kept: Mapping[str, NodeState] | None = None) -> Run:
@@ -280,7 +338,9 @@ def decode_document(data: bytes, source: str) -> tuple[RunHeader, dict[str, msgs
     except KeyError:
         raise DocumentError(f"{source} has no entry {HEADER!r}, so it is no run document; it was left alone.") from None
     except msgspec.DecodeError as error:
-        raise DocumentError(f"{source} is no run document that this aiorch can read, and was left alone: {error}") from error
+        raise DocumentError(
+            f"{source} is no run document that this aiorch can read, and was left alone: {error}"
+        ) from error
 
 
 def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec.Raw], source: str) -> Run:
@@ -303,7 +363,6 @@ def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec
         raise DocumentError(
             f"{source} has entries that its definition {header.definition} does not have: {strange}; it was left alone."
         )
-    # msgspec.Raw of a decoded document is a view that would keep the whole of it in memory.
     return Run(
         dag,
         header,
@@ -371,12 +430,16 @@ _Entry = TypeVar("_Entry", NodeState, RunHeader)
 
 
 def _with_extra(entry: _Entry, raw: msgspec.Raw, known: frozenset[str]) -> _Entry:
-    fields = _decode_entries(raw)
-    extra = {key: value.copy() for key, value in fields.items() if key not in known}
-    result = {"result": entry.result.copy()} if isinstance(entry, NodeState) and entry.result is not None else {}
+    changes: dict[str, Any] = {}
+    extra = {key: value.copy() for key, value in _decode_entries(raw).items() if key not in known}
     if extra:
-        result["extra"] = extra
-    return msgspec.structs.replace(entry, **result) if result else entry
+        changes["extra"] = extra
+    # msgspec.Raw of what was decoded is a view that would keep the whole document in memory.
+    own = "result" if isinstance(entry, NodeState) else "input"
+    value = getattr(entry, own)
+    if value is not None:
+        changes[own] = value.copy()
+    return msgspec.structs.replace(entry, **changes) if changes else entry
 
 
 _NODE_FIELDS = frozenset(NodeState.__struct_fields__) - {"extra"}

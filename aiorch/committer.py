@@ -1,0 +1,318 @@
+"""
+One committer per run: an inbox, the fold, and the conditional write that makes its decision true.
+
+The order, and what heals a crash in each gap:
+
+1. events gather in the inbox (a crash: they were not acknowledged, or come again as the outcome of a second launch);
+2. the committer takes all of them, folds, writes the records of the executions that are to start and the run document
+   on condition of its generation (a crash in between: a record without a launch, which nobody misses);
+3. only then are the events settled, that is acknowledged, and launches follow from the committed state (a crash: the
+   run is ``Starting`` with a dead owner, and whoever takes it over sends the same attempt again).
+
+While a write is under way new events gather, so the next one carries them all.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from aiorch import names
+from aiorch.dag import DAG
+from aiorch.errors import (
+    AiorchError,
+    GenerationConflict,
+    RunNotFoundError,
+    StoreError,
+    StoreThrottled,
+    StoreUnavailable,
+)
+from aiorch.run_state import Run, is_active
+from aiorch.status import StoredRun, new_execution
+from aiorch.transitions import Changes, FoldError, Obligation, RunEvent, fold, obligation
+
+if TYPE_CHECKING:
+    from aiorch.executor import DAGExecutor
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_MAX_S = 10.0
+"""Longest pause between two tries of one commit: an outage of the store must not cost a minute after its end."""
+
+Settle = Callable[[BaseException | None], None]
+"""Told once what became of an event: `None` when what it says is committed, else why it was not applied."""
+
+
+class InFlight:
+    """An execution that counts as sent, from before the request goes out until its outcome is committed."""
+
+    __slots__ = ("attempt", "handle", "has_ended", "is_stopping")
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.handle: asyncio.Task[None] | None = None
+        self.is_stopping = False
+        self.has_ended = False
+
+
+class Committer:
+    """
+    Owns one run's document in this process.
+
+    Its state needs no lock: everything but `_work` is synchronous, and there is one `_work` at a time.
+
+    Attributes:
+        run_id: The run.
+
+        dag, run, generation: Committed copy, `None` when it has to be read first.
+
+        in_flight: Executions that this process has launched, by node name.
+
+        marker: Generation of the run's open marker, when this process has written it.
+
+        read_at: When the document was last read, in the event loop's time.
+
+        error: Why the run cannot be committed at present, `None` when it can.
+
+        waiters: How many wait for the next commit.
+    """
+
+    __slots__ = (
+        "_changed",
+        "_executor",
+        "_inbox",
+        "_new",
+        "_working",
+        "dag",
+        "error",
+        "generation",
+        "in_flight",
+        "marker",
+        "read_at",
+        "run",
+        "run_id",
+        "waiters",
+    )
+
+    def __init__(self, executor: "DAGExecutor", run_id: names.RunId, new: StoredRun | None = None) -> None:
+        self._executor = executor
+        self._inbox: list[tuple[RunEvent | None, Settle | None]] = []
+        self._working = False
+        self._changed: asyncio.Future[None] | None = None
+        self._new = new
+        self.run_id = run_id
+        self.dag: DAG | None = new.dag if new else None
+        self.run: Run | None = new.run if new else None
+        self.generation = 0
+        self.in_flight: dict[str, InFlight] = {}
+        self.marker: int | None = None
+        self.read_at = 0.0
+        self.error: AiorchError | None = None
+        self.waiters = 0
+
+    # -- for everybody -------------------------------------------------------------------------------------------
+
+    def post(self, event: RunEvent | None, settle: Settle | None = None) -> None:
+        """
+        Put an event into the inbox; `None` only asks for a look at the stored document.
+
+        Args:
+            event: What was learned.
+
+            settle: Called once, when the commit that contains the event is durable or the event was refused.
+        """
+        self._inbox.append((event, settle))
+        if not self._working:
+            self._working = True
+            self._executor.spawn(self._work())
+
+    async def apply(self, *events: RunEvent | None) -> None:
+        """Post events and wait until they are committed. Raises what refused them."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(error: BaseException | None) -> None:
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(None)
+
+        for event in events[:-1]:
+            self.post(event)
+        self.post(events[-1], settle)
+        await done
+
+    def refresh(self) -> None:
+        """Read the stored document again, and do what it owes."""
+        self.post(None)
+
+    async def changed(self) -> None:
+        """Wait for the next commit. Raises: StoreError when the store refuses the run's commits for good."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        self.waiters += 1
+        try:
+            await asyncio.shield(self._changed)
+        finally:
+            self.waiters -= 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is under way here: the committer can be forgotten, a later event reads the run again."""
+        return not (self._working or self.in_flight or self.waiters)
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        try:
+            while self._inbox:
+                await self._commit(self._take())
+        finally:
+            self._working = False
+            if self._inbox:  # only when cancelled: the events were not settled, their source sends them again
+                self._settle(self._take(), asyncio.CancelledError())
+        self._executor.release(self)
+
+    def _take(self) -> list[tuple[RunEvent | None, Settle | None]]:
+        batch, self._inbox = self._inbox, []
+        return batch
+
+    async def _commit(self, batch: list[tuple[RunEvent | None, Settle | None]]) -> None:
+        """Bring *batch* into the document, however often it takes."""
+        tries = 0
+        if any(event is None for event, _ in batch):
+            self.run = None
+        while True:
+            try:
+                was_read = self.run is None
+                if was_read:
+                    await self._read()
+                changes = self._fold(batch)
+                if changes.is_stale and not was_read:
+                    self.run = None
+                    continue
+                if not changes.is_empty:
+                    await self._write(changes)
+                if was_read:
+                    await self._ensure_records()
+            except GenerationConflict:
+                self._executor.conflicts += 1
+                self.run = None
+                await self._pause(tries := tries + 1, base_s=0.01)
+            except StoreThrottled:
+                await self._pause(tries := tries + 1, base_s=1.0)
+            except StoreUnavailable as error:
+                self.run = None
+                logger.warning("store unavailable, trying again", extra={"run_id": self.run_id, "error": str(error)})
+                await self._pause(tries := tries + 1, base_s=0.2)
+            except StoreError as error:
+                self.run = None
+                self._refuse(error)
+                await self._pause(tries := tries + 1, base_s=1.0)
+            except AiorchError as error:
+                self._settle(batch, error)
+                self._refuse(error)
+                return
+            else:
+                self._committed(changes, was_read=was_read)
+                self._settle(batch, None)
+                return
+            batch.extend(self._take())
+
+    async def _pause(self, tries: int, *, base_s: float) -> None:
+        delay = min(BACKOFF_MAX_S, base_s * 2 ** min(tries - 1, 10))
+        await asyncio.sleep(delay * (0.5 + 0.5 * self._executor.entropy.jitter()))
+
+    async def _read(self) -> None:
+        stored = await self._executor.runs.get_run(self.run_id)
+        if stored is None and self._new is None:
+            raise RunNotFoundError(self.run_id, "the store")
+        self._new = self._new if stored is None else None
+        stored = stored or self._new
+        assert stored is not None
+        self.dag, self.run, self.generation = stored
+        self.read_at = asyncio.get_running_loop().time()
+
+    def _fold(self, batch: list[tuple[RunEvent | None, Settle | None]]) -> Changes:
+        assert self.dag is not None
+        assert self.run is not None
+        while True:
+            events = [event for event, _ in batch if event is not None]
+            try:
+                return fold(self.dag, self.run, events, now=self._executor.clock.now(), process=self._executor.process)
+            except FoldError as error:
+                # One event must not stop the others, nor the run: it is parked, and they are folded without it.
+                logger.exception("event cannot be folded, leaving it out", extra={"run_id": self.run_id})
+                bad = [entry for entry in batch if entry[0] is error.event]
+                batch[:] = [entry for entry in batch if entry[0] is not error.event]
+                self._settle(bad, error)
+
+    async def _write(self, changes: Changes) -> None:
+        assert self.dag is not None
+        assert self.run is not None
+        document, encoded = self.run.encode(changes.header, changes.nodes)
+        records = [
+            new_execution(self.dag.all_tasks[name], state, changes.header, changes.header.updated_at)
+            for name, state in changes.nodes.items()
+            if obligation(state, self._executor.process.id) is Obligation.LAUNCH
+        ]
+        saving = self._executor.runs.save_run(changes.header, document, if_generation_match=self.generation)
+        if records:
+            # Side by side: a record without a launch harms nobody, and both are durable before any launch.
+            saved = await asyncio.gather(
+                saving, self._executor.executions.create_executions(records), return_exceptions=True
+            )
+            for outcome in saved:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            generation = saved[0]
+            assert isinstance(generation, int)
+        else:
+            generation = await saving
+        self.generation = generation
+        self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
+        self._new = None
+
+    async def _ensure_records(self) -> None:
+        """
+        Make sure that what is owed a launch has its record.
+
+        The document may have been written by a process that died before it wrote the records, or by ourselves when
+        only that write succeeded.
+        """
+        assert self.dag is not None
+        assert self.run is not None
+        owed = [
+            new_execution(self.dag.all_tasks[name], self.run.nodes[name], self.run.header, self.run.header.updated_at)
+            for name in self.run.active
+            if obligation(self.run.nodes[name], self._executor.process.id) is Obligation.LAUNCH
+            and name not in self.in_flight
+        ]
+        if owed:
+            await self._executor.executions.create_executions(owed)
+
+    def _committed(self, changes: Changes, *, was_read: bool) -> None:
+        assert self.run is not None
+        self.error = None
+        if any(state.by is None and is_active(state) for state in changes.nodes.values()):
+            self._executor.offer(self)
+        touched: Iterable[str] = changes.nodes
+        if was_read:
+            # Somebody else, or a write of ours whose answer was lost, may have changed anything.
+            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))
+        self._executor.pursue(self, touched)
+        if self._changed is not None and (was_read or not changes.is_empty):
+            self._changed.set_result(None)
+            self._changed = None
+
+    def _refuse(self, error: AiorchError) -> None:
+        """Tell those who wait; the run itself stays as it is committed."""
+        logger.error("run cannot be committed", extra={"run_id": self.run_id, "error": str(error)})
+        self.error = error
+        if self._changed is not None:
+            self._changed.set_exception(error)
+            self._changed.exception()  # it is known: the log line above
+            self._changed = None
+
+    @staticmethod
+    def _settle(batch: list[tuple[RunEvent | None, Settle | None]], error: BaseException | None) -> None:
+        for _, settle in batch:
+            if settle is not None:
+                settle(error)

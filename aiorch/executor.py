@@ -1,0 +1,397 @@
+"""
+`DAGExecutor`: events in, commits and launches out.
+
+It finds the run of each event, hands the event to that run's committer, and does what the committed state owes to this
+process: launches, stops, retries when they are due. What happens next is decided in `transitions`, never here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol, assert_never
+
+import msgspec
+
+from aiorch import names
+from aiorch.committer import Committer
+from aiorch.dag import DAG
+from aiorch.enums import TargetTypes, TaskStatus
+from aiorch.errors import AiorchError, RunConflictError, RunNotFoundError
+from aiorch.launches import Launches, LaunchSettings, SupplementaryFunctions
+from aiorch.nodes import Parallel, Task
+from aiorch.ports import Clock, Entropy, Target
+from aiorch.run_state import (
+    SCHEMA_VERSION,
+    NodeState,
+    StartCommand,
+    kept_by_resume,
+    new_header,
+    new_run,
+)
+from aiorch.status import ExecutionStatus, OrchestrationStatus, StoredRun
+from aiorch.transitions import (
+    CancelRequested,
+    LaunchOffered,
+    Obligation,
+    Process,
+    ProcessesDied,
+    RetryDue,
+    RunEvent,
+    RunStarted,
+    RunTimeoutDue,
+    obligation,
+)
+
+logger = logging.getLogger(__name__)
+
+TIMER_GRACE_S = 10.0
+"""How long a process waits beyond the due time of a timer that another one is to fire."""
+
+
+class Functions(Target, SupplementaryFunctions, Protocol):
+    """The target of ``Function`` tasks, which also calls the supplementary functions of other tasks."""
+
+    def resolve_name(self, name: str) -> str | None:
+        """Say why this process cannot call *name*, or `None` if it can."""
+
+
+class DAGExecutor:
+    """
+    The engine of one process. `aiorch.Orchestrator` wires it.
+
+    Its state needs no lock: only the event loop's thread touches it, and no method awaits between read and write.
+
+    Attributes:
+        process: Who we are, in ``by`` of the entries that this process owes something to.
+
+        committers: Of the runs that are in memory, by run id.
+
+        conflicts: Commits that found somebody else's, since the start.
+    """
+
+    def __init__(  # noqa: PLR0913  the ports, one each
+        self,
+        *,
+        runs: OrchestrationStatus,
+        executions: ExecutionStatus,
+        functions: Functions,
+        targets: Mapping[TargetTypes, Target],
+        clock: Clock,
+        entropy: Entropy,
+        awaits_events: bool = False,
+        settings: LaunchSettings | None = None,
+    ) -> None:
+        self.runs = runs
+        self.executions = executions
+        self.clock = clock
+        self.entropy = entropy
+        self.process = Process(entropy.token(), self._can_launch, awaits_events)
+        self.committers: dict[str, Committer] = {}
+        self.conflicts = 0
+        self._functions = functions
+        self._targets = targets
+        self._resolved: dict[Task, bool] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._launches = Launches(
+            targets=targets,
+            functions=functions,
+            executions=executions,
+            process=self.process,
+            entropy=entropy,
+            settings=settings or LaunchSettings(),
+            spawn=self.spawn,
+        )
+        self._is_closing = False
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run *work* in the background, inside the scope that `close` ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self, grace_s: float) -> None:
+        """
+        Launch nothing more, let what is under way end within the grace, commit what is known, and stop.
+
+        What is still under way then is given up here. Its runs stay open, and go on in whichever process comes next.
+        """
+        self._is_closing = True
+        await self._launches.close(grace_s)
+        while self._tasks:
+            # Commits that are under way end by themselves; an unreachable store must not hold up the end.
+            _, late = await asyncio.wait(self._tasks, timeout=max(grace_s, 1.0))
+            for task in late:
+                task.cancel()
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def start_command(self, dag: DAG, run_id: str, encoded_input: bytes) -> StartCommand:
+        """Return a start command for a run of *dag*. Raises: InvalidIdError."""
+        return StartCommand(
+            schema_version=SCHEMA_VERSION,
+            run_id=names.run_id(run_id),
+            nonce=self.entropy.token(),
+            dag=dag.name,
+            definition=dag.definition_id,
+            input=msgspec.Raw(encoded_input),
+            created_at=self.clock.now(),
+        )
+
+    async def resume_command(self, run_id: str) -> tuple[DAG, StartCommand]:
+        """
+        Return the command for the run that goes on where *run_id* failed or was cancelled.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+
+            RunStateError: It has neither failed nor been cancelled.
+        """
+        dag, run, _ = await self.stored_run(run_id)
+        kept_by_resume(run)
+        base, count = run_id, 1
+        if run.header.resumed_from:
+            base, _, suffix = run_id.rpartition(".")
+            count = int(suffix)
+        command = self.start_command(dag, f"{base}.{count + 1}", bytes(run.header.input))
+        return dag, msgspec.structs.replace(command, resumed_from=run_id)
+
+    async def submit(self, dag: DAG, command: StartCommand) -> Committer:
+        """
+        Record that a run shall begin: its definition, and its marker. Whoever sweeps the store begins it.
+
+        Raises:
+            RunTooLargeError: Its document could grow too large. Nothing was stored.
+        """
+        run = await self._new_run(dag, command)
+        await self.runs.save_dag(dag)
+        marker = await self.runs.open_run(command)
+        committer = self.committers.get(command.run_id)
+        if committer is None:
+            committer = Committer(self, names.RunId(command.run_id), run)
+            committer.marker = marker
+        return committer
+
+    async def start(self, dag: DAG, command: StartCommand) -> Committer:
+        """
+        Begin a run, or find it when it has begun: the same start command any number of times is one run.
+
+        Raises:
+            RunConflictError: The run exists with another definition or input.
+
+            RunTooLargeError: Its document could grow too large. Nothing was stored.
+        """
+        committer = await self.submit(dag, command)
+        committer = self.committers.setdefault(command.run_id, committer)
+        await committer.apply(RunStarted())
+        stored = committer.run or (await self.stored_run(command.run_id)).run
+        self._arm_run_timeout(committer, grace_s=0)
+        for difference, ours, theirs in (
+            ("definition", command.definition, stored.header.definition),
+            ("input", bytes(command.input), bytes(stored.header.input)),
+        ):
+            if ours != theirs:
+                raise RunConflictError(command.run_id, difference)
+        return committer
+
+    async def cancel(self, run_id: str, reason: str) -> Committer:
+        """
+        Ask for the end of a run. Nothing is launched any more; what runs is stopped by the process that launched it.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+        """
+        committer = self.committer(run_id)
+        await committer.apply(CancelRequested(reason))
+        if self.owners(committer) - {self.process.id}:
+            await self.runs.touch_open(committer.run_id)
+        return committer
+
+    async def stored_run(self, run_id: str) -> StoredRun:
+        """Read a run from the store. Raises: RunNotFoundError."""
+        stored = await self.runs.get_run(names.run_id(run_id))
+        if stored is None:
+            raise RunNotFoundError(run_id)
+        return stored
+
+    async def _new_run(self, dag: DAG, command: StartCommand) -> StoredRun:
+        kept = None
+        if command.resumed_from:
+            kept = kept_by_resume((await self.stored_run(command.resumed_from)).run)
+        timeout_at = command.created_at + timedelta(seconds=dag.timeout) if dag.timeout else None
+        return StoredRun(dag, new_run(dag, new_header(command, dag, timeout_at), kept), 0)
+
+    # -- runs in memory ------------------------------------------------------------------------------------------
+
+    def committer(self, run_id: str) -> Committer:
+        """Return the committer of a run, which reads it when it has to. Raises: InvalidIdError."""
+        committer = self.committers.get(run_id)
+        if committer is None:
+            committer = self.committers[run_id] = Committer(self, names.run_id(run_id))
+        return committer
+
+    def release(self, committer: Committer) -> None:
+        """Forget a committer when nothing is owed through it: a later event reads its run again."""
+        if committer.is_idle and not self.owns(committer) and self.committers.get(committer.run_id) is committer:
+            del self.committers[committer.run_id]
+
+    def owners(self, committer: Committer) -> frozenset[str]:
+        """The processes that owe something to a run, as far as this copy knows."""
+        run = committer.run
+        if run is None:
+            return frozenset()
+        return frozenset(by for name in run.active if (by := run.nodes[name].by) is not None)
+
+    def owns(self, committer: Committer) -> bool:
+        """Whether this process owes something to the run."""
+        run = committer.run
+        return run is not None and any(run.nodes[name].by == self.process.id for name in run.active)
+
+    def unclaimed(self, committer: Committer) -> list[RunEvent]:
+        """What this process could launch in a run and nobody has claimed: ready tasks, retries without an owner."""
+        dag, run = committer.dag, committer.run
+        if dag is None or run is None:
+            return []
+        events: list[RunEvent] = []
+        for name in run.active:
+            state = run.nodes[name]
+            if state.by is None and self._can_launch(dag.all_tasks[name]):
+                retry = state.status is TaskStatus.RETRYING
+                events.append(RetryDue(name, state.attempt) if retry else LaunchOffered(name))
+        return events
+
+    async def adopt(self, committer: Committer, dead: frozenset[str]) -> None:
+        """Take over what dead processes left of a run, and claim what nobody has claimed."""
+        events: list[RunEvent] = self.unclaimed(committer)
+        if dead & self.owners(committer):
+            events.append(ProcessesDied(dead))
+        if events:
+            await committer.apply(*events)
+
+    # -- what the committed state owes ---------------------------------------------------------------------------
+
+    def pursue(self, committer: Committer, touched: Iterable[str]) -> None:
+        """
+        Do what the committed run owes to this process.
+
+        Args:
+            committer: The run.
+
+            touched: Names of the nodes to look at: those that the commit changed, or all that may have changed.
+        """
+        dag, run = committer.dag, committer.run
+        assert dag is not None
+        assert run is not None
+        launcher = _Launcher(self._launches, committer, self.process.id)
+        for name in touched:
+            state = run.nodes[name]
+            sent = committer.in_flight.get(name)
+            if sent is not None and (not state.status.is_live or sent.attempt != state.attempt):
+                del committer.in_flight[name]
+                if sent.handle is not None and not sent.has_ended:
+                    sent.handle.cancel()
+            node = dag.all_nodes[name]
+            if isinstance(node, Parallel):
+                if state.status is TaskStatus.RUNNING:
+                    node.execute(launcher)
+                continue
+            match obligation(state, self.process.id):
+                case Obligation.LAUNCH:
+                    node.execute(launcher)
+                case Obligation.STOP:
+                    assert isinstance(node, Task)
+                    self._launches.stop(committer, node)
+                case Obligation.RETRY:
+                    self._arm_retry(committer, name, state)
+                case None:
+                    pass
+                case unreachable:
+                    assert_never(unreachable)
+        if run.status.is_terminal:
+            self.spawn(self._close_run(committer))
+
+    def offer(self, committer: Committer) -> None:
+        """Let other processes know of tasks that this one cannot launch."""
+        self.spawn(self._touch_open(committer))
+
+    async def _touch_open(self, committer: Committer) -> None:
+        try:
+            await self.runs.touch_open(committer.run_id)
+        except AiorchError as error:
+            logger.warning("marker not touched", extra={"run_id": committer.run_id, "error": str(error)})
+
+    async def _close_run(self, committer: Committer) -> None:
+        # Not only here: whoever sweeps removes the marker of an ended run whose process died before this.
+        try:
+            await self.runs.close_run(committer.run_id)
+        except AiorchError as error:
+            logger.warning("marker of an ended run left", extra={"run_id": committer.run_id, "error": str(error)})
+
+    def _can_launch(self, task: Task) -> bool:
+        found = self._resolved.get(task)
+        if found is None:
+            found = self._resolved[task] = self.why_not(task) is None
+        return found
+
+    def why_not(self, task: Task) -> str | None:
+        """Say why this process cannot launch *task*, or `None` if it can."""
+        target = self._targets.get(task.target_type)
+        if target is None:
+            return f"this process has no target for {task.target_type} tasks"
+        reason = target.resolve(task)
+        if reason is None and task.function is not None and task.target_type is not TargetTypes.FUNCTION:
+            reason = self._functions.resolve_name(task.function)
+        return reason
+
+    # -- timers --------------------------------------------------------------------------------------------------
+
+    def _arm_retry(self, committer: Committer, name: str, state: NodeState) -> None:
+        self._arm(self._seconds_to(state.retry_at), self._retry_is_due, committer, name, state)
+
+    def _retry_is_due(self, committer: Committer, name: str, state: NodeState) -> None:
+        if committer.run is None or committer.run.nodes[name] is not state:
+            return
+        if self._seconds_to(state.retry_at) > 0:
+            self._arm_retry(committer, name, state)  # the loop's clock ran ahead of the time of day
+        else:
+            committer.post(RetryDue(name, state.attempt))
+
+    def _arm_run_timeout(self, committer: Committer, *, grace_s: float) -> None:
+        run = committer.run
+        if run is not None and run.header.timeout_at is not None and not run.status.is_terminal:
+            self._arm(self._seconds_to(run.header.timeout_at) + grace_s, self._run_timeout_is_due, committer, grace_s)
+
+    def _run_timeout_is_due(self, committer: Committer, grace_s: float) -> None:
+        run = committer.run
+        if run is not None and self._seconds_to(run.header.timeout_at) > 0:
+            self._arm_run_timeout(committer, grace_s=grace_s)
+        elif run is None or not run.status.is_terminal:
+            committer.post(RunTimeoutDue())
+
+    def _arm(self, delay_s: float, callback: Any, *args: Any) -> None:
+        def fire() -> None:
+            if not self._is_closing:
+                callback(*args)
+
+        asyncio.get_running_loop().call_later(max(0.0, delay_s), fire)
+
+    def _seconds_to(self, due: datetime | None) -> float:
+        return 0.0 if due is None else (due - self.clock.now()).total_seconds()
+
+
+class _Launcher:
+    """Launches those tasks of one run that the committed run owes to this process, and no others."""
+
+    __slots__ = ("_committer", "_launches", "_process_id")
+
+    def __init__(self, launches: Launches, committer: Committer, process_id: str) -> None:
+        self._launches = launches
+        self._committer = committer
+        self._process_id = process_id
+
+    def launch(self, task: Task) -> None:
+        run = self._committer.run
+        assert run is not None
+        if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
+            self._launches.launch(self._committer, task)

@@ -1,0 +1,270 @@
+"""
+Launches: what a committed intent turns into, and what each answer of a target means.
+
+In memory an execution counts as sent from before its request goes out until the commit that holds its outcome;
+otherwise a ``Starting`` that is still committed would be sent a second time while the outcome waits in the inbox.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, assert_never
+
+import msgspec
+
+from aiorch.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
+from aiorch.committer import Committer, InFlight
+from aiorch.context import TaskContext
+from aiorch.enums import TargetTypes
+from aiorch.errors import StoreError
+from aiorch.nodes import Task
+from aiorch.ports import Accepted, Answer, Entropy, Failed, NotStarted, Succeeded, Target, Unknown
+from aiorch.results import SpilledResults
+from aiorch.run_state import INLINE_DOCUMENT_BYTES_MAX, INLINE_RESULT_BYTES_MAX, Failure, Run
+from aiorch.status import ExecutionStatus
+from aiorch.transitions import Process, RunEvent, TaskFailed, TaskLost, TaskRunning, TaskStopped, TaskSucceeded
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSettings:
+    """What can be tuned about launches."""
+
+    at_once_max: int = 10_000
+    """Executions under way at once in this process: more wait their turn, so that memory is bounded."""
+
+    running_after_s: float = 5.0
+    """After how long an execution that is under way is recorded as ``Running``."""
+
+    backoff_max_s: float = 30.0
+    """Longest pause before a launch that never started is sent again."""
+
+
+class SupplementaryFunctions(Protocol):
+    """Calls the function that a task names beside its target."""
+
+    async def call(self, name: str, context: TaskContext) -> Any:
+        """Call it and return what it returns. Raises what it raises."""
+        ...
+
+
+class Launches:
+    """All executions of this process that are under way. Touched by the event loop's thread alone."""
+
+    def __init__(  # noqa: PLR0913  what a launch needs, one each
+        self,
+        *,
+        targets: Mapping[TargetTypes, Target],
+        functions: SupplementaryFunctions,
+        executions: ExecutionStatus,
+        process: Process,
+        entropy: Entropy,
+        settings: LaunchSettings,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+    ) -> None:
+        self.count = 0
+        self._targets = targets
+        self._functions = functions
+        self._executions = executions
+        self._spilled = SpilledResults(executions)
+        self._process = process
+        self._entropy = entropy
+        self._settings = settings
+        self._spawn = spawn
+        self._waiting: deque[tuple[Committer, Task, Run, InFlight]] = deque()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._unrecorded: deque[tuple[float, Committer, str, InFlight]] = deque()
+        self._recorder: asyncio.TimerHandle | None = None
+        self._is_closing = False
+
+    # -- in and out ----------------------------------------------------------------------------------------------
+
+    def launch(self, committer: Committer, task: Task) -> None:
+        """Send an execution that the committed run owes, unless it counts as sent already."""
+        run = committer.run
+        assert run is not None
+        state = run.nodes[task.name]
+        sent = committer.in_flight.get(task.name)
+        if sent is None or sent.attempt != state.attempt:
+            sent = committer.in_flight[task.name] = InFlight(state.attempt)
+            self._waiting.append((committer, task, run, sent))
+            self._fill()
+
+    def stop(self, committer: Committer, task: Task) -> None:
+        """Stop an execution that the committed run wants stopped, and report it when that is done."""
+        run = committer.run
+        assert run is not None
+        state = run.nodes[task.name]
+        sent = committer.in_flight.get(task.name)
+        if sent is None:
+            sent = committer.in_flight[task.name] = InFlight(state.attempt)
+        if sent.is_stopping or sent.has_ended:
+            return
+        sent.is_stopping = True
+        if sent.handle is not None:
+            sent.handle.cancel()
+        sent.handle = self._spawn(self._stop(committer, task, run, sent))
+
+    async def close(self, grace_s: float) -> None:
+        """
+        Launch nothing more, and wait for what is under way.
+
+        What has not ended after the grace is given up here: the run goes on elsewhere, or at the next start.
+        """
+        self._is_closing = True
+        self._waiting.clear()
+        if self._recorder is not None:
+            self._recorder.cancel()
+        if self._under_way and grace_s > 0:
+            await asyncio.wait(self._under_way, timeout=grace_s)
+        self._record_running(everything=True)
+        for handle in self._under_way:
+            handle.cancel()
+
+    def _fill(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting and len(self._under_way) < self._settings.at_once_max and not self._is_closing:
+            committer, task, run, sent = self._waiting.popleft()
+            if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
+                continue
+            self.count += 1
+            sent.handle = self._spawn(self._execute(committer, task, run, sent))
+            self._under_way.add(sent.handle)
+            sent.handle.add_done_callback(self._ended)
+            self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, task.name, sent))
+        if self._unrecorded and self._recorder is None and not self._is_closing:
+            self._recorder = loop.call_at(self._unrecorded[0][0], self._record_running)
+
+    def _ended(self, handle: asyncio.Task[None]) -> None:
+        self._under_way.discard(handle)
+        if self._waiting:
+            self._fill()
+
+    def _record_running(self, *, everything: bool = False) -> None:
+        """Record what has been under way for long: lazily, since most executions end before that is due."""
+        self._recorder = None
+        loop = asyncio.get_running_loop()
+        while self._unrecorded and (everything or self._unrecorded[0][0] <= loop.time()):
+            _, committer, name, sent = self._unrecorded.popleft()
+            if committer.in_flight.get(name) is sent and not sent.has_ended:
+                committer.post(TaskRunning(name, sent.attempt))
+        if self._unrecorded:
+            self._recorder = loop.call_at(self._unrecorded[0][0], self._record_running)
+
+    # -- one execution -------------------------------------------------------------------------------------------
+
+    async def _execute(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> None:
+        """Carry an execution from its launch to the event that tells what came of it."""
+        try:
+            event = await self._attempt(committer, task, run, sent)
+        except Exception as error:
+            logger.exception("launch failed inside aiorch", extra={"run_id": committer.run_id, "node": task.name})
+            event = TaskFailed(task.name, sent.attempt, Failure.of("InternalError", repr(error)))
+        sent.has_ended = not isinstance(event, TaskRunning)
+        committer.post(event)
+
+    async def _attempt(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> RunEvent:
+        limit = task.timeout_s
+        waits_for_event = False
+        try:
+            async with asyncio.timeout(limit):
+                answer = await self._answer(task, await self._context(task, run))
+                if isinstance(answer, Unknown) and self._process.awaits_events:
+                    # It may have run: its completion event tells, and the commit of that cancels this wait.
+                    waits_for_event = True
+                    committer.post(TaskRunning(task.name, sent.attempt))
+                    await asyncio.get_running_loop().create_future()
+        except TimeoutError:
+            if waits_for_event:
+                return TaskLost(task.name, sent.attempt, f"no answer, and no event within its timeout of {limit:g} s")
+            message = f"{task.target_name!r} did not end within its timeout of {limit:g} s"
+            return TaskFailed(task.name, sent.attempt, Failure.of("Timeout", message))
+        return await self._event_of(answer, task, run, sent)
+
+    async def _context(self, task: Task, run: Run) -> TaskContext:
+        state, header = run.nodes[task.name], run.header
+        return TaskContext(
+            run_id=header.run_id,
+            dag=header.dag,
+            node=task.name,
+            attempt=state.attempt,
+            execution_id=state.execution_id or "",
+            parameters=msgspec.json.decode(task.encoded_parameters),
+            encoded_input=header.input,
+            results=await self._until_stored(lambda: self._spilled.results(run, task.earlier_nodes())),
+        )
+
+    async def _answer(self, task: Task, context: TaskContext) -> Answer:
+        """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
+        if task.function is not None and task.target_type is not TargetTypes.FUNCTION:
+            failure = await self._supplement(task.function, context)
+            if failure is not None:
+                return Failed(failure)
+        pause_s = 0.5
+        while True:
+            answer = await self._targets[task.target_type].launch(task, context)
+            if not isinstance(answer, NotStarted):
+                return answer
+            logger.warning(
+                "launch did not start, trying again",
+                extra={"run_id": context.run_id, "node": context.node, "reason": answer.reason},
+            )
+            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
+            pause_s = min(self._settings.backoff_max_s, pause_s * 2)
+
+    async def _supplement(self, function: str, context: TaskContext) -> Failure | None:
+        """Let the task's own function have a say in its parameters."""
+        try:
+            parameters = await self._functions.call(function, context)
+        except Exception as error:  # noqa: BLE001  whatever the user's code raises is this attempt's failure
+            return Failure.of(type(error).__name__, f"{function!r}, called before the launch: {error}")
+        if parameters is None:
+            return None
+        if not isinstance(parameters, Mapping):
+            return Failure.of(
+                "TypeError", f"{function!r} must return a mapping or None, not {type(parameters).__name__}"
+            )
+        context.parameters.update(parameters)
+        return None
+
+    async def _event_of(self, answer: Answer, task: Task, run: Run, sent: InFlight) -> RunEvent:
+        match answer:
+            case Succeeded(result=result):
+                if result is None:
+                    return TaskSucceeded(task.name, sent.attempt)
+                if len(result) > INLINE_RESULT_BYTES_MAX or run.size > INLINE_DOCUMENT_BYTES_MAX:
+                    await self._until_stored(lambda: self._spilled.save(run, task, result))
+                    return TaskSucceeded(task.name, sent.attempt, result_in="execution")
+                return TaskSucceeded(task.name, sent.attempt, msgspec.Raw(result))
+            case Failed(failure=failure):
+                return TaskFailed(task.name, sent.attempt, failure)
+            case Accepted(job_id=job_id):
+                return TaskRunning(task.name, sent.attempt, job_id)
+            case Unknown(reason=reason):
+                return TaskLost(task.name, sent.attempt, reason)
+            case NotStarted():
+                raise AssertionError(answer)
+            case unreachable:
+                assert_never(unreachable)
+
+    async def _until_stored(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Repeat a read or write of an execution's record until the store has done it: an outcome must not be lost."""
+        pause_s = 0.2
+        while True:
+            try:
+                return await call()
+            except StoreError as error:
+                logger.warning("store unavailable, trying again", extra={"error": str(error)})
+            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
+            pause_s = min(STORE_BACKOFF_MAX_S, pause_s * 2)
+
+    async def _stop(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> None:
+        context = await self._context(task, run)
+        await self._targets[task.target_type].stop(task, context, run.nodes[task.name].job_id)
+        sent.has_ended = True
+        committer.post(TaskStopped(task.name, sent.attempt))

@@ -1,0 +1,424 @@
+"""`Orchestrator`: the engine wired to a store, for use in an async application. The CLI and the service use it too."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from aiorch.committer import Committer
+from aiorch.context import TaskContext
+from aiorch.dag import DAG
+from aiorch.enums import RunStatus, TargetTypes
+from aiorch.errors import InvalidInputError, StoreUrlError, UnresolvedFunctionError
+from aiorch.executor import DAGExecutor
+from aiorch.launches import LaunchSettings
+from aiorch.nodes import Task
+from aiorch.ports import Answer, Clock, Entropy, Store, Target
+from aiorch.results import Results, SpilledResults
+from aiorch.run_state import Failure, Run, StartCommand
+from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
+from aiorch.sweeper import Sweeper
+from aiorch.system import SystemClock, SystemEntropy
+from aiorch.targets.function import FunctionTarget
+
+DEFAULT_STORE = "sqlite:///.aiorch/state.db"
+
+Definition = DAG | Mapping[str, Any] | str | os.PathLike[str]
+"""A DAG, a definition as a mapping, or the path of a definition file (JSON or YAML)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What can be tuned. The defaults suit one process on a laptop."""
+
+    sweep_interval_s: float = 1.0
+    """Pause between two looks at the open runs, for starts, cancels and deaths that no event tells."""
+
+    drain_s: float = 5.0
+    """How long work that is under way may go on when the orchestrator is left."""
+
+    function_url: str | None = None
+    """Pattern of a Cloud Function's URL, with ``{name}``, ``{project_id}``, ``{region}``; `None`: the gen1 form."""
+
+    function_connections_max: int = 1000
+    """Calls of Cloud Functions under way at once."""
+
+    project_id: str | None = None
+    """Project of steps that name none."""
+
+    region: str | None = None
+    """Region of steps that name none."""
+
+    threads_max: int = 64
+    """Synchronous callables that run at once."""
+
+    launches: LaunchSettings = field(default_factory=lambda: LaunchSettings(running_after_s=0.5))
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run has ended."""
+
+    run_id: str
+
+    status: RunStatus
+    """``Completed``, ``Failed`` or ``Cancelled``."""
+
+    error: Failure | None
+    """Why it did not complete, `None` when it did."""
+
+    results: Results
+    """Results of the completed tasks by node name."""
+
+
+class RunHandle:
+    """
+    A run, as last committed.
+
+    Attributes:
+        run_id: Its id.
+
+        dag: Its DAG.
+
+        run: Its state: ``run.header``, and ``run.nodes[name]`` with a `NodeState` each. It changes as the run goes on.
+    """
+
+    def __init__(self, executor: DAGExecutor, committer: Committer) -> None:
+        assert committer.dag is not None
+        assert committer.run is not None
+        self._executor = executor
+        self._committer = committer
+        self._run = committer.run
+        self.run_id: str = committer.run_id
+        self.dag = committer.dag
+
+    def __repr__(self) -> str:
+        return f"<RunHandle {self.run_id} {self.status}>"
+
+    @property
+    def run(self) -> Run:
+        """State as of the last commit that this process knows."""
+        if self._committer.run is not None:
+            self._run = self._committer.run
+        return self._run
+
+    @property
+    def status(self) -> RunStatus:
+        """Status of the run."""
+        return self.run.status
+
+    def document(self) -> bytes:
+        """Return the run document, as it is stored."""
+        run = self.run
+        return run.encode(run.header, {})[0]
+
+    async def wait(self) -> RunResult:
+        """
+        Wait for the end of the run, however it ends.
+
+        Raises:
+            StoreError: The store refuses the run's commits for good (full, read-only). The run stays open, and goes on
+                when that is mended.
+        """
+        async for _ in self.changes():
+            pass
+        run = self.run
+        results = await SpilledResults(self._executor.executions).results(run, iter(self.dag.all_nodes.values()))
+        return RunResult(self.run_id, run.status, run.header.error, results)
+
+    async def changes(self) -> AsyncIterator[None]:
+        """
+        Yield now, and after every commit until the run has ended. Commits in quick succession may be seen as one.
+
+        Raises:
+            StoreError: As `wait`.
+        """
+        while True:
+            yield
+            if self.run.status.is_terminal:
+                return
+            held = self._executor.committer(self.run_id)
+            if held is not self._committer:
+                self._committer = held
+                held.refresh()
+            if self._committer.error is not None:
+                raise self._committer.error
+            await self._committer.changed()
+
+    async def cancel(self, *, reason: str = "cancelled on request") -> None:
+        """Ask for the end of the run: nothing is launched any more, and what runs is stopped."""
+        await self._executor.cancel(self.run_id, reason)
+
+
+class Orchestrator:
+    """
+    Runs DAGs, durably.
+
+    ::
+
+        async with Orchestrator("sqlite:///state.db") as orchestrator:
+            run = await orchestrator.start("sample.yaml", input={"day": "2026-11-23"})
+            result = await run.wait()
+
+    Runs that an earlier process left open go on by themselves when the context is entered. Leaving it lets work that
+    is under way end for `Settings.drain_s`; what has not ended then goes on in whichever process comes next. Any
+    number of orchestrators may be open at once, in one event loop or in many processes, on one store or on several.
+
+    Args:
+        store: URL of a store (``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``memory:``), or a store.
+
+        dags: DAGs that start messages and the HTTP endpoint may start by name.
+
+        functions: Callables by the name that stands for them in definitions.
+
+        search_paths: Folders in which modules with callables are looked up first. The folder of a definition file
+            that is started is added by itself.
+
+        launch: `False` for a client: what it starts, resumes or cancels is carried out by the other processes of the
+            store.
+
+        targets: Targets to use instead of, or besides, the built-in ones.
+
+        settings: What can be tuned.
+
+        clock, entropy: Time and chance, replaceable for tests.
+    """
+
+    def __init__(  # noqa: PLR0913  all optional
+        self,
+        store: str | Store = DEFAULT_STORE,
+        *,
+        dags: Iterable[Definition] = (),
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        search_paths: Sequence[str | os.PathLike[str]] = (),
+        launch: bool = True,
+        targets: Mapping[TargetTypes, Target] | None = None,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.store = open_store(store) if isinstance(store, str) else store
+        self.launch = launch
+        self.dags: dict[str, DAG] = {}
+        self.runs_status = OrchestrationStatus(self.store)
+        self.executions = ExecutionStatus(self.runs_status)
+        self._functions = FunctionTarget(
+            functions or {}, search_paths=[Path(path) for path in search_paths], threads_max=self.settings.threads_max
+        )
+        self._targets = self._own_targets(targets or {}) if launch else {}
+        self._executor = DAGExecutor(
+            runs=self.runs_status,
+            executions=self.executions,
+            functions=self._functions,
+            targets=self._targets,
+            clock=clock or SystemClock(),
+            entropy=entropy or SystemEntropy(),
+            settings=self.settings.launches,
+        )
+        self._sweeper = Sweeper(self._executor, self.store, interval_s=self.settings.sweep_interval_s)
+        self._sweeping: asyncio.Task[None] | None = None
+        for each in dags:
+            self.serve_dag(each)
+
+    def _own_targets(self, targets: Mapping[TargetTypes, Target]) -> dict[TargetTypes, Target]:
+        return {
+            TargetTypes.FUNCTION: self._functions,
+            TargetTypes.CLOUD_FUNCTION: _LazyCloudFunctionTarget(self.settings),
+            **targets,
+        }
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.store.join(self._executor.process.id)
+        if self.launch:
+            await self._sweeper.sweep()
+            self._sweeping = asyncio.get_running_loop().create_task(self._sweeper.run())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
+        await self._executor.close(self.settings.drain_s)
+        await self.store.leave(self._executor.process.id)
+        for target in self._targets.values():
+            await target.aclose()
+        await self.store.aclose()
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def dag(self, definition: Definition) -> DAG:
+        """
+        Build a DAG; callables that the definition holds as objects become known to this orchestrator.
+
+        Raises:
+            DefinitionError: With every problem of the definition.
+        """
+        if isinstance(definition, DAG):
+            dag = definition
+        else:
+            from aiorch.builder import DAGBuilder  # noqa: PLC0415  slow to import
+
+            dag = DAGBuilder(definition).build_dag()
+            if isinstance(definition, (str, os.PathLike)):
+                self._functions.add_search_path(Path(definition).resolve().parent)
+        self._functions.functions.update(dag.functions)
+        return dag
+
+    def serve_dag(self, definition: Definition) -> DAG:
+        """Let start messages and the HTTP endpoint start this DAG by its name."""
+        dag = self.dag(definition)
+        self.dags[dag.name] = dag
+        return dag
+
+    async def start(self, dag: Definition, *, input: Any = None, run_id: str | None = None) -> RunHandle:  # noqa: A002
+        """
+        Begin a run; with the id of a run that exists, and the same definition and input, get that run.
+
+        Args:
+            dag: What to run.
+
+            input: Anything that JSON can hold; the tasks see it as ``context.input``.
+
+            run_id: Id of the run, by default one of the time and chance.
+
+        Raises:
+            DefinitionError: The definition is not valid.
+
+            UnresolvedFunctionError: This process cannot launch some of its tasks.
+
+            InvalidIdError: The run id cannot be part of an object name.
+
+            RunConflictError: The run exists with another definition or input.
+
+            RunTooLargeError: The run could outgrow its document.
+        """
+        dag, command = self._start_command(dag, input, run_id)
+        self.check(dag)
+        return RunHandle(self._executor, await self._executor.start(dag, command))
+
+    async def attach(self, run_id: str) -> RunHandle:
+        """
+        Return a run that exists.
+
+        Raises:
+            RunNotFoundError: There is none of this id.
+        """
+        committer = self._executor.committer(run_id)
+        await committer.apply(None)
+        return RunHandle(self._executor, committer)
+
+    async def cancel(self, run_id: str, *, reason: str = "cancelled on request") -> RunHandle:
+        """
+        Ask for the end of a run. A run that has ended stays as it is.
+
+        Raises:
+            RunNotFoundError: There is none of this id.
+        """
+        committer = await self._executor.cancel(run_id, reason)
+        handle = RunHandle(self._executor, committer)
+        if not handle.status.is_terminal:
+            await self._sweeper.look(run_id)  # a dead owner cannot stop anything
+        return handle
+
+    async def resume(self, run_id: str) -> RunHandle:
+        """
+        Begin the run that goes on where *run_id* failed or was cancelled; asked again, return the same run.
+
+        Raises:
+            RunNotFoundError: There is none of this id.
+
+            RunStateError: It has neither failed nor been cancelled.
+        """
+        dag, command = await self._executor.resume_command(run_id)
+        return RunHandle(self._executor, await self._executor.start(dag, command))
+
+    async def runs(self) -> list[RunSummary]:
+        """All runs of the store, the newest first."""
+        return await self.runs_status.list_runs()
+
+    def check(self, dag: DAG) -> None:
+        """
+        Make sure that this process can launch every task of *dag*.
+
+        Raises:
+            UnresolvedFunctionError: With every task that it cannot launch, and why.
+        """
+        missing = [
+            (task.name, task.function or task.target_name, reason)
+            for task in dag.all_tasks.values()
+            if (reason := self._executor.why_not(task)) is not None
+        ]
+        if missing and self.launch:
+            raise UnresolvedFunctionError(missing)
+
+    def _start_command(self, definition: Definition, input: Any, run_id: str | None) -> tuple[DAG, StartCommand]:  # noqa: A002
+        dag = self.dag(definition)
+        try:
+            encoded = msgspec.json.encode(input)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidInputError(f"the input is not JSON, so no run was started: {error}") from error
+        if run_id is None:
+            run_id = f"run_{int(self._executor.clock.now().timestamp())}_{self._executor.entropy.token()[:8]}"
+        return dag, self._executor.start_command(dag, run_id, encoded)
+
+
+def open_store(url: str) -> Store:
+    """
+    Return the store that a URL names. It is opened when it is first used.
+
+    Raises:
+        StoreUrlError: No store has such a URL.
+    """
+    if url == "memory:":
+        from aiorch.stores.memory import MemoryStore  # noqa: PLC0415  only what is used is imported
+
+        return MemoryStore()
+    path = url.removeprefix("sqlite:///")
+    if path in (url, ""):
+        raise StoreUrlError(url)
+    from aiorch.stores.sqlite import SQLiteStore  # noqa: PLC0415
+
+    return SQLiteStore(path)
+
+
+class _LazyCloudFunctionTarget:
+    """The target of Cloud Functions, made when a task first needs it: its HTTP client takes long to import."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made: Target | None = None
+
+    def _target(self) -> Target:
+        if self._made is None:
+            from aiorch.targets.cloud_function import CloudFunctionTarget  # noqa: PLC0415
+
+            self._made = CloudFunctionTarget(
+                url_pattern=self._settings.function_url,
+                project_id=self._settings.project_id,
+                region=self._settings.region,
+                connections_max=self._settings.function_connections_max,
+            )
+        return self._made
+
+    def resolve(self, task: Task) -> str | None:
+        return self._target().resolve(task)
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        return await self._target().launch(task, context)
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        await self._target().stop(task, context, job_id)
+
+    async def aclose(self) -> None:
+        if self._made is not None:
+            await self._made.aclose()

@@ -1,0 +1,269 @@
+"""
+The stored documents, read and written through an `ObjectStore`: runs, executions, definitions, open markers.
+
+`OrchestrationStatus` keeps runs, `ExecutionStatus` keeps execution records. Both hold no state but the cache of built
+definitions, which are stored by content and never change.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+import msgspec
+
+from aiorch import names
+from aiorch.dag import DAG
+from aiorch.enums import TargetTypes, TaskStatus
+from aiorch.errors import DocumentError, GenerationConflict
+from aiorch.nodes import Task
+from aiorch.ports import ObjectStore
+from aiorch.run_state import NodeState, Run, RunHeader, StartCommand, decode_document, run_from_document
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Execution(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """
+    The record of one launch of one task, ``executions/<execution_id>.json``. It exists before the launch.
+
+    ``succeeded`` and ``response`` are known once the run has moved on; a large response is stored here, a small one is
+    filled in from the run's document when the record is read.
+    """
+
+    execution_id: str
+    task_name: str
+    """Name of the target."""
+
+    node_name: str
+    run_id: str
+    attempt: int
+    launched_at: datetime
+    """When the intent to launch was committed."""
+
+    target_type: TargetTypes | None = None
+    region: str | None = None
+    succeeded: bool | None = None
+    response: msgspec.Raw | None = None
+
+
+class RunSummary(NamedTuple):
+    """One line of a list of runs."""
+
+    run_id: str
+    dag: str
+    status: str
+    created_at: str
+    updated_at: str
+
+
+class StoredRun(NamedTuple):
+    """A committed run, its DAG, and the generation that the next commit must name."""
+
+    dag: DAG
+    run: Run
+    generation: int
+
+
+class OpenMarker(NamedTuple):
+    """An ``open/`` object."""
+
+    run_id: str
+    generation: int
+
+
+class OrchestrationStatus:
+    """Runs, their definitions and their open markers in a store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self._dags: dict[str, DAG] = {}
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    async def get_run(self, run_id: names.RunId) -> StoredRun | None:
+        """
+        Read a run, `None` when there is none.
+
+        Raises:
+            DocumentError: It cannot be read by this code, or its definition is missing.
+        """
+        name = names.run_object(run_id)
+        stored = await self.store.read(name)
+        if stored is None:
+            return None
+        header, entries = decode_document(stored.data, name)
+        dag = await self.get_dag(header.definition)
+        run = run_from_document(dag, header, entries, name)
+        run.size = len(stored.data)
+        return StoredRun(dag, run, stored.generation)
+
+    async def save_run(self, header: RunHeader, document: bytes, *, if_generation_match: int) -> int:
+        """Commit a run's document on condition of its generation, and return the new one."""
+        metadata = {
+            "status": header.status.value,
+            "dag": header.dag,
+            "created_at": header.created_at.isoformat(),
+            "updated_at": header.updated_at.isoformat(),
+        }
+        name = names.run_object(names.RunId(header.run_id))
+        return await self.store.write(name, document, if_generation_match=if_generation_match, metadata=metadata)
+
+    async def list_runs(self) -> list[RunSummary]:
+        """All runs, the newest first, from one listing: no document is read."""
+        runs = []
+        for info in await self.store.list(names.RUNS):
+            fields = info.metadata
+            run_id = info.name.removeprefix(names.RUNS).removesuffix(".json")
+            known = (fields.get(key, "") for key in ("dag", "status", "created_at", "updated_at"))
+            runs.append(RunSummary(run_id, *known))
+        return sorted(runs, key=lambda run: run.created_at, reverse=True)
+
+    # -- definitions ---------------------------------------------------------------------------------------------
+
+    async def save_dag(self, dag: DAG) -> None:
+        """Store the definition under the hash of its content, once."""
+        if dag.definition_id not in self._dags:
+            await self.store.create_all([(names.definition_object(dag.definition_id), dag.definition)])
+            self._dags[dag.definition_id] = dag
+
+    async def get_dag(self, definition_id: str) -> DAG:
+        """
+        Return the DAG of a stored definition, built once per process.
+
+        Raises:
+            DocumentError: It is not in the store, or cannot be built by this version.
+        """
+        dag = self._dags.get(definition_id)
+        if dag is None:
+            name = names.definition_object(definition_id)
+            stored = await self.store.read(name)
+            if stored is None:
+                raise DocumentError(f"{name} does not exist, so the runs of that definition cannot go on; restore it.")
+            from aiorch.builder import DAGBuilder  # noqa: PLC0415  slow to import, and not needed by most processes
+
+            dag = DAGBuilder(msgspec.json.decode(stored.data), source=name).build_dag()
+            dag = self._dags.setdefault(definition_id, dag)
+        return dag
+
+    # -- open markers --------------------------------------------------------------------------------------------
+
+    async def open_run(self, command: StartCommand) -> int | None:
+        """Write the marker of a run that is to begin; `None` when there is one already."""
+        name = names.open_object(names.RunId(command.run_id))
+        try:
+            return await self.store.write(name, _encode(command), if_generation_match=0)
+        except GenerationConflict:
+            return None
+
+    async def get_start_command(self, run_id: names.RunId) -> StartCommand | None:
+        """Read a marker's body, `None` when the run is not open."""
+        name = names.open_object(run_id)
+        stored = await self.store.read(name)
+        if stored is None:
+            return None
+        try:
+            return msgspec.json.decode(stored.data, type=StartCommand)
+        except msgspec.DecodeError as error:
+            raise DocumentError(
+                f"{name} is no start command that this aiorch can read; it was left alone: {error}"
+            ) from error
+
+    async def touch_open(self, run_id: names.RunId) -> int | None:
+        """Give the marker a new generation, so that every other process looks at the run again."""
+        name = names.open_object(run_id)
+        stored = await self.store.read(name)
+        if stored is None:
+            return None
+        try:
+            return await self.store.write(name, stored.data, if_generation_match=stored.generation)
+        except GenerationConflict:
+            return None  # somebody else touched or removed it: the others look anyway
+
+    async def close_run(self, run_id: names.RunId) -> None:
+        """Remove the marker of a terminal run."""
+        name = names.open_object(run_id)
+        stored = await self.store.read(name)
+        if stored is not None:
+            try:
+                await self.store.delete(name, if_generation_match=stored.generation)
+            except GenerationConflict:
+                return  # touched meanwhile: the next sweep removes it
+
+    async def list_open(self) -> list[OpenMarker]:
+        """All open markers: the one index there is."""
+        return [
+            OpenMarker(info.name.removeprefix(names.OPEN), info.generation)
+            for info in await self.store.list(names.OPEN)
+        ]
+
+
+class ExecutionStatus:
+    """Execution records in a store."""
+
+    def __init__(self, runs: OrchestrationStatus) -> None:
+        self._runs = runs
+        self.store = runs.store
+
+    async def create_executions(self, executions: Iterable[Execution]) -> None:
+        """Create the records of what is about to be launched; those that exist stay."""
+        await self.store.create_all(
+            [(names.execution_object(names.ExecutionId(each.execution_id)), _encode(each)) for each in executions]
+        )
+
+    async def get_execution(self, execution_id: str) -> Execution | None:
+        """Read a record; ``succeeded`` and ``response`` are filled in from the run when it knows them."""
+        execution = await self._read(names.execution_id(execution_id))
+        if execution is None or execution.succeeded is not None:
+            return execution
+        stored = await self._runs.get_run(names.run_id(execution.run_id))
+        state = stored.run.nodes.get(execution.node_name) if stored else None
+        return execution if state is None else _with_outcome(execution, state)
+
+    async def save_execution(self, execution: Execution) -> None:
+        """Replace a record, or create it. The last writer wins: all writers of one outcome say the same."""
+        name = names.execution_object(names.execution_id(execution.execution_id))
+        while True:
+            stored = await self.store.read(name)
+            try:
+                generation = stored.generation if stored else 0
+                await self.store.write(name, _encode(execution), if_generation_match=generation)
+            except GenerationConflict:
+                continue
+            return
+
+    async def get_response(self, execution_id: str) -> bytes | None:
+        """Return the encoded result that is kept in the record, `None` when there is none."""
+        execution = await self._read(names.execution_id(execution_id))
+        return bytes(execution.response) if execution and execution.response is not None else None
+
+    async def _read(self, execution_id: names.ExecutionId) -> Execution | None:
+        name = names.execution_object(execution_id)
+        stored = await self.store.read(name)
+        if stored is None:
+            return None
+        try:
+            return msgspec.json.decode(stored.data, type=Execution)
+        except msgspec.DecodeError as error:
+            raise DocumentError(f"{name} is no execution record that this aiorch can read: {error}") from error
+
+
+def _with_outcome(execution: Execution, state: NodeState) -> Execution:
+    if state.attempt == execution.attempt and state.status is TaskStatus.COMPLETED:
+        return msgspec.structs.replace(execution, succeeded=True, response=state.result)
+    if state.attempt > execution.attempt or state.status is TaskStatus.FAILED or state.status is TaskStatus.RETRYING:
+        return msgspec.structs.replace(execution, succeeded=False)
+    return execution
+
+
+def new_execution(task: Task, state: NodeState, header: RunHeader, launched_at: datetime) -> Execution:
+    """The record of the execution that *state* is about."""
+    return Execution(
+        execution_id=state.execution_id or "",
+        task_name=task.target_name,
+        node_name=task.name,
+        run_id=header.run_id,
+        attempt=state.attempt,
+        launched_at=launched_at,
+        target_type=task.target_type,
+        region=getattr(task, "region", None),
+    )

@@ -1,0 +1,140 @@
+"""
+The sweeper: what no event tells us.
+
+Every process lists the open markers now and then. There is no leader: two processes may act on the same run, and the
+conditional write lets one through. It looks at a run when its marker is new (a start without a document, something
+that a process could not launch, a cancel by somebody else), when an owner of it has died, and when it is held here but
+open no more. A marker whose run has ended is removed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from aiorch import names
+from aiorch.committer import Committer
+from aiorch.errors import AiorchError, RunNotFoundError, StoreError
+from aiorch.executor import DAGExecutor
+from aiorch.ports import Liveness
+
+logger = logging.getLogger(__name__)
+
+LOOKS_MAX = 256
+"""Runs read at once: after a long pause there may be any number."""
+
+
+class Sweeper:
+    """
+    Looks after the open runs of a store.
+
+    Args:
+        executor: The engine.
+
+        liveness: Tells who is dead.
+
+        interval_s: Pause between two sweeps, jittered.
+
+        refresh_s: Age at which a run with executions of this process is read again.
+    """
+
+    def __init__(
+        self,
+        executor: DAGExecutor,
+        liveness: Liveness,
+        *,
+        interval_s: float,
+        refresh_s: float = 30.0,
+    ) -> None:
+        self._executor = executor
+        self._liveness = liveness
+        self._interval_s = interval_s
+        self._refresh_s = refresh_s
+        self._seen: dict[str, int] = {}
+        self._owners: dict[str, frozenset[str]] = {}
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            try:
+                await self.sweep()
+            except StoreError as error:
+                logger.warning("sweep failed, trying again", extra={"error": str(error)})
+            await asyncio.sleep(self._interval_s * (0.75 + 0.5 * self._executor.entropy.jitter()))
+
+    async def sweep(self) -> None:
+        """Look at every open run once. Raises: StoreError when the store does not answer."""
+        markers = {marker.run_id: marker.generation for marker in await self._executor.runs.list_open()}
+        self._forget_closed(markers)
+        held = self._executor.committers
+        for run_id in held.keys() & markers.keys():
+            self._owners[run_id] = self._executor.owners(held[run_id])
+        everybody = frozenset().union(*self._owners.values()) - {self._executor.process.id}
+        dead = await self._liveness.dead_among(everybody) if everybody else frozenset()
+        gate = asyncio.Semaphore(LOOKS_MAX)
+        due = [
+            run_id
+            for run_id, generation in markers.items()
+            if self._is_new(run_id, generation) or self._owners.get(run_id, frozenset()) & dead
+        ]
+        looked = await asyncio.gather(*(self._look(run_id, gate) for run_id in due), return_exceptions=True)
+        failed = {run_id: outcome for run_id, outcome in zip(due, looked, strict=True) if outcome is not None}
+        self._seen = {run_id: generation for run_id, generation in markers.items() if run_id not in failed}
+        self._refresh_old()
+        for error in failed.values():
+            raise error
+
+    def _is_new(self, run_id: str, generation: int) -> bool:
+        held = self._executor.committers.get(run_id)
+        return self._seen.get(run_id) != generation and not (held and held.marker == generation)
+
+    def _forget_closed(self, markers: Mapping[str, int]) -> None:
+        for run_id in self._owners.keys() - markers.keys():
+            del self._owners[run_id]
+        for run_id, committer in self._executor.committers.items():
+            run = committer.run
+            if run_id in self._seen and run_id not in markers and run is not None and not run.status.is_terminal:
+                committer.refresh()
+
+    def _refresh_old(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for committer in self._executor.committers.values():
+            is_old = now - committer.read_at > self._refresh_s
+            if (committer.in_flight and is_old) or (committer.waiters and not self._executor.owns(committer)):
+                committer.refresh()
+
+    async def look(self, run_id: str) -> None:
+        """
+        Load a run, and do what is due: begin it, take over from the dead, claim what nobody could launch.
+
+        Raises:
+            RunNotFoundError: There is neither a document nor a marker.
+        """
+        committer = self._executor.committer(run_id)
+        try:
+            await committer.apply(None)
+        except RunNotFoundError:
+            self._executor.committers.pop(run_id, None)
+            committer = await self._begin(run_id)
+        others = self._executor.owners(committer) - {self._executor.process.id}
+        dead = await self._liveness.dead_among(others) if others else frozenset()
+        await self._executor.adopt(committer, dead)
+        self._owners[run_id] = self._executor.owners(committer)
+        self._executor.release(committer)
+
+    async def _look(self, run_id: str, gate: asyncio.Semaphore) -> None:
+        """Look at one of many: a bad run never stops the others."""
+        async with gate:
+            try:
+                await self.look(run_id)
+            except StoreError:
+                raise
+            except AiorchError as error:
+                logger.error("open run cannot be looked after", extra={"run_id": run_id, "error": str(error)})
+
+    async def _begin(self, run_id: str) -> Committer:
+        """A marker without a document: its process died between the two, or left the start to others."""
+        command = await self._executor.runs.get_start_command(names.run_id(run_id))
+        if command is None:
+            raise RunNotFoundError(run_id)
+        dag = await self._executor.runs.get_dag(command.definition)
+        return await self._executor.start(dag, command)

@@ -1,0 +1,160 @@
+"""``Function`` tasks: Python callables, run in this process. Async ones on the event loop, sync ones in threads."""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+
+from aiorch.context import TaskContext
+from aiorch.nodes import Task
+from aiorch.ports import Answer, Failed, Succeeded
+from aiorch.run_state import Failure
+
+THREADS_MAX = 64
+"""Sync callables that run at once; the others wait."""
+
+RESULT_BYTES_MAX = 1024 * 1024
+"""Larger results belong into an object of their own, with its name as the result."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class FunctionTarget:
+    """
+    Finds and calls Python callables.
+
+    A callable takes one argument, the `TaskContext`, and returns what JSON can hold. A sync callable that is given up
+    (timeout, cancel) cannot be interrupted: its thread goes on in the background, and its result is dropped.
+
+    Args:
+        functions: Callables by the name that stands for them in definitions.
+
+        search_paths: Folders in which modules are looked up besides the import path, first of all.
+
+        threads_max: Sync callables that run at once.
+
+        result_bytes_max: Size of an encoded result above which the task fails.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        search_paths: Sequence[Path] = (),
+        threads_max: int = THREADS_MAX,
+        result_bytes_max: int = RESULT_BYTES_MAX,
+    ) -> None:
+        self.functions = dict(functions or {})
+        self._search_paths = [str(path) for path in search_paths]
+        self._found: dict[str, Callable[..., Any]] = {}
+        self._threads_max = threads_max
+        self._threads: anyio.CapacityLimiter | None = None
+        self._result_bytes_max = result_bytes_max
+
+    def add_search_path(self, folder: Path) -> None:
+        """Look up modules in *folder* too."""
+        if str(folder) not in self._search_paths:
+            self._search_paths.append(str(folder))
+
+    def resolve(self, task: Task) -> str | None:
+        """Say why *task*'s callable cannot be called here, or `None` if it can."""
+        return self.resolve_name(task.function or task.target_name)
+
+    def resolve_name(self, name: str) -> str | None:
+        """Say why *name* cannot be called here, or `None` if it can. Imports its module."""
+        try:
+            self._find(name)
+        except Exception as error:  # noqa: BLE001  importing a user's module may raise anything
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        """Call the task's callable; whatever it raises is the failure of this attempt."""
+        name = task.function or task.target_name
+        try:
+            result = await self.call(name, context)
+        except Exception as error:  # noqa: BLE001  the user's code may raise anything
+            return Failed(_failure_of(error))
+        if result is None:
+            return Succeeded()
+        try:
+            encoded = _encode(result)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            return Failed(Failure.of("ResultNotJSON", f"{name!r} returned {type(result).__name__!r}: {error}"))
+        if len(encoded) > self._result_bytes_max:
+            message = (
+                f"{name!r} returned {len(encoded)} bytes of JSON, and the limit is {self._result_bytes_max}; "
+                f"the result was not stored. Store the data yourself, and return where it is."
+            )
+            return Failed(Failure.of("ResultTooLarge", message))
+        return Succeeded(encoded)
+
+    async def call(self, name: str, context: TaskContext) -> Any:
+        """Call a callable by its name. Raises what it raises, and LookupError or what its import raises."""
+        function = self._find(name)
+        if inspect.iscoroutinefunction(function):
+            return await function(context)
+        if self._threads is None:
+            self._threads = anyio.CapacityLimiter(self._threads_max)
+        result = await anyio.to_thread.run_sync(function, context, abandon_on_cancel=True, limiter=self._threads)
+        return await result if inspect.isawaitable(result) else result
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        """Nothing: giving up the call is all that can be done, and the engine has done it."""
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    def _find(self, name: str) -> Callable[..., Any]:
+        found = self._found.get(name)
+        if found is None:
+            found = self.functions.get(name)
+            if found is None:
+                with _on_path(self._search_paths):
+                    found = _import(name)
+            self._found[name] = found
+        return found
+
+
+def _import(name: str) -> Callable[..., Any]:
+    module_name, _, path = name.partition(":")
+    if not path:
+        raise LookupError("not of the form 'module:callable', and not registered under this name")
+    found: Any = importlib.import_module(module_name)
+    for part in path.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise LookupError(f"module {module_name!r} ({_found_at(module_name)}) has no {path!r}") from None
+    if not callable(found):
+        raise TypeError(f"{path!r} in module {module_name!r} is a {type(found).__name__}, not a callable")
+    return found  # type: ignore[no-any-return]  # callable() has narrowed Any
+
+
+def _found_at(module_name: str) -> str:
+    """Where a module was imported from, for messages."""
+    return getattr(sys.modules.get(module_name), "__file__", None) or "built in"
+
+
+@contextmanager
+def _on_path(folders: Sequence[str]) -> Iterator[None]:
+    added = [folder for folder in folders if folder not in sys.path]
+    sys.path[:0] = added
+    try:
+        yield
+    finally:
+        for folder in added:
+            if folder in sys.path:
+                sys.path.remove(folder)
+
+
+def _failure_of(error: Exception) -> Failure:
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    cause = None if behind is None else f"{type(behind).__name__}: {behind}"
+    return Failure.of(type(error).__name__, str(error) or "no message", cause)

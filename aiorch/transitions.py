@@ -1,0 +1,644 @@
+"""
+What happens next in a run: `fold`, and what a committed run owes.
+
+Pure: nothing here awaits, logs, reads a clock or draws a random number. `fold` takes the committed run and everything
+that was learned since, and returns what is to change; its cost depends on the events, not on the size of the run.
+
+Invariants, checked by the property tests after every fold:
+
+- I1  ``(attempt, status)`` of a task never moves backwards; a terminal status is final; a terminal run never changes.
+- I2  a run is terminal only when none of its tasks is ``Starting`` or ``Running``.
+- I3  a task starts only when every node before it is ``Completed`` and every `Parallel` around it is ``Running``.
+- I4  a `Parallel` is ``Completed`` exactly when all its branches have come to their end.
+- I5  folding the same events again changes nothing, and the order of events within one batch does not matter.
+
+Statuses of a task (transitions are code, not a table, since most depend on the retry policy and on the `Parallel`
+around it)::
+
+    New ──▶ Starting ──▶ Running ──▶ Completed | Failed | Cancelled
+     │          │  ▲        │
+     ▼          ▼  │        ▼
+    Skipped     Retrying ◀──┘            (Starting may end at once: the call's answer is its completion)
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import msgspec
+from msgspec.structs import replace
+
+from aiorch.dag import DAG
+from aiorch.enums import NodeTypes, OnFailure, OnLost, RunStatus, TargetTypes, TaskStatus
+from aiorch.nodes import Node, Parallel, Task
+from aiorch.run_state import FAILURES_KEPT, Failure, NodeState, Run, RunHeader, execution_key
+
+LOST_ATTEMPTS_MAX = 3
+"""New attempts that lost ones may cause: a target that never answers must not be called for ever."""
+
+LAUNCHES_MAX = 10
+"""Launches of one attempt over takeovers: a function that kills its process must not loop for ever."""
+
+_NEW, _STARTING, _RUNNING, _RETRYING = (
+    TaskStatus.NEW,
+    TaskStatus.STARTING,
+    TaskStatus.RUNNING,
+    TaskStatus.RETRYING,
+)
+_COMPLETED, _FAILED, _CANCELLED, _SKIPPED = (
+    TaskStatus.COMPLETED,
+    TaskStatus.FAILED,
+    TaskStatus.CANCELLED,
+    TaskStatus.SKIPPED,
+)
+
+
+class Process(msgspec.Struct, frozen=True):
+    """The process that folds: what it decides to start, it launches itself."""
+
+    id: str
+    """Random per start of the process."""
+
+    can_launch: Callable[[Task], bool]
+    """Whether this process is able to launch the task. Constant for the life of the process."""
+
+    awaits_events: bool = False
+    """Whether completion events arrive here, so that a call without an answer is worth waiting for."""
+
+
+class RunStarted(msgspec.Struct, frozen=True, gc=False):
+    """The run exists and shall begin."""
+
+    rank: ClassVar[int] = 0
+    node: ClassVar[str] = ""
+    attempt: ClassVar[int] = 0
+
+
+class TaskRunning(msgspec.Struct, frozen=True, gc=False):
+    """The target has taken the execution."""
+
+    rank: ClassVar[int] = 1
+    node: str
+    attempt: int
+    job_id: str | None = None
+
+
+class TaskSucceeded(msgspec.Struct, frozen=True, gc=False):
+    """The execution ended well."""
+
+    rank: ClassVar[int] = 2
+    node: str
+    attempt: int
+    result: msgspec.Raw | None = None
+    result_in: str | None = None
+
+
+class TaskFailed(msgspec.Struct, frozen=True, gc=False):
+    """The execution ended badly."""
+
+    rank: ClassVar[int] = 3
+    node: str
+    attempt: int
+    failure: Failure
+
+
+class TaskStopped(msgspec.Struct, frozen=True, gc=False):
+    """The execution was stopped, as asked: nothing of it goes on that could be stopped."""
+
+    rank: ClassVar[int] = 4
+    node: str
+    attempt: int
+
+
+class CancelRequested(msgspec.Struct, frozen=True, gc=False):
+    """Somebody wants the run to end now."""
+
+    rank: ClassVar[int] = 5
+    node: ClassVar[str] = ""
+    attempt: ClassVar[int] = 0
+    reason: str = "cancelled on request"
+
+
+class TaskLost(msgspec.Struct, frozen=True, gc=False):
+    """What became of the execution will not be known: `on_lost` decides."""
+
+    rank: ClassVar[int] = 6
+    node: str
+    attempt: int
+    reason: str
+
+
+class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
+    """These processes will never act again: what they owed is owed by whoever says so."""
+
+    rank: ClassVar[int] = 7
+    node: ClassVar[str] = ""
+    attempt: ClassVar[int] = 0
+    processes: frozenset[str]
+
+
+class LaunchOffered(msgspec.Struct, frozen=True, gc=False):
+    """A task is ready, nobody has launched it, and this process could."""
+
+    rank: ClassVar[int] = 8
+    node: str
+    attempt: ClassVar[int] = 0
+
+
+class RetryDue(msgspec.Struct, frozen=True, gc=False):
+    """The next attempt after this one is due."""
+
+    rank: ClassVar[int] = 9
+    node: str
+    attempt: int
+
+
+class RunTimeoutDue(msgspec.Struct, frozen=True, gc=False):
+    """The run has taken as long as it may."""
+
+    rank: ClassVar[int] = 10
+    node: ClassVar[str] = ""
+    attempt: ClassVar[int] = 0
+
+
+RunEvent = (
+    RunStarted
+    | TaskRunning
+    | TaskSucceeded
+    | TaskFailed
+    | TaskStopped
+    | CancelRequested
+    | TaskLost
+    | ProcessesDied
+    | LaunchOffered
+    | RetryDue
+    | RunTimeoutDue
+)
+
+
+class Changes(msgspec.Struct):
+    """What a fold decided. Nothing of it is true before it is committed."""
+
+    header: RunHeader
+    nodes: dict[str, NodeState]
+    """Entries that change."""
+
+    open_branches: dict[str, int]
+
+    is_stale: bool = False
+    """An event was of an attempt that the run does not know yet: the copy is old, read again."""
+
+    is_empty: bool = True
+    """Nothing changes: what the events say is committed already."""
+
+
+class FoldError(Exception):
+    """An event could not be folded: our bug, or a document that no code of ours writes. Carries the event."""
+
+    def __init__(self, event: RunEvent) -> None:
+        self.event = event
+        super().__init__(f"{type(event).__name__} of node {event.node!r} cannot be folded")
+
+
+class Obligation(StrEnum):
+    """What one entry of a committed run owes, and its process does."""
+
+    LAUNCH = "launch"
+    STOP = "stop"
+    RETRY = "retry"
+
+
+def obligation(state: NodeState, process_id: str) -> Obligation | None:
+    """Return what *process_id* owes to a task, as the committed run has it. Launches follow from this alone."""
+    if state.by != process_id:
+        return None
+    status = state.status
+    if status is _RETRYING:
+        return Obligation.RETRY
+    if status is _STARTING or status is _RUNNING:
+        if state.stop:
+            return Obligation.STOP
+        return Obligation.LAUNCH if status is _STARTING else None
+    return None
+
+
+def fold(dag: DAG, run: Run, events: Sequence[RunEvent], *, now: datetime, process: Process) -> Changes:
+    """
+    Apply events to a run.
+
+    Total over every (state, event) pair. Within a batch outcomes come first, then commands, then timers, whatever
+    their order in *events*.
+
+    Args:
+        dag: The DAG of the run.
+
+        run: The run as committed; it is not changed.
+
+        events: What was learned since, in any order, duplicates included.
+
+        now: Time of the commit that is to come.
+
+        process: The process that folds.
+
+    Returns:
+        What is to be committed. Empty when the run has absorbed all events already.
+
+    Raises:
+        FoldError: One of the events cannot be folded; nothing was decided. Leave it out and fold the others.
+    """
+    draft = _Draft(dag, run, now, process)
+    if len(events) > 1:
+        events = sorted(events, key=_order)
+    for event in events:
+        try:
+            _HANDLERS[type(event)](draft, event)
+        except Exception as error:
+            raise FoldError(event) from error
+    return draft.changes()
+
+
+def _order(event: RunEvent) -> tuple[int, str, int]:
+    return event.rank, event.node, event.attempt
+
+
+class _Draft:
+    """A run with changes on top of it."""
+
+    __slots__ = ("base", "dag", "header", "is_stale", "live", "nodes", "now", "open_branches", "process")
+
+    def __init__(self, dag: DAG, run: Run, now: datetime, process: Process) -> None:
+        self.dag = dag
+        self.base = run
+        self.now = now
+        self.process = process
+        self.header = run.header
+        self.nodes: dict[str, NodeState] = {}
+        self.open_branches: dict[str, int] = {}
+        self.live = run.live
+        self.is_stale = False
+
+    def changes(self) -> Changes:
+        is_empty = not self.nodes and self.header is self.base.header
+        header = self.header if is_empty else replace(self.header, updated_at=self.now)
+        return Changes(header, self.nodes, self.open_branches, self.is_stale, is_empty)
+
+    def state(self, name: str) -> NodeState:
+        return self.nodes.get(name) or self.base.nodes[name]
+
+    def set(self, name: str, state: NodeState) -> None:
+        if state.node_type is NodeTypes.TASK:
+            self.live += state.status.is_live - self.state(name).status.is_live
+        self.nodes[name] = state
+
+    def end(self, name: str, status: TaskStatus, **changes: object) -> None:
+        """Give a node its terminal status; what was only owed to it goes."""
+        self.set(
+            name,
+            replace(
+                self.state(name),
+                status=status,
+                ended_at=self.now,
+                by=None,
+                ready_at=None,
+                retry_at=None,
+                stop=False,
+                **changes,
+            ),
+        )
+
+    # -- events --------------------------------------------------------------------------------------------------
+
+    def on_run_started(self, _: RunStarted) -> None:
+        # A run that has begun and goes on always has an active task: this is the first fold of its life.
+        if self.header.status is RunStatus.RUNNING and not self.base.active:
+            self.reach(self.dag.nodes[self.dag.start_node])
+
+    def on_running(self, event: TaskRunning) -> None:
+        state = self.current(event)
+        if state is None:
+            return
+        if state.status is _STARTING:
+            self.set(event.node, replace(state, status=_RUNNING, job_id=event.job_id or state.job_id))
+        elif state.status is _RUNNING and event.job_id and event.job_id != state.job_id:
+            self.set(event.node, replace(state, job_id=event.job_id))
+
+    def on_succeeded(self, event: TaskSucceeded) -> None:
+        # Also while Retrying: the attempt was given up and has succeeded after all, and no other has begun.
+        state = self.current(event)
+        if state is None or state.status.is_terminal:
+            return
+        self.end(event.node, _COMPLETED, result=event.result, result_in=event.result_in, error=None)
+        self.advance(self.dag.all_nodes[event.node])
+        self.settle()
+
+    def on_failed(self, event: TaskFailed) -> None:
+        state = self.current(event)
+        if state is None or not state.status.is_live:
+            return
+        task = self.task(event.node)
+        failure = replace(event.failure, attempt=state.attempt, at=self.now)
+        failures = state.attempt - state.lost
+        if state.stop or failures >= task.retry.max_attempts or not task.retry.covers(failure.type):
+            self.give_up(task, failure)
+        else:
+            self.retry(task, failure, task.retry.delay_s(failures, state.execution_id or ""))
+
+    def on_stopped(self, event: TaskStopped) -> None:
+        state = self.current(event)
+        if state is not None and state.stop and state.status.is_live:
+            self.end(event.node, _CANCELLED)
+            self.settle()
+
+    def on_cancel(self, event: CancelRequested) -> None:
+        if self.header.status is RunStatus.RUNNING:
+            error = Failure.of("Cancelled", event.reason)
+            self.header = replace(self.header, status=RunStatus.CANCELLING, error=error)
+            self.halt(self.dag.all_nodes.values())
+            self.settle()
+
+    def on_lost(self, event: TaskLost) -> None:
+        state = self.current(event)
+        if state is not None and state.status.is_live:
+            self.lose(self.task(event.node), state, event.reason)
+
+    def on_processes_died(self, event: ProcessesDied) -> None:
+        for name in self.base.active:
+            state = self.state(name)
+            if state.by in event.processes:
+                self.take_over(self.task(name), state)
+
+    def on_launch_offered(self, event: LaunchOffered) -> None:
+        state = self.state(event.node)
+        if state.status is _NEW and state.ready_at is not None:
+            self.start(self.task(event.node), 1)
+
+    def on_retry_due(self, event: RetryDue) -> None:
+        state = self.current(event)
+        if state is None or state.status is not _RETRYING:
+            return
+        if state.retry_at is None or state.retry_at <= self.now:
+            self.start(self.task(event.node), state.attempt + 1)
+
+    def on_run_timeout(self, _: RunTimeoutDue) -> None:
+        due = self.header.timeout_at
+        if self.header.status is RunStatus.RUNNING and due is not None and due <= self.now:
+            limit = (due - self.header.created_at).total_seconds()
+            self.fail_run(Failure.of("Timeout", f"the run took longer than its timeout of {limit:g} s"))
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def task(self, name: str) -> Task:
+        node = self.dag.all_nodes[name]
+        assert isinstance(node, Task), name
+        return node
+
+    def current(self, event: RunEvent) -> NodeState | None:
+        """Return the entry that *event* is about, `None` when it is of an earlier attempt, or of one not known yet."""
+        state = self.state(event.node)
+        if event.attempt > state.attempt:
+            self.is_stale = True
+            return None
+        return state if event.attempt == state.attempt else None
+
+    def start(self, task: Task, attempt: int) -> None:
+        """Commit to launch: from here to the launch nothing else decides."""
+        state = self.state(task.name)
+        if not self.process.can_launch(task):
+            # Not a failure: another process may be able to, and claims what is ready.
+            if state.status is _NEW and state.ready_at is None:
+                self.set(task.name, replace(state, ready_at=self.now))
+            return
+        self.set(
+            task.name,
+            replace(
+                state,
+                status=_STARTING,
+                attempt=attempt,
+                execution_id=execution_key(self.header.nonce, task.name, attempt),
+                by=self.process.id,
+                launches=1,
+                ready_at=None,
+                started_at=self.now,
+                retry_at=None,
+                job_id=None,
+                error=None,
+            ),
+        )
+
+    def retry(self, task: Task, failure: Failure, delay_s: float, *, lost: int = 0) -> None:
+        """Let another attempt follow, at once or later."""
+        state = self.state(task.name)
+        can_launch = self.process.can_launch(task)
+        self.set(
+            task.name,
+            replace(
+                state,
+                status=_RETRYING,
+                retry_at=self.now + timedelta(seconds=delay_s),
+                by=self.process.id if can_launch else None,
+                error=failure,
+                failures=(*state.failures, failure)[-FAILURES_KEPT:],
+                lost=state.lost + lost,
+            ),
+        )
+        if delay_s <= 0:
+            self.start(task, state.attempt + 1)
+
+    def lose(self, task: Task, state: NodeState, reason: str) -> None:
+        failure = Failure.of("Lost", reason)
+        failure = replace(failure, attempt=state.attempt, at=self.now)
+        if state.stop:
+            self.end(task.name, _CANCELLED, error=failure)
+            self.settle()
+        elif task.on_lost is OnLost.FAIL or state.lost >= LOST_ATTEMPTS_MAX:
+            self.give_up(task, failure)
+        else:
+            self.retry(task, failure, 0, lost=1)
+
+    def take_over(self, task: Task, state: NodeState) -> None:
+        """Go on with what a dead process left, at whatever point it did."""
+        is_job = task.target_type is TargetTypes.DATAFLOW
+        if state.status is _RETRYING:
+            if self.process.can_launch(task):
+                self.set(task.name, replace(state, by=self.process.id))
+        elif state.stop:
+            if is_job:
+                self.set(task.name, replace(state, by=self.process.id))
+            else:
+                self.end(task.name, _CANCELLED)
+                self.settle()
+        elif state.status is _STARTING:
+            self._take_over_starting(task, state)
+        elif is_job or (task.target_type is TargetTypes.CLOUD_FUNCTION and self.process.awaits_events):
+            self.set(task.name, replace(state, by=self.process.id))
+        else:
+            self.lose(task, state, "its process died while it was running")
+
+    def _take_over_starting(self, task: Task, state: NodeState) -> None:
+        is_call = task.target_type is not TargetTypes.DATAFLOW
+        if state.launches >= LAUNCHES_MAX:
+            failure = Failure.of("Lost", f"its process died {state.launches} times while launching it")
+            self.give_up(task, replace(failure, attempt=state.attempt, at=self.now))
+        elif is_call and task.on_lost is OnLost.FAIL:
+            # It may have been sent already, and must not be sent twice.
+            if task.target_type is TargetTypes.CLOUD_FUNCTION and self.process.awaits_events:
+                self.set(task.name, replace(state, status=_RUNNING, by=self.process.id))
+            else:
+                self.lose(task, state, "its process died after committing to launch it")
+        elif self.process.can_launch(task):
+            self.set(task.name, replace(state, by=self.process.id, launches=state.launches + 1))
+
+    def give_up(self, task: Task, failure: Failure) -> None:
+        self.end(task.name, _FAILED, error=failure)
+        self.fail(task, failure)
+        self.settle()
+
+    # -- the DAG -------------------------------------------------------------------------------------------------
+
+    def reach(self, node: Node) -> None:
+        """Begin *node*, with everything that begins at once with it."""
+        waiting = [node]
+        while waiting:
+            node = waiting.pop()
+            state = self.state(node.name)
+            if state.status is _COMPLETED:  # only in a resumed run: it was done before
+                self.advance(node, waiting)
+            elif state.status is not _NEW:
+                continue
+            elif isinstance(node, Task):
+                self.start(node, 1)
+            else:
+                assert isinstance(node, Parallel)
+                self.set(node.name, replace(state, status=_RUNNING, started_at=self.now))
+                if self.open_branches_of(node):
+                    waiting.extend(branch.nodes[branch.start_node] for branch in reversed(node.branches))
+                else:
+                    self.join(node, waiting)
+
+    def advance(self, node: Node, waiting: list[Node] | None = None) -> None:
+        """
+        Go on after *node*, which is ``Completed``.
+
+        What is to begin is appended to *waiting* when `reach` is under way, else it begins here: no recursion, however
+        long a chain of nodes that were done before, and however deep the `Parallel`s that end together.
+        """
+        following = node.next_node
+        if following is not None:
+            if waiting is None:
+                self.reach(following)
+            else:
+                waiting.append(following)
+        elif node.parent_dag.parent_node is not None:
+            self.join(node.parent_dag.parent_node, waiting, ended=node)
+        elif self.header.status is RunStatus.RUNNING:
+            self.header = replace(self.header, status=RunStatus.COMPLETED, ended_at=self.now)
+
+    def join(self, parallel: Parallel, waiting: list[Node] | None, ended: Node | None = None) -> None:
+        """
+        Join *parallel* if no branch is open any more.
+
+        Args:
+            parallel: The node to join.
+
+            waiting: As in `advance`.
+
+            ended: End node of the branch that has just ended; a branch that had ended before this fold (in a resumed
+                run) was never counted as open.
+        """
+        if self.state(parallel.name).status is not _RUNNING:
+            return
+        if ended is not None:
+            if self.base.nodes[ended.name].status.is_terminal:
+                return
+            left = self.open_branches[parallel.name] = self.open_branches_of(parallel) - 1
+            if left:
+                return
+        failed = [branch for branch in parallel.branches if self.state(branch.end_node.name).status is not _COMPLETED]
+        if failed:
+            self.fail_parallel(parallel, failed)
+        else:
+            self.end(parallel.name, _COMPLETED)
+            self.advance(parallel, waiting)
+
+    def open_branches_of(self, parallel: Parallel) -> int:
+        count = self.open_branches.get(parallel.name)
+        return self.base.open_branches[parallel.name] if count is None else count
+
+    def fail(self, node: Node, failure: Failure) -> None:
+        """*node* has failed for good: its branch, and what follows from that."""
+        branch = node.parent_dag
+        self.halt(branch.all_from(node.next_node))
+        parallel = branch.parent_node
+        if parallel is None:
+            message = f"node {node.name!r} failed: {failure.message}"
+            self.fail_run(Failure.of(failure.type, message, failure.cause))
+        elif self.state(parallel.name).status is _RUNNING:
+            if parallel.on_failure is OnFailure.FAIL_FAST:
+                self.halt(parallel.all_nodes.values())
+                self.fail_parallel(parallel, [branch])
+            else:
+                self.join(parallel, None, ended=branch.end_node)
+
+    def fail_parallel(self, parallel: Parallel, failed: list[DAG]) -> None:
+        first = next(
+            node
+            for node in failed[0].chain_from(failed[0].nodes[failed[0].start_node])
+            if self.state(node.name).status is not _COMPLETED
+        )
+        error = self.state(first.name).error
+        why = f"node {first.name!r}: {error.type}: {error.message}" if error else f"node {first.name!r}"
+        message = f"{len(failed)} of {len(parallel.branches)} branches failed, the first at {why}"
+        failure = Failure.of("BranchFailed", message, first.name)
+        self.end(parallel.name, _FAILED, error=failure)
+        self.fail(parallel, failure)
+
+    def fail_run(self, failure: Failure) -> None:
+        if self.header.status is RunStatus.RUNNING:
+            self.header = replace(self.header, status=RunStatus.FAILING, error=failure)
+            self.halt(self.dag.all_nodes.values())
+            self.settle()
+
+    def halt(self, nodes: Iterable[Node]) -> None:
+        """
+        Let nothing of *nodes* begin or go on.
+
+        What this very fold had begun is taken back: it is not committed, so it has never been.
+        """
+        for node in nodes:
+            state, committed = self.state(node.name), self.base.nodes[node.name]
+            if state.status.is_terminal:
+                continue
+            if committed.status is _NEW:
+                self.set(node.name, replace(committed, status=_SKIPPED, ready_at=None))
+            elif isinstance(node, Parallel) or state.status is _RETRYING:
+                self.end(node.name, _CANCELLED)
+            elif state.attempt != committed.attempt:
+                kept = {"attempt": committed.attempt, "execution_id": committed.execution_id}
+                self.end(node.name, _CANCELLED, launches=committed.launches, **kept)
+            elif not state.stop:
+                self.set(node.name, replace(state, stop=True))
+
+    def settle(self) -> None:
+        """End a run that was only waiting for its last live tasks."""
+        if self.live:
+            return
+        if self.header.status is RunStatus.FAILING:
+            self.header = replace(self.header, status=RunStatus.FAILED, ended_at=self.now)
+        elif self.header.status is RunStatus.CANCELLING:
+            self.header = replace(self.header, status=RunStatus.CANCELLED, ended_at=self.now)
+
+
+_HANDLERS: dict[type, Callable[[_Draft, Any], None]] = {
+    RunStarted: _Draft.on_run_started,
+    TaskRunning: _Draft.on_running,
+    TaskSucceeded: _Draft.on_succeeded,
+    TaskFailed: _Draft.on_failed,
+    TaskStopped: _Draft.on_stopped,
+    CancelRequested: _Draft.on_cancel,
+    TaskLost: _Draft.on_lost,
+    ProcessesDied: _Draft.on_processes_died,
+    LaunchOffered: _Draft.on_launch_offered,
+    RetryDue: _Draft.on_retry_due,
+    RunTimeoutDue: _Draft.on_run_timeout,
+}
