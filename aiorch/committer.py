@@ -42,6 +42,8 @@ BACKOFF_MAX_S = 10.0
 Settle = Callable[[BaseException | None], None]
 """Told once what became of an event: `None` when what it says is committed, else why it was not applied."""
 
+_Batch = list[tuple[RunEvent | None, Settle | None]]
+
 
 class InFlight:
     """An execution that counts as sent, from before the request goes out until its outcome is committed."""
@@ -74,14 +76,13 @@ class Committer:
 
         error: Why the run cannot be committed at present, `None` when it can.
 
-        waiters: How many wait for the next commit.
     """
 
     __slots__ = (
-        "_changed",
         "_executor",
         "_inbox",
         "_new",
+        "_watchers",
         "_working",
         "dag",
         "error",
@@ -91,14 +92,13 @@ class Committer:
         "read_at",
         "run",
         "run_id",
-        "waiters",
     )
 
     def __init__(self, executor: "DAGExecutor", run_id: names.RunId, new: StoredRun | None = None) -> None:
         self._executor = executor
-        self._inbox: list[tuple[RunEvent | None, Settle | None]] = []
-        self._working = False
-        self._changed: asyncio.Future[None] | None = None
+        self._inbox: _Batch = []
+        self._working: asyncio.Task[None] | None = None
+        self._watchers: list[tuple[asyncio.Future[None], bool]] = []
         self._new = new
         self.run_id = run_id
         self.dag: DAG | None = new.dag if new else None
@@ -108,7 +108,6 @@ class Committer:
         self.marker: int | None = None
         self.read_at = 0.0
         self.error: AiorchError | None = None
-        self.waiters = 0
 
     # -- for everybody -------------------------------------------------------------------------------------------
 
@@ -122,9 +121,8 @@ class Committer:
             settle: Called once, when the commit that contains the event is durable or the event was refused.
         """
         self._inbox.append((event, settle))
-        if not self._working:
-            self._working = True
-            self._executor.spawn(self._work())
+        if self._working is None:
+            self._working = asyncio.get_running_loop().create_task(self._work())
 
     async def apply(self, *events: RunEvent | None) -> None:
         """Post events and wait until they are committed. Raises what refused them."""
@@ -143,20 +141,36 @@ class Committer:
         """Read the stored document again, and do what it owes."""
         self.post(None)
 
-    async def changed(self) -> None:
-        """Wait for the next commit. Raises: StoreError when the store refuses the run's commits for good."""
-        if self._changed is None:
-            self._changed = asyncio.get_running_loop().create_future()
-        self.waiters += 1
-        try:
-            await asyncio.shield(self._changed)
-        finally:
-            self.waiters -= 1
+    async def changed(self, *, until_end: bool = False) -> None:
+        """
+        Wait for the next commit, or for the one that ends the run.
+
+        Raises:
+            AiorchError: The run cannot be committed at present, see `error`.
+        """
+        watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchers.append((watcher, until_end))
+        await watcher
+
+    @property
+    def is_watched(self) -> bool:
+        """Somebody waits for a commit."""
+        return bool(self._watchers)
 
     @property
     def is_idle(self) -> bool:
         """Nothing is under way here: the committer can be forgotten, a later event reads the run again."""
-        return not (self._working or self.in_flight or self.waiters)
+        return self._working is None and not self.in_flight and not self._watchers
+
+    async def close(self) -> None:
+        """Wait until what is in the inbox is committed."""
+        if self._working is not None:
+            await asyncio.wait([self._working])
+
+    def abort(self) -> None:
+        """Give up what is under way: events that are not committed are refused."""
+        if self._working is not None:
+            self._working.cancel()
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
@@ -165,58 +179,67 @@ class Committer:
             while self._inbox:
                 await self._commit(self._take())
         finally:
-            self._working = False
+            self._working = None
             if self._inbox:  # only when cancelled: the events were not settled, their source sends them again
                 self._settle(self._take(), asyncio.CancelledError())
         self._executor.release(self)
 
-    def _take(self) -> list[tuple[RunEvent | None, Settle | None]]:
+    def _take(self) -> _Batch:
         batch, self._inbox = self._inbox, []
         return batch
 
-    async def _commit(self, batch: list[tuple[RunEvent | None, Settle | None]]) -> None:
-        """Bring *batch* into the document, however often it takes."""
-        tries = 0
+    async def _commit(self, batch: _Batch) -> None:
+        """Bring *batch* into the document, however often it takes; what arrives meanwhile goes with it."""
         if any(event is None for event, _ in batch):
             self.run = None
+        tries = 0
         while True:
             try:
-                was_read = self.run is None
-                if was_read:
-                    await self._read()
-                changes = self._fold(batch)
-                if changes.is_stale and not was_read:
-                    self.run = None
-                    continue
-                if not changes.is_empty:
-                    await self._write(changes)
-                if was_read:
-                    await self._ensure_records()
-            except GenerationConflict:
-                self._executor.conflicts += 1
-                self.run = None
-                await self._pause(tries := tries + 1, base_s=0.01)
+                await self._try_commit(batch)
             except StoreThrottled:
-                await self._pause(tries := tries + 1, base_s=1.0)
-            except StoreUnavailable as error:
-                self.run = None
-                logger.warning("store unavailable, trying again", extra={"run_id": self.run_id, "error": str(error)})
-                await self._pause(tries := tries + 1, base_s=0.2)
+                pause_s = 1.0  # nothing was applied: the copy is as good as before
             except StoreError as error:
+                # Somebody else wrote, or our own earlier try did, or nobody knows: read again, decide again.
                 self.run = None
-                self._refuse(error)
-                await self._pause(tries := tries + 1, base_s=1.0)
+                pause_s = self._report(error)
             except AiorchError as error:
                 self._settle(batch, error)
                 self._refuse(error)
                 return
             else:
-                self._committed(changes, was_read=was_read)
                 self._settle(batch, None)
                 return
+            tries += 1
+            await self._pause(tries, pause_s)
             batch.extend(self._take())
 
-    async def _pause(self, tries: int, *, base_s: float) -> None:
+    async def _try_commit(self, batch: _Batch) -> None:
+        was_read = self.run is None
+        if was_read:
+            await self._read()
+        changes = self._fold(batch)
+        if changes.is_stale and not was_read:
+            await self._read()
+            was_read = True
+            changes = self._fold(batch)
+        if not changes.is_empty:
+            await self._write(changes)
+        if was_read:
+            await self._ensure_records()
+        self._committed(changes, was_read=was_read)
+
+    def _report(self, error: StoreError) -> float:
+        """Say what the store answered to those who should know, and return after how many seconds to try again."""
+        if isinstance(error, GenerationConflict):
+            self._executor.conflicts += 1
+            return 0.01
+        if isinstance(error, StoreUnavailable):
+            logger.warning("store unavailable, trying again", extra={"run_id": self.run_id, "error": str(error)})
+            return 0.2
+        self._refuse(error)
+        return 1.0
+
+    async def _pause(self, tries: int, base_s: float) -> None:
         delay = min(BACKOFF_MAX_S, base_s * 2 ** min(tries - 1, 10))
         await asyncio.sleep(delay * (0.5 + 0.5 * self._executor.entropy.jitter()))
 
@@ -230,7 +253,7 @@ class Committer:
         self.dag, self.run, self.generation = stored
         self.read_at = asyncio.get_running_loop().time()
 
-    def _fold(self, batch: list[tuple[RunEvent | None, Settle | None]]) -> Changes:
+    def _fold(self, batch: _Batch) -> Changes:
         assert self.dag is not None
         assert self.run is not None
         while True:
@@ -298,21 +321,30 @@ class Committer:
             # Somebody else, or a write of ours whose answer was lost, may have changed anything.
             touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))
         self._executor.pursue(self, touched)
-        if self._changed is not None and (was_read or not changes.is_empty):
-            self._changed.set_result(None)
-            self._changed = None
+        if self._watchers and (was_read or not changes.is_empty):
+            self._wake(None)
 
     def _refuse(self, error: AiorchError) -> None:
         """Tell those who wait; the run itself stays as it is committed."""
         logger.error("run cannot be committed", extra={"run_id": self.run_id, "error": str(error)})
         self.error = error
-        if self._changed is not None:
-            self._changed.set_exception(error)
-            self._changed.exception()  # it is known: the log line above
-            self._changed = None
+        self._wake(error)
+
+    def _wake(self, error: AiorchError | None) -> None:
+        watchers, self._watchers = self._watchers, []
+        has_ended = self.run is not None and self.run.status.is_terminal
+        for watcher, until_end in watchers:
+            if watcher.done():
+                continue
+            if error is not None:
+                watcher.set_exception(error)
+            elif until_end and not has_ended:
+                self._watchers.append((watcher, until_end))
+            else:
+                watcher.set_result(None)
 
     @staticmethod
-    def _settle(batch: list[tuple[RunEvent | None, Settle | None]], error: BaseException | None) -> None:
+    def _settle(batch: _Batch, error: BaseException | None) -> None:
         for _, settle in batch:
             if settle is not None:
                 settle(error)

@@ -45,6 +45,9 @@ from aiorch.transitions import (
 
 logger = logging.getLogger(__name__)
 
+COMMIT_GRACE_S = 2.0
+"""How long the last commits may take at the end, at least."""
+
 TIMER_GRACE_S = 10.0
 """How long a process waits beyond the due time of a timer that another one is to fire."""
 
@@ -119,10 +122,19 @@ class DAGExecutor:
         """
         self._is_closing = True
         await self._launches.close(grace_s)
-        while self._tasks:
-            # Commits that are under way end by themselves; an unreachable store must not hold up the end.
-            _, late = await asyncio.wait(self._tasks, timeout=max(grace_s, 1.0))
-            for task in late:
+        try:
+            # An unreachable store must not hold up the end.
+            async with asyncio.timeout(max(grace_s, COMMIT_GRACE_S)):
+                for committer in list(self.committers.values()):
+                    await committer.close()
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+        except TimeoutError:
+            logger.warning("the store did not take the last commits in time; their work will be done again")
+            for committer in list(self.committers.values()):
+                committer.abort()
+                await committer.close()
+            for task in self._tasks:
                 task.cancel()
 
     # -- commands ------------------------------------------------------------------------------------------------
@@ -285,13 +297,9 @@ class DAGExecutor:
         assert run is not None
         launcher = _Launcher(self._launches, committer, self.process.id)
         for name in touched:
-            state = run.nodes[name]
-            sent = committer.in_flight.get(name)
-            if sent is not None and (not state.status.is_live or sent.attempt != state.attempt):
-                del committer.in_flight[name]
-                if sent.handle is not None and not sent.has_ended:
-                    sent.handle.cancel()
-            node = dag.all_nodes[name]
+            state, node = run.nodes[name], dag.all_nodes[name]
+            if _is_under_way(committer, name, state):
+                continue
             if isinstance(node, Parallel):
                 if state.status is TaskStatus.RUNNING:
                     node.execute(launcher)
@@ -300,8 +308,7 @@ class DAGExecutor:
                 case Obligation.LAUNCH:
                     node.execute(launcher)
                 case Obligation.STOP:
-                    assert isinstance(node, Task)
-                    self._launches.stop(committer, node)
+                    self._launches.stop(committer, dag.all_tasks[name])
                 case Obligation.RETRY:
                     self._arm_retry(committer, name, state)
                 case None:
@@ -324,7 +331,7 @@ class DAGExecutor:
     async def _close_run(self, committer: Committer) -> None:
         # Not only here: whoever sweeps removes the marker of an ended run whose process died before this.
         try:
-            await self.runs.close_run(committer.run_id)
+            await self.runs.close_run(committer.run_id, committer.marker)
         except AiorchError as error:
             logger.warning("marker of an ended run left", extra={"run_id": committer.run_id, "error": str(error)})
 
@@ -395,3 +402,16 @@ class _Launcher:
         assert run is not None
         if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
             self._launches.launch(self._committer, task)
+
+
+def _is_under_way(committer: Committer, name: str, state: NodeState) -> bool:
+    """Whether this process has sent the execution and it may go on; one that the run has left behind is given up."""
+    sent = committer.in_flight.get(name)
+    if sent is None:
+        return False
+    if state.status.is_live and sent.attempt == state.attempt:
+        return not state.stop
+    del committer.in_flight[name]
+    if sent.handle is not None and not sent.has_ended:
+        sent.handle.cancel()
+    return False

@@ -125,6 +125,8 @@ class Launches:
         self._record_running(everything=True)
         for handle in self._under_way:
             handle.cancel()
+        if self._under_way:
+            await asyncio.wait(self._under_way)
 
     def _fill(self) -> None:
         loop = asyncio.get_running_loop()
@@ -133,7 +135,7 @@ class Launches:
             if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
                 continue
             self.count += 1
-            sent.handle = self._spawn(self._execute(committer, task, run, sent))
+            sent.handle = loop.create_task(self._execute(committer, task, run, sent))
             self._under_way.add(sent.handle)
             sent.handle.add_done_callback(self._ended)
             self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, task.name, sent))

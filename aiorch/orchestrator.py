@@ -16,11 +16,13 @@ from aiorch.dag import DAG
 from aiorch.enums import RunStatus, TargetTypes
 from aiorch.errors import InvalidInputError, StoreUrlError, UnresolvedFunctionError
 from aiorch.executor import DAGExecutor
+from aiorch.intake import Intake
 from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Clock, Entropy, Store, Target
 from aiorch.results import Results, SpilledResults
 from aiorch.run_state import Failure, Run, StartCommand
+from aiorch.sources.local import LocalSource
 from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
 from aiorch.sweeper import Sweeper
 from aiorch.system import SystemClock, SystemEntropy
@@ -125,8 +127,8 @@ class RunHandle:
             StoreError: The store refuses the run's commits for good (full, read-only). The run stays open, and goes on
                 when that is mended.
         """
-        async for _ in self.changes():
-            pass
+        while not self.status.is_terminal:
+            await self._next_commit(until_end=True)
         run = self.run
         results = await SpilledResults(self._executor.executions).results(run, iter(self.dag.all_nodes.values()))
         return RunResult(self.run_id, run.status, run.header.error, results)
@@ -138,17 +140,19 @@ class RunHandle:
         Raises:
             StoreError: As `wait`.
         """
-        while True:
+        yield
+        while not self.status.is_terminal:
+            await self._next_commit(until_end=False)
             yield
-            if self.run.status.is_terminal:
-                return
-            held = self._executor.committer(self.run_id)
-            if held is not self._committer:
-                self._committer = held
-                held.refresh()
-            if self._committer.error is not None:
-                raise self._committer.error
-            await self._committer.changed()
+
+    async def _next_commit(self, *, until_end: bool) -> None:
+        held = self._executor.committer(self.run_id)
+        if held is not self._committer:  # it was forgotten here, since all that is owed to the run is owed elsewhere
+            self._committer = held
+            held.refresh()
+        if held.error is not None:
+            raise held.error
+        await held.changed(until_end=until_end)
 
     async def cancel(self, *, reason: str = "cancelled on request") -> None:
         """Ask for the end of the run: nothing is launched any more, and what runs is stopped."""
@@ -221,8 +225,10 @@ class Orchestrator:
             entropy=entropy or SystemEntropy(),
             settings=self.settings.launches,
         )
+        self.source = LocalSource(self._executor.clock, self._executor.entropy)
+        self._intake = Intake(self._executor, self.source, self.dags)
         self._sweeper = Sweeper(self._executor, self.store, interval_s=self.settings.sweep_interval_s)
-        self._sweeping: asyncio.Task[None] | None = None
+        self._background: list[asyncio.Task[None]] = []
         for each in dags:
             self.serve_dag(each)
 
@@ -239,20 +245,32 @@ class Orchestrator:
         await self.store.join(self._executor.process.id)
         if self.launch:
             await self._sweeper.sweep()
-            self._sweeping = asyncio.get_running_loop().create_task(self._sweeper.run())
+            loop = asyncio.get_running_loop()
+            self._background = [loop.create_task(self._sweeper.run()), loop.create_task(self._intake.run())]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait([self._sweeping])
+        for task in self._background:
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
         await self._executor.close(self.settings.drain_s)
         await self.store.leave(self._executor.process.id)
         for target in self._targets.values():
             await target.aclose()
         await self.store.aclose()
+
+    def publish(self, message: Mapping[str, Any], *, message_id: str | None = None) -> str:
+        """
+        Hand a message to this orchestrator as a topic would, and return its id.
+
+        A start message is ``{"resource": {"type": "start", "labels": {"dag": …, "run_id": …}}, "parameters": {…}}``;
+        both labels may be left out. Without a run id the message id decides: the same message any number of times is
+        one run.
+        """
+        return self.source.publish(message, message_id=message_id)
 
     # -- commands ------------------------------------------------------------------------------------------------
 

@@ -238,11 +238,9 @@ def is_active(state: NodeState) -> bool:
     status = state.status
     return (
         status is TaskStatus.STARTING
-        or (status is TaskStatus.RUNNING
-        and state.node_type is NodeTypes.TASK)
+        or (status is TaskStatus.RUNNING and state.node_type is NodeTypes.TASK)
         or status is TaskStatus.RETRYING
-        or (status is TaskStatus.NEW
-        and state.ready_at is not None)
+        or (status is TaskStatus.NEW and state.ready_at is not None)
     )
 
 
@@ -435,10 +433,10 @@ def _with_extra(entry: _Entry, raw: msgspec.Raw, known: frozenset[str]) -> _Entr
     if extra:
         changes["extra"] = extra
     # msgspec.Raw of what was decoded is a view that would keep the whole document in memory.
-    own = "result" if isinstance(entry, NodeState) else "input"
-    value = getattr(entry, own)
-    if value is not None:
-        changes[own] = value.copy()
+    for own in ("result", "input"):
+        value = getattr(entry, own, None)
+        if value is not None:
+            changes[own] = value.copy()
     return msgspec.structs.replace(entry, **changes) if changes else entry
 
 

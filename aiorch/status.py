@@ -118,6 +118,11 @@ class OrchestrationStatus:
             runs.append(RunSummary(run_id, *known))
         return sorted(runs, key=lambda run: run.created_at, reverse=True)
 
+    async def reject(self, token: str, data: bytes, reason: str) -> None:
+        """Park a message that nothing can be done with."""
+        body = {"reason": reason, "data": data}
+        await self.store.create_all([(names.rejected_object(token), _encode(body))])
+
     # -- definitions ---------------------------------------------------------------------------------------------
 
     async def save_dag(self, dag: DAG) -> None:
@@ -179,15 +184,28 @@ class OrchestrationStatus:
         except GenerationConflict:
             return None  # somebody else touched or removed it: the others look anyway
 
-    async def close_run(self, run_id: names.RunId) -> None:
-        """Remove the marker of a terminal run."""
+    async def close_run(self, run_id: names.RunId, generation: int | None = None) -> None:
+        """
+        Remove the marker of a run that has ended.
+
+        Args:
+            run_id: The run.
+
+            generation: Of the marker, where it is known; else it is looked up.
+        """
         name = names.open_object(run_id)
-        stored = await self.store.read(name)
-        if stored is not None:
+        while True:
+            if generation is None:
+                stored = await self.store.read(name)
+                if stored is None:
+                    return
+                generation = stored.generation
             try:
-                await self.store.delete(name, if_generation_match=stored.generation)
+                await self.store.delete(name, if_generation_match=generation)
             except GenerationConflict:
-                return  # touched meanwhile: the next sweep removes it
+                generation = None  # touched meanwhile
+            else:
+                return
 
     async def list_open(self) -> list[OpenMarker]:
         """All open markers: the one index there is."""
@@ -212,7 +230,7 @@ class ExecutionStatus:
 
     async def get_execution(self, execution_id: str) -> Execution | None:
         """Read a record; ``succeeded`` and ``response`` are filled in from the run when it knows them."""
-        execution = await self._read(names.execution_id(execution_id))
+        execution = await self.get_record(execution_id)
         if execution is None or execution.succeeded is not None:
             return execution
         stored = await self._runs.get_run(names.run_id(execution.run_id))
@@ -233,11 +251,12 @@ class ExecutionStatus:
 
     async def get_response(self, execution_id: str) -> bytes | None:
         """Return the encoded result that is kept in the record, `None` when there is none."""
-        execution = await self._read(names.execution_id(execution_id))
+        execution = await self.get_record(execution_id)
         return bytes(execution.response) if execution and execution.response is not None else None
 
-    async def _read(self, execution_id: names.ExecutionId) -> Execution | None:
-        name = names.execution_object(execution_id)
+    async def get_record(self, execution_id: str) -> Execution | None:
+        """Read a record as it is stored, without a look at its run."""
+        name = names.execution_object(names.execution_id(execution_id))
         stored = await self.store.read(name)
         if stored is None:
             return None

@@ -99,7 +99,7 @@ class Sweeper:
         now = asyncio.get_running_loop().time()
         for committer in self._executor.committers.values():
             is_old = now - committer.read_at > self._refresh_s
-            if (committer.in_flight and is_old) or (committer.waiters and not self._executor.owns(committer)):
+            if (committer.in_flight and is_old) or (committer.is_watched and not self._executor.owns(committer)):
                 committer.refresh()
 
     async def look(self, run_id: str) -> None:
@@ -129,7 +129,7 @@ class Sweeper:
             except StoreError:
                 raise
             except AiorchError as error:
-                logger.error("open run cannot be looked after", extra={"run_id": run_id, "error": str(error)})
+                logger.warning("open run cannot be looked after", extra={"run_id": run_id, "error": str(error)})
 
     async def _begin(self, run_id: str) -> Committer:
         """A marker without a document: its process died between the two, or left the start to others."""

@@ -1,0 +1,83 @@
+"""Messages from within the process: the embedded default."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from aiorch.ports import Clock, Entropy
+
+BATCH_MAX = 1000
+"""Messages handed over at once."""
+
+
+class LocalDelivery:
+    """One handing-over of a message that was published in this process."""
+
+    __slots__ = ("_source", "attributes", "data", "message_id", "publish_time")
+
+    def __init__(self, source: "LocalSource", message_id: str, publish_time: datetime, data: bytes) -> None:
+        self._source = source
+        self.message_id = message_id
+        self.publish_time = publish_time
+        self.data = data
+        self.attributes: Mapping[str, str] = {}
+
+    def ack(self) -> None:
+        """Settle the message."""
+        self._source.outstanding -= 1
+
+    def nack(self) -> None:
+        """Put the message back."""
+        self._source.outstanding -= 1
+        self._source.put(self)
+
+
+class LocalSource:
+    """
+    An `EventSource` in memory. What it holds ends with the process: publish again what was not answered for.
+
+    Attributes:
+        outstanding: Messages handed over and not settled yet.
+    """
+
+    def __init__(self, clock: Clock, entropy: Entropy) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._messages: deque[LocalDelivery] = deque()
+        self._arrived = asyncio.Event()
+        self.outstanding = 0
+
+    def publish(self, message: Mapping[str, Any] | bytes, *, message_id: str | None = None) -> str:
+        """
+        Hand a message to whoever receives, and return its id.
+
+        Args:
+            message: The payload, as a mapping or as the bytes that a topic would carry.
+
+            message_id: Given only to publish the same message again.
+        """
+        data = message if isinstance(message, bytes) else msgspec.json.encode(message)
+        message_id = message_id or self._entropy.token()
+        self.put(LocalDelivery(self, message_id, self._clock.now(), data))
+        return message_id
+
+    def put(self, delivery: LocalDelivery) -> None:
+        """Queue a delivery, new or given back."""
+        self._messages.append(delivery)
+        self._arrived.set()
+
+    async def receive(self) -> Sequence[LocalDelivery]:
+        """Wait for messages."""
+        while not self._messages:
+            self._arrived.clear()
+            await self._arrived.wait()
+        batch = [self._messages.popleft() for _ in range(min(BATCH_MAX, len(self._messages)))]
+        self.outstanding += len(batch)
+        return batch
+
+    async def aclose(self) -> None:
+        """Nothing to release."""
