@@ -1,0 +1,272 @@
+"""
+ID tokens for calls of Cloud Functions and Cloud Run services.
+
+Credentials are found as Application Default Credentials are: the file that ``GOOGLE_APPLICATION_CREDENTIALS`` names,
+else the one that gcloud keeps in its configuration folder, else the metadata server (``GCE_METADATA_HOST`` names
+another). They are looked for again at each fetch, so that a rotated key counts at once. Who makes the token:
+
+    metadata server                          the metadata server, for the account of this machine
+    key of a service account                 its `token_uri`, for a request signed with the key
+    any of them, impersonating an account    IAM Credentials, ``generateIdToken`` for that account
+    a user's own                             nobody: a user must impersonate an account
+
+Source: Google Cloud documentation, "How Application Default Credentials works" and "Get an ID token".
+"""
+
+import asyncio
+import base64
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from aiorch.errors import AiorchError
+
+IAM_URL = "https://iamcredentials.googleapis.com"
+TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  an address, no secret
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+
+REFRESH_BEFORE_S = 300.0
+"""A token that expires within this time is replaced first: clocks differ, and a call may wait for a connection."""
+
+FETCH_S = 30.0
+"""Seconds that one fetch may take, of up to two requests."""
+
+_REASON_CHARS_MAX = 300
+_TOKEN = re.compile(r"[A-Za-z0-9_\-]+\.([A-Za-z0-9_\-]+)\.[A-Za-z0-9_\-]+", re.ASCII)
+_GET_CREDENTIALS = (
+    "Outside Google Cloud, set GOOGLE_APPLICATION_CREDENTIALS to the key file of a service account, or run `gcloud "
+    "auth application-default login --impersonate-service-account=EMAIL`; inside, give this machine a service account"
+)
+
+
+class IdTokenError(AiorchError):
+    """No ID token could be had; nothing was called. May be tried again."""
+
+    def __init__(self, audience: str, source: str, reason: str, next_move: str) -> None:
+        self.audience, self.source = audience, source
+        super().__init__(
+            f"no ID token for audience {audience!r} from {source}, so nothing was called: {reason}. {next_move}."
+        )
+
+
+class _Maker(NamedTuple):
+    """Who makes tokens for the credentials that were found."""
+
+    source: str
+    make: Callable[[aiohttp.ClientSession, str], Awaitable[str]]
+    """Called with a session and the audience."""
+
+    next_move: str
+    """What to do when it does not."""
+
+
+class IdTokens:
+    """
+    Gives out ID tokens, each kept until shortly before it expires.
+
+    Callers that want the same token at the same time share one fetch. A caller that is cancelled does not stop it for
+    the others, and a fetch that failed is not remembered.
+
+    Args:
+        impersonate: E-mail address of the service account that calls are made as; `None`: the account that the
+            credentials found are for.
+
+        delegates: Accounts between the credentials found and *impersonate*, each allowed to act as the next.
+
+        iam_url: Where the IAM Credentials API is.
+
+        now: Time of day in seconds since 1970, as ``exp`` in tokens.
+    """
+
+    def __init__(
+        self,
+        *,
+        impersonate: str | None = None,
+        delegates: Sequence[str] = (),
+        iam_url: str = IAM_URL,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._impersonate = impersonate
+        self._delegates = tuple(delegates)
+        self._iam_url = iam_url
+        self._now = now
+        # Both change between two awaits only, never across one.
+        self._kept: dict[str, tuple[str, float]] = {}
+        self._fetches: dict[str, asyncio.Task[str]] = {}
+
+    async def token(self, audience: str) -> str:
+        """
+        Return an ID token for *audience*.
+
+        Raises:
+            IdTokenError: None could be had. It names the source asked, and the next move.
+        """
+        if audience in self._kept:
+            token, refresh_at = self._kept[audience]
+            if self._now() < refresh_at:
+                return token
+        fetch = self._fetches.get(audience)
+        if fetch is None:
+            fetch = self._fetches[audience] = asyncio.create_task(self._fetch(audience))
+            fetch.add_done_callback(partial(self._end_fetch, audience))
+        return await asyncio.shield(fetch)
+
+    async def aclose(self) -> None:
+        """Stop the fetches that are under way."""
+        fetches = list(self._fetches.values())
+        for fetch in fetches:
+            fetch.cancel()
+        await asyncio.gather(*fetches, return_exceptions=True)
+
+    def _end_fetch(self, audience: str, fetch: asyncio.Task[str]) -> None:
+        del self._fetches[audience]
+        if not fetch.cancelled():
+            fetch.exception()  # looked at, since every caller may have been cancelled meanwhile
+
+    async def _fetch(self, audience: str) -> str:
+        try:
+            maker = self._find_maker()
+        except (OSError, ValueError) as error:
+            raise IdTokenError(audience, "the credentials of this process", str(error), _GET_CREDENTIALS) from error
+        try:
+            async with asyncio.timeout(FETCH_S), aiohttp.ClientSession() as session:
+                token = await maker.make(session, audience)
+            expires_at = _expiry(token)
+        except Exception as error:
+            # Libraries raise what they like here, and whatever it is, there is no token.
+            reason = f"{type(error).__name__}: {str(error)[:_REASON_CHARS_MAX]}"
+            raise IdTokenError(audience, maker.source, reason, maker.next_move) from error
+        self._kept[audience] = token, expires_at - REFRESH_BEFORE_S
+        return token
+
+    def _find_maker(self) -> _Maker:
+        """Raises: OSError, ValueError when the credentials are there and of no use."""
+        source, data = _find_credentials()
+        url: str | None = data.get("service_account_impersonation_url")
+        delegates = self._delegates
+        if self._impersonate:
+            url = f"{self._iam_url}/v1/projects/-/serviceAccounts/{quote(self._impersonate, safe='@')}:generateIdToken"
+        elif url:
+            url = url.removesuffix(":generateAccessToken") + ":generateIdToken"
+            delegates = tuple(data.get("delegates") or ())
+        if url:
+            return _Maker(
+                f"{url}, asked with {source}",
+                partial(_impersonated, url, delegates, data),
+                "Give the account of these credentials the role roles/iam.serviceAccountTokenCreator on that account",
+            )
+        if not data:
+            return _Maker(source, _from_metadata_server, _GET_CREDENTIALS)
+        if data["type"] == "service_account":
+            return _Maker(
+                source, partial(_signed, data, self._now), "Look whether the key was deleted or the clock is wrong"
+            )
+        raise ValueError(f"{source} are of type {data['type']!r}, which gets no ID tokens without impersonation")
+
+
+def _find_credentials() -> tuple[str, dict[str, Any]]:
+    """Return what to call the credentials, and the content of their file (empty: they are the metadata server's)."""
+    named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
+    # Path.home() raises where a container's user has no home.
+    folder = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")  # noqa: PTH111
+    path = Path(named or f"{folder}/application_default_credentials.json")
+    if not named and not path.exists():
+        return f"the metadata server at {_metadata_host()}", {}
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(data, dict) or not data.get("type"):
+        raise ValueError(f"{path} is no credentials file: it has no `type`")
+    return f"the credentials in {path}", data
+
+
+def _metadata_host() -> str:
+    return os.environ.get("GCE_METADATA_HOST") or "metadata.google.internal"
+
+
+async def _from_metadata_server(session: aiohttp.ClientSession, audience: str) -> str:
+    return await _ask_metadata_server(session, f"identity?audience={quote(audience, safe='')}&format=full")
+
+
+async def _ask_metadata_server(session: aiohttp.ClientSession, path: str) -> str:
+    url = f"http://{_metadata_host()}/computeMetadata/v1/instance/service-accounts/default/{path}"
+    asked = session.get(URL(url, encoded=True), headers={"Metadata-Flavor": "Google"}, allow_redirects=False)
+    async with asked as response:
+        text = await _text_of(response)
+        if response.headers.get("Metadata-Flavor") != "Google":
+            raise ValueError("something that is no metadata server answered")
+        return text
+
+
+async def _signed(key: dict[str, Any], now: Callable[[], float], session: aiohttp.ClientSession, audience: str) -> str:
+    import jwt  # noqa: PLC0415  slow to import, and needed with keys only
+
+    url = key.get("token_uri", TOKEN_URL)
+    claims = {
+        "iss": key["client_email"],
+        "sub": key["client_email"],
+        "aud": url,
+        "iat": int(now()),
+        "exp": int(now()) + 3600,
+        "target_audience": audience,
+    }
+    key_id = {"kid": key["private_key_id"]} if "private_key_id" in key else None
+    assertion = jwt.encode(claims, key["private_key"], "RS256", headers=key_id)
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion}
+    async with session.post(url, data=form, allow_redirects=False) as response:
+        return str(json.loads(await _text_of(response))["id_token"])
+
+
+async def _impersonated(
+    url: str, delegates: Sequence[str], credentials: dict[str, Any], session: aiohttp.ClientSession, audience: str
+) -> str:
+    request = {
+        "audience": audience,
+        "includeEmail": True,
+        "delegates": [name if "/" in name else f"projects/-/serviceAccounts/{name}" for name in delegates],
+    }
+    headers = {"Authorization": f"Bearer {await _access_token(session, credentials)}"}
+    async with session.post(url, json=request, headers=headers, allow_redirects=False) as response:
+        return str(json.loads(await _text_of(response))["token"])
+
+
+async def _access_token(session: aiohttp.ClientSession, credentials: dict[str, Any]) -> str:
+    """Return an access token of the caller itself, not of the account that it impersonates."""
+    if not credentials:
+        return str(json.loads(await _ask_metadata_server(session, "token"))["access_token"])
+    from gcloud.aio.auth import Token  # noqa: PLC0415  slow to import, and needed for impersonation only
+
+    if credentials["type"] == "impersonated_service_account":
+        own = credentials["source_credentials"]
+    else:
+        own = {key: value for key, value in credentials.items() if key != "service_account_impersonation_url"}
+    token = Token(io.StringIO(json.dumps(own)), session=session, scopes=[CLOUD_PLATFORM])
+    return (await token.refresh(timeout=10)).value
+
+
+async def _text_of(response: aiohttp.ClientResponse) -> str:
+    text = (await response.text(errors="replace")).strip()
+    if response.status != 200:
+        raise ValueError(f"HTTP {response.status} {response.reason}: {text}")
+    return text
+
+
+def _expiry(token: str) -> float:
+    """Return when *token* expires, in seconds since 1970. What it raises never shows the token."""
+    try:
+        parts = _TOKEN.fullmatch(token)
+        claims = parts[1] if parts else ""
+        return float(json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["exp"])
+    except (ValueError, LookupError, TypeError):
+        raise ValueError("the answer is no ID token with a time of expiry") from None
