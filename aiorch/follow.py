@@ -57,16 +57,24 @@ class View(Protocol):
 
 
 async def follow(followed: Followed, view: View) -> None:
-    """Show a run until it is terminal. Cancellation leaves the last moment on the screen."""
+    """
+    Show a run until it is terminal. Cancellation leaves the last moment on the screen.
+
+    Raises:
+        StoreError: What `Followed.changes` raises.
+    """
     changed = asyncio.Event()
 
     async def watch() -> None:
-        async for _ in followed.changes():
+        try:
+            async for _ in followed.changes():
+                changed.set()
+        finally:
             changed.set()
 
-    with view:
-        async with asyncio.TaskGroup() as tasks:
-            watching = tasks.create_task(watch())
+    watching = asyncio.get_running_loop().create_task(watch())
+    try:
+        with view:
             while not watching.done():
                 view.show(followed.run)
                 with suppress(TimeoutError):
@@ -74,7 +82,11 @@ async def follow(followed: Followed, view: View) -> None:
                         await changed.wait()
                 changed.clear()
                 await asyncio.wait({watching}, timeout=FRAME_S)
-        view.show(followed.run)
+            view.show(followed.run)
+        await watching
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
 
 
 def view_for(stream: TextIO, dag: DAG) -> View:

@@ -207,9 +207,11 @@ def node_duration_s(state: NodeState, now: datetime | None) -> float | None:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration as people say it: ``0.2 s``, ``12 s``, ``3 min 5 s``, ``2 h 3 min``, ``4 d 1 h``."""
+    """Return a duration as people say it: ``20 ms``, ``0.2 s``, ``12 s``, ``3 min 5 s``, ``2 h 3 min``, ``4 d 1 h``."""
+    if seconds < 0.0995:
+        return f"{max(seconds, 0) * 1000:.0f} ms"
     if seconds < 9.95:
-        return f"{max(seconds, 0):.1f} s"
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= size:

@@ -248,10 +248,10 @@ class ProgressLog:
         self._seen.update((state.node_name, state) for state in changed)
         return lines + self._count_lines(run, now)
 
-    def _moment(self, state: NodeState) -> tuple[float, int]:
-        at = state.ended_at or state.started_at
+    def _moment(self, state: NodeState) -> tuple[float, int, int]:
+        at = state.ended_at or (state.error and state.error.at) or state.started_at
         first, last = self._order[state.node_name]
-        return at.timestamp() if at else inf, last if state.ended_at else first
+        return at.timestamp() if at else inf, last if state.ended_at else first, -first
 
     def _line(self, state: NodeState, now: datetime) -> str | None:
         name, status = state.node_name, state.status
@@ -268,8 +268,8 @@ class ProgressLog:
         if status.is_terminal and (duration_s := node_duration_s(state, now)) is not None:
             facts.append(duration_text(duration_s))
         about = f" ({', '.join(facts)})" if facts else ""
-        why = f": {detail_of(self._dag.all_nodes[name], state, now)}" if state.error is not None else ""
-        at = state.ended_at or (state.started_at if status.is_live else None) or now
+        at = state.ended_at or (state.started_at if status.is_live else None) or (state.error and state.error.at) or now
+        why = f": {detail_of(self._dag.all_nodes[name], state, at)}" if state.error is not None else ""
         return f"{clock_text(at)} {one_line(name)} {_said(state)}{about}{why}"
 
     def _count_lines(self, run: Run, now: datetime) -> list[str]:

@@ -1,0 +1,93 @@
+"""A DAG with everything that a picture or a progress view has to show, and runs of it in any state."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from aiorch.builder import DAGBuilder
+from aiorch.dag import DAG
+from aiorch.enums import NodeTypes, RunStatus, TaskStatus
+from aiorch.run_state import Failure, Run, RunHeader, new_run
+
+STARTED = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def task(following: str | None = None) -> dict[str, Any]:
+    """Return a step."""
+    step = {"type": "Task", "target_type": "Function", "target_name": "work", "function": "work:do"}
+    return step | ({"end": True} if following is None else {"next": following})
+
+
+def chain(*names: str) -> dict[str, Any]:
+    """Return a definition, or a branch, of these steps in sequence."""
+    following = [*names[1:], None]
+    return {"start": names[0], "steps": {name: task(after) for name, after in zip(names, following, strict=True)}}
+
+
+def parallel(name: str, branches: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a definition, or a branch, that is one `Parallel`."""
+    return {"start": name, "steps": {name: {"type": "Parallel", "branches": branches, "end": True}}}
+
+
+def build(definition: dict[str, Any], name: str = "sample") -> DAG:
+    """Build a DAG."""
+    return DAGBuilder({"name": name} | definition).build_dag()
+
+
+def sample() -> DAG:
+    """Init, then Par of a chain and a nested Parallel, then End."""
+    inner = parallel("Inner", [chain("C1"), chain("C2")])
+    definition = chain("Init", "Par", "End")
+    definition["steps"]["Par"] = {"type": "Parallel", "next": "End", "branches": [chain("A1", "A2"), inner]}
+    return build(definition)
+
+
+def fan(width: int) -> DAG:
+    """One Parallel of *width* branches."""
+    return build(parallel("Fan", [chain(f"B{index}") for index in range(width)]))
+
+
+def run_of(
+    dag: DAG,
+    statuses: Mapping[str, TaskStatus] | None = None,
+    status: RunStatus = RunStatus.RUNNING,
+    **changes: Mapping[str, Any],
+) -> Run:
+    """
+    Return a run of *dag* with nodes in these statuses, the others ``New``.
+
+    What has begun did so one second after the run, what has ended took two seconds. Changes of single nodes are given
+    by their names.
+    """
+    header = RunHeader(
+        schema_version=1,
+        run_id="r1",
+        nonce="0",
+        dag=dag.name,
+        definition=dag.definition_id,
+        status=status,
+        input=msgspec.Raw(b"null"),
+        created_at=STARTED,
+        updated_at=STARTED,
+        ended_at=STARTED + timedelta(seconds=10) if status.is_terminal else None,
+    )
+    run = new_run(dag, header)
+    for name, node_status in (statuses or {}).items():
+        run.nodes[name] = msgspec.structs.replace(run.nodes[name], **_facts(run, name, node_status))
+    for name, change in changes.items():
+        run.nodes[name] = msgspec.structs.replace(run.nodes[name], **change)
+    return run
+
+
+def _facts(run: Run, name: str, status: TaskStatus) -> dict[str, Any]:
+    facts: dict[str, Any] = {"status": status}
+    if status not in (TaskStatus.NEW, TaskStatus.SKIPPED):
+        facts["started_at"] = STARTED + timedelta(seconds=1)
+        facts["attempt"] = 1 if run.nodes[name].node_type is NodeTypes.TASK else 0
+    if status.is_terminal and status is not TaskStatus.SKIPPED:
+        facts["ended_at"] = STARTED + timedelta(seconds=3)
+    if status is TaskStatus.FAILED:
+        facts["error"] = Failure("ValueError", "no number: 'n/a'", "row 17", attempt=1)
+    return facts
