@@ -27,7 +27,7 @@ from aiorch.errors import (
     StoreThrottled,
     StoreUnavailable,
 )
-from aiorch.run_state import Run, is_active
+from aiorch.run_state import Run
 from aiorch.status import StoredRun, new_execution
 from aiorch.transitions import Changes, FoldError, Obligation, RunEvent, fold, obligation
 
@@ -314,7 +314,7 @@ class Committer:
     def _committed(self, changes: Changes, *, was_read: bool) -> None:
         assert self.run is not None
         self.error = None
-        if any(state.by is None and is_active(state) for state in changes.nodes.values()):
+        if any(state.by is None and state.is_active for state in changes.nodes.values()):
             self._executor.offer(self)
         touched: Iterable[str] = changes.nodes
         if was_read:

@@ -63,11 +63,6 @@ class TaskStatus(StrEnum):
         """No event leaves this status."""
         return self in _TERMINAL_TASK
 
-    @property
-    def is_live(self) -> bool:
-        """Work may be under way at the target: a run with such a task cannot become terminal."""
-        return self is TaskStatus.STARTING or self is TaskStatus.RUNNING
-
 
 class RunStatus(StrEnum):
     """Status of a run: ``Running`` -> ``Completed``, or through ``Failing`` / ``Cancelling`` to its end."""

@@ -409,7 +409,7 @@ def _is_under_way(committer: Committer, name: str, state: NodeState) -> bool:
     sent = committer.in_flight.get(name)
     if sent is None:
         return False
-    if state.status.is_live and sent.attempt == state.attempt:
+    if state.is_live and sent.attempt == state.attempt:
         return not state.stop
     del committer.in_flight[name]
     if sent.handle is not None and not sent.has_ended:

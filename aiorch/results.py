@@ -38,7 +38,7 @@ class Results(Mapping[str, Any]):
             raise KeyError(name)
         if state.result_in is not None:
             return msgspec.json.decode(self._large[name])
-        return None if state.result is None else msgspec.json.decode(state.result)
+        return msgspec.json.decode(state.result)
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in self._nodes.names if _has_result(self._run.nodes[name]))

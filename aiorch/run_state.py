@@ -34,6 +34,9 @@ INLINE_DOCUMENT_BYTES_MAX = 2 * 1024 * 1024
 FAILURES_KEPT = 5
 MESSAGE_CHARS_MAX = 1000
 
+NO_RESULT = msgspec.Raw(b"null")
+"""The one object that stands for no result, so that it is omitted from the document."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -99,7 +102,9 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     job_id: str | None = None
     """The target's own name for the execution, where it has one."""
 
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = NO_RESULT
+    """As JSON; a result of ``null`` and none are the same."""
+
     result_in: str | None = None
     """``execution`` when the result is in the execution's record."""
 
@@ -109,6 +114,18 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     extra: dict[str, msgspec.Raw] | None = None
     """Fields that this version does not know, kept as they are. In the document they stand among the others."""
+
+    @property
+    def is_live(self) -> bool:
+        """A task whose work may be under way at its target: a run with such a task cannot become terminal."""
+        status = self.status
+        return (status is TaskStatus.STARTING or status is TaskStatus.RUNNING) and self.node_type is NodeTypes.TASK
+
+    @property
+    def is_active(self) -> bool:
+        """A task that is owed something: a launch, an outcome, a retry, a stop."""
+        status = self.status
+        return self.is_live or status is TaskStatus.RETRYING or (status is TaskStatus.NEW and self.ready_at is not None)
 
 
 class RunHeader(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
@@ -185,9 +202,9 @@ class Run:
         for name, state in nodes.items():
             if state.result_in is not None:
                 self.spilled[name] = None
-            if is_active(state):
+            if state.is_active:
                 self.active[name] = None
-                self.live += state.status.is_live
+                self.live += state.is_live
         for name, node in dag.all_nodes.items():
             if isinstance(node, Parallel):
                 self.open_branches[name] = sum(
@@ -221,8 +238,8 @@ class Run:
         self.header = header
         self.size = size
         for name, state in changed.items():
-            self.live += state.status.is_live - self.nodes[name].status.is_live
-            if is_active(state):
+            self.live += state.is_live - self.nodes[name].is_live
+            if state.is_active:
                 self.active[name] = None
             else:
                 self.active.pop(name, None)
@@ -231,17 +248,6 @@ class Run:
         self.nodes.update(changed)
         self._encoded.update(encoded)
         self.open_branches.update(open_branches)
-
-
-def is_active(state: NodeState) -> bool:
-    """Whether this task is owed something: a launch, an outcome, a retry, a stop."""
-    status = state.status
-    return (
-        status is TaskStatus.STARTING
-        or (status is TaskStatus.RUNNING and state.node_type is NodeTypes.TASK)
-        or status is TaskStatus.RETRYING
-        or (status is TaskStatus.NEW and state.ready_at is not None)
-    )
 
 
 def execution_key(nonce: str, node: str, attempt: int) -> str:
@@ -428,15 +434,12 @@ _Entry = TypeVar("_Entry", NodeState, RunHeader)
 
 
 def _with_extra(entry: _Entry, raw: msgspec.Raw, known: frozenset[str]) -> _Entry:
-    changes: dict[str, Any] = {}
-    extra = {key: value.copy() for key, value in _decode_entries(raw).items() if key not in known}
+    fields = _decode_entries(raw)
+    # msgspec.Raw of what was decoded is a view that would keep the whole document in memory.
+    changes: dict[str, Any] = {key: fields[key].copy() for key in ("result", "input") if key in known & fields.keys()}
+    extra = {key: value.copy() for key, value in fields.items() if key not in known}
     if extra:
         changes["extra"] = extra
-    # msgspec.Raw of what was decoded is a view that would keep the whole document in memory.
-    for own in ("result", "input"):
-        value = getattr(entry, own, None)
-        if value is not None:
-            changes[own] = value.copy()
     return msgspec.structs.replace(entry, **changes) if changes else entry
 
 

@@ -17,7 +17,7 @@ from aiorch.enums import TargetTypes, TaskStatus
 from aiorch.errors import DocumentError, GenerationConflict
 from aiorch.nodes import Task
 from aiorch.ports import ObjectStore
-from aiorch.run_state import NodeState, Run, RunHeader, StartCommand, decode_document, run_from_document
+from aiorch.run_state import NO_RESULT, NodeState, Run, RunHeader, StartCommand, decode_document, run_from_document
 
 _encode = msgspec.json.Encoder().encode
 
@@ -43,7 +43,7 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     target_type: TargetTypes | None = None
     region: str | None = None
     succeeded: bool | None = None
-    response: msgspec.Raw | None = None
+    response: msgspec.Raw = NO_RESULT
 
 
 class RunSummary(NamedTuple):
@@ -252,7 +252,7 @@ class ExecutionStatus:
     async def get_response(self, execution_id: str) -> bytes | None:
         """Return the encoded result that is kept in the record, `None` when there is none."""
         execution = await self.get_record(execution_id)
-        return bytes(execution.response) if execution and execution.response is not None else None
+        return bytes(execution.response) if execution else None
 
     async def get_record(self, execution_id: str) -> Execution | None:
         """Read a record as it is stored, without a look at its run."""

@@ -30,9 +30,9 @@ import msgspec
 from msgspec.structs import replace
 
 from aiorch.dag import DAG
-from aiorch.enums import NodeTypes, OnFailure, OnLost, RunStatus, TargetTypes, TaskStatus
+from aiorch.enums import OnFailure, OnLost, RunStatus, TargetTypes, TaskStatus
 from aiorch.nodes import Node, Parallel, Task
-from aiorch.run_state import FAILURES_KEPT, Failure, NodeState, Run, RunHeader, execution_key
+from aiorch.run_state import FAILURES_KEPT, NO_RESULT, Failure, NodeState, Run, RunHeader, execution_key
 
 LOST_ATTEMPTS_MAX = 3
 """New attempts that lost ones may cause: a target that never answers must not be called for ever."""
@@ -90,7 +90,7 @@ class TaskSucceeded(msgspec.Struct, frozen=True, gc=False):
     rank: ClassVar[int] = 2
     node: str
     attempt: int
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = NO_RESULT
     result_in: str | None = None
 
 
@@ -287,8 +287,7 @@ class _Draft:
         return self.nodes.get(name) or self.base.nodes[name]
 
     def set(self, name: str, state: NodeState) -> None:
-        if state.node_type is NodeTypes.TASK:
-            self.live += state.status.is_live - self.state(name).status.is_live
+        self.live += state.is_live - self.state(name).is_live
         self.nodes[name] = state
 
     def end(self, name: str, status: TaskStatus, **changes: object) -> None:
@@ -334,7 +333,7 @@ class _Draft:
 
     def on_failed(self, event: TaskFailed) -> None:
         state = self.current(event)
-        if state is None or not state.status.is_live:
+        if state is None or not state.is_live:
             return
         task = self.task(event.node)
         failure = replace(event.failure, attempt=state.attempt, at=self.now)
@@ -346,7 +345,7 @@ class _Draft:
 
     def on_stopped(self, event: TaskStopped) -> None:
         state = self.current(event)
-        if state is not None and state.stop and state.status.is_live:
+        if state is not None and state.stop and state.is_live:
             self.end(event.node, _CANCELLED)
             self.settle()
 
@@ -359,7 +358,7 @@ class _Draft:
 
     def on_lost(self, event: TaskLost) -> None:
         state = self.current(event)
-        if state is not None and state.status.is_live:
+        if state is not None and state.is_live:
             self.lose(self.task(event.node), state, event.reason)
 
     def on_processes_died(self, event: ProcessesDied) -> None:

@@ -161,7 +161,7 @@ def check_moves(run: Run, changes: Changes) -> None:
 
 def check_run(dag: DAG, run: Run) -> None:
     """I2 to I4, and that what is derived from the document agrees with a fresh reading of it."""
-    live = [name for name in dag.all_tasks if run.nodes[name].status.is_live]
+    live = [name for name in dag.all_tasks if run.nodes[name].is_live]
     if run.status.is_terminal:
         assert not live, f"I2: {live} still live in a {run.status} run"
         assert all(state.status.is_terminal for state in run.nodes.values()), "I2: something unfinished in an ended run"
