@@ -1,0 +1,91 @@
+"""Objects in memory, as strict about generations as any other store. For tests, simulations and benchmarks."""
+
+from asyncio import sleep
+from collections.abc import Mapping, Sequence
+
+from aiorch.ports import ObjectInfo, StoredObject
+from aiorch.stores.preconditions import conflict
+
+_NO_METADATA: Mapping[str, str] = {}
+
+
+class MemoryStore:
+    """
+    `ObjectStore` and `Liveness` for the engines of one Python process. Its content ends with the object.
+
+    Every call gives way to the event loop once and then acts without awaiting, so callers race as they would on a real
+    store, and no lock is needed.
+    """
+
+    def __init__(self) -> None:
+        self._objects: dict[str, tuple[bytes, int, Mapping[str, str]]] = {}
+        self._generation = 0
+        self._alive: set[str] = set()
+
+    def __str__(self) -> str:
+        return "memory:"
+
+    async def read(self, name: str) -> StoredObject | None:
+        """See `ObjectStore.read`."""
+        await sleep(0)
+        found = self._objects.get(name)
+        return StoredObject(found[0], found[1]) if found else None
+
+    async def write(
+        self, name: str, data: bytes, *, if_generation_match: int, metadata: Mapping[str, str] | None = None
+    ) -> int:
+        """See `ObjectStore.write`."""
+        await sleep(0)
+        self._check(name, if_generation_match)
+        self._put(name, data, dict(metadata) if metadata else _NO_METADATA)
+        return self._generation
+
+    async def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """See `ObjectStore.create_all`."""
+        await sleep(0)
+        for name, data in objects:
+            if name not in self._objects:
+                self._put(name, data, _NO_METADATA)
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        """See `ObjectStore.list`."""
+        await sleep(0)
+        return [
+            ObjectInfo(name, self._objects[name][1], self._objects[name][2])
+            for name in sorted(self._objects)
+            if name.startswith(prefix)
+        ]
+
+    async def delete(self, name: str, *, if_generation_match: int) -> None:
+        """See `ObjectStore.delete`."""
+        await sleep(0)
+        if name in self._objects:
+            self._check(name, if_generation_match)
+            del self._objects[name]
+
+    async def aclose(self) -> None:
+        """Nothing to release: the content stays, so that another engine can go on with it."""
+
+    async def join(self, process: str) -> None:
+        """See `Liveness.join`."""
+        await sleep(0)
+        self._alive.add(process)
+
+    async def leave(self, process: str) -> None:
+        """See `Liveness.leave`."""
+        await sleep(0)
+        self._alive.discard(process)
+
+    async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
+        """See `Liveness.dead_among`."""
+        await sleep(0)
+        return processes - self._alive
+
+    def _check(self, name: str, expected: int) -> None:
+        current = self._objects[name][1] if name in self._objects else 0
+        if error := conflict(name, expected=expected, current=current):
+            raise error
+
+    def _put(self, name: str, data: bytes, metadata: Mapping[str, str]) -> None:
+        self._generation += 1
+        self._objects[name] = (data, self._generation, metadata)

@@ -1,0 +1,167 @@
+"""
+Objects in one SQLite file: the embedded default.
+
+The event loop puts operations into a queue. One thread takes everything that has gathered, applies it in one
+transaction, waits until that is on disk, and wakes the callers all at once. While it waits the next batch gathers
+(group commit): how many operations share a transaction follows from the load, and nobody waits for company.
+"""
+
+import asyncio
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+import msgspec
+
+from aiorch.errors import StoreError
+from aiorch.ports import ObjectInfo, StoredObject
+from aiorch.stores.process_locks import ProcessLocks
+from aiorch.stores.sqlite_file import NO_METADATA, Change, CreateAll, ListAll, ObjectFile, Operation, Read
+
+BATCH_OPERATIONS_MAX = 1_000
+BATCH_BYTES_MAX = 16 * 1024 * 1024
+"""
+A batch that has reached one of these takes no more: the first of a flood shall not wait for the last of it, and a
+failure shall not take everything along. The cost of a commit is spread thin long before.
+"""
+
+_T = TypeVar("_T")
+_Waiting = tuple[Operation[Any] | None, Future[Any], int]
+"""An operation (`None`: close the file), who waits for it, and its size in bytes."""
+
+_Batch = list[_Waiting]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class SQLiteStore:
+    """
+    `ObjectStore` and `Liveness` in one file, for any number of processes of one machine.
+
+    The file is opened by the first call, its directory created where missing. What makes it unusable (read-only, full,
+    damaged, not ours, of a newer schema) is raised by the calls as `StoreError`; the next call tries again. To be used
+    from one event loop, and to be closed.
+
+    Args:
+        path: The file. SQLite keeps two more beside it (``-wal``, ``-shm``), and there is a directory
+            ``<file>.processes`` while processes are alive.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self._path = Path(path).absolute()
+        self._file = ObjectFile(self._path)
+        self._locks = ProcessLocks(self._path.with_name(f"{self._path.name}.processes"))
+        self._queue: SimpleQueue[_Waiting] = SimpleQueue()
+        self._loop: AbstractEventLoop | None = None
+        self._closing: Future[None] | None = None
+
+    def __str__(self) -> str:
+        return f"sqlite:///{self._path}"
+
+    async def read(self, name: str) -> StoredObject | None:
+        """See `ObjectStore.read`."""
+        return await self._submit(Read(name))
+
+    async def write(
+        self, name: str, data: bytes, *, if_generation_match: int, metadata: Mapping[str, str] | None = None
+    ) -> int:
+        """See `ObjectStore.write`. When its caller is cancelled it may still be applied."""
+        encoded = _encode(metadata).decode() if metadata else NO_METADATA
+        return await self._submit(Change(name, if_generation_match, data, encoded), len(data))
+
+    async def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """See `ObjectStore.create_all`. Here it is all of them or none."""
+        await self._submit(CreateAll(objects), sum(len(data) for _, data in objects))
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        """See `ObjectStore.list`."""
+        return await self._submit(ListAll(prefix))
+
+    async def delete(self, name: str, *, if_generation_match: int) -> None:
+        """See `ObjectStore.delete`. When its caller is cancelled it may still be applied."""
+        await self._submit(Change(name, if_generation_match, None))
+
+    async def join(self, process: str) -> None:
+        """See `Liveness.join`."""
+        await asyncio.to_thread(self._locks.join, process)
+
+    async def leave(self, process: str) -> None:
+        """See `Liveness.leave`."""
+        await asyncio.to_thread(self._locks.leave, process)
+
+    async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
+        """See `Liveness.dead_among`."""
+        return await asyncio.to_thread(self._locks.dead_among, processes)
+
+    async def aclose(self) -> None:
+        """Finish what was accepted, close the file, and leave on behalf of every process that joined here."""
+        if self._closing is None:
+            self._closing = self._submit(None)
+            self._loop = None
+        await asyncio.shield(self._closing)
+        await asyncio.to_thread(self._locks.leave_all)
+
+    def _submit(self, operation: Operation[_T] | None, size: int = 0) -> "Future[_T]":
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._start(loop)
+        future: Future[_T] = loop.create_future()
+        self._queue.put((operation, future, size))
+        return future
+
+    def _start(self, loop: AbstractEventLoop) -> None:
+        if self._closing is not None:
+            raise StoreError(f"{self} is closed, so nothing was read or written. Make a new store for the same file.")
+        if self._loop is not None:
+            raise StoreError(
+                f"{self} belongs to the event loop that used it first, so nothing was read or written. Make a store of "
+                f"its own for every event loop: several may use one file."
+            )
+        self._loop = loop
+        # A daemon: a program that ends without closing the store ends at once, and every commit is on disk anyway.
+        Thread(target=self._work, args=(loop,), name=f"aiorch {self._path.name}", daemon=True).start()
+
+    def _work(self, loop: AbstractEventLoop) -> None:
+        is_closing = False
+        while not is_closing:
+            batch = self._gather()
+            is_closing = batch[-1][0] is None
+            operations = [operation for operation, _, _ in batch if operation is not None]
+            if operations:
+                self._file.apply(operations)
+            if is_closing:
+                self._file.close()
+            try:
+                loop.call_soon_threadsafe(_settle, batch)
+            except RuntimeError:  # the loop was closed before the store: nobody waits, and nobody can come any more
+                self._file.close()
+                return
+
+    def _gather(self) -> _Batch:
+        """Wait for an operation, and take what else is there. `None` in the place of one is the last of all."""
+        batch = [self._queue.get()]
+        size = batch[0][2]
+        while (
+            batch[-1][0] is not None
+            and len(batch) < BATCH_OPERATIONS_MAX
+            and size < BATCH_BYTES_MAX
+            and not self._queue.empty()
+        ):
+            batch.append(self._queue.get())
+            size += batch[-1][2]
+        return batch
+
+
+def _settle(batch: _Batch) -> None:
+    for operation, future, _ in batch:
+        if future.done():
+            continue  # its caller was cancelled
+        outcome = operation.outcome if operation is not None else None
+        if isinstance(outcome, StoreError):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
