@@ -21,7 +21,7 @@ from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Clock, Entropy, Store, Target
 from aiorch.results import Results, SpilledResults
-from aiorch.run_state import Failure, Run, StartCommand
+from aiorch.run_state import Failure, Run, StartCommand, is_json
 from aiorch.sources.local import LocalSource
 from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
 from aiorch.sweeper import Sweeper
@@ -383,6 +383,8 @@ class Orchestrator:
         dag = self.dag(definition)
         try:
             encoded = msgspec.json.encode(input)
+            if not is_json(encoded):
+                raise ValueError("it is nested too deeply")
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidInputError(f"the input is not JSON, so no run was started: {error}") from error
         if run_id is None:

@@ -268,7 +268,7 @@ class ProgressLog:
         if status.is_terminal and (duration_s := node_duration_s(state, now)) is not None:
             facts.append(duration_text(duration_s))
         about = f" ({', '.join(facts)})" if facts else ""
-        at = state.ended_at or (state.started_at if status.is_live else None) or (state.error and state.error.at) or now
+        at = state.ended_at or (state.started_at if state.is_live else None) or (state.error and state.error.at) or now
         why = f": {detail_of(self._dag.all_nodes[name], state, at)}" if state.error is not None else ""
         return f"{clock_text(at)} {one_line(name)} {_said(state)}{about}{why}"
 

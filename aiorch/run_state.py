@@ -31,6 +31,9 @@ INLINE_RESULT_BYTES_MAX = 1024
 INLINE_DOCUMENT_BYTES_MAX = 2 * 1024 * 1024
 """In a document beyond this size no result is kept at all."""
 
+NESTING_SPARE = 100
+"""Levels by which what is embedded in a document stays below what a decoder can take."""
+
 FAILURES_KEPT = 5
 MESSAGE_CHARS_MAX = 1000
 
@@ -248,6 +251,20 @@ class Run:
         self.nodes.update(changed)
         self._encoded.update(encoded)
         self.open_branches.update(open_branches)
+
+
+def is_json(encoded: bytes) -> bool:
+    """
+    Whether *encoded* is JSON that can be read back from inside a document.
+
+    JSON that is nested almost as deep as a decoder can go could be written into a document and never be read again.
+    """
+    try:
+        msgspec.json.decode(encoded)
+        msgspec.json.decode(b"[" * NESTING_SPARE + encoded + b"]" * NESTING_SPARE)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def execution_key(nonce: str, node: str, attempt: int) -> str:

@@ -14,7 +14,7 @@ import msgspec
 from aiorch.context import TaskContext
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Failed, Succeeded
-from aiorch.run_state import Failure
+from aiorch.run_state import Failure, is_json
 
 THREADS_MAX = 64
 """Sync callables that run at once; the others wait."""
@@ -85,6 +85,8 @@ class FunctionTarget:
             return Succeeded()
         try:
             encoded = _encode(result)
+            if not is_json(encoded):
+                raise ValueError("it is nested too deeply")
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             return Failed(Failure.of("ResultNotJSON", f"{name!r} returned {type(result).__name__!r}: {error}"))
         if len(encoded) > self._result_bytes_max:

@@ -21,10 +21,7 @@ from yarl import URL
 
 from aiorch.context import TaskContext
 from aiorch.ports import Answer, Failed, NotStarted, Succeeded
-from aiorch.run_state import Failure
-
-NESTING_SPARE = 100
-"""Levels by which a JSON result stays below what the decoder can take, since documents nest it more deeply."""
+from aiorch.run_state import Failure, is_json
 
 _PLACEHOLDERS = frozenset({"name", "service", "project_id", "region"})
 _URL_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", re.ASCII)
@@ -193,19 +190,10 @@ def result_of(content_type: str, body: bytes) -> bytes | None:
     if not body:
         return None
     said_to_be_json = content_type.endswith(("/json", "+json"))
-    if (said_to_be_json or body.lstrip().startswith((b"{", b"["))) and _is_json(body):
+    if (said_to_be_json or body.lstrip().startswith((b"{", b"["))) and is_json(body):
         compact = msgspec.json.format(body, indent=-1)
         return None if compact == b"null" else compact
     return msgspec.json.encode(body.decode())
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        msgspec.json.decode(body)
-        msgspec.json.decode(b"[" * NESTING_SPARE + body + b"]" * NESTING_SPARE)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def read_refusal(where: str, status: int, reason: str, location: str | None, body: bytes) -> Answer:
