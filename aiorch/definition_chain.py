@@ -1,0 +1,139 @@
+"""
+The rules that make the steps of one level a chain: from its start to its one end, each step once.
+
+A step has one `next` at most, so a level is a chain exactly when every step can be reached from the start and no
+step leads back. What one mistake only makes look wrong is not reported: a misspelt `next` is followed to the step that
+was probably meant, and where that is not clear nothing is said about the steps that it could lead to.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiorch.definition_source import format_path
+from aiorch.definition_syntax import Finding, Key
+from aiorch.hints import Hints, shown
+
+_CYCLE_SHOWN_MAX = 6
+_KNOWN_SHOWN_MAX = 6
+
+
+def check_chain(key: Key, level: dict[str, Any], names: Mapping[str, Key], hints: Hints) -> list[Finding]:
+    """
+    Return every violation of the rules on one level.
+
+    Args:
+        key: Where the level stands: a definition or a branch.
+
+        level: The level as it was written, with a mapping of `steps`.
+
+        names: Where each step of the whole definition stands, by name.
+
+        hints: For "did you mean".
+    """
+    return [] if _is_chain(level.get("start"), level["steps"]) else _Chain(key, level, names, hints).findings
+
+
+def _is_chain(start: Any, steps: dict[str, Any]) -> bool:
+    name = start
+    for count in range(1, len(steps) + 1):
+        step = steps.get(name) if isinstance(name, str) else None
+        if not isinstance(step, dict):
+            return False
+        if "next" not in step:
+            return step.get("end") is True and count == len(steps)
+        if step.get("end", False) is not False:
+            return False
+        name = step["next"]
+    return False
+
+
+class _Chain:
+    """The explanation of what keeps a level from being a chain."""
+
+    def __init__(self, key: Key, level: dict[str, Any], names: Mapping[str, Key], hints: Hints) -> None:
+        self.findings: list[Finding] = []
+        self._key = key
+        self._steps = level["steps"]
+        self._names = names
+        self._hints = hints
+        self._following: dict[str, str | None] = {}
+        """What follows each step, `None` for an end. A step is missing here when that is not clear."""
+        for name, step in self._steps.items():
+            self._follow(name, step)
+        start = level.get("start")
+        first = self._resolve(("start",), start) if isinstance(start, str) else None
+        if len(self._following) == len(self._steps) and None not in self._following.values():
+            what = "branch" if key else "definition"
+            self._report(("steps",), f"no step ends this {what}; the last one has `end: true`", at_value=False)
+        self._walk(first)
+
+    def _follow(self, name: str, step: Any) -> None:
+        if not isinstance(step, dict):
+            return
+        follows, ends = step.get("next"), step.get("end", False)
+        if not isinstance(ends, bool) or ("next" in step and not isinstance(follows, str)):
+            return  # what is wrong with these is reported with the other values
+        if follows is None and not ends:
+            message = (
+                "nothing says what comes after this step: `next: <name of a step>`, or `end: true` if it is the last"
+            )
+            self._report(("steps", name), message, at_value=False)
+        elif follows is None:
+            self._following[name] = None
+        else:
+            if ends:
+                message = f"this step has both `next: {shown(follows)}` and `end: true`; take one of them away"
+                self._report(("steps", name), message, at_value=False)
+            found = self._resolve(("steps", name, "next"), follows)
+            if found is not None:
+                self._following[name] = found
+
+    def _resolve(self, key: Key, name: str) -> str | None:
+        """Return the step that *name* is, or was probably meant to be."""
+        if name in self._steps:
+            return name
+        closest = None
+        if name in self._names:
+            message = (
+                f"step {shown(name)} is not on this level but at {format_path(self._names[name])}; a branch ends with "
+                f"`end: true`, and what comes after all branches is the `next` of their `Parallel`"
+            )
+        else:
+            closest = self._hints.closest(name, self._steps)
+            hint = f"; did you mean {shown(closest)}?" if closest is not None else self._known()
+            message = f"there is no step {shown(name)} here{hint}"
+        self._report(key, message, at_value=True)
+        return closest
+
+    def _known(self) -> str:
+        return f", only {', '.join(map(shown, self._steps))}" if len(self._steps) <= _KNOWN_SHOWN_MAX else ""
+
+    def _walk(self, first: str | None) -> None:
+        """Report the cycles, and what cannot be reached from *first*."""
+        walks: dict[str, int] = {}
+        for number, begin in enumerate([first, *self._steps]):
+            path = []
+            name = begin
+            while name is not None and name not in walks:
+                walks[name] = number
+                path.append(name)
+                name = self._following.get(name)
+            if name is not None and walks[name] == number:
+                self._report_cycle(path[path.index(name) :])
+            if number == 0 and (not path or path[-1] not in self._following):
+                first = None  # it is not clear where the chain leads
+        if first is not None:
+            for name, number in walks.items():
+                if number > 0:
+                    message = f"no step leads here from the start ({shown(first)}), so this one would never run"
+                    self._report(("steps", name), message, at_value=False)
+
+    def _report_cycle(self, cycle: list[str]) -> None:
+        around = [shown(name) for name in (*cycle, cycle[0])]
+        if len(around) > _CYCLE_SHOWN_MAX:
+            around[_CYCLE_SHOWN_MAX // 2 : -2] = [f"({len(cycle) - _CYCLE_SHOWN_MAX // 2 - 1} more)"]
+        message = f"this leads back, and the run would never end: {' -> '.join(around)}"
+        self._report(("steps", cycle[-1], "next"), message, at_value=True)
+
+    def _report(self, key: Key, message: str, *, at_value: bool) -> None:
+        self.findings.append(Finding((*self._key, *key), message, at_value))

@@ -1,0 +1,143 @@
+"""
+A definition as plain JSON data: what is validated, stored and hashed.
+
+Every mapping and sequence becomes a dict or list of our own (what the caller changes later changes nothing here),
+callables become their names, and what JSON cannot hold is reported with its path.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from types import MethodType
+from typing import Any
+
+from aiorch.definition_source import LoadedDefinition
+from aiorch.definition_syntax import (
+    NESTING_MAX,
+    TEXT_BYTES_MAX,
+    TOO_DEEP,
+    TOO_LONG,
+    TOO_MANY,
+    VALUES_MAX,
+    Finding,
+    Key,
+)
+from aiorch.function_names import name_of
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class PlainDefinition:
+    """
+    The plain form of what was loaded.
+
+    Attributes:
+        data: The definition, `None` in the place of everything that was reported.
+
+        functions: Callables that stood in it as objects, by the names that stand there now.
+
+        findings: What JSON cannot hold.
+
+    Raises:
+        DefinitionError: It is larger, or nested more deeply, than a definition may be.
+    """
+
+    def __init__(self, loaded: LoadedDefinition) -> None:
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self.findings: list[Finding] = []
+        self._loaded = loaded
+        self._values = 0
+        self._characters = 0
+        # A stack, not recursion. A container of ours is in its parent before it is filled: keys keep their order.
+        self._unfilled: list[tuple[Iterable[tuple[Any, Any]], Any, Key]] = []
+        self.data = self._plain(loaded.data, ())
+        while self._unfilled:
+            self._fill(*self._unfilled.pop())
+
+    def _fill(self, items: Iterable[tuple[Any, Any]], container: Any, key: Key) -> None:
+        if isinstance(container, list):
+            container += [self._plain(value, (*key, index)) for index, value in items]
+        else:
+            for part, value in items:
+                if isinstance(part, str):
+                    inside = (*key, part)
+                    container[self._plain(part, inside)] = self._plain(value, inside)
+                else:
+                    self._report((*key, str(part)), f"the key {part!r} is no string; put it in quotes")
+        self._values += len(container)
+        if self._values > VALUES_MAX:
+            raise self._loaded.error([Finding((), TOO_MANY)])
+        if self._characters > TEXT_BYTES_MAX:
+            raise self._loaded.error([Finding((), TOO_LONG)])
+
+    def _plain(self, value: Any, key: Key) -> Any:
+        kind = type(value)
+        if (kind is str and value.isascii()) or kind is bool:  # nearly everything
+            self._characters += len(value) if kind is str else 0
+            return value
+        if isinstance(value, Mapping):
+            return self._open(value.items(), {}, key)
+        if isinstance(value, list | tuple):
+            return self._open(enumerate(value), [], key)
+        if callable(value) and _is_function_of_step(key):
+            return self._name(value)
+        wrong = _wrong(value)
+        if wrong is not None:
+            return self._report(key, wrong)
+        self._characters += len(value) if isinstance(value, str) else 0
+        return _exactly(value)
+
+    def _open(self, items: Iterable[tuple[Any, Any]], container: Any, key: Key) -> Any:
+        if len(key) >= NESTING_MAX:
+            raise self._loaded.error([Finding(key[:8], TOO_DEEP)])
+        self._unfilled.append((items, container, key))
+        return container
+
+    def _name(self, function: Callable[..., Any]) -> str:
+        first = name = name_of(function)
+        copies = 1
+        while name in self.functions and not _same(self.functions[name], function):
+            copies += 1
+            name = f"{first}-{copies}"
+        self.functions[name] = function
+        return name
+
+    def _report(self, key: Key, message: str) -> None:
+        self.findings.append(Finding(key, message, at_value=True))
+
+
+def _wrong(value: Any) -> str | None:
+    """Say why JSON cannot hold *value*, `None` when it can."""
+    match value:
+        case str():
+            half = not value.isascii() and _SURROGATE.search(value)
+            return "this holds half of a character (a lone surrogate)" if half else None
+        case int():
+            fits = -(2**63) <= value < 2**64
+            return None if fits else "this number needs more than 64 bits; put it in quotes"
+        case float():
+            return None if math.isfinite(value) else "this number is not finite"
+        case None:
+            return None
+    noun = type(value).__name__
+    return f"this is {'an' if noun[0] in 'aeiouAEIOU' else 'a'} {noun}, which JSON cannot hold"
+
+
+def _exactly(value: Any) -> Any:
+    """Return *value* without the class of its own that it may have: a member of an enumeration, a number of numpy."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float(value)
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _is_function_of_step(key: Key) -> bool:
+    """Whether *key* is ``steps.X.function``, with any number of ``steps.P.branches[0]`` before it."""
+    levels, rest = divmod(len(key), 4)
+    shape = [key[index : index + 4 : 2] for index in range(0, 4 * levels, 4)]
+    return rest == 3 and key[-3] == "steps" and key[-1] == "function" and set(shape) <= {("steps", "branches")}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (isinstance(other, MethodType) and bool(one == other))

@@ -1,0 +1,162 @@
+"""Where a DAG definition comes from: a file of JSON or YAML, text, or a mapping."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from aiorch.definition_syntax import (
+    TEXT_BYTES_MAX,
+    Composer,
+    Finding,
+    Key,
+    Position,
+    json_events,
+    position_after,
+    read_json,
+    refusal,
+    yaml_events,
+)
+from aiorch.errors import DefinitionError, Problem
+
+Format = Literal["json", "yaml"]
+FORMATS: dict[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
+
+
+class LoadedDefinition:
+    """
+    A definition as it was read, not validated.
+
+    Attributes:
+        data: The plain value; a mapping if it is any good.
+
+        source: What to call it in messages.
+
+        stem: Name of the file it came from, without suffix; `None` when it came from elsewhere.
+
+        key_twice: Some key stands twice in one mapping of the text; see `text_findings`.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        source: str,
+        key_twice: bool = False,
+        compose: Callable[[], Composer] | None = None,
+    ) -> None:
+        self.data = data
+        self.source = source
+        self.stem: str | None = None
+        self.key_twice = key_twice
+        self._compose = compose
+
+    def text_findings(self) -> Sequence[Finding]:
+        """Return what is wrong with the text although it can be read: the keys that stand twice."""
+        return self._composer.findings if self.key_twice and self._composer is not None else ()
+
+    def position(self, key: Key, *, at_value: bool = False) -> Position | None:
+        """Return where *key* stands, or else what is around it; `None` when it did not come from text."""
+        if self._composer is None:
+            return None
+        spot = self._composer.spot
+        for part in key:
+            if part not in spot.children:
+                return spot.key
+            spot = spot.children[part]
+        return spot.value if at_value else spot.key
+
+    def error(self, findings: Iterable[Finding]) -> DefinitionError:
+        """Return the error that reports *findings*, ordered as they stand in the text, or else by path."""
+        placed = []
+        for finding in findings:
+            position = finding.position or self.position(finding.key, at_value=finding.at_value) or ()
+            by_path = tuple((isinstance(part, str), part) for part in finding.key)
+            problem = Problem(format_path(finding.key), finding.message, *position)
+            placed.append((position, by_path, problem))
+        return DefinitionError([problem for *_, problem in sorted(placed)], source=self.source)
+
+    @cached_property
+    def _composer(self) -> Composer | None:
+        return None if self._compose is None else self._compose()
+
+
+def format_path(key: Key) -> str:
+    """
+    Return *key* as text, e.g. ``steps.Step2.branches[1].steps.X.next``.
+
+    A name with other characters than letters, digits, ``_``, ``-`` and ``$`` stands as ``["a.b"]``, cut when long.
+    """
+    path = ""
+    for part in key:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif re.fullmatch(r"[\w$-]{1,128}", part):
+            path += f".{part}" if path else part
+        else:
+            path += f"[{json.dumps(part[:64])}{'…' if len(part) > 64 else ''}]"
+    return path
+
+
+def load_definition(source: str | os.PathLike[str] | Mapping[str, Any]) -> LoadedDefinition:
+    """
+    Read a definition, without validating it.
+
+    Args:
+        source: A mapping, or the path of a ``.json``, ``.yaml`` or ``.yml`` file (UTF-8).
+
+    Raises:
+        DefinitionError: The file cannot be read, or is no JSON or YAML.
+    """
+    if isinstance(source, Mapping):
+        return LoadedDefinition(source, source="DAG definition")
+    path = os.fspath(source)
+    name = path if path.isprintable() and len(path) <= 256 else ascii(path[:64]) + "…"
+    if Path(path).suffix.lower() not in FORMATS:
+        hint = "text goes to parse_definition()" if "\n" in path else "the suffix says how to read it"
+        raise refusal(name, f"this is not the path of a .json, .yaml or .yml file; {hint}")
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(TEXT_BYTES_MAX + 1).decode()
+    except UnicodeDecodeError as error:
+        position = position_after(error.object[: error.start].decode())
+        raise refusal(name, "this is not UTF-8 text: save the file as UTF-8", position) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise refusal(name, f"the file cannot be read: {reason}") from error
+    loaded = parse_definition(text, source=name, format=FORMATS[Path(path).suffix.lower()])
+    loaded.stem = Path(path).stem
+    return loaded
+
+
+def parse_definition(text: str, *, source: str = "DAG definition", format: Format) -> LoadedDefinition:  # noqa: A002
+    """
+    Read a definition from text, without validating it.
+
+    Args:
+        text: The whole definition.
+
+        source: What to call it in messages, e.g. the name of its file.
+
+        format: Language of the text.
+
+    Raises:
+        DefinitionError: It is no JSON or YAML, or is larger than one may be.
+    """
+    if len(text.encode(errors="replace")) > TEXT_BYTES_MAX:
+        raise refusal(source, f"this is longer than the {TEXT_BYTES_MAX} bytes that a definition may have")
+    text = text.removeprefix("\ufeff")
+    if not text.strip():
+        raise refusal(source, "this is empty; a definition has `start` and `steps`")
+    if format == "json":
+        data, key_twice = read_json(text, source)
+
+        def compose() -> Composer:
+            return Composer(json_events(text), source)
+
+        return LoadedDefinition(data, source=source, key_twice=key_twice, compose=compose)
+    composer = Composer(yaml_events(text, source), source)
+    return LoadedDefinition(composer.data, source=source, key_twice=bool(composer.findings), compose=lambda: composer)
