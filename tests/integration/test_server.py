@@ -1,0 +1,323 @@
+"""The HTTP endpoint of ``aiorch serve``, over real sockets."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from io import BytesIO
+
+import aiohttp
+import pytest
+
+from aiorch.errors import StoreUnavailable
+from aiorch.orchestrator import Orchestrator, Settings
+from aiorch.server import BODY_BYTES_MAX, exposure_warning, is_loopback, listening, make_app
+
+NO_DRAIN = Settings(drain_s=0, sweep_interval_s=0.05)
+JSON = {"Content-Type": "application/json"}
+
+
+def chain(name, *functions):
+    """A definition of these callables in sequence, steps named ``S1``, ``S2`` …"""
+    steps = {}
+    for number, function in enumerate(functions, 1):
+        steps[f"S{number}"] = {"type": "Task", "target_type": "Function", "target_name": "f", "function": function}
+        steps[f"S{number}"] |= {"end": True} if number == len(functions) else {"next": f"S{number + 1}"}
+    return {"name": name, "start": "S1", "steps": steps}
+
+
+def echo(context):
+    return context.input
+
+
+def broken(context):
+    raise ValueError("no good")
+
+
+async def endless(context):
+    await asyncio.get_running_loop().create_future()
+
+
+DAGS = (chain("echo", echo), chain("broken", echo, broken), chain("endless", endless))
+
+
+class Client:
+    """Sends requests to one server; every error that comes back is checked for its shape."""
+
+    def __init__(self, session, url):
+        self.session, self.url = session, url
+
+    async def get(self, path, **options):
+        return await self.request("GET", path, **options)
+
+    async def post(self, path, body=None, **options):
+        data = b"" if body is None else json.dumps(body)
+        return await self.request("POST", path, **({"data": data, "headers": JSON} | options))
+
+    async def request(self, method, path, **options):
+        """Return (status, decoded body, headers)."""
+        async with self.session.request(method, self.url + path, **options) as response:
+            assert response.content_type == "application/json"
+            body = json.loads(await response.read())
+            if response.status >= 400:
+                assert_error_shape(body)
+            return response.status, body, response.headers
+
+
+def assert_error_shape(body):
+    """The one shape that an error has on every route."""
+    assert body.keys() == {"error"}
+    assert {"type", "message"} <= body["error"].keys() <= {"type", "message", "problems"}
+    assert body["error"]["type"]
+    assert body["error"]["message"]
+    for problem in body["error"].get("problems", ()):
+        assert problem.keys() == {"path", "message", "line", "column"}
+
+
+@asynccontextmanager
+async def serving(orchestrator=None, **options):
+    orchestrator = orchestrator or Orchestrator("memory:", dags=DAGS, settings=NO_DRAIN)
+    async with (
+        orchestrator,
+        listening(make_app(orchestrator, **options), "127.0.0.1", 0) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Client(session, url)
+
+
+@pytest.fixture
+async def client():
+    async with serving() as client:
+        yield client
+
+
+async def ended(client, run_id):
+    """Wait for the end of a run and return its document."""
+    for _ in range(500):
+        _, document, _ = await client.get(f"/runs/{run_id}")
+        if document["$run"]["status"] in ("Completed", "Failed", "Cancelled"):
+            return document
+        await asyncio.sleep(0.01)  # what a client of HTTP has to do
+    raise AssertionError(f"run {run_id} did not end: {document}")
+
+
+async def test_started_run_can_be_followed_to_its_end(client):
+    """A run that is started by the name of its DAG runs with its input, and its document tells the result."""
+    status, answer, headers = await client.post("/runs", {"dag": "echo", "run_id": "r1", "input": {"n": 1}})
+    assert (status, answer["run_id"], answer["dag"]) == (201, "r1", "echo")
+    assert headers["Location"] == "/runs/r1"
+    document = await ended(client, "r1")
+    assert document["S1"]["status"] == "Completed"
+    assert document["S1"]["result"] == {"n": 1}
+
+
+async def test_starting_the_same_run_again_gives_the_existing_one(client):
+    """The second start with the same id and input is answered with 200 and starts nothing; another input with 409."""
+    await client.post("/runs", {"dag": "echo", "run_id": "r1", "input": 1})
+    first = await ended(client, "r1")
+    status, answer, _ = await client.post("/runs", {"dag": "echo", "run_id": "r1", "input": 1})
+    assert (status, answer["status"]) == (200, "Completed")
+    assert (await client.get("/runs/r1"))[1] == first
+    status, answer, _ = await client.post("/runs", {"dag": "echo", "run_id": "r1", "input": 2})
+    assert (status, answer["error"]["type"]) == (409, "RunConflictError")
+
+
+async def test_runs_are_listed_filtered_and_limited(client):
+    """The list shows every run with its status, and takes a status and a limit."""
+    for run_id, dag in (("r1", "echo"), ("r2", "broken"), ("r3", "echo")):
+        await client.post("/runs", {"dag": dag, "run_id": run_id})
+        await ended(client, run_id)
+    _, answer, _ = await client.get("/runs")
+    assert {(run["run_id"], run["status"]) for run in answer["runs"]} == {
+        ("r1", "Completed"), ("r2", "Failed"), ("r3", "Completed"),
+    }  # fmt: skip
+    _, failed, _ = await client.get("/runs?status=Failed")
+    assert [run["run_id"] for run in failed["runs"]] == ["r2"]
+    _, one, _ = await client.get("/runs?limit=1")
+    assert len(one["runs"]) == 1
+
+
+async def test_run_is_cancelled(client):
+    """A cancel stops what runs, keeps its reason, and on a run that has ended changes nothing."""
+    await client.post("/runs", {"dag": "endless", "run_id": "r1"})
+    status, _, _ = await client.post("/runs/r1/cancel", {"reason": "wrong day"})
+    assert status in (200, 202)
+    document = await ended(client, "r1")
+    assert (document["$run"]["status"], document["S1"]["status"]) == ("Cancelled", "Cancelled")
+    assert document["$run"]["error"]["message"] == "wrong day"
+    status, answer, _ = await client.post("/runs/r1/cancel")
+    assert (status, answer["status"]) == (200, "Cancelled")
+
+
+async def test_failed_run_is_resumed_once(client):
+    """Resume begins one new run that keeps results; asked again it gives the same; a completed run is refused."""
+    await client.post("/runs", {"dag": "broken", "run_id": "r1", "input": 5})
+    await ended(client, "r1")
+    status, first, headers = await client.post("/runs/r1/resume")
+    assert (status, first["run_id"], headers["Location"]) == (200, "r1.2", "/runs/r1.2")
+    document = await ended(client, "r1.2")
+    assert document["S1"]["result"] == 5
+    assert document["$run"]["resumed_from"] == "r1"
+    assert (await client.post("/runs/r1/resume"))[1]["run_id"] == "r1.2"
+    await client.post("/runs", {"dag": "echo", "run_id": "fine"})
+    await ended(client, "fine")
+    status, answer, _ = await client.post("/runs/fine/resume")
+    assert (status, answer["error"]["type"]) == (409, "RunStateError")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "status", "kind"),
+    [
+        ("GET /nothing", None, 404, "NotFound"),
+        ("GET /runs/none", None, 404, "RunNotFoundError"),
+        ("POST /runs/none/cancel", {}, 404, "RunNotFoundError"),
+        ("POST /runs/none/resume", {}, 404, "RunNotFoundError"),
+        ("DELETE /runs", None, 405, "MethodNotAllowed"),
+        ("GET /runs?status=Finished", None, 400, "InvalidRequest"),
+        ("GET /runs?limit=-1", None, 400, "InvalidRequest"),
+        ("GET /runs/.hidden", None, 400, "InvalidIdError"),
+        ("GET /runs/..%2Fopen%2Fx", None, 400, "InvalidIdError"),
+        ("POST /runs", {}, 400, "InvalidRequest"),
+        ("POST /runs", {"dag": "echo", "definition": {}}, 400, "InvalidRequest"),
+        ("POST /runs", {"dag": 1}, 400, "InvalidRequest"),
+        ("POST /runs", {"dag": "echo", "runid": "r"}, 400, "InvalidRequest"),
+        ("POST /runs", {"dag": "echo", "run_id": "../x"}, 400, "InvalidIdError"),
+        ("POST /runs", {"dag": "other"}, 404, "DAGNotFound"),
+        ("POST /runs", {"definition": chain("x", "os:getcwd")}, 403, "DefinitionsNotAllowed"),
+    ],
+)
+async def test_wrong_requests_are_told_what_is_wrong(client, request_line, body, status, kind):
+    """Each kind of wrong request has its own status and type, in the one error shape, and starts nothing."""
+    options = {} if body is None else {"data": json.dumps(body), "headers": JSON}
+    found, answer, _ = await client.request(*request_line.split(" "), **options)
+    assert (found, answer["error"]["type"]) == (status, kind)
+    assert (await client.get("/runs"))[1] == {"runs": []}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b'{"dag": "echo", "run_id": "\xff"}', b"[]", b"null", b"[" * 100_000, b'{"dag": "echo", "input": NaN}'],
+)
+async def test_bodies_that_are_no_request_are_refused(client, body):
+    """Broken, binary, wrong and endlessly nested JSON is a 400 and never a fault of the server."""
+    status, answer, _ = await client.request("POST", "/runs", data=body, headers=JSON)
+    assert (status, answer["error"]["type"]) == (400, "InvalidRequest")
+
+
+async def test_body_above_the_limit_is_refused(client):
+    """A body that is too large is a 413 in the one error shape, also when it comes without a length."""
+    body = BytesIO(json.dumps({"dag": "echo", "input": "x" * BODY_BYTES_MAX}).encode())
+    status, answer, _ = await client.request("POST", "/runs", data=body, headers=JSON)
+    assert (status, answer["error"]["type"]) == (413, "RequestEntityTooLarge")
+
+    async def endless_body():
+        for _ in range(20):
+            yield b" " * (BODY_BYTES_MAX // 10)
+
+    status, _, _ = await client.request("POST", "/runs", data=endless_body(), headers=JSON)
+    assert status == 413
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+@pytest.mark.parametrize("path", ["/runs", "/runs/r1/cancel", "/runs/r1/resume"])
+async def test_posts_that_a_foreign_page_may_send_are_refused(client, path, content_type):
+    """The content types that a browser sends across origins without asking are refused on every route that acts."""
+    await client.post("/runs", {"dag": "endless", "run_id": "r1"})
+    body = b'{"dag": "echo", "run_id": "r2"}'
+    status, answer, _ = await client.request("POST", path, data=body, headers={"Content-Type": content_type})
+    assert (status, answer["error"]["type"]) == (415, "UnsupportedMediaType")
+    _, answer, _ = await client.get("/runs")
+    assert [(run["run_id"], run["status"]) for run in answer["runs"]] == [("r1", "Running")]
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "169.254.1.1", "[", ""]
+)
+async def test_foreign_host_names_are_refused_on_loopback(client, host):
+    """A name that was re-bound to 127.0.0.1 does not make a page of it one of ours."""
+    status, answer, _ = await client.get("/runs", headers={"Host": host})
+    assert status in (400, 403)
+    if status == 403:
+        assert answer["error"]["type"] == "HostRefused"
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8080", "127.0.0.1", "127.9.9.9:1", "[::1]:8080", "LOCALHOST"])
+async def test_loopback_names_are_served(client, host):
+    """Every usual name of this machine is accepted, with and without a port."""
+    status, _, _ = await client.get("/runs", headers={"Host": host})
+    assert status == 200
+
+
+async def test_token_is_needed_for_everything_but_probes():
+    """With a token set, requests without it, with another or with a part of it are refused; the probes need none."""
+    async with serving(token="s3cret", only_loopback_names=False) as client:
+        for header in (
+            {},
+            {"Authorization": "Bearer s3cre"},
+            {"Authorization": "s3cret"},
+            {"Authorization": "Bearer \udcff"},
+        ):
+            sent = {key: value.encode("utf-8", "surrogateescape").decode("latin-1") for key, value in header.items()}
+            status, answer, headers = await client.get("/runs", headers=sent)
+            assert (status, answer["error"]["type"]) == (401, "Unauthorized")
+            assert headers["WWW-Authenticate"] == "Bearer"
+        status, _, _ = await client.get("/runs", headers={"Authorization": "Bearer s3cret", "Host": "any.example"})
+        assert status == 200
+        assert (await client.get("/healthz"))[0] == 200
+        assert (await client.get("/readyz"))[0] == 200
+
+
+async def test_definitions_can_be_allowed():
+    """When switched on, a definition in the request runs; a wrong one is answered with every problem it has."""
+    async with serving(allow_definitions=True) as client:
+        definition = chain("mine", "tests.integration.test_server:echo")
+        status, _, _ = await client.post("/runs", {"definition": definition, "run_id": "r1", "input": 3})
+        assert status == 201
+        assert (await ended(client, "r1"))["S1"]["result"] == 3
+        wrong = {"start": "A", "steps": {"B": {"type": "Tusk"}}}
+        status, answer, _ = await client.post("/runs", {"definition": wrong})
+        assert (status, answer["error"]["type"]) == (400, "DefinitionError")
+        assert len(answer["error"]["problems"]) > 1
+        missing = chain("mine", "no_such_module:f")
+        status, answer, _ = await client.post("/runs", {"definition": missing})
+        assert (status, answer["error"]["type"]) == (422, "UnresolvedFunctionError")
+
+
+async def test_probes_tell_process_and_store_apart():
+    """While the store is gone the process is healthy and not ready, and requests end with a 503 in time."""
+    orchestrator = Orchestrator("memory:", dags=DAGS, settings=NO_DRAIN)
+    async with serving(orchestrator, deadline_s=0.2) as client:
+        assert (await client.get("/readyz"))[0] == 200
+
+        async def gone(*_, **__):
+            raise StoreUnavailable("the disk is gone")
+
+        orchestrator.store.read = gone
+        assert (await client.get("/healthz"))[0] == 200
+        status, answer, _ = await client.get("/readyz")
+        assert (status, answer["error"]["message"]) == (503, "the disk is gone")
+        status, answer, _ = await client.get("/runs/r1")
+        assert (status, answer["error"]["type"]) == (503, "Timeout")
+        del orchestrator.store.read
+
+
+async def test_fault_of_the_server_is_logged_and_not_shown(client, monkeypatch, caplog):
+    """What nobody foresaw is a 500 in the one error shape without inner details; the log has the traceback."""
+
+    async def faulty(self):
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(Orchestrator, "runs", faulty)
+    status, answer, _ = await client.get("/runs")
+    assert (status, answer["error"]["type"]) == (500, "InternalError")
+    assert "secret detail" not in answer["error"]["message"]
+    assert "secret detail" in caplog.text
+
+
+def test_exposure_is_warned_about():
+    """Only an address that others can reach, without a token, is warned about, and the warning names the cure."""
+    for host in ("0.0.0.0", "::", "192.168.1.5", "example.org"):
+        assert "AIORCH_SERVE_TOKEN" in exposure_warning(host, None)
+        assert exposure_warning(host, "t") is None
+    for host in ("127.0.0.1", "::1", "localhost"):
+        assert exposure_warning(host, None) is None
+    assert not is_loopback("localhost.example.org")
