@@ -1,0 +1,413 @@
+"""
+The command line: thin over `Orchestrator`.
+
+Results go to stdout, everything else to stderr. What a command needs is imported when it runs: ``aiorch --help`` loads
+no engine, and ``aiorch run`` neither the live view nor an HTTP library before its first task.
+"""
+# ruff: noqa: A002, PLC0415, PLR0913, PLR0917  imports as said above; a command has an argument per option, of its name
+
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Coroutine, Iterable, Sequence
+from datetime import UTC, datetime
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from aiorch import __version__
+from aiorch.cli_options import (
+    Input,
+    engine_options,
+    input_option,
+    json_option,
+    open_client,
+    open_engine,
+    option,
+    run_id_option,
+    store_option,
+)
+from aiorch.enums import RunStatus
+from aiorch.errors import AiorchError, DefinitionError, DocumentError, RunNotFoundError, StoreError
+
+if TYPE_CHECKING:
+    from aiorch.dag import DAG
+    from aiorch.graph import Format
+    from aiorch.orchestrator import Orchestrator, RunHandle
+
+DEFINITION_SUFFIXES = (".json", ".yaml", ".yml")
+GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
+
+_Answer = TypeVar("_Answer")
+
+OK, USAGE_OR_DEFINITION_WRONG, STORE_FAILED, FAULT, INTERRUPTED = 0, 2, 3, 70, 130
+
+_EPILOG = """\b
+Exit codes:
+    0  done; of run and resume: the run completed
+    1  the run failed or was cancelled
+    2  wrong usage, or the definition, the run id or the input is wrong
+    3  the store failed, or holds something that cannot be read
+  130  interrupted; the run can be continued
+"""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line, and end the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names and messages may hold what the encoding of the terminal does not have.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    code = _exit_code(list(sys.argv[1:] if args is None else args))
+    if "aiorch.foreground" in sys.modules:
+        from aiorch.foreground import leave
+
+        leave(code)
+    sys.exit(code)
+
+
+def _exit_code(args: list[str]) -> int:
+    try:
+        return int(cli.main(args, prog_name="aiorch", standalone_mode=False, obj=tuple(args)) or OK)
+    except click.ClickException as error:
+        error.show()
+        return USAGE_OR_DEFINITION_WRONG
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except AiorchError as error:
+        _say(f"Error: {error}")
+        return STORE_FAILED if isinstance(error, (StoreError, DocumentError)) else USAGE_OR_DEFINITION_WRONG
+    except BrokenPipeError:
+        # Whoever read our stdout has seen enough; the interpreter would complain when it flushes what is left.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return OK
+    except Exception:  # noqa: BLE001  the end of the line
+        traceback.print_exc()
+        _say("Error: this is a fault of aiorch itself. What runs have committed is kept.")
+        return FAULT
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@click.group(
+    context_settings={"auto_envvar_prefix": "AIORCH", "help_option_names": ["-h", "--help"], "show_default": True},
+    epilog=_EPILOG,
+)
+@click.version_option(__version__, prog_name="aiorch")
+def cli() -> None:
+    """
+    Durable DAG orchestration.
+
+    Every option can also be set by an environment variable; the help of each command names them.
+    """
+
+
+# --- Running ----------------------------------------------------------------------------------------------------
+
+
+@cli.command(epilog=_EPILOG)
+@click.argument("dag")
+@input_option
+@run_id_option
+@json_option
+@engine_options
+@click.pass_context
+def run(
+    ctx: click.Context,
+    dag: str,
+    input: Input | None,
+    run_id: str | None,
+    *,
+    json: bool,
+    orchestrator: "Orchestrator",
+) -> int:
+    """
+    Run the DAG of a definition file, showing every node while it runs.
+
+    At the end the result of the last task is printed on stdout; with --json the run document.
+    """
+    from aiorch.foreground import run_interruptibly, run_to_end
+
+    async def begin(opened: "Orchestrator") -> "RunHandle":
+        return await opened.start(dag, input=input and input.value, run_id=run_id)
+
+    def continue_command(begun: str) -> str | None:
+        words = ctx.obj if run_id is not None else (*ctx.obj, "--run-id", begun)
+        return None if ctx.params["store"] == "memory:" else shlex.join(["aiorch", *words])
+
+    return run_interruptibly(run_to_end(orchestrator, begin, as_json=json, continue_command=continue_command, say=_say))
+
+
+@cli.command(epilog=_EPILOG)
+@click.argument("run_id")
+@option("--detach", is_flag=True, help="Only record the new run; whoever serves the store carries it out.")
+@json_option
+@engine_options
+@click.pass_context
+def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchestrator: "Orchestrator") -> int:
+    """
+    Go on where a failed or cancelled run ended.
+
+    A new run begins, RUN_ID.2 or what comes next, that keeps every result and starts again with what did not complete.
+    """
+    from aiorch.foreground import run_interruptibly, run_to_end
+
+    if detach:
+        handle = _ask(_with_client(ctx.params["store"], "resume", run_id))
+        click.echo(handle.run_id)
+        return OK
+
+    async def begin(opened: "Orchestrator") -> "RunHandle":
+        return await opened.resume(run_id)
+
+    def continue_command(_: str) -> str:
+        return shlex.join(["aiorch", *ctx.obj])
+
+    return run_interruptibly(run_to_end(orchestrator, begin, as_json=json, continue_command=continue_command, say=_say))
+
+
+@cli.command()
+@click.argument("dag")
+@input_option
+@run_id_option
+@store_option
+def start(dag: str, input: Input | None, run_id: str | None, store: str) -> None:
+    """Record the start of a run and print its id; whoever serves the store carries it out."""
+    if store == "memory:":
+        raise click.UsageError("a store in memory ends with this command, so nothing was started: use `aiorch run`.")
+
+    async def begin() -> str:
+        async with open_client(store) as client:
+            return (await client.start(dag, input=input and input.value, run_id=run_id)).run_id
+
+    click.echo(_ask(begin()))
+
+
+@cli.command()
+@option(
+    "--dag",
+    multiple=True,
+    metavar="FILE|FOLDER",
+    type=click.Path(exists=True, path_type=Path),
+    help="Definition that may be started by its name, or a folder of them. May be given several times.",
+)
+@option("--host", default="127.0.0.1", help="Address to bind.")
+@option("--port", default=8080, type=click.IntRange(0, 65535), help="Port to bind, 0 for a free one.")
+@option("--token", metavar="TOKEN", help="Bearer token that every request must carry. Better set by the environment.")
+@option(
+    "--allow-definitions", is_flag=True, help="Let requests start definitions of their own: they can call any code."
+)
+@engine_options
+def serve(
+    dag: Sequence[Path],
+    host: str,
+    port: int,
+    token: str | None,
+    *,
+    allow_definitions: bool,
+    orchestrator: "Orchestrator",
+) -> int:
+    """
+    Carry out the runs of the store until interrupted.
+
+    An HTTP endpoint starts, lists, shows, cancels and resumes them.
+    """
+    from aiorch.foreground import Interrupted, run_interruptibly, until_interrupted
+    from aiorch.server import exposure_warning, is_loopback, listening, make_app
+
+    _serve_dags(orchestrator, dag)
+    warning = exposure_warning(host, token)
+    if warning is not None:
+        click.secho(warning, err=True, fg="red", bold=True)
+
+    async def work() -> int:
+        async with orchestrator:
+            app = make_app(
+                orchestrator,
+                token=token,
+                only_loopback_names=is_loopback(host),
+                allow_definitions=allow_definitions,
+            )
+            async with listening(app, host, port) as url:
+                _say(f"Serving on {url}; DAGs: {', '.join(orchestrator.dags) or 'none'}. Stop with Ctrl-C.")
+                await until_interrupted()
+        return OK
+
+    try:
+        return run_interruptibly(work())
+    except Interrupted:
+        _say("Stopped. Open runs go on at the next start.")
+        return OK
+    except OSError as error:
+        raise click.ClickException(f"{host}:{port} cannot be bound, so nothing is served: {error.strerror}") from error
+
+
+def _serve_dags(orchestrator: "Orchestrator", paths: Iterable[Path]) -> None:
+    """Let *orchestrator* serve every definition of *paths*; all that is wrong with any of them is reported at once."""
+    wrong: list[str] = []
+    files: dict[str, Path] = {}
+    for path in paths:
+        found = [path]
+        if path.is_dir():
+            found = sorted(each for each in path.iterdir() if each.suffix in DEFINITION_SUFFIXES)
+        for file in found:
+            try:
+                dag = orchestrator.dag(file)
+                orchestrator.check(dag)
+            except AiorchError as error:
+                wrong.append(f"{file}: {error}" if str(file) not in str(error) else str(error))
+                continue
+            if dag.name in files:
+                wrong.append(f"{file} and {files[dag.name]} both define a DAG {dag.name!r}: give one another name.")
+            files[dag.name] = file
+            orchestrator.serve_dag(dag)
+    if wrong:
+        raise click.ClickException("\n".join(["nothing is served:", *wrong]))
+
+
+# --- Looking ----------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("dag")
+@option("--callables", is_flag=True, help="Import every callable that it names, too.")
+@json_option
+def validate(dag: str, *, callables: bool, json: bool) -> int:
+    """Check a definition file, and report everything that is wrong with it."""
+    orchestrator = open_engine("memory:")
+    try:
+        built = orchestrator.dag(dag)
+        if callables:
+            orchestrator.check(built)
+    except DefinitionError as error:
+        if not json:
+            raise
+        problems = [problem._asdict() for problem in error.problems]
+        click.echo(dumps({"valid": False, "problems": problems}, indent=2))
+        return USAGE_OR_DEFINITION_WRONG
+    if json:
+        click.echo(dumps({"valid": True, "dag": built.name, "definition": built.definition_id}, indent=2))
+    else:
+        click.echo(
+            f"{dag}: DAG {built.name!r} is valid: {len(built.all_tasks):,} tasks in {len(built.all_nodes):,} nodes"
+        )
+    return OK
+
+
+@cli.command()
+@click.argument("dag_or_run")
+@option("--run", metavar="RUN_ID", help="Draw the definition file with the statuses of this run of it.")
+@option("--format", type=click.Choice(["mermaid", "dot", "svg"]), help="By default as --output ends, or mermaid.")
+@option(
+    "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="File to write; by default stdout."
+)
+@option("--branches", type=click.IntRange(1), default=20, help="Branches of one Parallel to draw; more are folded.")
+@store_option
+def graph(
+    dag_or_run: str, run: str | None, format: "Format | None", output: Path | None, branches: int, store: str
+) -> None:
+    """
+    Draw a DAG: that of a definition file, or that of a run with its statuses.
+
+    DAG_OR_RUN is a definition file if there is such a file or if it looks like one, else the id of a run.
+    """
+    from aiorch.graph import render
+
+    dag, run_state = _what_to_draw(dag_or_run, run, store)
+    by_name = GRAPH_FORMATS.get(output.suffix if output else "", "mermaid")
+    text = render(dag, format or by_name, run_state, now=datetime.now(UTC), branches_max=branches)
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{str(output)!r} cannot be written: {error.strerror}") from error
+
+
+def _what_to_draw(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG", Any]:
+    is_file = Path(dag_or_run).is_file() or Path(dag_or_run).suffix in DEFINITION_SUFFIXES or os.sep in dag_or_run
+    if not is_file:
+        if run_id is not None:
+            raise click.UsageError(f"{dag_or_run!r} is no definition file; give the run id alone, or a file and --run.")
+        try:
+            handle = _ask(_with_client(store, "attach", dag_or_run))
+        except RunNotFoundError as error:
+            raise click.UsageError(f"{dag_or_run!r} is no file here, and {error}") from error
+        return handle.dag, handle.run
+    dag = open_engine("memory:").dag(dag_or_run)
+    if run_id is None:
+        return dag, None
+    handle = _ask(_with_client(store, "attach", run_id))
+    if handle.dag.definition_id != dag.definition_id:
+        raise click.UsageError(
+            f"run {run_id!r} is of another definition than {dag_or_run} ({handle.dag.definition_id}, and the file has "
+            f"{dag.definition_id}), so nothing was drawn: `aiorch graph {run_id}` draws it as it was."
+        )
+    return handle.dag, handle.run
+
+
+@cli.command()
+@option("--status", type=click.Choice(list(RunStatus), case_sensitive=False), help="Only runs in this status.")
+@option("--limit", type=click.IntRange(1), default=50, help="How many, the newest first.")
+@json_option
+@store_option
+def runs(status: RunStatus | None, limit: int, *, json: bool, store: str) -> None:
+    """List the runs of the store."""
+    from aiorch.report import runs_lines
+
+    async def listed() -> list[Any]:
+        async with open_client(store) as client:
+            return [run for run in await client.runs() if status is None or run.status == status]
+
+    found = _ask(listed())
+    if json:
+        click.echo(dumps([run._asdict() for run in found[:limit]], indent=2))
+        return
+    click.echo("\n".join(runs_lines(found[:limit])))
+    if len(found) > limit:
+        _say(f"… and {len(found) - limit:,} older ones; --limit {len(found)} shows all.")
+
+
+@cli.command()
+@click.argument("run_id")
+@option("--all", is_flag=True, help="Show every node, however many there are.")
+@json_option
+@store_option
+def show(run_id: str, *, all: bool, json: bool, store: str) -> None:
+    """Show a run: its nodes, their statuses, what failed and why."""
+    from aiorch.report import show_lines
+
+    handle = _ask(_with_client(store, "attach", run_id))
+    if json:
+        click.echo(handle.document().decode())
+    else:
+        click.echo("\n".join(show_lines(handle.dag, handle.run, datetime.now(UTC), show_all=all)))
+
+
+@cli.command()
+@click.argument("run_id")
+@option("--reason", default="cancelled on request", help="Kept in the run document.")
+@store_option
+def cancel(run_id: str, reason: str, store: str) -> None:
+    """Cancel a run: what runs is stopped, and nothing more is started."""
+    handle = _ask(_with_client(store, "cancel", run_id, reason=reason))
+    click.echo(f"Run {run_id} {handle.status}")
+
+
+def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
+    import asyncio
+
+    return asyncio.run(question)
+
+
+async def _with_client(store: str, method: str, *args: str, **options: str) -> "RunHandle":
+    """Call one method of a client that is opened for it."""
+    async with open_client(store) as client:
+        handle: RunHandle = await getattr(client, method)(*args, **options)
+        return handle

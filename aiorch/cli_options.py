@@ -1,0 +1,115 @@
+"""Options that several commands of the command line share, and what they mean."""
+# ruff: noqa: PLC0415  what opens the engine imports it: `aiorch --help` needs none
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from aiorch.orchestrator import Orchestrator
+
+DEFAULT_STORE = "sqlite:///.aiorch/state.db"
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+option = functools.partial(click.option, show_envvar=True)
+"""An option whose help names its environment variable."""
+
+
+class Input(NamedTuple):
+    """What ``--input`` was given: as it was written, and as it was meant."""
+
+    text: str
+    value: Any
+
+
+def _read_input(ctx: click.Context, param: click.Parameter, value: str | None) -> Input | None:
+    if value is None:
+        return None
+    text, is_file = value, value.startswith("@")
+    try:
+        if is_file:
+            text = Path(value[1:]).read_text(encoding="utf-8")
+        return Input(value, json.loads(text, parse_constant=_refuse))
+    except OSError as error:
+        message = f"{value[1:]!r} cannot be read, so nothing was started: {error.strerror}"
+        raise click.BadParameter(message, ctx, param) from error
+    except (ValueError, RecursionError) as error:
+        hint = "" if is_file else " (a file is given as @FILE; a text needs its quotes: '\"text\"')"
+        raise click.BadParameter(f"this is not JSON, so nothing was started: {error}{hint}", ctx, param) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+store_option = option(
+    "--store",
+    envvar="AIORCH_STORE",
+    default=DEFAULT_STORE,
+    metavar="URL",
+    help="Where runs are kept: sqlite:///PATH, sqlite:////ABSOLUTE/PATH or memory:.",
+)
+json_option = option("--json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
+input_option = option(
+    "--input", metavar="JSON|@FILE", callback=_read_input, help="Input of the run: JSON, or a file of it."
+)
+run_id_option = option(
+    "--run-id", metavar="ID", help="Id of the run. With the id of a run that exists, that run goes on."
+)
+
+_ENGINE_OPTIONS = (
+    store_option,
+    option(
+        "--path",
+        envvar="AIORCH_PATH",
+        multiple=True,
+        type=click.Path(exists=True, file_okay=False),
+        help="Folder with callables, besides the current one and that of the definition. May be given several times.",
+    ),
+    option(
+        "--function-url",
+        envvar="AIORCH_FUNCTION_URL",
+        metavar="PATTERN",
+        help="URL of Cloud Functions whose step has none, with {name}, {project_id} and {region}.",
+    ),
+    option("--project-id", envvar="AIORCH_PROJECT_ID", help="Project of steps that name none."),
+    option("--region", envvar="AIORCH_REGION", help="Region of steps that name none."),
+    option(
+        "--drain",
+        envvar="AIORCH_DRAIN",
+        type=click.FloatRange(0),
+        default=5.0,
+        metavar="SECONDS",
+        help="How long running tasks may go on when this is interrupted.",
+    ),
+)
+
+
+def engine_options(command: _Command) -> Callable[..., Any]:
+    """Add the options of a command that runs tasks; it is called with an `Orchestrator` made from them."""
+
+    @functools.wraps(command)
+    def call(*args: Any, store: str, path: Sequence[str], drain: float, **given: Any) -> Any:
+        settings = {name: given.pop(name) for name in ("function_url", "project_id", "region")}
+        return command(*args, orchestrator=open_engine(store, path, drain_s=drain, **settings), **given)
+
+    return functools.reduce(lambda wrapped, each: each(wrapped), reversed(_ENGINE_OPTIONS), call)
+
+
+def open_engine(store: str, paths: Sequence[str] = (), **settings: Any) -> "Orchestrator":
+    """Return an orchestrator that runs tasks, not entered yet."""
+    from aiorch.orchestrator import Orchestrator, Settings
+
+    return Orchestrator(store, search_paths=[*paths, Path.cwd()], settings=Settings(**settings))
+
+
+def open_client(store: str) -> "Orchestrator":
+    """Return an orchestrator that starts, reads and cancels, and runs nothing itself; not entered yet."""
+    from aiorch.orchestrator import Orchestrator
+
+    return Orchestrator(store, launch=False)

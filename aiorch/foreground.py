@@ -1,0 +1,176 @@
+"""Running something in the foreground of a terminal: signals, progress, results, and a way out that nothing blocks."""
+# ruff: noqa: PLC0415  what only watches and reports is imported once the run has begun
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NoReturn, TextIO
+
+import msgspec
+
+from aiorch.enums import RunStatus
+from aiorch.orchestrator import Orchestrator, RunHandle, RunResult
+
+COMPLETED, NOT_COMPLETED, INTERRUPTED = 0, 1, 130
+
+Say = Callable[[str], None]
+"""Prints one line on stderr."""
+
+
+class Interrupted(Exception):  # noqa: N818  no fault
+    """SIGINT or SIGTERM came, and what was under way has been wound up."""
+
+
+def run_interruptibly(work: Coroutine[Any, Any, int]) -> int:
+    """
+    Run *work* in an event loop of its own and return its exit code.
+
+    The first SIGINT or SIGTERM cancels it, so that it can wind up; the second ends the process on the spot.
+
+    Raises:
+        Interrupted: A signal ended it.
+    """
+    return asyncio.run(_interruptible(work))
+
+
+async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    is_interrupted = False
+
+    def interrupt() -> None:
+        nonlocal is_interrupted
+        if is_interrupted:
+            leave(INTERRUPTED, at_once=True)
+        is_interrupted = True
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if is_interrupted:
+            raise Interrupted from None
+        raise
+
+
+async def until_interrupted() -> NoReturn:
+    """Wait for ever; a signal cancels it."""
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError
+
+
+def leave(code: int, *, at_once: bool = False) -> NoReturn:
+    """
+    End the process.
+
+    A function that hangs hangs in a thread, and the interpreter would wait for it for ever: with such a thread, and
+    when it must be *at_once*, the process ends without a further step once what was printed is out.
+    """
+    threads = [
+        thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
+    ]
+    if not threads and not at_once:
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more, or it is closed: nothing is left to be said
+            continue
+    os._exit(code)
+
+
+@contextmanager
+def results_stream(*, is_exclusive: bool) -> Iterator[TextIO]:
+    """
+    Yield the stream for results: stdout.
+
+    Args:
+        is_exclusive: Nothing else shall get there. Until the context is left, what functions and the programs that they
+            start print to stdout goes to stderr.
+    """
+    if not is_exclusive:
+        yield sys.stdout
+        return
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
+        os.dup2(2, 1)
+        try:
+            yield stream
+            stream.flush()
+        finally:
+            sys.stdout.flush()
+            os.dup2(stream.fileno(), 1)
+
+
+async def run_to_end(
+    orchestrator: Orchestrator,
+    begin: Callable[[Orchestrator], Awaitable[RunHandle]],
+    *,
+    as_json: bool,
+    continue_command: Callable[[str], str | None],
+    say: Say,
+) -> int:
+    """
+    Begin a run, show it while it runs, print what came of it.
+
+    Args:
+        orchestrator: Not opened yet.
+
+        begin: Starts or resumes the run.
+
+        as_json: Print the run document instead of the result.
+
+        continue_command: The command that continues the run of this id if this process is interrupted, `None` if
+            nothing can.
+
+        say: Prints a line that is no result.
+
+    Returns:
+        Exit code: 0 completed, 1 failed or cancelled.
+    """
+    with results_stream(is_exclusive=as_json) as results:
+        async with orchestrator:
+            handle = await begin(orchestrator)
+            try:
+                await _follow(handle)
+                result = await handle.wait()
+            except asyncio.CancelledError:
+                _say_interrupted(handle.run_id, continue_command(handle.run_id), say)
+                raise
+            _report(handle, result, results, as_json=as_json, say=say)
+    return COMPLETED if result.status is RunStatus.COMPLETED else NOT_COMPLETED
+
+
+async def _follow(handle: RunHandle) -> None:
+    def make_view() -> tuple[Callable[..., Awaitable[None]], object]:
+        from aiorch.follow import follow, view_for
+
+        return follow, view_for(sys.stderr, handle.dag)
+
+    # Imported in a thread, and only now: the first task does not wait for the means to watch it.
+    follow, view = await asyncio.to_thread(make_view)
+    await follow(handle, view)
+
+
+def _report(handle: RunHandle, result: RunResult, results: TextIO, *, as_json: bool, say: Say) -> None:
+    from aiorch.report import end_results, failure_lines, headline, next_moves
+
+    say(headline(handle.dag, handle.run, datetime.now(UTC)))
+    for line in (*failure_lines(handle.dag, handle.run), *next_moves(handle.run)):
+        say(line)
+    if as_json:
+        results.write(handle.document().decode() + "\n")
+    elif (value := end_results(handle.dag, result.results)) is not None:
+        results.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def _say_interrupted(run_id: str, command: str | None, say: Say) -> None:
+    say(f"Interrupted. Running tasks have a moment to end; once more stops at once. Run {run_id} has not ended.")
+    say("It was in memory only and is lost." if command is None else f"Continue it with: {command}")
