@@ -94,15 +94,15 @@ class Committer:
         "run_id",
     )
 
-    def __init__(self, executor: "DAGExecutor", run_id: names.RunId, new: StoredRun | None = None) -> None:
+    def __init__(self, executor: "DAGExecutor", run_id: names.RunId) -> None:
         self._executor = executor
         self._inbox: _Batch = []
         self._working: asyncio.Task[None] | None = None
         self._watchers: list[tuple[asyncio.Future[None], bool]] = []
-        self._new = new
+        self._new: StoredRun | None = None
         self.run_id = run_id
-        self.dag: DAG | None = new.dag if new else None
-        self.run: Run | None = new.run if new else None
+        self.dag: DAG | None = None
+        self.run: Run | None = None
         self.generation = 0
         self.in_flight: dict[str, InFlight] = {}
         self.marker: int | None = None
@@ -111,15 +111,29 @@ class Committer:
 
     # -- for everybody -------------------------------------------------------------------------------------------
 
+    def begin(self, new: StoredRun) -> None:
+        """Let *new* be the run, unless there is one already in the store."""
+        if self.run is None and self._new is None:
+            self._new = new
+            if self._working is None:  # nothing was read yet: the write on condition of generation 0 will tell
+                self.dag, self.run, self.generation = new
+
     def post(self, event: RunEvent | None, settle: Settle | None = None) -> None:
         """
         Put an event into the inbox; `None` only asks for a look at the stored document.
+
+        There is one working committer per run and process. One that was forgotten meanwhile comes back by this, or
+        hands the event on to the one that has taken its place: two would launch everything twice.
 
         Args:
             event: What was learned.
 
             settle: Called once, when the commit that contains the event is durable or the event was refused.
         """
+        registered = self._executor.committers.setdefault(self.run_id, self)
+        if registered is not self:
+            registered.post(event, settle)
+            return
         self._inbox.append((event, settle))
         if self._working is None:
             self._working = asyncio.get_running_loop().create_task(self._work())

@@ -7,7 +7,7 @@ process: launches, stops, retries when they are due. What happens next is decide
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol, assert_never
 
@@ -47,9 +47,6 @@ logger = logging.getLogger(__name__)
 
 COMMIT_GRACE_S = 2.0
 """How long the last commits may take at the end, at least."""
-
-TIMER_GRACE_S = 10.0
-"""How long a process waits beyond the due time of a timer that another one is to fire."""
 
 
 class Functions(Target, SupplementaryFunctions, Protocol):
@@ -96,6 +93,7 @@ class DAGExecutor:
         self._targets = targets
         self._resolved: dict[Task, bool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._run_timers: dict[str, asyncio.TimerHandle] = {}
         self._launches = Launches(
             targets=targets,
             functions=functions,
@@ -169,22 +167,6 @@ class DAGExecutor:
         command = self.start_command(dag, f"{base}.{count + 1}", bytes(run.header.input))
         return dag, msgspec.structs.replace(command, resumed_from=run_id)
 
-    async def submit(self, dag: DAG, command: StartCommand) -> Committer:
-        """
-        Record that a run shall begin: its definition, and its marker. Whoever sweeps the store begins it.
-
-        Raises:
-            RunTooLargeError: Its document could grow too large. Nothing was stored.
-        """
-        run = await self._new_run(dag, command)
-        await self.runs.save_dag(dag)
-        marker = await self.runs.open_run(command)
-        committer = self.committers.get(command.run_id)
-        if committer is None:
-            committer = Committer(self, names.RunId(command.run_id), run)
-            committer.marker = marker
-        return committer
-
     async def start(self, dag: DAG, command: StartCommand) -> Committer:
         """
         Begin a run, or find it when it has begun: the same start command any number of times is one run.
@@ -194,11 +176,15 @@ class DAGExecutor:
 
             RunTooLargeError: Its document could grow too large. Nothing was stored.
         """
-        committer = await self.submit(dag, command)
-        committer = self.committers.setdefault(command.run_id, committer)
+        run = await self._new_run(dag, command)
+        await self.runs.save_dag(dag)
+        marker = await self.runs.open_run(command)
+        committer = self.committer(command.run_id)
+        committer.begin(run)
+        committer.marker = committer.marker or marker
         await committer.apply(RunStarted())
         stored = committer.run or (await self.stored_run(command.run_id)).run
-        self._arm_run_timeout(committer, grace_s=0)
+        self._arm_run_timeout(committer)
         for difference, ours, theirs in (
             ("definition", command.definition, stored.header.definition),
             ("input", bytes(command.input), bytes(stored.header.input)),
@@ -274,7 +260,8 @@ class DAGExecutor:
         return events
 
     async def adopt(self, committer: Committer, dead: frozenset[str]) -> None:
-        """Take over what dead processes left of a run, and claim what nobody has claimed."""
+        """Take over what dead processes left of a run, claim what nobody has claimed, and watch its timeout."""
+        self._arm_run_timeout(committer)
         events: list[RunEvent] = self.unclaimed(committer)
         if dead & self.owners(committer):
             events.append(ProcessesDied(dead))
@@ -316,6 +303,8 @@ class DAGExecutor:
                 case unreachable:
                     assert_never(unreachable)
         if run.status.is_terminal:
+            if timer := self._run_timers.pop(committer.run_id, None):
+                timer.cancel()
             self.spawn(self._close_run(committer))
 
     def offer(self, committer: Committer) -> None:
@@ -364,24 +353,28 @@ class DAGExecutor:
         else:
             committer.post(RetryDue(name, state.attempt))
 
-    def _arm_run_timeout(self, committer: Committer, *, grace_s: float) -> None:
-        run = committer.run
-        if run is not None and run.header.timeout_at is not None and not run.status.is_terminal:
-            self._arm(self._seconds_to(run.header.timeout_at) + grace_s, self._run_timeout_is_due, committer, grace_s)
+    def _arm_run_timeout(self, committer: Committer) -> None:
+        run, run_id = committer.run, committer.run_id
+        if run is None or run.header.timeout_at is None or run.status.is_terminal or run_id in self._run_timers:
+            return
+        timeout_at = run.header.timeout_at
+        self._run_timers[run_id] = self._arm(
+            self._seconds_to(timeout_at), self._run_timeout_is_due, committer, timeout_at
+        )
 
-    def _run_timeout_is_due(self, committer: Committer, grace_s: float) -> None:
-        run = committer.run
-        if run is not None and self._seconds_to(run.header.timeout_at) > 0:
-            self._arm_run_timeout(committer, grace_s=grace_s)
-        elif run is None or not run.status.is_terminal:
+    def _run_timeout_is_due(self, committer: Committer, timeout_at: datetime) -> None:
+        del self._run_timers[committer.run_id]
+        if self._seconds_to(timeout_at) > 0:
+            self._arm_run_timeout(committer)
+        else:
             committer.post(RunTimeoutDue())
 
-    def _arm(self, delay_s: float, callback: Any, *args: Any) -> None:
+    def _arm(self, delay_s: float, callback: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
         def fire() -> None:
             if not self._is_closing:
                 callback(*args)
 
-        asyncio.get_running_loop().call_later(max(0.0, delay_s), fire)
+        return asyncio.get_running_loop().call_later(max(0.0, delay_s), fire)
 
     def _seconds_to(self, due: datetime | None) -> float:
         return 0.0 if due is None else (due - self.clock.now()).total_seconds()

@@ -113,7 +113,6 @@ class Sweeper:
         try:
             await committer.apply(None)
         except RunNotFoundError:
-            self._executor.committers.pop(run_id, None)
             committer = await self._begin(run_id)
         others = self._executor.owners(committer) - {self._executor.process.id}
         dead = await self._liveness.dead_among(others) if others else frozenset()

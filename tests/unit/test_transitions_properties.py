@@ -164,7 +164,7 @@ def check_run(dag: DAG, run: Run) -> None:
     live = [name for name in dag.all_tasks if run.nodes[name].is_live]
     if run.status.is_terminal:
         assert not live, f"I2: {live} still live in a {run.status} run"
-        assert all(state.status.is_terminal for state in run.nodes.values()), "I2: something unfinished in an ended run"
+        assert all(state.status.is_terminal for state in run.nodes.values()), "I2: unfinished nodes in an ended run"
     for name, node in dag.all_nodes.items():
         state = run.nodes[name]
         if isinstance(node, Task) and state.attempt:
@@ -227,7 +227,13 @@ def test_a_cancel_at_any_moment_ends_the_run(definition: dict[str, Any], data: s
     was_running = world.run.status is RunStatus.RUNNING
     world.step(CancelRequested())
     if was_running:
-        assert world.run.status in (RunStatus.CANCELLING, RunStatus.CANCELLED, RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.FAILING)
+        assert world.run.status in (
+            RunStatus.CANCELLING,
+            RunStatus.CANCELLED,
+            RunStatus.COMPLETED,
+            RunStatus.FAILED,
+            RunStatus.FAILING,
+        )
     world.to_end()
     if world.run.status is RunStatus.CANCELLED:
         assert {name: state.attempt for name, state in world.run.nodes.items()} == attempts

@@ -1,0 +1,729 @@
+"""The whole engine in one process: what a run does with real callables, over the memory store and SQLite."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from aiorch import (
+    DefinitionError,
+    InvalidIdError,
+    InvalidInputError,
+    Orchestrator,
+    RunConflictError,
+    RunNotFoundError,
+    RunStateError,
+    RunStatus,
+    Settings,
+    StoreUrlError,
+    TaskContext,
+    TaskStatus,
+    UnresolvedFunctionError,
+)
+from aiorch.launches import LaunchSettings
+from aiorch.stores.memory import MemoryStore
+
+FAST = Settings(sweep_interval_s=0.05, drain_s=0.2, launches=LaunchSettings(running_after_s=0.01))
+Steps = dict[str, dict[str, Any]]
+
+
+def task(name: str, *, next: str | None = None, **keys: Any) -> dict[str, Any]:
+    step = {"type": "Task", "target_type": "Function", "target_name": name, **keys}
+    return {**step, **({"next": next} if next else {"end": True})}
+
+
+def chain(*names: str, **keys: Any) -> dict[str, Any]:
+    """A definition whose nodes run the callables of the same names, one after the other."""
+    steps = {
+        name: task(name, next=following, **keys) for name, following in zip(names, [*names[1:], None], strict=True)
+    }
+    return {"name": "chain", "start": names[0], "steps": steps}
+
+
+def parallel(*branches: dict[str, Any], next: str | None = None, **keys: Any) -> dict[str, Any]:
+    return {"type": "Parallel", "branches": list(branches), **keys, **({"next": next} if next else {"end": True})}
+
+
+@asynccontextmanager
+async def engine(
+    functions: dict[str, Callable[..., Any]] | None = None, *, store: Any = None, **options: Any
+) -> AsyncIterator[Orchestrator]:
+    registered = {f"t:{name}": function for name, function in (functions or {}).items()}
+    async with Orchestrator(
+        store or MemoryStore(), functions=registered, **{"settings": FAST, **options}
+    ) as orchestrator:
+        yield orchestrator
+
+
+def named(definition: Any) -> Any:
+    """Turn bare callable names of the definitions here into the registered ones."""
+    if isinstance(definition, dict):
+        return {
+            key: f"t:{value}" if key in ("target_name", "function") and isinstance(value, str) else named(value)
+            for key, value in definition.items()
+        }
+    return [named(each) for each in definition] if isinstance(definition, list) else definition
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    return MemoryStore() if request.param == "memory" else f"sqlite:///{tmp_path}/state.db"
+
+
+async def test_a_chain_passes_results_on(store_url: Any) -> None:
+    """Each task sees the run's input, its own parameters, and the results of the tasks before it."""
+    seen: dict[str, Any] = {}
+
+    async def first(context: TaskContext) -> dict[str, int]:
+        seen["first"] = (context.run_id, context.node, context.attempt, context.parameters, context.input)
+        return {"n": 1}
+
+    def second(context: TaskContext) -> int:
+        seen["second"] = dict(context.results)
+        seen["thread"] = threading.current_thread() is not threading.main_thread()
+        return context.results["first"]["n"] + context.input["add"]
+
+    definition = chain("first", "second")
+    definition["steps"]["first"]["parameters"] = {"p": [1, 2]}
+    async with engine({"first": first, "second": second}, store=store_url) as orchestrator:
+        run = await orchestrator.start(named(definition), input={"add": 5}, run_id="r1")
+        result = await run.wait()
+    assert result.status is RunStatus.COMPLETED
+    assert dict(result.results) == {"first": {"n": 1}, "second": 6}
+    assert seen["first"] == ("r1", "first", 1, {"p": [1, 2]}, {"add": 5})
+    assert seen["second"] == {"first": {"n": 1}}
+    assert seen["thread"], "a synchronous callable must not run on the event loop"
+
+
+async def test_branches_run_at_the_same_time(store_url: Any) -> None:
+    """Every branch of a Parallel is under way before any of them ends, nested ones too, and the join fires once."""
+    everybody = asyncio.Barrier(4)
+    joined = []
+
+    async def meet(context: TaskContext) -> str:
+        async with asyncio.timeout(5):
+            await everybody.wait()
+        return context.node
+
+    async def join(context: TaskContext) -> list[str]:
+        joined.append(context.node)
+        return sorted(context.results)
+
+    inner = parallel({"start": "C", "steps": {"C": task("meet")}}, {"start": "D", "steps": {"D": task("meet")}})
+    definition = {
+        "start": "P",
+        "steps": {
+            "P": parallel(
+                {"start": "A", "steps": {"A": task("meet")}},
+                {"start": "B", "steps": {"B": task("meet")}},
+                {"start": "Q", "steps": {"Q": inner}},
+                next="End",
+            ),
+            "End": task("join"),
+        },
+    }
+    async with engine({"meet": meet, "join": join}, store=store_url) as orchestrator:
+        result = await (await orchestrator.start(named(definition))).wait()
+    assert result.status is RunStatus.COMPLETED
+    assert result.results["End"] == ["A", "B", "C", "D"]
+    assert joined == ["End"]
+
+
+async def test_a_sibling_branch_is_not_seen() -> None:
+    """A task sees results of what ended before it could start, never of branches that run beside it."""
+    a_ended = asyncio.Event()
+
+    async def a(context: TaskContext) -> str:
+        a_ended.set()
+        return "a"
+
+    async def b(context: TaskContext) -> list[str]:
+        await a_ended.wait()
+        await asyncio.sleep(0.02)
+        assert "A" not in context.results
+        return list(context.results)
+
+    definition = {
+        "start": "P",
+        "steps": {
+            "P": parallel({"start": "A", "steps": {"A": task("a")}}, {"start": "B", "steps": {"B": task("b")}}),
+        },
+    }
+    async with engine({"a": a, "b": b}) as orchestrator:
+        result = await (await orchestrator.start(named(definition))).wait()
+    assert dict(result.results) == {"A": "a", "B": []}
+
+
+async def test_a_retry_follows_a_failure_and_keeps_its_story() -> None:
+    """A failed attempt is followed by another after its delay; the document keeps type, message and cause of each."""
+
+    async def flaky(context: TaskContext) -> int:
+        if context.attempt < 3:
+            try:
+                raise KeyError("deep")
+            except KeyError as error:
+                raise ValueError(f"attempt {context.attempt} fails") from error
+        return context.attempt
+
+    definition = chain("flaky", retry={"max_attempts": 3, "initial_delay": 0.01, "jitter": 0})
+    async with engine({"flaky": flaky}) as orchestrator:
+        run = await orchestrator.start(named(definition))
+        result = await run.wait()
+        state = run.run.nodes["flaky"]
+    assert (result.status, result.results["flaky"], state.attempt) == (RunStatus.COMPLETED, 3, 3)
+    assert [(f.attempt, f.type, f.message, f.cause) for f in state.failures] == [
+        (1, "ValueError", "attempt 1 fails", "KeyError: 'deep'"),
+        (2, "ValueError", "attempt 2 fails", "KeyError: 'deep'"),
+    ]
+
+
+async def test_retry_on_names_what_is_retried() -> None:
+    """`retry.on` lets only the named failures be retried."""
+
+    async def bad(context: TaskContext) -> None:
+        raise ValueError("no use")
+
+    definition = chain("bad", retry={"max_attempts": 5, "initial_delay": 0, "on": ["Timeout"]})
+    async with engine({"bad": bad}) as orchestrator:
+        run = await orchestrator.start(named(definition))
+        result = await run.wait()
+    assert result.status is RunStatus.FAILED
+    assert run.run.nodes["bad"].attempt == 1
+
+
+async def test_a_failure_fails_its_branch_the_parallel_and_the_run() -> None:
+    """With fail_fast the other branches are cancelled, what follows is skipped, and each failure names its cause."""
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def fails(context: TaskContext) -> None:
+        await started.wait()
+        raise RuntimeError("no luck")
+
+    async def hangs(context: TaskContext) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def never(context: TaskContext) -> None:
+        raise AssertionError("must not run")
+
+    definition = {
+        "start": "P",
+        "steps": {
+            "P": parallel(
+                {"start": "Bad", "steps": {"Bad": task("fails", next="AfterBad"), "AfterBad": task("never")}},
+                {"start": "Slow", "steps": {"Slow": task("hangs", next="AfterSlow"), "AfterSlow": task("never")}},
+                next="End",
+            ),
+            "End": task("never"),
+        },
+    }
+    async with engine({"fails": fails, "hangs": hangs, "never": never}) as orchestrator:
+        run = await orchestrator.start(named(definition))
+        result = await run.wait()
+    assert cancelled.is_set()
+    assert {name: str(state.status) for name, state in run.run.nodes.items()} == {
+        "P": "Failed",
+        "Bad": "Failed",
+        "AfterBad": "Skipped",
+        "Slow": "Cancelled",
+        "AfterSlow": "Skipped",
+        "End": "Skipped",
+    }
+    assert result.status is RunStatus.FAILED
+    assert result.error is not None
+    assert (result.error.type, result.error.cause) == ("BranchFailed", "Bad")
+    assert "no luck" in result.error.message
+
+
+async def test_wait_lets_the_other_branches_end() -> None:
+    """With `on_failure: wait` the other branches run to their end before the Parallel fails."""
+    ran = []
+
+    async def fails(context: TaskContext) -> None:
+        raise RuntimeError("no luck")
+
+    async def works(context: TaskContext) -> None:
+        await asyncio.sleep(0.01)
+        ran.append(context.node)
+
+    definition = {
+        "start": "P",
+        "steps": {
+            "P": parallel(
+                {"start": "Bad", "steps": {"Bad": task("fails")}},
+                {"start": "B1", "steps": {"B1": task("works", next="B2"), "B2": task("works")}},
+                on_failure="wait",
+            )
+        },
+    }
+    async with engine({"fails": fails, "works": works}) as orchestrator:
+        run = await orchestrator.start(named(definition))
+        result = await run.wait()
+    assert ran == ["B1", "B2"]
+    assert result.status is RunStatus.FAILED
+    assert run.run.nodes["P"].status is TaskStatus.FAILED
+
+
+async def test_cancel_stops_what_runs_and_launches_nothing_more() -> None:
+    """A cancel ends a run at once: what runs is cancelled, what has not begun is skipped."""
+    running, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def hangs(context: TaskContext) -> None:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.set()
+
+    async def never(context: TaskContext) -> None:
+        raise AssertionError("must not run")
+
+    async with engine({"hangs": hangs, "never": never}) as orchestrator:
+        run = await orchestrator.start(named(chain("hangs", "never")))
+        await running.wait()
+        await run.cancel(reason="enough")
+        result = await run.wait()
+        await orchestrator.cancel(run.run_id)  # again: a run that has ended stays as it is
+        assert run.status is RunStatus.CANCELLED
+    assert cleaned.is_set()
+    assert result.error is not None
+    assert result.error.message == "enough"
+    assert {name: str(state.status) for name, state in run.run.nodes.items()} == {
+        "hangs": "Cancelled",
+        "never": "Skipped",
+    }
+
+
+async def test_resume_goes_on_from_the_failed_task(store_url: Any) -> None:
+    """Resume makes a new run that keeps completed results and starts the failed task afresh; twice gives the same."""
+    calls: Counter[str] = Counter()
+    broken = True
+
+    async def good(context: TaskContext) -> str:
+        calls["good"] += 1
+        return "kept"
+
+    async def bad(context: TaskContext) -> str:
+        calls["bad"] += 1
+        if broken:
+            raise RuntimeError("broken")
+        return context.results["good"]
+
+    async with engine({"good": good, "bad": bad}, store=store_url) as orchestrator:
+        first = await orchestrator.start(named(chain("good", "bad")), run_id="r")
+        assert (await first.wait()).status is RunStatus.FAILED
+        broken = False
+        second = await orchestrator.resume("r")
+        result = await second.wait()
+        again = await orchestrator.resume("r")
+        with pytest.raises(RunStateError, match="Completed"):
+            await orchestrator.resume("r.2")
+    assert (second.run_id, again.run_id) == ("r.2", "r.2")
+    assert result.status is RunStatus.COMPLETED
+    assert result.results["bad"] == "kept"
+    assert calls == {"good": 1, "bad": 2}
+    assert second.run.nodes["bad"].attempt == 1
+    assert second.run.header.resumed_from == "r"
+    assert first.status is RunStatus.FAILED, "the run that was resumed stays as it is"
+
+
+async def test_a_resumed_run_can_be_resumed() -> None:
+    """Runs resumed again and again are numbered on: r, r.2, r.3."""
+
+    async def bad(context: TaskContext) -> None:
+        raise RuntimeError("still broken")
+
+    async with engine({"bad": bad}) as orchestrator:
+        await (await orchestrator.start(named(chain("bad")), run_id="r")).wait()
+        await (await orchestrator.resume("r")).wait()
+        third = await orchestrator.resume("r.2")
+        await third.wait()
+    assert third.run_id == "r.3"
+
+
+async def test_the_same_run_id_is_the_same_run() -> None:
+    """Starting a run id twice gives one run; with another definition or input it is refused, and nothing starts."""
+    calls: Counter[str] = Counter()
+
+    async def work(context: TaskContext) -> None:
+        calls["work"] += 1
+
+    definition = named(chain("work"))
+    async with engine({"work": work}) as orchestrator:
+        runs = await asyncio.gather(*(orchestrator.start(definition, input=[1], run_id="same") for _ in range(20)))
+        for run in runs:
+            assert (await run.wait()).status is RunStatus.COMPLETED
+        again = await orchestrator.start(definition, input=[1], run_id="same")
+        assert (await again.wait()).status is RunStatus.COMPLETED
+        with pytest.raises(RunConflictError, match="another input"):
+            await orchestrator.start(definition, input=[2], run_id="same")
+        with pytest.raises(RunConflictError, match="another definition"):
+            await orchestrator.start({**definition, "comment": "changed"}, input=[1], run_id="same")
+    assert calls == {"work": 1}
+
+
+async def test_a_start_message_delivered_often_is_one_run() -> None:
+    """However often a start message is delivered, it starts one run; its parameters are the run's input."""
+    inputs = []
+
+    async def work(context: TaskContext) -> None:
+        inputs.append(context.input)
+
+    message = {"resource": {"type": "start"}, "parameters": {"day": 1}}
+    async with engine({"work": work}, dags=[named(chain("work"))]) as orchestrator:
+        for _ in range(5):
+            orchestrator.publish(message, message_id="m1")
+        orchestrator.publish({"resource": {"type": "start", "labels": {"run_id": "mine", "dag": "chain"}}})
+        orchestrator.publish({"resource": {"type": "start", "labels": {"dag": "unknown"}}})
+        orchestrator.publish(b"not json")
+        async with asyncio.timeout(5):
+            while len([run for run in await orchestrator.runs() if run.status == "Completed"]) < 2:
+                await asyncio.sleep(0.01)
+        assert len(await orchestrator.store.list("rejected/")) == 1
+        assert orchestrator.source.outstanding == 0
+    assert sorted(inputs, key=str) == [{"day": 1}, {}]
+
+
+async def test_a_task_that_hangs_past_its_timeout_fails() -> None:
+    """A timeout gives up an async callable and a thread alike, and the failure is of type Timeout."""
+    release = threading.Event()
+
+    async def hangs(context: TaskContext) -> None:
+        await asyncio.Event().wait()
+
+    def blocks(context: TaskContext) -> None:
+        release.wait(10)
+
+    async with engine({"hangs": hangs, "blocks": blocks}) as orchestrator:
+        for name in ("hangs", "blocks"):
+            run = await orchestrator.start(named(chain(name, timeout=0.05)))
+            result = await run.wait()
+            assert result.status is RunStatus.FAILED
+            error = run.run.nodes[name].error
+            assert error is not None
+            assert (error.type, "0.05 s" in error.message) == ("Timeout", True)
+    release.set()
+
+
+async def test_a_run_that_takes_too_long_fails() -> None:
+    """The definition's own timeout ends the run, and stops what is under way."""
+
+    async def hangs(context: TaskContext) -> None:
+        await asyncio.Event().wait()
+
+    async with engine({"hangs": hangs}) as orchestrator:
+        run = await orchestrator.start(
+            {**named(chain("hangs", "hangs2")), "timeout": 0.05} | {"steps": named(chain("hangs"))["steps"]}
+        )
+        result = await run.wait()
+    assert result.status is RunStatus.FAILED
+    assert result.error is not None
+    assert result.error.type == "Timeout"
+    assert run.run.nodes["hangs"].status is TaskStatus.CANCELLED
+
+
+class Opaque:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "says"),
+    [
+        (Opaque(), "ResultNotJSON", "Opaque"),
+        ({"deep": {1, 2, Opaque}}, "ResultNotJSON", "type"),
+        ("\ud800", "ResultNotJSON", "surrogates"),
+        ("x" * (1024 * 1024), "ResultTooLarge", "1048578 bytes"),
+    ],
+)
+async def test_a_result_that_cannot_be_kept_fails_the_task(value: Any, kind: str, says: str) -> None:
+    """A result that is not JSON, or is too large, fails the task with a message that says so."""
+
+    async def returns(context: TaskContext) -> Any:
+        return value
+
+    async with engine({"returns": returns}) as orchestrator:
+        run = await orchestrator.start(named(chain("returns")))
+        result = await run.wait()
+    assert result.status is RunStatus.FAILED
+    error = run.run.nodes["returns"].error
+    assert error is not None
+    assert error.type == kind
+    assert says in error.message
+
+
+async def test_a_result_that_is_nested_too_deeply_fails_the_task() -> None:
+    """What could be written into a document and never be read again is refused when it is returned."""
+
+    async def returns(context: TaskContext) -> Any:
+        value: Any = []
+        for _ in range(960):
+            value = [value]
+        return value
+
+    async with engine({"returns": returns}) as orchestrator:
+        run = await orchestrator.start(named(chain("returns")))
+        assert (await run.wait()).status is RunStatus.FAILED
+        with pytest.raises(InvalidInputError):
+            await orchestrator.start(named(chain("returns")), input=await returns(None))
+
+
+async def test_large_results_go_to_the_execution_record(store_url: Any) -> None:
+    """A result above 1 KiB is kept in the execution's record, and later tasks see it like any other."""
+    big = {"data": "ü" * 5000}
+
+    async def makes(context: TaskContext) -> Any:
+        return big
+
+    async def takes(context: TaskContext) -> bool:
+        return context.results["makes"] == big
+
+    def takes_in_thread(context: TaskContext) -> bool:
+        return context.results["makes"] == big
+
+    functions = {"makes": makes, "takes": takes, "takes_in_thread": takes_in_thread}
+    async with engine(functions, store=store_url) as orchestrator:
+        run = await orchestrator.start(named(chain("makes", "takes", "takes_in_thread")))
+        result = await run.wait()
+        state = run.run.nodes["makes"]
+        record = await orchestrator.executions.get_execution(state.execution_id or "")
+    assert (result.results["takes"], result.results["takes_in_thread"], result.results["makes"]) == (True, True, big)
+    assert state.result_in == "execution"
+    assert len(run.document()) < 5000
+    assert record is not None
+    assert record.succeeded is True
+    assert msgspec.json.decode(record.response) == big
+
+
+async def test_execution_records_exist_before_the_launch(store_url: Any) -> None:
+    """When a task is called, the record of its execution is in the store; afterwards it tells the outcome."""
+    found = []
+
+    async def work(context: TaskContext) -> str:
+        found.append(await orchestrator.executions.get_record(context.execution_id))
+        return "done"
+
+    async with engine({"work": work}, store=store_url) as orchestrator:
+        run = await orchestrator.start(named(chain("work")), run_id="r")
+        await run.wait()
+        after = await orchestrator.executions.get_execution(found[0].execution_id)
+    assert (found[0].run_id, found[0].node_name, found[0].attempt, found[0].task_name) == ("r", "work", 1, "t:work")
+    assert after is not None
+    assert (after.succeeded, after.response) == (True, msgspec.Raw(b'"done"'))
+
+
+async def test_the_document_is_the_documented_one(store_url: Any) -> None:
+    """The stored run document has the documented shape, and no marker is left when the run has ended."""
+
+    async def work(context: TaskContext) -> int:
+        return 7
+
+    async with engine({"work": work}, store=store_url) as orchestrator:
+        run = await orchestrator.start(named(chain("work")), run_id="r", input={"x": 1})
+        await run.wait()
+        async with asyncio.timeout(5):
+            while await orchestrator.store.list("open/"):
+                await asyncio.sleep(0.01)
+        stored = await orchestrator.store.read("runs/r.json")
+    assert stored is not None
+    document = msgspec.json.decode(stored.data)
+    header = document.pop("$run")
+    assert set(header) >= {"schema_version", "run_id", "nonce", "dag", "definition", "status", "input", "created_at"}
+    assert (header["schema_version"], header["status"], header["input"]) == (1, "Completed", {"x": 1})
+    entry = document.pop("work")
+    assert not document
+    assert {key: entry[key] for key in ("node_name", "node_type", "target_type", "target_name", "status")} == {
+        "node_name": "work",
+        "node_type": "Task",
+        "target_type": "Function",
+        "target_name": "t:work",
+        "status": "Completed",
+    }
+    assert (entry["attempt"], entry["result"], len(entry["execution_id"])) == (1, 7, 32)
+    assert entry["started_at"] <= entry["ended_at"]
+
+
+async def test_what_cannot_be_started_is_refused_before_anything_is_stored() -> None:
+    """Bad definitions, ids, inputs, callables and stores raise clear errors, and the store stays empty."""
+    async with engine({"work": lambda context: None}) as orchestrator:
+        with pytest.raises(DefinitionError, match="start"):
+            await orchestrator.start({"steps": {}})
+        for bad in ("../x", ".hidden", "a/b", "a\x00b", "x" * 10_000, "", "näme"):
+            with pytest.raises(InvalidIdError):
+                await orchestrator.start(named(chain("work")), run_id=bad)
+        with pytest.raises(InvalidInputError, match="Opaque"):
+            await orchestrator.start(named(chain("work")), input=Opaque())
+        for missing, says in (
+            ("no_such_module_x:f", "No module named"),
+            ("asyncio:nothing", "has no 'nothing'"),
+            ("asyncio:__name__", "not a callable"),
+        ):
+            definition = chain("x")
+            definition["steps"]["x"]["target_name"] = missing
+            with pytest.raises(UnresolvedFunctionError, match=says):
+                await orchestrator.start(definition)
+        with pytest.raises(RunNotFoundError, match="'gone'"):
+            await orchestrator.attach("gone")
+        with pytest.raises(RunNotFoundError):
+            await orchestrator.cancel("gone")
+        assert not await orchestrator.store.list("")
+    with pytest.raises(StoreUrlError, match="postgres"):
+        Orchestrator("postgres://x")
+
+
+async def test_a_process_runs_only_callables_that_it_can_resolve() -> None:
+    """A task that one process cannot launch waits as New, and another process claims it: no failure."""
+    store = MemoryStore()
+
+    async def here(context: TaskContext) -> str:
+        return "here"
+
+    async def there(context: TaskContext) -> str:
+        return f"there after {context.results['here']}"
+
+    definition = named(chain("here", "there", "here2")) | {}
+    definition["steps"]["here2"]["target_name"] = "t:here"
+    async with engine({"here": here}, store=store) as one:
+        one.check = lambda dag: None  # type: ignore[method-assign]  # as when a definition came from elsewhere
+        run = await one.start(definition)
+        async with asyncio.timeout(5):
+            async for _ in run.changes():
+                if run.run.nodes["there"].ready_at is not None:
+                    break
+        assert run.run.nodes["there"].status is TaskStatus.NEW
+        async with engine({"there": there}, store=store):
+            async with asyncio.timeout(5):
+                result = await run.wait()
+    assert result.results["there"] == "there after here"
+    assert result.results["here2"] == "here"
+
+
+async def test_a_client_leaves_the_work_to_others() -> None:
+    """With `launch=False` a start, a cancel and a resume are recorded, and another process carries them out."""
+    store = MemoryStore()
+    running = asyncio.Event()
+
+    async def hangs(context: TaskContext) -> None:
+        running.set()
+        if context.input is None:
+            await asyncio.Event().wait()
+
+    async with engine({"hangs": hangs}, store=store), engine(store=store, launch=False) as client:
+        run = await client.start(named(chain("hangs")), run_id="r")
+        assert run.run.nodes["hangs"].status is TaskStatus.NEW
+        async with asyncio.timeout(5):
+            await running.wait()
+            await client.cancel("r")
+            follower = await client.attach("r")
+            while follower.status is not RunStatus.CANCELLED:
+                await asyncio.sleep(0.02)
+                follower = await client.attach("r")
+            assert (await client.resume("r")).run_id == "r.2"
+
+
+async def test_work_of_a_dead_process_goes_on(tmp_path: Path) -> None:
+    """What a process left behind is taken over: what was completed is not called again, what was started is."""
+    calls: Counter[str] = Counter()
+    hang = True
+
+    async def first(context: TaskContext) -> str:
+        calls["first"] += 1
+        return "kept"
+
+    async def second(context: TaskContext) -> str:
+        calls["second"] += 1
+        if hang:
+            await asyncio.Event().wait()
+        return context.results["first"]
+
+    url = f"sqlite:///{tmp_path}/state.db"
+    async with engine({"first": first, "second": second}, store=url) as orchestrator:
+        run = await orchestrator.start(named(chain("first", "second")), run_id="r")
+        async with asyncio.timeout(5):
+            while not calls["second"]:
+                await asyncio.sleep(0.01)
+    assert run.status is RunStatus.RUNNING, "leaving the orchestrator must not end the run"
+    hang = False
+    async with engine({"first": first, "second": second}, store=url) as orchestrator:
+        async with asyncio.timeout(5):
+            result = await (await orchestrator.attach("r")).wait()
+    assert result.results["second"] == "kept"
+    assert calls == {"first": 1, "second": 2}
+
+
+async def test_a_marker_without_a_document_begins_the_run() -> None:
+    """A process that died between the marker and the run document loses no start."""
+    store = MemoryStore()
+
+    async def work(context: TaskContext) -> str:
+        return "done"
+
+    async with engine({"work": work}, store=store, launch=False) as client:
+        dag = client.dag(named(chain("work")))
+        await client.runs_status.save_dag(dag)
+        command = client._executor.start_command(dag, "r", b"null")
+        assert await client.runs_status.open_run(command) is not None
+    async with engine({"work": work}, store=store) as orchestrator:
+        result = await (await orchestrator.attach("r")).wait()
+    assert result.results["work"] == "done"
+
+
+async def test_a_supplementary_function_changes_the_parameters() -> None:
+    """`function` on a task of another target is awaited before the launch, and its mapping is merged in."""
+    from aiorch import CloudFunction, TargetTypes
+    from aiorch.ports import Succeeded
+
+    seen = []
+
+    class Target:
+        def resolve(self, task: Any) -> None:
+            return None
+
+        async def launch(self, task: CloudFunction, context: TaskContext) -> Succeeded:
+            seen.append(context.parameters)
+            return Succeeded(b"1")
+
+        async def aclose(self) -> None:
+            return None
+
+    def more(context: TaskContext) -> dict[str, int]:
+        return {"b": context.parameters["a"] + 1}
+
+    definition = {
+        "start": "Call",
+        "steps": {
+            "Call": {
+                "type": "Task",
+                "target_type": "CloudFunction",
+                "target_name": "f",
+                "parameters": {"a": 1},
+                "function": "t:more",
+                "end": True,
+            }
+        },
+    }
+    async with engine({"more": more}, targets={TargetTypes.CLOUD_FUNCTION: Target()}) as orchestrator:
+        assert (await (await orchestrator.start(definition)).wait()).status is RunStatus.COMPLETED
+    assert seen == [{"a": 1, "b": 2}]
+
+
+async def test_several_orchestrators_share_a_process(tmp_path: Path) -> None:
+    """Orchestrators have no global state: several live side by side, each with its own callables."""
+
+    async def one(context: TaskContext) -> int:
+        return 1
+
+    async def two(context: TaskContext) -> int:
+        return 2
+
+    async with engine({"f": one}) as a, engine({"f": two}, store=f"sqlite:///{tmp_path}/b.db") as b:
+        results = [await (await each.start(named(chain("f")))).wait() for each in (a, b)]
+    assert [result.results["f"] for result in results] == [1, 2]
