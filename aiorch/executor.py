@@ -330,6 +330,10 @@ class DAGExecutor:
             found = self._resolved[task] = self.why_not(task) is None
         return found
 
+    def resolve_again(self) -> None:
+        """Look anew at tasks that could not be launched here: this process has come to know of more callables."""
+        self._resolved = {task: True for task, can_launch in self._resolved.items() if can_launch}
+
     def why_not(self, task: Task) -> str | None:
         """Say why this process cannot launch *task*, or `None` if it can."""
         target = self._targets.get(task.target_type)

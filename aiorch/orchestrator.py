@@ -281,6 +281,7 @@ class Orchestrator:
         Raises:
             DefinitionError: With every problem of the definition.
         """
+        folder = None
         if isinstance(definition, DAG):
             dag = definition
         else:
@@ -288,8 +289,10 @@ class Orchestrator:
 
             dag = DAGBuilder(definition).build_dag()
             if isinstance(definition, (str, os.PathLike)):
-                self._functions.add_search_path(Path(definition).resolve().parent)
-        self._functions.functions.update(dag.functions)
+                folder = Path(definition).resolve().parent
+        if self._functions.learn(dag.functions, folder):
+            self._executor.resolve_again()
+            self._sweeper.look_again()
         return dag
 
     def serve_dag(self, definition: Definition) -> DAG:

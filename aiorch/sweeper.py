@@ -51,6 +51,11 @@ class Sweeper:
         self._refresh_s = refresh_s
         self._seen: dict[str, int] = {}
         self._owners: dict[str, frozenset[str]] = {}
+        self._looks_at_all = False
+
+    def look_again(self) -> None:
+        """Let the next sweep look at every open run: this process may be able to launch more of them."""
+        self._looks_at_all = True
 
     async def run(self) -> None:
         """Sweep for ever."""
@@ -71,10 +76,11 @@ class Sweeper:
         everybody = frozenset().union(*self._owners.values()) - {self._executor.process.id}
         dead = await self._liveness.dead_among(everybody) if everybody else frozenset()
         gate = asyncio.Semaphore(LOOKS_MAX)
+        looks_at_all, self._looks_at_all = self._looks_at_all, False
         due = [
             run_id
             for run_id, generation in markers.items()
-            if self._is_new(run_id, generation) or self._owners.get(run_id, frozenset()) & dead
+            if looks_at_all or self._is_new(run_id, generation) or self._owners.get(run_id, frozenset()) & dead
         ]
         looked = await asyncio.gather(*(self._look(run_id, gate) for run_id in due), return_exceptions=True)
         failed = {run_id: outcome for run_id, outcome in zip(due, looked, strict=True) if outcome is not None}

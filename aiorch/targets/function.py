@@ -57,10 +57,14 @@ class FunctionTarget:
         self._threads: anyio.CapacityLimiter | None = None
         self._result_bytes_max = result_bytes_max
 
-    def add_search_path(self, folder: Path) -> None:
-        """Look up modules in *folder* too."""
-        if str(folder) not in self._search_paths:
+    def learn(self, functions: Mapping[str, Callable[..., Any]], folder: Path | None) -> bool:
+        """Take in callables by their names, and a folder to look up modules in; return whether any of it is new."""
+        is_new = not functions.keys() <= self.functions.keys()
+        self.functions.update(functions)
+        if folder is not None and str(folder) not in self._search_paths:
             self._search_paths.append(str(folder))
+            is_new = True
+        return is_new
 
     def resolve(self, task: Task) -> str | None:
         """Say why *task*'s callable cannot be called here, or `None` if it can."""
