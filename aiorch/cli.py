@@ -11,6 +11,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
@@ -99,12 +100,16 @@ def _say(line: str) -> None:
     epilog=_EPILOG,
 )
 @click.version_option(__version__, prog_name="aiorch")
-def cli() -> None:
+@option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", help="On stderr.")
+def cli(log_level: str) -> None:
     """
     Durable DAG orchestration.
 
     Every option can also be set by an environment variable; the help of each command names them.
     """
+    from aiorch.logs import log_to_stderr
+
+    log_to_stderr(log_level)
 
 
 # --- Running ----------------------------------------------------------------------------------------------------
@@ -133,8 +138,10 @@ def run(
     """
     from aiorch.foreground import run_interruptibly, run_to_end
 
+    built = orchestrator.dag(dag)  # before anything is opened
+
     async def begin(opened: "Orchestrator") -> "RunHandle":
-        return await opened.start(dag, input=input and input.value, run_id=run_id)
+        return await opened.start(built, input=input and input.value, run_id=run_id)
 
     def continue_command(begun: str) -> str | None:
         words = ctx.obj if run_id is not None else (*ctx.obj, "--run-id", begun)
@@ -182,7 +189,7 @@ def start(dag: str, input: Input | None, run_id: str | None, store: str) -> None
         raise click.UsageError("a store in memory ends with this command, so nothing was started: use `aiorch run`.")
 
     async def begin() -> str:
-        async with open_client(store) as client:
+        async with open_client(store, create=True) as client:
             return (await client.start(dag, input=input and input.value, run_id=run_id)).run_id
 
     click.echo(_ask(begin()))
@@ -211,40 +218,37 @@ def serve(
     *,
     allow_definitions: bool,
     orchestrator: "Orchestrator",
-) -> int:
+) -> None:
     """
     Carry out the runs of the store until interrupted.
 
     An HTTP endpoint starts, lists, shows, cancels and resumes them.
     """
-    from aiorch.foreground import Interrupted, run_interruptibly, until_interrupted
+    from aiorch.foreground import run_interruptibly, until_interrupted
     from aiorch.server import exposure_warning, is_loopback, listening, make_app
 
+    if token == "":
+        raise click.UsageError("--token is empty, so nothing is served: it would protect nothing.")
     _serve_dags(orchestrator, dag)
     warning = exposure_warning(host, token)
     if warning is not None:
         click.secho(warning, err=True, fg="red", bold=True)
 
     async def work() -> int:
-        async with orchestrator:
-            app = make_app(
-                orchestrator,
-                token=token,
-                only_loopback_names=is_loopback(host),
-                allow_definitions=allow_definitions,
-            )
-            async with listening(app, host, port) as url:
-                _say(f"Serving on {url}; DAGs: {', '.join(orchestrator.dags) or 'none'}. Stop with Ctrl-C.")
-                await until_interrupted()
-        return OK
+        app = make_app(
+            orchestrator, token=token, only_loopback_names=is_loopback(host), allow_definitions=allow_definitions
+        )
+        async with orchestrator, AsyncExitStack() as stack:
+            try:
+                url = await stack.enter_async_context(listening(app, host, port))
+            except OSError as error:
+                message = f"{host}:{port} cannot be bound, so nothing is served: {error.strerror}"
+                raise click.ClickException(message) from error
+            _say(f"Serving on {url}; DAGs: {', '.join(orchestrator.dags) or 'none'}. Stop with Ctrl-C.")
+            await until_interrupted()
 
-    try:
-        return run_interruptibly(work())
-    except Interrupted:
-        _say("Stopped. Open runs go on at the next start.")
-        return OK
-    except OSError as error:
-        raise click.ClickException(f"{host}:{port} cannot be bound, so nothing is served: {error.strerror}") from error
+    run_interruptibly(work())
+    _say("Stopped. Open runs go on at the next start.")
 
 
 def _serve_dags(orchestrator: "Orchestrator", paths: Iterable[Path]) -> None:
@@ -255,6 +259,8 @@ def _serve_dags(orchestrator: "Orchestrator", paths: Iterable[Path]) -> None:
         found = [path]
         if path.is_dir():
             found = sorted(each for each in path.iterdir() if each.suffix in DEFINITION_SUFFIXES)
+            if not found:
+                wrong.append(f"{path} holds no definition: no file there ends in {', '.join(DEFINITION_SUFFIXES)}")
         for file in found:
             try:
                 dag = orchestrator.dag(file)
@@ -353,11 +359,15 @@ def _what_to_draw(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG
 
 
 @cli.command()
-@option("--status", type=click.Choice(list(RunStatus), case_sensitive=False), help="Only runs in this status.")
+@option(
+    "--status",
+    type=click.Choice([each.value for each in RunStatus], case_sensitive=False),
+    help="Only runs in this status.",
+)
 @option("--limit", type=click.IntRange(1), default=50, help="How many, the newest first.")
 @json_option
 @store_option
-def runs(status: RunStatus | None, limit: int, *, json: bool, store: str) -> None:
+def runs(status: str | None, limit: int, *, json: bool, store: str) -> None:
     """List the runs of the store."""
     from aiorch.report import runs_lines
 

@@ -108,8 +108,19 @@ def open_engine(store: str, paths: Sequence[str] = (), **settings: Any) -> "Orch
     return Orchestrator(store, search_paths=[*paths, Path.cwd()], settings=Settings(**settings))
 
 
-def open_client(store: str) -> "Orchestrator":
-    """Return an orchestrator that starts, reads and cancels, and runs nothing itself; not entered yet."""
+def open_client(store: str, *, create: bool = False) -> "Orchestrator":
+    """
+    Return an orchestrator that starts, reads and cancels, and runs nothing itself; not entered yet.
+
+    Raises:
+        click.UsageError: There is no such file, and it shall not be made.
+    """
     from aiorch.orchestrator import Orchestrator
 
+    file = store.removeprefix("sqlite:///")
+    if not create and file != store and not Path(file).exists():
+        message = (
+            f"there is no {file} here, so nothing has run in this store yet; --store or AIORCH_STORE names another."
+        )
+        raise click.UsageError(message)
     return Orchestrator(store, launch=False)

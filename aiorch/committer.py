@@ -48,11 +48,12 @@ _Batch = list[tuple[RunEvent | None, Settle | None]]
 class InFlight:
     """An execution that counts as sent, from before the request goes out until its outcome is committed."""
 
-    __slots__ = ("attempt", "handle", "has_ended", "is_stopping")
+    __slots__ = ("attempt", "awaits_event", "handle", "has_ended", "is_stopping")
 
     def __init__(self, attempt: int) -> None:
         self.attempt = attempt
         self.handle: asyncio.Task[None] | None = None
+        self.awaits_event = False
         self.is_stopping = False
         self.has_ended = False
 
@@ -69,6 +70,8 @@ class Committer:
         dag, run, generation: Committed copy, `None` when it has to be read first.
 
         in_flight: Executions that this process has launched, by node name.
+
+        is_starting: The marker is being written by this process.
 
         marker: Generation of the run's open marker, when this process has written it.
 
@@ -88,6 +91,7 @@ class Committer:
         "error",
         "generation",
         "in_flight",
+        "is_starting",
         "marker",
         "read_at",
         "run",
@@ -105,6 +109,7 @@ class Committer:
         self.run: Run | None = None
         self.generation = 0
         self.in_flight: dict[str, InFlight] = {}
+        self.is_starting = False
         self.marker: int | None = None
         self.read_at = 0.0
         self.error: AiorchError | None = None
@@ -290,20 +295,9 @@ class Committer:
             for name, state in changes.nodes.items()
             if obligation(state, self._executor.process.id) is Obligation.LAUNCH
         ]
-        saving = self._executor.runs.save_run(changes.header, document, if_generation_match=self.generation)
-        if records:
-            # Side by side: a record without a launch harms nobody, and both are durable before any launch.
-            saved = await asyncio.gather(
-                saving, self._executor.executions.create_executions(records), return_exceptions=True
-            )
-            for outcome in saved:
-                if isinstance(outcome, BaseException):
-                    raise outcome
-            generation = saved[0]
-            assert isinstance(generation, int)
-        else:
-            generation = await saving
-        self.generation = generation
+        self.generation = await self._executor.runs.save_run(
+            changes.header, document, records, if_generation_match=self.generation
+        )
         self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
         self._new = None
 

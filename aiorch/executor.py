@@ -178,10 +178,13 @@ class DAGExecutor:
         """
         run = await self._new_run(dag, command)
         await self.runs.save_dag(dag)
-        marker = await self.runs.open_run(command)
         committer = self.committer(command.run_id)
+        committer.is_starting = True  # a sweep that finds the marker leaves the run to us
+        try:
+            committer.marker = await self.runs.open_run(command) or committer.marker
+        finally:
+            committer.is_starting = False
         committer.begin(run)
-        committer.marker = committer.marker or marker
         await committer.apply(RunStarted())
         stored = committer.run or (await self.stored_run(command.run_id)).run
         self._arm_run_timeout(committer)

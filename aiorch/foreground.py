@@ -22,18 +22,14 @@ Say = Callable[[str], None]
 """Prints one line on stderr."""
 
 
-class Interrupted(Exception):  # noqa: N818  no fault
-    """SIGINT or SIGTERM came, and what was under way has been wound up."""
-
-
 def run_interruptibly(work: Coroutine[Any, Any, int]) -> int:
     """
-    Run *work* in an event loop of its own and return its exit code.
+    Run *work* in an event loop of its own.
 
     The first SIGINT or SIGTERM cancels it, so that it can wind up; the second ends the process on the spot.
 
-    Raises:
-        Interrupted: A signal ended it.
+    Returns:
+        Exit code: that of *work*, or `INTERRUPTED` when a signal ended it.
     """
     return asyncio.run(_interruptible(work))
 
@@ -56,7 +52,7 @@ async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
         return await task
     except asyncio.CancelledError:
         if is_interrupted:
-            raise Interrupted from None
+            return INTERRUPTED
         raise
 
 

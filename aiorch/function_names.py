@@ -3,11 +3,11 @@ The name that stands for a callable in a stored definition: definitions hold nam
 
     what an import finds                    ``module:qualified.name``
     lambdas, closures, partials of those    the same and ``#`` with a hash of all that they are made of
-    everything else                         the same and ``#`` with a token of this very object
+    what has a state of its own             the same and ``#`` with a hash that holds for this very object
 
-A hash comes out the same in every process as long as the code is the same, so a run that was interrupted finds its
-callable again. A token does not: what an object with a state of its own would do elsewhere cannot be known, and a run
-that does not find its callable waits, which is better than calling another one.
+The hash of what is made of code and constants is the same in every process, so a run that was interrupted finds its
+callable again. What an object with a state of its own would do elsewhere cannot be known: its name holds in this
+process only, and a run that does not find its callable waits, which is better than calling another one.
 """
 
 import functools
@@ -21,15 +21,15 @@ from types import BuiltinFunctionType, CodeType, EllipsisType, FunctionType, Met
 from typing import Any
 
 _CONSTANTS = (NoneType, bool, int, float, complex, str, bytes, EllipsisType)
-_DEPTH_MAX = 30
-"""A function may be held by the closure of another, and even by its own: that would be described without end."""
+_PARTS_MAX = 10_000
+"""A callable made of more is told apart as an object, not by its parts."""
 
 _tokens: dict[int, tuple["weakref.ref[Any]", str]] = {}
 """Token by `id` of the object it was given to, for as long as that object lives."""
 
 
 class _OpaqueError(Exception):
-    """What a callable is made of cannot be told from outside."""
+    """What something is made of cannot be told from outside."""
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -38,10 +38,10 @@ def name_of(function: Callable[..., Any]) -> str:
     if _finds(name, function):
         return name
     try:
-        tail = sha256(repr(_description(function, 0)).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+        description: object = _Describer().describe(function)
     except _OpaqueError:
-        tail = _token(function)
-    return f"{name}#{tail}"
+        description = secrets.token_hex(8)  # not even its identity can be told: a new name each time
+    return f"{name}#{sha256(repr(description).encode('utf-8', 'backslashreplace')).hexdigest()[:16]}"
 
 
 def _import_name(function: Any) -> str:
@@ -62,16 +62,45 @@ def _finds(name: str, wanted: Any) -> bool:
     return found is wanted or (isinstance(wanted, MethodType) and found == wanted)
 
 
-def _description(value: Any, depth: int) -> object:
-    """Return *value* in constants only, equal to that of another value only when both do the same."""
-    kind = type(value)
-    if kind in _CONSTANTS:
-        return kind.__name__, value
-    if isinstance(value, type | FunctionType | BuiltinFunctionType) and _finds(name := _import_name(value), value):
-        return "import", name
-    if kind not in _PARTS or depth > _DEPTH_MAX:
-        raise _OpaqueError
-    return kind.__name__, [_description(part, depth + 1) for part in _PARTS[kind](value)]
+class _Describer:
+    """Describes one callable in constants only: like another one only when both do the same."""
+
+    def __init__(self) -> None:
+        self._parts_left = _PARTS_MAX
+        self._open: list[Any] = []
+
+    def describe(self, value: Any) -> object:
+        kind = type(value)
+        if kind in _CONSTANTS:
+            return kind.__name__, value
+        if isinstance(value, type | FunctionType | BuiltinFunctionType) and _finds(name := _import_name(value), value):
+            return "import", name
+        for depth, around in enumerate(self._open):
+            if value is around:
+                return "again", depth  # a function may hold itself
+        self._parts_left -= 1
+        self._open.append(value)
+        try:
+            if kind not in _PARTS or self._parts_left < 0:
+                raise _OpaqueError
+            return kind.__name__, [self.describe(part) for part in _PARTS[kind](value)]
+        except _OpaqueError:
+            return "object", _token(value)
+        finally:
+            self._open.pop()
+
+
+def _token(value: Any) -> str:
+    """Return what stands for *value* as long as it lives. Raises: _OpaqueError when that cannot be seen."""
+    key, token = id(value), secrets.token_hex(8)
+    known = _tokens.get(key)
+    if known is not None and known[0]() is value:
+        return known[1]
+    try:
+        _tokens[key] = weakref.ref(value, lambda _: _tokens.pop(key, None)), token
+    except TypeError:
+        raise _OpaqueError from None  # whatever holds it gets a token instead
+    return token
 
 
 def _parts_of_module(module: ModuleType) -> Iterable[Any]:
@@ -108,15 +137,3 @@ _PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
     CodeType: _parts_of_code,
     FunctionType: _parts_of_function,
 }
-
-
-def _token(function: Any) -> str:
-    key, token = id(function), secrets.token_hex(8)
-    known = _tokens.get(key)
-    if known is not None and known[0]() is function:
-        return known[1]
-    try:
-        _tokens[key] = weakref.ref(function, lambda _: _tokens.pop(key, None)), token
-    except TypeError:
-        return token  # it cannot be referred to weakly, so it gets a new one each time
-    return token

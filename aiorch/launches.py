@@ -21,7 +21,7 @@ from aiorch.enums import TargetTypes
 from aiorch.errors import StoreError
 from aiorch.nodes import Task
 from aiorch.ports import Accepted, Answer, Entropy, Failed, NotStarted, Succeeded, Target, Unknown
-from aiorch.results import SpilledResults
+from aiorch.results import EarlierNodes, Results, SpilledResults
 from aiorch.run_state import INLINE_DOCUMENT_BYTES_MAX, INLINE_RESULT_BYTES_MAX, Failure, Run
 from aiorch.status import ExecutionStatus
 from aiorch.transitions import Process, RunEvent, TaskFailed, TaskLost, TaskRunning, TaskStopped, TaskSucceeded
@@ -135,7 +135,7 @@ class Launches:
             if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
                 continue
             self.count += 1
-            sent.handle = loop.create_task(self._execute(committer, task, run, sent))
+            sent.handle = asyncio.Task(self._execute(committer, task, run, sent), loop=loop)
             self._under_way.add(sent.handle)
             sent.handle.add_done_callback(self._ended)
             self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, task.name, sent))
@@ -171,25 +171,43 @@ class Launches:
         committer.post(event)
 
     async def _attempt(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> RunEvent:
-        limit = task.timeout_s
-        waits_for_event = False
-        try:
-            async with asyncio.timeout(limit):
-                answer = await self._answer(task, await self._context(task, run))
-                if isinstance(answer, Unknown) and self._process.awaits_events:
-                    # It may have run: its completion event tells, and the commit of that cancels this wait.
-                    waits_for_event = True
-                    committer.post(TaskRunning(task.name, sent.attempt))
-                    await asyncio.get_running_loop().create_future()
-        except TimeoutError:
-            if waits_for_event:
-                return TaskLost(task.name, sent.attempt, f"no answer, and no event within its timeout of {limit:g} s")
-            message = f"{task.target_name!r} did not end within its timeout of {limit:g} s"
-            return TaskFailed(task.name, sent.attempt, Failure.of("Timeout", message))
+        limit_s = task.timeout_s
+        if limit_s is None:
+            answer = await self._answer(committer, task, run, sent)
+        else:
+            try:
+                async with asyncio.timeout(limit_s):
+                    answer = await self._answer(committer, task, run, sent)
+            except TimeoutError:
+                return _timed_out(task, sent, limit_s)
         return await self._event_of(answer, task, run, sent)
+
+    async def _answer(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> Answer:
+        """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
+        context = await self._context(task, run)
+        if task.function is not None and task.target_type is not TargetTypes.FUNCTION:
+            failure = await self._supplement(task.function, context)
+            if failure is not None:
+                return Failed(failure)
+        pause_s = 0.5
+        while isinstance(answer := await self._targets[task.target_type].launch(task, context), NotStarted):
+            logger.warning(
+                "launch did not start, trying again",
+                extra={"run_id": context.run_id, "node": context.node, "reason": answer.reason},
+            )
+            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
+            pause_s = min(self._settings.backoff_max_s, pause_s * 2)
+        if isinstance(answer, Unknown) and self._process.awaits_events:
+            # It may have run: its completion event tells, and the commit of that ends this wait.
+            sent.awaits_event = True
+            committer.post(TaskRunning(task.name, sent.attempt))
+            await asyncio.get_running_loop().create_future()
+        return answer
 
     async def _context(self, task: Task, run: Run) -> TaskContext:
         state, header = run.nodes[task.name], run.header
+        earlier = EarlierNodes(task)
+        large = await self._until_stored(lambda: self._spilled.fetch(run, earlier)) if run.spilled else {}
         return TaskContext(
             run_id=header.run_id,
             dag=header.dag,
@@ -198,26 +216,8 @@ class Launches:
             execution_id=state.execution_id or "",
             parameters=msgspec.json.decode(task.encoded_parameters),
             encoded_input=header.input,
-            results=await self._until_stored(lambda: self._spilled.results(run, task.earlier_nodes())),
+            results=Results(run, earlier, large),
         )
-
-    async def _answer(self, task: Task, context: TaskContext) -> Answer:
-        """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
-        if task.function is not None and task.target_type is not TargetTypes.FUNCTION:
-            failure = await self._supplement(task.function, context)
-            if failure is not None:
-                return Failed(failure)
-        pause_s = 0.5
-        while True:
-            answer = await self._targets[task.target_type].launch(task, context)
-            if not isinstance(answer, NotStarted):
-                return answer
-            logger.warning(
-                "launch did not start, trying again",
-                extra={"run_id": context.run_id, "node": context.node, "reason": answer.reason},
-            )
-            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
-            pause_s = min(self._settings.backoff_max_s, pause_s * 2)
 
     async def _supplement(self, function: str, context: TaskContext) -> Failure | None:
         """Let the task's own function have a say in its parameters."""
@@ -270,3 +270,10 @@ class Launches:
         await self._targets[task.target_type].stop(task, context, run.nodes[task.name].job_id)
         sent.has_ended = True
         committer.post(TaskStopped(task.name, sent.attempt))
+
+
+def _timed_out(task: Task, sent: InFlight, limit_s: float) -> RunEvent:
+    if sent.awaits_event:
+        return TaskLost(task.name, sent.attempt, f"no answer, and no event within its timeout of {limit_s:g} s")
+    message = f"{task.target_name!r} did not end within its timeout of {limit_s:g} s"
+    return TaskFailed(task.name, sent.attempt, Failure.of("Timeout", message))

@@ -20,7 +20,7 @@ from aiorch.intake import Intake
 from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Clock, Entropy, Store, Target
-from aiorch.results import Results, SpilledResults
+from aiorch.results import AllNodes, Results, SpilledResults
 from aiorch.run_state import Failure, Run, StartCommand, is_json
 from aiorch.sources.local import LocalSource
 from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
@@ -130,8 +130,9 @@ class RunHandle:
         while not self.status.is_terminal:
             await self._next_commit(until_end=True)
         run = self.run
-        results = await SpilledResults(self._executor.executions).results(run, iter(self.dag.all_nodes.values()))
-        return RunResult(self.run_id, run.status, run.header.error, results)
+        nodes = AllNodes(self.dag)
+        large = await SpilledResults(self._executor.executions).fetch(run, nodes) if run.spilled else {}
+        return RunResult(self.run_id, run.status, run.header.error, Results(run, nodes, large))
 
     async def changes(self) -> AsyncIterator[None]:
         """

@@ -52,10 +52,18 @@ class ObjectStore(Protocol):
         ...
 
     async def write(
-        self, name: str, data: bytes, *, if_generation_match: int, metadata: Mapping[str, str] | None = None
+        self,
+        name: str,
+        data: bytes,
+        *,
+        if_generation_match: int,
+        metadata: Mapping[str, str] | None = None,
+        create: Sequence[tuple[str, bytes]] = (),
     ) -> int:
         """
         Replace the object if its generation is still *if_generation_match*; 0: it must not exist yet.
+
+        What is in *create* is written side by side with it, so that both together take the time of one.
 
         Args:
             name: Object name, built by `aiorch.names` only.
@@ -66,11 +74,13 @@ class ObjectStore(Protocol):
 
             metadata: Custom metadata, shown by `list`; replaces what was there.
 
+            create: Names and contents of objects to create if they do not exist yet, as `create_all` does.
+
         Returns:
-            Generation of what was just written. Durable when this returns.
+            Generation of what was just written. It and all of *create* are durable when this returns.
 
         Raises:
-            GenerationConflict: The object is at another generation.
+            GenerationConflict: The object is at another generation. Any part of *create* may have been created.
         """
         ...
 

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
+from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, TaskStatus
-from aiorch.nodes import Node, Task
+from aiorch.nodes import Task
 from aiorch.run_state import NodeState, Run
 from aiorch.status import ExecutionStatus, new_execution
 
@@ -27,7 +28,7 @@ class Results(Mapping[str, Any]):
     Only tasks that are ``Completed`` have an entry; the result of one that returned nothing is `None`.
     """
 
-    def __init__(self, run: Run, nodes: "EarlierNodes", large: Mapping[str, bytes]) -> None:
+    def __init__(self, run: Run, nodes: "EarlierNodes | AllNodes", large: Mapping[str, bytes]) -> None:
         self._run = run
         self._nodes = nodes
         self._large = large
@@ -51,15 +52,22 @@ class Results(Mapping[str, Any]):
 
 
 class EarlierNodes:
-    """The nodes whose results may be seen; found when first asked for, since most tasks never ask."""
+    """The nodes whose results a task may see; found when first asked for, since most tasks never ask."""
 
-    def __init__(self, nodes: Iterator[Node]) -> None:
-        self._nodes = nodes
+    def __init__(self, task: Task) -> None:
+        self._task = task
 
     @cached_property
-    def names(self) -> dict[str, None]:
+    def names(self) -> Collection[str]:
         """Their names, the nearest first."""
-        return {node.name: None for node in self._nodes}
+        return {node.name: None for node in self._task.earlier_nodes()}
+
+
+class AllNodes:
+    """The nodes of a run that has ended: everything may be seen."""
+
+    def __init__(self, dag: DAG) -> None:
+        self.names: Collection[str] = dag.all_nodes
 
 
 class SpilledResults:
@@ -70,16 +78,12 @@ class SpilledResults:
         self._cache: OrderedDict[str, bytes] = OrderedDict()
         self._cached_bytes = 0
 
-    async def results(self, run: Run, nodes: Iterator[Node]) -> Results:
-        """Return the results of *nodes*, the large ones fetched."""
-        earlier = EarlierNodes(nodes)
-        large = {}
-        if run.spilled:
-            wanted = {name: run.nodes[name].execution_id or "" for name in run.spilled if name in earlier.names}
-            gate = asyncio.Semaphore(FETCHES_MAX)
-            found = await asyncio.gather(*(self._get(execution_id, gate) for execution_id in wanted.values()))
-            large = dict(zip(wanted, found, strict=True))
-        return Results(run, earlier, large)
+    async def fetch(self, run: Run, nodes: EarlierNodes | AllNodes) -> Mapping[str, bytes]:
+        """Return those results of *nodes* that are not in the run document, encoded, by node name."""
+        wanted = {name: run.nodes[name].execution_id or "" for name in run.spilled if name in nodes.names}
+        gate = asyncio.Semaphore(FETCHES_MAX)
+        found = await asyncio.gather(*(self._get(execution_id, gate) for execution_id in wanted.values()))
+        return dict(zip(wanted, found, strict=True))
 
     async def save(self, run: Run, task: Task, result: bytes) -> None:
         """Write a large result to the execution's record; the commit that completes the task comes after."""

@@ -40,6 +40,8 @@ MESSAGE_CHARS_MAX = 1000
 NO_RESULT = msgspec.Raw(b"null")
 """The one object that stands for no result, so that it is omitted from the document."""
 
+_LIVE = frozenset({TaskStatus.STARTING, TaskStatus.RUNNING})
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -121,14 +123,15 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     @property
     def is_live(self) -> bool:
         """A task whose work may be under way at its target: a run with such a task cannot become terminal."""
-        status = self.status
-        return (status is TaskStatus.STARTING or status is TaskStatus.RUNNING) and self.node_type is NodeTypes.TASK
+        return self.status in _LIVE and self.node_type is NodeTypes.TASK
 
     @property
     def is_active(self) -> bool:
         """A task that is owed something: a launch, an outcome, a retry, a stop."""
         status = self.status
-        return self.is_live or status is TaskStatus.RETRYING or (status is TaskStatus.NEW and self.ready_at is not None)
+        if status in _LIVE:
+            return self.node_type is NodeTypes.TASK
+        return status is TaskStatus.RETRYING or (status is TaskStatus.NEW and self.ready_at is not None)
 
 
 class RunHeader(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):

@@ -97,8 +97,10 @@ class OrchestrationStatus:
         run.size = len(stored.data)
         return StoredRun(dag, run, stored.generation)
 
-    async def save_run(self, header: RunHeader, document: bytes, *, if_generation_match: int) -> int:
-        """Commit a run's document on condition of its generation, and return the new one."""
+    async def save_run(
+        self, header: RunHeader, document: bytes, executions: Iterable[Execution] = (), *, if_generation_match: int
+    ) -> int:
+        """Commit a run's document on condition of its generation, with new records beside it; return the new one."""
         metadata = {
             "status": header.status.value,
             "dag": header.dag,
@@ -106,7 +108,13 @@ class OrchestrationStatus:
             "updated_at": header.updated_at.isoformat(),
         }
         name = names.run_object(names.RunId(header.run_id))
-        return await self.store.write(name, document, if_generation_match=if_generation_match, metadata=metadata)
+        return await self.store.write(
+            name,
+            document,
+            if_generation_match=if_generation_match,
+            metadata=metadata,
+            create=[_named(each) for each in executions],
+        )
 
     async def list_runs(self) -> list[RunSummary]:
         """All runs, the newest first, from one listing: no document is read."""
@@ -224,9 +232,7 @@ class ExecutionStatus:
 
     async def create_executions(self, executions: Iterable[Execution]) -> None:
         """Create the records of what is about to be launched; those that exist stay."""
-        await self.store.create_all(
-            [(names.execution_object(names.ExecutionId(each.execution_id)), _encode(each)) for each in executions]
-        )
+        await self.store.create_all([_named(each) for each in executions])
 
     async def get_execution(self, execution_id: str) -> Execution | None:
         """Read a record; ``succeeded`` and ``response`` are filled in from the run when it knows them."""
@@ -264,6 +270,10 @@ class ExecutionStatus:
             return msgspec.json.decode(stored.data, type=Execution)
         except msgspec.DecodeError as error:
             raise DocumentError(f"{name} is no execution record that this aiorch can read: {error}") from error
+
+
+def _named(execution: Execution) -> tuple[str, bytes]:
+    return names.execution_object(names.ExecutionId(execution.execution_id)), _encode(execution)
 
 
 def _with_outcome(execution: Execution, state: NodeState) -> Execution:

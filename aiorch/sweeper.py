@@ -91,7 +91,8 @@ class Sweeper:
 
     def _is_new(self, run_id: str, generation: int) -> bool:
         held = self._executor.committers.get(run_id)
-        return self._seen.get(run_id) != generation and not (held and held.marker == generation)
+        is_ours = held is not None and (held.is_starting or held.marker == generation)
+        return self._seen.get(run_id) != generation and not is_ours
 
     def _forget_closed(self, markers: Mapping[str, int]) -> None:
         for run_id in self._owners.keys() - markers.keys():

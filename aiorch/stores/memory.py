@@ -32,20 +32,25 @@ class MemoryStore:
         return StoredObject(found[0], found[1]) if found else None
 
     async def write(
-        self, name: str, data: bytes, *, if_generation_match: int, metadata: Mapping[str, str] | None = None
+        self,
+        name: str,
+        data: bytes,
+        *,
+        if_generation_match: int,
+        metadata: Mapping[str, str] | None = None,
+        create: Sequence[tuple[str, bytes]] = (),
     ) -> int:
         """See `ObjectStore.write`."""
         await sleep(0)
         self._check(name, if_generation_match)
+        self._create(create)
         self._put(name, data, dict(metadata) if metadata else _NO_METADATA)
         return self._generation
 
     async def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """See `ObjectStore.create_all`."""
         await sleep(0)
-        for name, data in objects:
-            if name not in self._objects:
-                self._put(name, data, _NO_METADATA)
+        self._create(objects)
 
     async def list(self, prefix: str) -> list[ObjectInfo]:
         """See `ObjectStore.list`."""
@@ -85,6 +90,11 @@ class MemoryStore:
         current = self._objects[name][1] if name in self._objects else 0
         if error := conflict(name, expected=expected, current=current):
             raise error
+
+    def _create(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        for name, data in objects:
+            if name not in self._objects:
+                self._put(name, data, _NO_METADATA)
 
     def _put(self, name: str, data: bytes, metadata: Mapping[str, str]) -> None:
         self._generation += 1

@@ -67,15 +67,22 @@ class SQLiteStore:
         return await self._submit(Read(name))
 
     async def write(
-        self, name: str, data: bytes, *, if_generation_match: int, metadata: Mapping[str, str] | None = None
+        self,
+        name: str,
+        data: bytes,
+        *,
+        if_generation_match: int,
+        metadata: Mapping[str, str] | None = None,
+        create: Sequence[tuple[str, bytes]] = (),
     ) -> int:
-        """See `ObjectStore.write`. When its caller is cancelled it may still be applied."""
+        """See `ObjectStore.write`. Here it is all or nothing. When its caller is cancelled it may still be applied."""
         encoded = _encode(metadata).decode() if metadata else NO_METADATA
-        return await self._submit(Change(name, if_generation_match, data, encoded), len(data))
+        change = Change(name, if_generation_match, data, encoded, create)
+        return await self._submit(change, len(data) + _size_of(create))
 
     async def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """See `ObjectStore.create_all`. Here it is all of them or none."""
-        await self._submit(CreateAll(objects), sum(len(data) for _, data in objects))
+        await self._submit(CreateAll(objects), _size_of(objects))
 
     async def list(self, prefix: str) -> list[ObjectInfo]:
         """See `ObjectStore.list`."""
@@ -154,6 +161,10 @@ class SQLiteStore:
             batch.append(self._queue.get())
             size += batch[-1][2]
         return batch
+
+
+def _size_of(objects: Sequence[tuple[str, bytes]]) -> int:
+    return sum(len(data) for _, data in objects)
 
 
 def _settle(batch: _Batch) -> None:

@@ -74,6 +74,8 @@ class Change(Operation[int]):
     """`None`: delete it."""
 
     metadata: str = NO_METADATA
+    create: Sequence[tuple[str, bytes]] = ()
+    """What to create besides, if the change goes ahead."""
 
 
 class CreateAll(Operation[None]):
@@ -114,7 +116,7 @@ class ObjectFile:
             is_read = all(isinstance(operation, Read | ListAll) for operation in batch)
             connection.execute("BEGIN" if is_read else "BEGIN IMMEDIATE")
             self._change(connection, [operation for operation in batch if isinstance(operation, Change)])
-            self._create(connection, [operation for operation in batch if isinstance(operation, CreateAll)])
+            self._create(connection, [each for operation in batch for each in _creations(operation)])
             for operation in batch:
                 if isinstance(operation, Read):
                     operation.outcome = _read(connection, operation.name)
@@ -157,8 +159,7 @@ class ObjectFile:
         _execute_many(connection, _PUT, tuple(puts.values()))
         _execute_many(connection, _DELETE, [(name,) for name in deletions])
 
-    def _create(self, connection: sqlite3.Connection, creations: list[CreateAll]) -> None:
-        objects = [each for creation in creations for each in creation.objects]
+    def _create(self, connection: sqlite3.Connection, objects: list[tuple[str, bytes]]) -> None:
         generations = self._take_generations(connection, len(objects))
         rows = [
             (name, generation, NO_METADATA, data) for (name, data), generation in zip(objects, generations, strict=True)
@@ -183,6 +184,14 @@ def _generations_of(connection: sqlite3.Connection, names: list[str]) -> dict[st
         (listing,) = connection.execute(_text(_LOOK_UP, len(piece)), piece).fetchone()
         found.update(_decode_generations(listing))
     return found
+
+
+def _creations(operation: Operation[Any]) -> Sequence[tuple[str, bytes]]:
+    if isinstance(operation, CreateAll):
+        return operation.objects
+    if isinstance(operation, Change) and not isinstance(operation.outcome, StoreError):
+        return operation.create
+    return ()
 
 
 def _read(connection: sqlite3.Connection, name: str) -> StoredObject | None:
