@@ -48,22 +48,25 @@ class PlainDefinition:
         self._loaded = loaded
         self._values = 0
         self._characters = 0
-        # A stack, not recursion. A container of ours is in its parent before it is filled: keys keep their order.
+        # A stack, not recursion. A container of ours is in its parent before it is filled, so keys keep their order.
         self._unfilled: list[tuple[Iterable[tuple[Any, Any]], Any, Key]] = []
         self.data = self._plain(loaded.data, ())
         while self._unfilled:
-            self._fill(*self._unfilled.pop())
+            container = self._unfilled.pop()
+            already = len(self._unfilled)
+            self._fill(*container)
+            self._unfilled[already:] = reversed(self._unfilled[already:])  # what comes first is filled first
 
     def _fill(self, items: Iterable[tuple[Any, Any]], container: Any, key: Key) -> None:
         if isinstance(container, list):
             container += [self._plain(value, (*key, index)) for index, value in items]
         else:
             for part, value in items:
-                if isinstance(part, str):
-                    inside = (*key, part)
-                    container[self._plain(part, inside)] = self._plain(value, inside)
-                else:
-                    self._report((*key, str(part)), f"the key {part!r} is no string; put it in quotes")
+                inside = (*key, str(part))
+                if not isinstance(part, str):
+                    self._report(inside, f"the key {part!r} is no string; put it in quotes")
+                elif (name := self._plain(part, inside)) is not None:
+                    container[name] = self._plain(value, inside)
         self._values += len(container)
         if self._values > VALUES_MAX:
             raise self._loaded.error([Finding((), TOO_MANY)])

@@ -268,7 +268,7 @@ def yaml_events(text: str, source: str) -> Iterator[Event]:
     try:
         documents = 0
         for event in yaml.parse(text, getattr(yaml, "CBaseLoader", yaml.BaseLoader)):
-            position = Position(event.start_mark.line + 1, event.start_mark.column + 1)
+            position = _position_of(event.start_mark)
             documents += isinstance(event, yaml.DocumentStartEvent)
             if documents > 1:
                 raise refusal(source, "a second YAML document begins here; a file holds one definition", position)
@@ -289,11 +289,14 @@ def yaml_events(text: str, source: str) -> Iterator[Event]:
                 kind: Kind = "mapping" if isinstance(event, yaml.MappingStartEvent) else "list"
                 yield Event(kind, position, anchor=event.anchor)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = Position(mark.line + 1, mark.column + 1) if mark is not None else Position(1, 1)
+        where = _position_of(error.problem_mark)
         reason = ", ".join(part for part in (error.problem, error.context) if part)
         hint = _yaml_hint(reason, text.split("\n")[where.line - 1 :][:1])
         raise refusal(source, f"this is not YAML: {reason}{hint}", where) from error
+
+
+def _position_of(mark: Any) -> Position:
+    return Position(1, 1) if mark is None else Position(mark.line + 1, mark.column + 1)
 
 
 def _yaml_hint(reason: str, line: list[str]) -> str:
