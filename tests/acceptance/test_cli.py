@@ -1,0 +1,673 @@
+"""The ``aiorch`` command as a black box: what it prints where, how it exits, and what survives it."""
+
+import json
+import os
+import pty
+import re
+import select
+import shlex
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+import urllib.error
+import urllib.request
+from fcntl import ioctl
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 20.0
+
+WORK = """
+import os, subprocess, sys, time
+from pathlib import Path
+
+def log(context):
+    with open("calls.log", "a") as file:
+        file.write(f"{context.node}/{context.attempt}\\n")
+
+def echo(context):
+    log(context)
+    return {"node": context.node, "input": context.input}
+
+def broken(context):
+    log(context)
+    try:
+        int("n/a")
+    except ValueError as error:
+        raise RuntimeError("row 17 is no good") from error
+
+def once_broken(context):
+    log(context)
+    if not Path("mended").exists():
+        raise OSError("not yet")
+    return "mended"
+
+def flaky(context):
+    log(context)
+    if context.attempt < 3:
+        raise OSError("busy")
+    return context.attempt
+
+def noisy(context):
+    print("printed by the function")
+    subprocess.run([sys.executable, "-c", "print('printed by a child')"], check=True)
+    return "done"
+
+def waits(context):
+    log(context)
+    while not Path("go").exists():
+        time.sleep(0.01)
+    return "went"
+
+def hangs(context):
+    log(context)
+    time.sleep(3600)
+"""
+
+
+def step(function, following=None, **more):
+    kind = {"type": "Task", "target_type": "Function", "target_name": "f", "function": f"work:{function}"}
+    return kind | more | ({"end": True} if following is None else {"next": following})
+
+
+def chain(*functions, **more):
+    """Steps ``S1``, ``S2`` … that call these functions."""
+    last = len(functions)
+    steps = {
+        f"S{number}": step(function, f"S{number + 1}" if number < last else None, **more)
+        for number, function in enumerate(functions, 1)
+    }
+    return {"start": "S1", "steps": steps}
+
+
+SAMPLE = {
+    "name": "sample",
+    "start": "Init",
+    "steps": {
+        "Init": step("echo", "Par"),
+        "Par": {
+            "type": "Parallel",
+            "next": "End",
+            "branches": [
+                {"start": "A", "steps": {"A": step("echo")}},
+                {"start": "B", "steps": {"B": step("flaky", retry={"max_attempts": 3, "initial_delay": 0.01})}},
+            ],
+        },
+        "End": step("echo"),
+    },
+}
+
+
+class Folder:
+    """A folder with callables and definitions, in which commands are run as a user would."""
+
+    def __init__(self, path):
+        self.path = path
+        (path / "work.py").write_text(WORK)
+        # A checkout that is not installed is found, and nothing of the outside changes what a command does.
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith("AIORCH_")}
+        self.env |= {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8"}
+        self.started = []
+
+    def write(self, name, definition):
+        (self.path / name).write_text(json.dumps(definition))
+        return name
+
+    def run(self, *args, **env):
+        """Run a command to its end; there is no traceback, whatever it does."""
+        done = subprocess.run(
+            [sys.executable, "-m", "aiorch", *args],
+            cwd=self.path,
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert "Traceback" not in done.stderr
+        return done
+
+    def start(self, *args, **options):
+        """Start a command and return its process, which is ended with the test."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+        command = [sys.executable, "-m", "aiorch", *args]
+        process = subprocess.Popen(command, cwd=self.path, env=self.env, **options)
+        self.started.append(process)
+        return process
+
+    def calls(self):
+        """What the functions wrote into their log: ``node/attempt`` each."""
+        log = self.path / "calls.log"
+        return log.read_text().split() if log.exists() else []
+
+    def await_call(self, call):
+        """Wait until the function of a node was called."""
+        deadline = time.monotonic() + PATIENCE_S
+        while call not in self.calls():
+            assert time.monotonic() < deadline, f"{call} was not called"
+            time.sleep(0.01)
+
+    def document(self, run_id):
+        return json.loads(self.run("show", run_id, "--json").stdout)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = Folder(tmp_path)
+    yield folder
+    for process in folder.started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+# --- run --------------------------------------------------------------------------------------------------------
+
+
+def test_run_tells_progress_and_prints_the_result(folder):
+    """A run's result is alone on stdout; its progress with retries and its end are on stderr; the exit code is 0."""
+    done = folder.run("run", folder.write("a.json", SAMPLE), "--input", '{"x": 1}', "--run-id", "r1")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"node": "End", "input": {"x": 1}}
+    lines = [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in done.stderr.splitlines()]
+    for expected in (
+        r"Init Completed \(attempt 1, [\d.]+ m?s\)",
+        r"Par Completed \([\d.]+ m?s\)",
+        r"B Completed \(attempt 3, [\d.]+ m?s\)",
+        r"Run r1 Completed after [\d.]+ m?s: 4 Completed",
+    ):
+        assert any(re.fullmatch(expected, line) for line in lines), expected
+    assert sorted(folder.calls()) == ["A/1", "B/1", "B/2", "B/3", "End/1", "Init/1"]
+
+
+def test_failed_run_tells_what_failed_and_why(folder):
+    """The end of a failed run names the node, type, message and cause, and the next move; the exit code is 1."""
+    done = folder.run("run", folder.write("a.json", chain("echo", "broken", "echo")), "--run-id", "r1")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Run r1 Failed after" in done.stderr
+    assert "  S2 (attempt 1): RuntimeError: row 17 is no good" in done.stderr
+    assert "caused by: ValueError: invalid literal" in done.stderr
+    assert "aiorch resume r1" in done.stderr
+
+
+def test_json_is_the_document_and_nothing_else(folder):
+    """With --json stdout holds the run document alone, whatever functions and their children print."""
+    done = folder.run("run", folder.write("a.json", chain("noisy")), "--run-id", "r1", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["$run"]["run_id"], document["S1"]["result"]) == ("r1", "done")
+    assert "printed by the function" in done.stderr
+    assert "printed by a child" in done.stderr
+    assert folder.document("r1") == document
+
+
+def test_json_of_a_failed_run_is_its_document(folder):
+    """A failed run has its document on stdout, too."""
+    done = folder.run("run", folder.write("a.json", chain("broken")), "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["$run"]["status"] == "Failed"
+
+
+def test_input_comes_from_a_file(folder):
+    """``@`` and a name is the content of that file."""
+    (folder.path / "in.json").write_text('{"day": "2026-11-23"}')
+    done = folder.run("run", folder.write("a.json", chain("echo")), "--input", "@in.json", "--store", "memory:")
+    assert json.loads(done.stdout)["input"] == {"day": "2026-11-23"}
+
+
+def test_options_come_from_the_environment(folder):
+    """Each option has its variable: the store's own, and those of a command."""
+    folder.write("a.json", chain("echo"))
+    done = folder.run("run", "a.json", AIORCH_STORE="sqlite:///other.db", AIORCH_RUN_RUN_ID="r9", AIORCH_RUN_INPUT="7")
+    assert json.loads(done.stdout)["input"] == 7
+    assert (folder.path / "other.db").exists()
+    assert "r9" in folder.run("runs", "--store", "sqlite:///other.db").stdout
+
+
+def test_callables_are_found_beside_the_definition(folder):
+    """A definition elsewhere finds its module beside it, and one more folder can be named."""
+    for name in ("elsewhere", "library"):
+        (folder.path / name).mkdir()
+    (folder.path / "elsewhere" / "beside.py").write_text("def f(context): return 'beside'")
+    (folder.path / "library" / "named.py").write_text("def f(context): return 'named'")
+    definition = chain("echo", "echo")
+    definition["steps"]["S1"]["function"] = "beside:f"
+    definition["steps"]["S2"]["function"] = "named:f"
+    folder.write("elsewhere/a.json", definition)
+    done = folder.run("run", "elsewhere/a.json", "--store", "memory:", "--path", "library")
+    assert (done.returncode, done.stdout) == (0, '"named"\n'), done.stderr
+
+
+def test_same_run_id_is_the_same_run(folder):
+    """A run that has ended is shown again and not run again; with another input it is a conflict."""
+    folder.write("a.json", chain("echo"))
+    first = folder.run("run", "a.json", "--run-id", "r1", "--input", "1")
+    again = folder.run("run", "a.json", "--run-id", "r1", "--input", "1")
+    assert (again.returncode, again.stdout) == (0, first.stdout)
+    assert folder.calls() == ["S1/1"]
+    conflict = folder.run("run", "a.json", "--run-id", "r1", "--input", "2")
+    assert conflict.returncode == 2
+    assert "run 'r1' exists with another input" in conflict.stderr
+
+
+def test_interrupted_run_goes_on_with_the_command_it_names(folder):
+    """
+    Ctrl-C ends a run with 130 and names the command that continues it; that command does the rest and no more.
+    """
+    folder.write("a.json", chain("echo", "waits", "echo"))
+    process = folder.start("run", "a.json", "--input", '{"x": 1}', "--drain", "0")
+    folder.await_call("S2/1")
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, stdout) == (130, ""), stderr
+    command = shlex.split(re.search(r"Continue it with: (.*)", stderr)[1])
+    assert command[:-1] == ["aiorch", "run", "a.json", "--input", '{"x": 1}', "--drain", "0", "--run-id"]
+    (folder.path / "go").touch()
+    done = folder.run(*command[1:])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"node": "S3", "input": {"x": 1}}
+    assert folder.calls() == ["S1/1", "S2/1", "S2/2", "S3/1"]
+
+
+def test_terminated_run_lets_tasks_end_first(folder):
+    """SIGTERM is an interruption, too; a task that ends within the drain time is kept and not run again."""
+    folder.write("a.json", chain("waits", "echo"))
+    process = folder.start("run", "a.json", "--run-id", "r1")
+    folder.await_call("S1/1")
+    process.terminate()
+    for line in process.stderr:
+        if "Interrupted" in line:
+            break
+    (folder.path / "go").touch()
+    assert process.wait(PATIENCE_S) == 130
+    assert folder.document("r1")["S1"]["status"] == "Completed"
+    assert folder.run("run", "a.json", "--run-id", "r1").returncode == 0
+    assert folder.calls() == ["S1/1", "S2/1"]
+
+
+def test_second_interrupt_ends_it_on_the_spot(folder):
+    """Whoever presses Ctrl-C twice does not wait for tasks to end."""
+    folder.write("a.json", chain("hangs"))
+    process = folder.start("run", "a.json", "--drain", "3600")
+    folder.await_call("S1/1")
+    process.send_signal(signal.SIGINT)
+    for line in process.stderr:
+        if "Interrupted" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_S) == 130
+
+
+def test_killed_run_goes_on(folder):
+    """After SIGKILL the same command goes on: what had completed is not called again, the rest is."""
+    folder.write("a.json", chain("echo", "waits", "echo"))
+    process = folder.start("run", "a.json", "--run-id", "r1")
+    folder.await_call("S2/1")
+    process.kill()
+    process.wait(PATIENCE_S)
+    (folder.path / "go").touch()
+    done = folder.run("run", "a.json", "--run-id", "r1")
+    assert done.returncode == 0, done.stderr
+    assert folder.calls().count("S1/1") == 1
+    assert {"$run", "S1", "S2", "S3"} == folder.document("r1").keys()
+
+
+def test_hanging_function_does_not_block_the_exit(folder):
+    """A function that hangs past its timeout fails its task, and its thread does not keep the process alive."""
+    folder.write("a.json", chain("hangs", timeout=0.2))
+    done = folder.run("run", "a.json")
+    assert done.returncode == 1
+    assert "Timeout" in done.stderr
+
+
+# --- What is wrong ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("run", "none.json"), "none.json"),
+        (("run", "a.json", "--input", "{"), "this is not JSON"),
+        (("run", "a.json", "--input", "NaN"), "NaN is not JSON"),
+        (("run", "a.json", "--input", "hello"), "a text needs its quotes"),
+        (("run", "a.json", "--input", "@none"), "'none' cannot be read"),
+        (("run", "a.json", "--run-id", "../x"), "run id '../x' is refused"),
+        (("run", "a.json", "--store", "redis://x"), "names no store"),
+        (("run", "a.json", "--path", "none"), "'none' does not exist"),
+        (("run",), "Missing argument 'DAG'"),
+        (("rum", "a.json"), "No such command 'rum'"),
+        (("graph", "none.json"), "none.json"),
+        (("graph", "none", "--run", "r1"), "'none' is no definition file"),
+        (("runs", "--status", "Done"), "'Done' is not one of"),
+        (("start", "a.json", "--store", "memory:"), "nothing was started"),
+        (("serve", "--dag", "empty"), "empty holds no definition"),
+        (("serve", "--token", ""), "--token is empty"),
+    ],
+)
+def test_wrong_usage_is_told(folder, args, message):
+    """Each typical mistake is one message on stderr that says what is wrong, nothing on stdout, and exit code 2."""
+    folder.write("a.json", chain("echo"))
+    (folder.path / "empty").mkdir()
+    done = folder.run(*args)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert message in done.stderr
+    assert folder.calls() == []
+
+
+def test_unknown_run_is_told(folder):
+    """Every command that is given the id of a run says when there is none, and how to find those that exist."""
+    folder.write("a.json", chain("echo"))
+    folder.run("start", "a.json")
+    for args in (("show", "none"), ("cancel", "none"), ("resume", "none"), ("graph", "none")):
+        done = folder.run(*args)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert "there is no run 'none'" in done.stderr
+        assert "`aiorch runs` lists those that exist" in done.stderr
+    assert "'none' is no file here, and" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "args", [("runs",), ("show", "r1"), ("cancel", "r1"), ("graph", "r1"), ("resume", "r1", "--detach")]
+)
+def test_store_that_is_not_there_is_told(folder, args):
+    """Whoever looks in the wrong folder is told that nothing has run there, and no store is left behind."""
+    done = folder.run(*args)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no .aiorch/state.db here" in done.stderr
+    assert not (folder.path / ".aiorch").exists()
+
+
+def test_every_problem_of_a_definition_is_told(folder):
+    """A wrong definition is told with all its problems and where they are, by run and by validate, with exit code 2."""
+    definition = chain("echo", "echo")
+    definition["steps"]["S1"]["next"] = "S3"
+    definition["steps"]["S2"]["retry"] = {"max_attemps": 3}
+    folder.write("a.json", definition)
+    for command in ("run", "validate"):
+        done = folder.run(command, "a.json")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "steps.S1.next" in done.stderr
+        assert "steps.S2.retry.max_attemps" in done.stderr
+        assert "max_attempts" in done.stderr
+    problems = json.loads(folder.run("validate", "a.json", "--json").stdout)["problems"]
+    assert {"steps.S1.next", "steps.S2.retry.max_attemps"} <= {problem["path"] for problem in problems}
+    assert all(problem["line"] for problem in problems)
+
+
+def test_valid_definition_is_told(folder):
+    """A definition that is right is said to be so; whether its callables exist is asked for."""
+    folder.write("a.json", SAMPLE)
+    done = folder.run("validate", "a.json")
+    assert (done.returncode, done.stdout) == (0, "a.json: DAG 'sample' is valid: 4 tasks in 5 nodes\n")
+    assert json.loads(folder.run("validate", "a.json", "--json").stdout)["valid"] is True
+    folder.write("b.json", chain("missing"))
+    assert folder.run("validate", "b.json").returncode == 0
+    done = folder.run("validate", "b.json", "--callables")
+    assert done.returncode == 2
+    assert "'work:missing'" in done.stderr
+
+
+def test_missing_callable_is_told_before_anything_starts(folder):
+    """A run whose callables cannot be found does not begin; step, name and reason are told."""
+    definition = chain("echo", "no_such_function")
+    definition["steps"]["S1"]["function"] = "no_such_module:f"
+    done = folder.run("run", folder.write("a.json", definition))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "step 'S1': 'no_such_module:f': ModuleNotFoundError" in done.stderr
+    assert "step 'S2': 'work:no_such_function'" in done.stderr
+    assert folder.run("runs", "--json").stdout.strip() == "[]"
+
+
+def test_failing_store_is_told(folder):
+    """A store that cannot be opened is a message and exit code 3."""
+    (folder.path / "state.db").write_bytes(b"this is no database, but long enough to look like a file" * 100)
+    done = folder.run("run", folder.write("a.json", chain("echo")), "--store", "sqlite:///state.db")
+    assert done.returncode == 3
+    assert "state.db" in done.stderr
+
+
+# --- The other commands -----------------------------------------------------------------------------------------
+
+
+def test_runs_are_listed(folder):
+    """`runs` lists the newest first, by status and limit, for people and for programs."""
+    folder.write("a.json", chain("echo"))
+    folder.write("b.json", chain("broken"))
+    for run_id, name in (("r1", "a"), ("r2", "b"), ("r3", "a")):
+        folder.run("run", f"{name}.json", "--run-id", run_id)
+    lines = folder.run("runs").stdout.splitlines()
+    assert lines[0].split()[:3] == ["RUN", "DAG", "STATUS"]
+    assert {tuple(line.split()[:3]) for line in lines[1:]} == {
+        ("r1", "a", "Completed"), ("r2", "b", "Failed"), ("r3", "a", "Completed"),
+    }  # fmt: skip
+    failed = json.loads(folder.run("runs", "--json", "--status", "failed").stdout)
+    assert [run["run_id"] for run in failed] == ["r2"]
+    limited = folder.run("runs", "--limit", "1")
+    assert len(limited.stdout.splitlines()) == 2
+    assert "… and 2 older ones" in limited.stderr
+
+
+def test_show_tells_nodes_and_failures(folder):
+    """`show` has a line per node with status and attempt, and what failed."""
+    definition = chain("echo", "broken", "echo", retry={"max_attempts": 2, "initial_delay": 0})
+    folder.run("run", folder.write("a.json", definition), "--run-id", "r1")
+    done = folder.run("show", "r1")
+    assert done.returncode == 0
+    cells = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.startswith("S")}
+    assert cells["S1"][0] == "Completed"
+    assert cells["S2"][0] == "Failed"
+    assert cells["S3"][0] == "Skipped"
+    assert "S2 (attempt 2): RuntimeError: row 17 is no good" in done.stdout
+
+
+def test_graph_draws_files_and_runs(folder):
+    """`graph` draws a definition file, and a run with its statuses, in each format, to stdout or into a file."""
+    folder.write("a.json", SAMPLE)
+    folder.run("run", "a.json", "--run-id", "r1")
+    bare = folder.run("graph", "a.json")
+    assert "flowchart LR" in bare.stdout
+    assert "Completed" not in bare.stdout
+    for args in (("r1",), ("a.json", "--run", "r1")):
+        drawn = folder.run("graph", *args, "--format", "dot")
+        assert drawn.stdout.startswith("digraph")
+        assert "Completed" in drawn.stdout
+    done = folder.run("graph", "r1", "--output", "picture.svg")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert ET.parse(folder.path / "picture.svg").getroot().tag.endswith("svg")
+    folder.write("b.json", chain("echo"))
+    other = folder.run("graph", "b.json", "--run", "r1")
+    assert other.returncode == 2
+    assert "is of another definition than b.json" in other.stderr
+
+
+def test_failed_run_is_resumed(folder):
+    """`resume` keeps what completed, runs the rest as a new run, and shows it like `run` does."""
+    folder.write("a.json", chain("echo", "once_broken", "echo"))
+    assert folder.run("run", "a.json", "--run-id", "r1").returncode == 1
+    (folder.path / "mended").touch()
+    done = folder.run("resume", "r1")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["node"] == "S3"
+    assert "Run r1.2 Completed" in done.stderr
+    assert folder.calls() == ["S1/1", "S2/1", "S2/1", "S3/1"]
+    assert folder.run("resume", "r1.2").returncode == 2
+
+
+def test_started_run_is_carried_out_by_whoever_comes(folder):
+    """`start` only records; the next process on the store that can run it does, and `cancel` ends it for good."""
+    folder.write("a.json", chain("echo"))
+    started = folder.run("start", "a.json", "--run-id", "r1", "--input", "[1]")
+    assert (started.returncode, started.stdout) == (0, "r1\n"), started.stderr
+    assert folder.calls() == []
+    folder.run("start", "a.json", "--run-id", "r2")
+    cancelled = folder.run("cancel", "r2", "--reason", "not needed")
+    assert cancelled.returncode == 0
+    assert cancelled.stdout == "Run r2 Cancelled\n"
+    done = folder.run("run", "a.json", "--run-id", "r1", "--input", "[1]")
+    assert json.loads(done.stdout) == {"node": "S1", "input": [1]}
+    assert folder.document("r2")["$run"]["error"]["message"] == "not needed"
+    assert folder.calls() == ["S1/1"]
+    resumed = folder.run("resume", "r2", "--detach")
+    assert (resumed.returncode, resumed.stdout) == (0, "r2.2\n")
+
+
+def test_cancel_stops_a_run_of_another_process(folder):
+    """A cancel from another terminal ends a run that is under way; its process says so and exits with 1."""
+    folder.write("a.json", chain("waits", "echo"))
+    process = folder.start("run", "a.json", "--run-id", "r1", "--drain", "0")
+    folder.await_call("S1/1")
+    assert folder.run("cancel", "r1").returncode == 0
+    _, stderr = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1, stderr
+    assert "Run r1 Cancelled" in stderr
+    assert folder.calls() == ["S1/1"]
+
+
+# --- serve ------------------------------------------------------------------------------------------------------
+
+
+def call(url, body=None, token=None):
+    """Send a request and return (status, decoded answer)."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=PATIENCE_S) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def serving_url(process):
+    for line in process.stderr:
+        if match := re.search(r"Serving on (\S+);", line):
+            return match[1]
+    raise AssertionError(f"it ended with {process.wait(PATIENCE_S)}")
+
+
+def test_serve_carries_out_runs(folder):
+    """
+    `serve` starts DAGs by name over HTTP, carries out what others recorded in the store, and ends at SIGTERM with 0.
+    """
+    (folder.path / "dags").mkdir()
+    folder.write("dags/sample.json", SAMPLE)
+    folder.write("a.json", chain("echo"))
+    folder.run("start", "a.json", "--run-id", "recorded")
+    process = folder.start("serve", "--dag", "dags", "--port", "0")
+    url = serving_url(process)
+    assert call(f"{url}/readyz") == (200, {"status": "ok"})
+    assert call(f"{url}/runs", {"dag": "sample", "run_id": "r1", "input": 1})[0] == 201
+    for run_id in ("r1", "recorded"):
+        deadline = time.monotonic() + PATIENCE_S
+        while call(f"{url}/runs/{run_id}")[1]["$run"]["status"] != "Completed":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert call(f"{url}/runs", {"dag": "none"})[0] == 404
+    process.terminate()
+    assert process.wait(PATIENCE_S) == 0
+    assert "Stopped." in process.stderr.read()
+
+
+def test_serve_warns_and_asks_for_a_token(folder):
+    """On an address that others can reach it warns loudly unless a token is set, and with one it asks for it."""
+    folder.env["AIORCH_SERVE_TOKEN"] = "s3cret"
+    process = folder.start("serve", "--host", "0.0.0.0", "--port", "0")
+    url = serving_url(process).replace("0.0.0.0", "127.0.0.1")
+    assert call(f"{url}/runs")[0] == 401
+    assert call(f"{url}/runs", token="s3cret") == (200, {"runs": []})
+    process.terminate()
+    process.wait(PATIENCE_S)
+    del folder.env["AIORCH_SERVE_TOKEN"]
+    process = folder.start("serve", "--host", "0.0.0.0", "--port", "0")
+    assert "WITHOUT AUTHENTICATION" in process.stderr.readline()
+    serving_url(process)
+
+
+def test_serve_refuses_wrong_dags_and_a_port_in_use(folder):
+    """Every wrong definition is told before anything is served, and so are two of one name and a port that is taken."""
+    (folder.path / "dags").mkdir()
+    folder.write("dags/a.json", {"start": "A", "steps": {}})
+    folder.write("dags/b.json", chain("missing"))
+    folder.write("dags/c.json", {"name": "same", **chain("echo")})
+    folder.write("dags/d.json", {"name": "same", **chain("echo")})
+    done = folder.run("serve", "--dag", "dags", "--port", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a.json" in done.stderr
+    assert "'work:missing'" in done.stderr
+    assert "both define a DAG 'same'" in done.stderr
+    port = serving_url(folder.start("serve", "--port", "0")).rsplit(":", 1)[1]
+    done = folder.run("serve", "--port", port)
+    assert done.returncode == 2
+    assert f"127.0.0.1:{port} cannot be bound" in done.stderr
+
+
+# --- The terminal -----------------------------------------------------------------------------------------------
+
+
+def on_terminal(folder, *args, rows=24, columns=100):
+    """Run a command on a terminal of its own, and return its exit code and everything that it wrote there."""
+    master, slave = pty.openpty()
+    ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    folder.env["TERM"] = "xterm-256color"
+    process = folder.start(*args, stdin=slave, stdout=slave, stderr=slave, text=False)
+    os.close(slave)
+    written, deadline = b"", time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if not select.select([master], [], [], 0.1)[0]:
+            continue
+        try:
+            written += os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+    os.close(master)
+    return process.wait(PATIENCE_S), written.decode()
+
+
+def test_terminal_shows_a_live_view(folder):
+    """On a terminal the nodes are redrawn in place with their statuses, and the end of the run stays on the screen."""
+    code, written = on_terminal(folder, "run", folder.write("a.json", SAMPLE), "--run-id", "r1")
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+    assert code == 0, plain
+    last = plain[plain.rindex("sample  r1  ") :].splitlines()
+    assert last[0].startswith("sample  r1  Completed")
+    assert [line.split()[:3] for line in last[1:6]] == [
+        ["✔", "Init", "Completed"],
+        ["✔", "Par", "Completed"],
+        ["├", "✔", "A"],
+        ["└", "✔", "B"],
+        ["✔", "End", "Completed"],
+    ]
+    assert "Completed #3" in last[4]
+    assert written.count("\x1b[?25h") == 1, "the cursor is shown again"
+
+
+def test_wide_fan_out_does_not_flood_the_terminal(folder):
+    """A fan-out far beyond the terminal's height is counted in a few rows."""
+    branches = [{"start": f"B{n}", "steps": {f"B{n}": step("echo")}} for n in range(300)]
+    fan = {"start": "Fan", "steps": {"Fan": {"type": "Parallel", "branches": branches, "end": True}}}
+    code, written = on_terminal(folder, "run", folder.write("fan.json", fan), "--run-id", "r1", rows=12)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
+    assert code == 0, plain
+    assert "300/300 ━" in plain
+    frames = plain.split("fan  r1  ")
+    assert max(frame.count("\n") for frame in frames[:-1]) <= 12
+
+
+def test_version_and_help(folder):
+    """The version is that of the package; help names exit codes and variables, and loads no engine."""
+    assert re.fullmatch(r"aiorch, version \d+\.\d+\.\d+\n", folder.run("--version").stdout)
+    help_ = folder.run("run", "--help").stdout
+    assert "130  interrupted" in help_
+    assert "AIORCH_RUN_INPUT" in help_
+    code = "import sys; from aiorch.cli import cli; print([m for m in sys.modules if m.split('.')[0] in %r])"
+    heavy = ("asyncio", "aiohttp", "pydantic", "rich", "msgspec", "yaml")
+    command = [sys.executable, "-c", code % (heavy,)]
+    loaded = subprocess.run(command, env=folder.env, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]", loaded.stderr
