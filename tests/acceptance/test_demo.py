@@ -1,0 +1,135 @@
+"""``make demo``, killed half-way and started again, as somebody would who does not believe it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree import ElementTree as ET
+
+import pytest
+
+import aiorch
+
+REPOSITORY = Path(__file__).parents[2]
+DEMO = [sys.executable, str(REPOSITORY / "examples/demo/demo.py")]
+PATIENCE_S = 100
+
+pytestmark = pytest.mark.timeout(3 * PATIENCE_S)
+
+
+class Demo(NamedTuple):
+    folder: Path
+    before: dict[str, Any]
+    """The run's document when all processes had been killed."""
+
+    output: str
+    """What the second start printed."""
+
+    exit_code: int
+    document: dict[str, Any]
+    process_group: int
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIORCH_")}
+    env["PYTHONPATH"] = str(Path(aiorch.__file__).parents[1])
+
+    def start() -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            DEMO,
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def show(run_id: str) -> Any:
+        command = [sys.executable, "-m", "aiorch", "show", run_id, "--json"]
+        return json.loads(subprocess.run(command, cwd=folder, env=env, check=True, stdout=subprocess.PIPE).stdout)
+
+    with start() as first:
+        assert first.stdout is not None
+        lines: list[str] = []
+        for line in first.stdout:
+            lines.append(line)
+            if "CountLines Completed" in line:
+                break
+        os.killpg(first.pid, signal.SIGKILL)
+    found = re.search(r"--run-id (\S+)", "".join(lines))
+    assert found, lines
+    before = show(found[1])
+    with start() as second:
+        output, _ = second.communicate(timeout=PATIENCE_S)
+    return Demo(folder, before, output, second.returncode, show(found[1]), second.pid)
+
+
+def test_it_was_killed_half_way(demo: Demo) -> None:
+    """What the other tests say about the second start means something: the first one had work left."""
+    assert demo.before["$run"]["status"] == "Running"
+    assert demo.before["CountLines"]["status"] == "Completed"
+    assert demo.before["WriteReport"]["status"] == "New"
+
+
+def test_the_second_start_ends_well(demo: Demo) -> None:
+    """It exits with 0, and every node of the one run has completed."""
+    assert demo.exit_code == 0, demo.output
+    assert "it goes on where it was" in demo.output
+    assert {entry["status"] for entry in demo.document.values()} == {"Completed"}
+
+
+def test_what_had_completed_was_not_done_again(demo: Demo) -> None:
+    """A task that was completed when everything was killed has the same entry at the end."""
+    completed = {name: entry for name, entry in demo.before.items() if entry["status"] == "Completed"}
+    assert {"ListSources", "CountLines"} <= completed.keys()
+    assert {name: demo.document[name] for name in completed} == completed
+
+
+def test_a_retry_happens(demo: Demo) -> None:
+    """The function's first answer is 503, and its task completes with another attempt."""
+    task = demo.document["NamingStyles"]
+    assert [failure["type"] for failure in task["failures"]][-1] == "HTTP 503"
+    assert task["attempt"] > 1
+
+
+def test_it_shows_the_run_the_tree_and_where_the_results_are(demo: Demo) -> None:
+    """Without a terminal there are plain lines while it runs; at the end the tree, and two files that exist."""
+    assert re.search(r"^\d\d:\d\d:\d\d Merge Completed", demo.output, re.MULTILINE)
+    assert re.search(r"^└ Syntax +Completed", demo.output, re.MULTILINE)
+    assert re.search(r"^  ├ CountIdentifiers +Completed", demo.output, re.MULTILINE)
+    report, graph = (
+        demo.folder / path for path in re.findall(r"^The (?:report|graph): +(\S+)$", demo.output, re.MULTILINE)
+    )
+    assert f"run `{demo.document['$run']['run_id']}`" in report.read_text()
+    assert ET.parse(graph).getroot().tag.endswith("svg")
+
+
+def test_the_report_is_about_real_files(demo: Demo) -> None:
+    """The counts are those of the standard library of this Python."""
+    lines = demo.document["CountLines"]["result"]
+    assert lines["lines"] > 50_000
+    assert lines["blank"] + lines["comments"] < lines["lines"]
+    report = (demo.folder / ".aiorch/demo/report.md").read_text()
+    assert f"| lines | {lines['lines']:,} |" in report
+    assert "| self |" in report
+
+
+def test_nothing_is_left_running(demo: Demo) -> None:
+    """Neither the function nor an engine outlives the demo."""
+    with pytest.raises(ProcessLookupError):
+        os.killpg(demo.process_group, 0)
+
+
+def test_make_demo_runs_it() -> None:
+    """The documented command is this demo."""
+    assert re.search(
+        r"^demo:.*\n\t.*python examples/demo/demo\.py$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE
+    )
