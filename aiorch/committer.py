@@ -75,7 +75,7 @@ class Committer:
 
         marker: Generation of the run's open marker, when this process has written it.
 
-        read_at: When the document was last read, in the event loop's time.
+        known_at: When the copy was last known to be what is stored, in the event loop's time.
 
         error: Why the run cannot be committed at present, `None` when it can.
 
@@ -92,8 +92,8 @@ class Committer:
         "generation",
         "in_flight",
         "is_starting",
+        "known_at",
         "marker",
-        "read_at",
         "run",
         "run_id",
     )
@@ -111,7 +111,7 @@ class Committer:
         self.in_flight: dict[str, InFlight] = {}
         self.is_starting = False
         self.marker: int | None = None
-        self.read_at = 0.0
+        self.known_at = 0.0
         self.error: AiorchError | None = None
 
     # -- for everybody -------------------------------------------------------------------------------------------
@@ -122,6 +122,7 @@ class Committer:
             self._new = new
             if self._working is None:  # nothing was read yet: the write on condition of generation 0 will tell
                 self.dag, self.run, self.generation = new
+                self.known_at = asyncio.get_running_loop().time()
 
     def post(self, event: RunEvent | None, settle: Settle | None = None) -> None:
         """
@@ -270,7 +271,7 @@ class Committer:
         stored = stored or self._new
         assert stored is not None
         self.dag, self.run, self.generation = stored
-        self.read_at = asyncio.get_running_loop().time()
+        self.known_at = asyncio.get_running_loop().time()
 
     def _fold(self, batch: _Batch) -> Changes:
         assert self.dag is not None
@@ -298,6 +299,7 @@ class Committer:
         self.generation = await self._executor.runs.save_run(
             changes.header, document, records, if_generation_match=self.generation
         )
+        self.known_at = asyncio.get_running_loop().time()
         self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
         self._new = None
 

@@ -375,24 +375,22 @@ def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec
         DocumentError: An entry is not readable (an unknown status is refused, never guessed), or does not belong to
             the DAG.
     """
-    blank, encoded, _ = _blank_entries(dag)
-    nodes = {}
+    blank, blank_encoded, _ = _blank_entries(dag)
+    nodes, encoded = dict(blank), dict(blank_encoded)
     for name, raw in entries.items():
+        if name not in blank:
+            raise DocumentError(
+                f"{source} has an entry {name!r}, which its definition {header.definition} does not have; it was left "
+                f"alone."
+            )
+        if raw == blank_encoded[name]:
+            continue  # shared by all runs of the DAG
         try:
             nodes[name] = _decode_entry(raw)
         except msgspec.DecodeError as error:
             raise DocumentError(f"{source}: entry {name!r} cannot be read, and was left alone: {error}") from error
-    if nodes.keys() - blank.keys():
-        strange = ", ".join(repr(name) for name in sorted(nodes.keys() - blank.keys())[:5])
-        raise DocumentError(
-            f"{source} has entries that its definition {header.definition} does not have: {strange}; it was left alone."
-        )
-    return Run(
-        dag,
-        header,
-        {name: nodes.get(name, state) for name, state in blank.items()},
-        {name: entries[name].copy() if name in entries else raw for name, raw in encoded.items()},
-    )
+        encoded[name] = raw.copy()
+    return Run(dag, header, nodes, encoded)
 
 
 _ENTRY_GROWTH_BYTES = 250

@@ -105,7 +105,7 @@ class Sweeper:
     def _refresh_old(self) -> None:
         now = asyncio.get_running_loop().time()
         for committer in self._executor.committers.values():
-            is_old = now - committer.read_at > self._refresh_s
+            is_old = now - committer.known_at > self._refresh_s
             if (committer.in_flight and is_old) or (committer.is_watched and not self._executor.owns(committer)):
                 committer.refresh()
 
