@@ -7,7 +7,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
     ├── MalformedEventError      park the message, acknowledge it, look at who sent it
     ├── InvalidInputError        give the run an input that is JSON
     ├── StoreUrlError            name a store by one of the known URL forms
-    ├── UnresolvedFunctionError  make the callable importable, or register it
+    ├── UnresolvedFunctionError  make the callables importable, or register them, or run it where the target is
     ├── RunConflictError         the run id is taken by another definition or input: choose another
     ├── RunNotFoundError         no such run
     ├── RunStateError            the run is not in a status that allows this
@@ -98,14 +98,14 @@ class StoreUrlError(AiorchError, ValueError):
 
 
 class UnresolvedFunctionError(AiorchError):
-    """Callables that this process cannot find."""
+    """Tasks that this process cannot launch: it does not find their callables, or has no target for them."""
 
     def __init__(self, missing: Sequence[tuple[str, str, str]]) -> None:
         self.missing = tuple(missing)
         """(node name, callable name, reason) each."""
         lines = "".join(f"\n  - step {node!r}: {name!r}: {reason}" for node, name, reason in self.missing)
         super().__init__(
-            f"{len(self.missing)} callable(s) cannot be found, so nothing was started:{lines}\n"
+            f"this process cannot launch {len(self.missing)} of the tasks, so nothing was started:{lines}\n"
             f"A callable is looked up as 'module:name' on the import path, in the current directory and beside "
             f"the definition file, or among those registered with the orchestrator."
         )
