@@ -110,7 +110,7 @@ class Item:
     @property
     def lines(self) -> tuple[str, ...]:
         """The label: name, subtitle and progress, the first two cut to what a box can hold."""
-        lines = shorten(self.node.name), shorten(self.subtitle, LABEL_CHARS_MAX + 4), self.progress
+        lines = shorten(self.node.name), shorten(self.subtitle, LABEL_CHARS_MAX + 12), self.progress
         return tuple(line for line in lines if line)
 
 

@@ -249,7 +249,7 @@ class ProgressLog:
         return lines + self._count_lines(run, now)
 
     def _moment(self, state: NodeState) -> tuple[float, int, int]:
-        at = state.ended_at or (state.error and state.error.at) or state.started_at
+        at = _changed_at(state)
         first, last = self._order[state.node_name]
         return at.timestamp() if at else inf, last if state.ended_at else first, -first
 
@@ -268,7 +268,7 @@ class ProgressLog:
         if status.is_terminal and (duration_s := node_duration_s(state, now)) is not None:
             facts.append(duration_text(duration_s))
         about = f" ({', '.join(facts)})" if facts else ""
-        at = state.ended_at or (state.started_at if state.is_live else None) or (state.error and state.error.at) or now
+        at = _changed_at(state) or now
         why = f": {detail_of(self._dag.all_nodes[name], state, at)}" if state.error is not None else ""
         return f"{clock_text(at)} {one_line(name)} {_said(state)}{about}{why}"
 
@@ -287,6 +287,11 @@ class ProgressLog:
             if status.is_terminal:
                 del self._crowds[name]
         return lines
+
+
+def _changed_at(state: NodeState) -> datetime | None:
+    """When the node came to its status: it ended, an attempt failed, or one began."""
+    return state.ended_at or (state.error and state.error.at) or state.started_at
 
 
 def _said(state: NodeState) -> TaskStatus:
