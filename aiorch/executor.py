@@ -206,7 +206,7 @@ class DAGExecutor:
         committer = self.committer(run_id)
         await committer.apply(CancelRequested(reason))
         if self.owners(committer) - {self.process.id}:
-            await self.runs.touch_open(committer.run_id)
+            await self._touch_open(committer)
         return committer
 
     async def stored_run(self, run_id: str) -> StoredRun:
@@ -270,6 +270,7 @@ class DAGExecutor:
             events.append(ProcessesDied(dead))
         if events:
             await committer.apply(*events)
+            await self._touch_open(committer)  # so that the others learn who owes now, should we die too
 
     # -- what the committed state owes ---------------------------------------------------------------------------
 
@@ -316,7 +317,7 @@ class DAGExecutor:
 
     async def _touch_open(self, committer: Committer) -> None:
         try:
-            await self.runs.touch_open(committer.run_id)
+            committer.marker = await self.runs.touch_open(committer.run_id)
         except AiorchError as error:
             logger.warning("marker not touched", extra={"run_id": committer.run_id, "error": str(error)})
 

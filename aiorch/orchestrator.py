@@ -243,11 +243,17 @@ class Orchestrator:
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        if not self.launch:
+            self._background = [loop.create_task(self._sweeper.watch())]
+            return self
         await self.store.join(self._executor.process.id)
-        if self.launch:
+        try:
             await self._sweeper.sweep()
-            loop = asyncio.get_running_loop()
-            self._background = [loop.create_task(self._sweeper.run()), loop.create_task(self._intake.run())]
+        except BaseException:
+            await self.store.leave(self._executor.process.id)
+            raise
+        self._background = [loop.create_task(self._sweeper.run()), loop.create_task(self._intake.run())]
         return self
 
     async def __aexit__(

@@ -64,7 +64,16 @@ class Sweeper:
                 await self.sweep()
             except StoreError as error:
                 logger.warning("sweep failed, trying again", extra={"error": str(error)})
-            await asyncio.sleep(self._interval_s * (0.75 + 0.5 * self._executor.entropy.jitter()))
+            await self._pause()
+
+    async def watch(self) -> None:
+        """For a client, which leaves all work to others: only read again the runs that somebody waits for."""
+        while True:
+            await self._pause()
+            self._refresh_old()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(self._interval_s * (0.75 + 0.5 * self._executor.entropy.jitter()))
 
     async def sweep(self) -> None:
         """Look at every open run once. Raises: StoreError when the store does not answer."""

@@ -458,21 +458,19 @@ class _Draft:
     def take_over(self, task: Task, state: NodeState) -> None:
         """Go on with what a dead process left, at whatever point it did."""
         is_job = task.target_type is TargetTypes.DATAFLOW
-        if state.status is _RETRYING:
-            if self.process.can_launch(task):
-                self.set(task.name, replace(state, by=self.process.id))
-        elif state.stop:
-            if is_job:
-                self.set(task.name, replace(state, by=self.process.id))
-            else:
-                self.end(task.name, _CANCELLED)
-                self.settle()
-        elif state.status is _STARTING:
+        if state.stop and not is_job:
+            self.end(task.name, _CANCELLED)
+            self.settle()
+        elif state.status is _STARTING and not state.stop:
             self._take_over_starting(task, state)
-        elif is_job or (task.target_type is TargetTypes.CLOUD_FUNCTION and self.process.awaits_events):
-            self.set(task.name, replace(state, by=self.process.id))
-        else:
+        elif state.status is _RUNNING and not is_job and not self.awaits_event_of(task):
             self.lose(task, state, "its process died while it was running")
+        elif self.process.can_launch(task):
+            self.set(task.name, replace(state, by=self.process.id))
+
+    def awaits_event_of(self, task: Task) -> bool:
+        """Whether the end of the task's call will be told although its process is gone."""
+        return task.target_type is TargetTypes.CLOUD_FUNCTION and self.process.awaits_events
 
     def _take_over_starting(self, task: Task, state: NodeState) -> None:
         is_call = task.target_type is not TargetTypes.DATAFLOW
@@ -481,7 +479,7 @@ class _Draft:
             self.give_up(task, replace(failure, attempt=state.attempt, at=self.now))
         elif is_call and task.on_lost is OnLost.FAIL:
             # It may have been sent already, and must not be sent twice.
-            if task.target_type is TargetTypes.CLOUD_FUNCTION and self.process.awaits_events:
+            if self.awaits_event_of(task):
                 self.set(task.name, replace(state, status=_RUNNING, by=self.process.id))
             else:
                 self.lose(task, state, "its process died after committing to launch it")
