@@ -58,6 +58,7 @@ GcsPath = Annotated[str, Field(max_length=1024, pattern=r"^gs://[^/\s]+/\S+$")]
 FunctionName = Annotated[str, Field(max_length=300, pattern=FUNCTION_PATTERN)]
 ProjectId = Annotated[str, Field(max_length=100, pattern=r"^[a-z0-9][a-z0-9.:-]*$")]
 Region = Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9-]*$")]
+JsonObject = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
 Steps = Annotated[
     dict[str, Any],
     Field(min_length=1),
@@ -121,7 +122,7 @@ class TaskStep(Step):
     type: Literal["Task"] = Field(description="`Task` launches something, `Parallel` runs branches at the same time.")
     target_type: str = Field(description="What is launched: `Function`, `CloudFunction` or `Dataflow`.")
     target_name: Given[Text] = Field(description="Name of what is launched.")
-    parameters: dict[str, Any] = Field(default_factory=dict, description="What the target is called with: any JSON.")
+    parameters: JsonObject = Field(default_factory=dict, description="What the target is called with: any JSON.")
     function: Given[FunctionName] = Field(
         None,
         description="Python function, called just before the launch; what it returns is merged into `parameters`.",
@@ -193,9 +194,7 @@ class DataflowStep(TaskStep):
         description="A Classic template. Either this or `container_gcs_path`.",
         examples=["gs://my-bucket/templates/etl"],
     )
-    environment: dict[str, Any] = Field(
-        default_factory=dict, description="Runtime environment, as in the Dataflow API."
-    )
+    environment: JsonObject = Field(default_factory=dict, description="Runtime environment, as in the Dataflow API.")
 
 
 class ParallelStep(Step):

@@ -169,6 +169,17 @@ def test_names_are_the_same_in_every_process(tmp_path: Path):
     assert runs.pop().count(b"#") == 5
 
 
+def test_the_same_code_over_other_globals_is_another_function():
+    """A cell of a notebook that was run twice: names of globals mean what their own module says."""
+    code = "def outer():\n    return lambda context: setting\nmade = outer()"
+    one: dict[str, Any] = {"__name__": __name__, "setting": 1}
+    other: dict[str, Any] = {"__name__": __name__, "setting": 2}
+    exec(code, one)
+    exec(code, other)
+    assert name_of(one["made"]) != name_of(other["made"])
+    assert name_of(one["made"]) == name_of(one["made"])
+
+
 def test_a_function_that_holds_itself_gets_a_name():
     """A closure over itself has no end when described from outside."""
 

@@ -33,7 +33,8 @@ def shipped() -> str:
 def test_the_shipped_schema_is_what_the_models_say():
     """`python -m aiorch.definition > aiorch/definition.schema.json` was run after the last change of the models."""
     made = subprocess.run([sys.executable, "-m", "aiorch.definition"], check=True, capture_output=True, text=True)
-    assert made.stdout == shipped()
+    # As data: versions of pydantic write 0 or 0.0, which are the same.
+    assert json.loads(made.stdout) == json.loads(shipped())
     assert made.stderr == ""
 
 
