@@ -3,7 +3,8 @@ Who is alive, told by locks that the operating system drops when a process ends,
 
 Every process holds an exclusive lock on a file of its own, named after it. Whoever can lock that file knows that its
 owner is gone. The lock belongs to the open file (flock), so two holders within one Python process exclude each other
-as well, and a child process that another program runs does not inherit it.
+as well. A child process must not keep its parent alive: programs that are started do not inherit open files, and forked
+children close theirs.
 """
 
 import fcntl
@@ -12,6 +13,7 @@ import re
 import time
 from contextlib import suppress
 from pathlib import Path
+from weakref import WeakSet
 
 from aiorch.errors import InvalidIdError, StoreError
 
@@ -32,6 +34,7 @@ class ProcessLocks:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._held: dict[str, int] = {}
+        _everyone.add(self)
 
     def join(self, process: str) -> None:
         """
@@ -92,6 +95,11 @@ class ProcessLocks:
                 f"Make them readable for this process."
             ) from error
 
+    def forget(self) -> None:
+        """Close what was inherited by a fork. The lock is the parent's, and stays with it."""
+        while self._held:
+            os.close(self._held.popitem()[1])
+
     def _is_alive(self, process: str) -> bool:
         if process in self._held:
             return True
@@ -117,11 +125,12 @@ class ProcessLocks:
 
     @staticmethod
     def _try_join(path: Path) -> int | None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # exist_ok would look again, and the last to leave may have removed it by then
+            path.parent.mkdir(parents=True)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
-            return None  # the last one left between the two lines, and took the directory along
+            return None  # the last one to leave took the directory along
         joined = False
         try:
             # An observer may have removed the file between its creation and the lock.
@@ -145,3 +154,14 @@ def _is_file_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+_everyone: WeakSet[ProcessLocks] = WeakSet()
+
+
+def _after_fork() -> None:
+    for locks in _everyone:
+        locks.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -21,8 +21,8 @@ _MEANINGS = {
         "write the file and create others beside it"
     ),
     sqlite3.SQLITE_READONLY: (
-        "may only be read, so nothing was written. Make the file and its directory writable for this user, or choose "
-        "another store"
+        "may only be read, so nothing was written. Make the file, those beside it (-wal, -shm) and its directory "
+        "writable for this user, or choose another store"
     ),
     sqlite3.SQLITE_NOTADB: "is not an SQLite database; it was left alone. Choose another path",
     sqlite3.SQLITE_CORRUPT: (

@@ -150,7 +150,6 @@ class ObjectFile:
                 change.outcome = refusal
             elif data is None:
                 change.outcome = current[name] = 0
-                puts.pop(name, None)
                 deletions[name] = None
             else:
                 change.outcome = current[name] = fresh

@@ -44,6 +44,12 @@ _SCHEMA = (
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 
+# One statement, so that it sees one state of the file while another process creates the tables.
+_IDENTITY = """
+    SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master)
+    FROM pragma_application_id, pragma_user_version
+"""
+
 
 def open_file(path: Path) -> sqlite3.Connection:
     """
@@ -84,8 +90,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    application, version, tables = connection.execute(_IDENTITY).fetchone()
     if application == APPLICATION_ID:
         if version > SCHEMA_VERSION:
             raise StoreError(
@@ -93,7 +98,6 @@ def _is_new(connection: sqlite3.Connection, path: Path) -> bool:
                 f"or written. Upgrade aiorch, or choose another store."
             )
         return False
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application or version or tables:
         raise StoreError(
             f"{path} is the SQLite database of some other program (application id {application}, {tables} tables and "
