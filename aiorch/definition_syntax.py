@@ -244,7 +244,7 @@ def _int(digits: str) -> int:
 
 # -- YAML ------------------------------------------------------------------------------------------------------------
 
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_UNPRINTABLE = "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 _YAML_CONSTANTS = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -262,7 +262,7 @@ def yaml_events(text: str, source: str) -> Iterator[Event]:
     """Walk through *text*. Raises: DefinitionError where it is not YAML, or more than a definition may hold."""
     import yaml  # noqa: PLC0415  not needed for JSON
 
-    if strange := _UNPRINTABLE.search(text):
+    if strange := re.search(_UNPRINTABLE, text):
         message = f"the character {strange[0]!a} cannot stand in YAML; write it as an escape in double quotes"
         raise refusal(source, message, position_after(text[: strange.start()]))
     try:
