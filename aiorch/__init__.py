@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from aiorch.nodes import RetryPolicy as RetryPolicy
     from aiorch.nodes import Task as Task
     from aiorch.orchestrator import Orchestrator as Orchestrator
-    from aiorch.orchestrator import RunHandle as RunHandle
-    from aiorch.orchestrator import RunResult as RunResult
     from aiorch.orchestrator import Settings as Settings
+    from aiorch.run_handle import RunHandle as RunHandle
+    from aiorch.run_handle import RunResult as RunResult
     from aiorch.run_state import Failure as Failure
     from aiorch.status import Execution as Execution
     from aiorch.status import ExecutionStatus as ExecutionStatus
@@ -84,7 +84,8 @@ _HOMES = {
     "events": ("CloudFunctionEvent", "DataflowEvent", "Event", "EventFactory", "StartEvent"),
     "executor": ("DAGExecutor",),
     "nodes": ("CloudFunction", "DataflowJob", "Function", "Node", "Parallel", "RetryPolicy", "Task"),
-    "orchestrator": ("Orchestrator", "RunHandle", "RunResult", "Settings"),
+    "orchestrator": ("Orchestrator", "Settings"),
+    "run_handle": ("RunHandle", "RunResult"),
     "run_state": ("Failure",),
     "status": ("Execution", "ExecutionStatus", "OrchestrationStatus"),
 }

@@ -33,11 +33,13 @@ from aiorch.cli_options import (
 )
 from aiorch.enums import RunStatus
 from aiorch.errors import AiorchError, DefinitionError, DocumentError, RunNotFoundError, StoreError
+from aiorch.streams import write_line
 
 if TYPE_CHECKING:
     from aiorch.dag import DAG
     from aiorch.graph import Format
-    from aiorch.orchestrator import Orchestrator, RunHandle
+    from aiorch.orchestrator import Orchestrator
+    from aiorch.run_handle import RunHandle
 
 DEFINITION_SUFFIXES = (".json", ".yaml", ".yml")
 GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
@@ -81,10 +83,6 @@ def _exit_code(args: list[str]) -> int:
     except AiorchError as error:
         _say(f"Error: {error}")
         return STORE_FAILED if isinstance(error, (StoreError, DocumentError)) else USAGE_OR_DEFINITION_WRONG
-    except BrokenPipeError:
-        # Whoever read our stdout has seen enough; the interpreter would complain when it flushes what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return OK
     except Exception:  # noqa: BLE001  the end of the line
         traceback.print_exc()
         _say("Error: this is a fault of aiorch itself. What runs have committed is kept.")
@@ -92,7 +90,11 @@ def _exit_code(args: list[str]) -> int:
 
 
 def _say(line: str) -> None:
-    click.echo(line, err=True)
+    write_line(sys.stderr, line)
+
+
+def _print(result: str) -> None:
+    write_line(sys.stdout, result)
 
 
 @click.group(
@@ -166,7 +168,7 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
 
     if detach:
         handle = _ask(_with_client(ctx.params["store"], "resume", run_id))
-        click.echo(handle.run_id)
+        _print(handle.run_id)
         return OK
 
     async def begin(opened: "Orchestrator") -> "RunHandle":
@@ -192,7 +194,7 @@ def start(dag: str, input: Input | None, run_id: str | None, store: str) -> None
         async with open_client(store, create=True) as client:
             return (await client.start(dag, input=input and input.value, run_id=run_id)).run_id
 
-    click.echo(_ask(begin()))
+    _print(_ask(begin()))
 
 
 @cli.command()
@@ -294,14 +296,12 @@ def validate(dag: str, *, callables: bool, json: bool) -> int:
         if not json:
             raise
         problems = [problem._asdict() for problem in error.problems]
-        click.echo(dumps({"valid": False, "problems": problems}, indent=2))
+        _print(dumps({"valid": False, "problems": problems}, indent=2))
         return USAGE_OR_DEFINITION_WRONG
     if json:
-        click.echo(dumps({"valid": True, "dag": built.name, "definition": built.definition_id}, indent=2))
+        _print(dumps({"valid": True, "dag": built.name, "definition": built.definition_id}, indent=2))
     else:
-        click.echo(
-            f"{dag}: DAG {built.name!r} is valid: {len(built.all_tasks):,} tasks in {len(built.all_nodes):,} nodes"
-        )
+        _print(f"{dag}: DAG {built.name!r} is valid: {len(built.all_tasks):,} tasks in {len(built.all_nodes):,} nodes")
     return OK
 
 
@@ -328,7 +328,7 @@ def graph(
     by_name = GRAPH_FORMATS.get(output.suffix if output else "", "mermaid")
     text = render(dag, format or by_name, run_state, now=datetime.now(UTC), branches_max=branches)
     if output is None:
-        click.echo(text, nl=False)
+        _print(text.rstrip())
         return
     try:
         output.write_text(text, encoding="utf-8")
@@ -377,9 +377,9 @@ def runs(status: str | None, limit: int, *, json: bool, store: str) -> None:
 
     found = _ask(listed())
     if json:
-        click.echo(dumps([run._asdict() for run in found[:limit]], indent=2))
+        _print(dumps([run._asdict() for run in found[:limit]], indent=2))
         return
-    click.echo("\n".join(runs_lines(found[:limit])))
+    _print("\n".join(runs_lines(found[:limit])))
     if len(found) > limit:
         _say(f"… and {len(found) - limit:,} older ones; --limit {len(found)} shows all.")
 
@@ -395,9 +395,9 @@ def show(run_id: str, *, all: bool, json: bool, store: str) -> None:
 
     handle = _ask(_with_client(store, "attach", run_id))
     if json:
-        click.echo(handle.document().decode())
+        _print(handle.document().decode())
     else:
-        click.echo("\n".join(show_lines(handle.dag, handle.run, datetime.now(UTC), show_all=all)))
+        _print("\n".join(show_lines(handle.dag, handle.run, datetime.now(UTC), show_all=all)))
 
 
 @cli.command()
@@ -407,7 +407,7 @@ def show(run_id: str, *, all: bool, json: bool, store: str) -> None:
 def cancel(run_id: str, reason: str, store: str) -> None:
     """Cancel a run: what runs is stopped, and nothing more is started."""
     handle = _ask(_with_client(store, "cancel", run_id, reason=reason))
-    click.echo(f"Run {run_id} {handle.status}")
+    _print(f"Run {run_id} {handle.status}")
 
 
 def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from aiorch.stores import DEFAULT_STORE
+
 if TYPE_CHECKING:
     from aiorch.orchestrator import Orchestrator
 
-DEFAULT_STORE = "sqlite:///.aiorch/state.db"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -77,6 +78,18 @@ _ENGINE_OPTIONS = (
         metavar="PATTERN",
         help="URL of Cloud Functions whose step has none, with {name}, {project_id} and {region}.",
     ),
+    option(
+        "--function-anonymous",
+        envvar="AIORCH_FUNCTION_ANONYMOUS",
+        is_flag=True,
+        help="Send no ID tokens: for functions that everybody may call, and for URLs that are not Google's.",
+    ),
+    option(
+        "--function-impersonate",
+        envvar="AIORCH_FUNCTION_IMPERSONATE",
+        metavar="E-MAIL",
+        help="Service account in whose name Cloud Functions are called.",
+    ),
     option("--project-id", envvar="AIORCH_PROJECT_ID", help="Project of steps that name none."),
     option("--region", envvar="AIORCH_REGION", help="Region of steps that name none."),
     option(
@@ -90,12 +103,15 @@ _ENGINE_OPTIONS = (
 )
 
 
+_SETTINGS = ("function_url", "function_anonymous", "function_impersonate", "project_id", "region")
+
+
 def engine_options(command: _Command) -> Callable[..., Any]:
     """Add the options of a command that runs tasks; it is called with an `Orchestrator` made from them."""
 
     @functools.wraps(command)
     def call(*args: Any, store: str, path: Sequence[str], drain: float, **given: Any) -> Any:
-        settings = {name: given.pop(name) for name in ("function_url", "project_id", "region")}
+        settings = {name: given.pop(name) for name in _SETTINGS}
         return command(*args, orchestrator=open_engine(store, path, drain_s=drain, **settings), **given)
 
     return functools.reduce(lambda wrapped, each: each(wrapped), reversed(_ENGINE_OPTIONS), call)

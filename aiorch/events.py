@@ -193,13 +193,13 @@ def decode_message(data: bytes, *, bytes_max: int = MESSAGE_BYTES_MAX) -> dict[s
 
 def start_run_id(message_id: str, publish_time: datetime) -> RunId:
     """
-    Return the run id of a start message that names none: ``run_<epoch seconds>_<8 hex digits of a hash>``.
+    Return the run id of a start message that names none: ``run_<epoch seconds>_<16 hex digits of a hash>``.
 
     Both parts stay the same when the message is delivered again, so a redelivery is the same run.
     """
     if publish_time.tzinfo is None:
         raise ValueError(f"publish time {publish_time} has no time zone, so it names no moment; pass an aware one.")
-    digits = sha256(message_id.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+    digits = sha256(message_id.encode("utf-8", "backslashreplace")).hexdigest()[:16]
     return run_id(f"run_{int(publish_time.timestamp())}_{digits}")
 
 

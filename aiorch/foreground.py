@@ -14,7 +14,9 @@ from typing import Any, NoReturn, TextIO
 import msgspec
 
 from aiorch.enums import RunStatus
-from aiorch.orchestrator import Orchestrator, RunHandle, RunResult
+from aiorch.orchestrator import Orchestrator
+from aiorch.run_handle import RunHandle, RunResult
+from aiorch.streams import write_line
 
 COMPLETED, NOT_COMPLETED, INTERRUPTED = 0, 1, 130
 
@@ -99,7 +101,6 @@ def results_stream(*, is_exclusive: bool) -> Iterator[TextIO]:
         os.dup2(2, 1)
         try:
             yield stream
-            stream.flush()
         finally:
             sys.stdout.flush()
             os.dup2(stream.fileno(), 1)
@@ -162,9 +163,9 @@ def _report(handle: RunHandle, result: RunResult, results: TextIO, *, as_json: b
     for line in (*failure_lines(handle.dag, handle.run), *next_moves(handle.run)):
         say(line)
     if as_json:
-        results.write(handle.document().decode() + "\n")
+        write_line(results, handle.document().decode())
     elif (value := end_results(handle.dag, result.results)) is not None:
-        results.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+        write_line(results, msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def _say_interrupted(run_id: str, command: str | None, say: Say) -> None:

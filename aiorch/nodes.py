@@ -176,7 +176,7 @@ class Task(Node):
     def bound_to(self, run: "Run") -> Self:
         """Return a view of this task in *run*: the same task with a `status`."""
         view = copy.copy(self)
-        view._run = run
+        view._run = run  # noqa: SLF001  our own class
         return view
 
     @property

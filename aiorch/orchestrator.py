@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -10,25 +10,23 @@ from typing import Any, Self
 
 import msgspec
 
-from aiorch.committer import Committer
 from aiorch.context import TaskContext
 from aiorch.dag import DAG
-from aiorch.enums import RunStatus, TargetTypes
-from aiorch.errors import InvalidInputError, StoreUrlError, UnresolvedFunctionError
+from aiorch.enums import TargetTypes
+from aiorch.errors import InvalidInputError, UnresolvedFunctionError
 from aiorch.executor import DAGExecutor
 from aiorch.intake import Intake
 from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Clock, Entropy, Store, Target
-from aiorch.results import AllNodes, Results, SpilledResults
-from aiorch.run_state import Failure, Run, StartCommand, is_json
+from aiorch.run_handle import RunHandle
+from aiorch.run_state import StartCommand, is_json
 from aiorch.sources.local import LocalSource
 from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
+from aiorch.stores import DEFAULT_STORE, open_store
 from aiorch.sweeper import Sweeper
 from aiorch.system import SystemClock, SystemEntropy
 from aiorch.targets.function import FunctionTarget
-
-DEFAULT_STORE = "sqlite:///.aiorch/state.db"
 
 Definition = DAG | Mapping[str, Any] | str | os.PathLike[str]
 """A DAG, a definition as a mapping, or the path of a definition file (JSON or YAML)."""
@@ -50,6 +48,12 @@ class Settings:
     function_connections_max: int = 1000
     """Calls of Cloud Functions under way at once."""
 
+    function_anonymous: bool = False
+    """Send no ID token: for functions that everybody may call, and for URLs that are not Google's."""
+
+    function_impersonate: str | None = None
+    """E-mail of the service account in whose name functions are called, `None`: in our own."""
+
     project_id: str | None = None
     """Project of steps that name none."""
 
@@ -60,104 +64,6 @@ class Settings:
     """Synchronous callables that run at once."""
 
     launches: LaunchSettings = field(default_factory=lambda: LaunchSettings(running_after_s=0.5))
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """How a run has ended."""
-
-    run_id: str
-
-    status: RunStatus
-    """``Completed``, ``Failed`` or ``Cancelled``."""
-
-    error: Failure | None
-    """Why it did not complete, `None` when it did."""
-
-    results: Results
-    """Results of the completed tasks by node name."""
-
-
-class RunHandle:
-    """
-    A run, as last committed.
-
-    Attributes:
-        run_id: Its id.
-
-        dag: Its DAG.
-
-        run: Its state: ``run.header``, and ``run.nodes[name]`` with a `NodeState` each. It changes as the run goes on.
-    """
-
-    def __init__(self, executor: DAGExecutor, committer: Committer) -> None:
-        assert committer.dag is not None
-        assert committer.run is not None
-        self._executor = executor
-        self._committer = committer
-        self._run = committer.run
-        self.run_id: str = committer.run_id
-        self.dag = committer.dag
-
-    def __repr__(self) -> str:
-        return f"<RunHandle {self.run_id} {self.status}>"
-
-    @property
-    def run(self) -> Run:
-        """State as of the last commit that this process knows."""
-        if self._committer.run is not None:
-            self._run = self._committer.run
-        return self._run
-
-    @property
-    def status(self) -> RunStatus:
-        """Status of the run."""
-        return self.run.status
-
-    def document(self) -> bytes:
-        """Return the run document, as it is stored."""
-        run = self.run
-        return run.encode(run.header, {})[0]
-
-    async def wait(self) -> RunResult:
-        """
-        Wait for the end of the run, however it ends.
-
-        Raises:
-            StoreError: The store refuses the run's commits for good (full, read-only). The run stays open, and goes on
-                when that is mended.
-        """
-        while not self.status.is_terminal:
-            await self._next_commit(until_end=True)
-        run = self.run
-        nodes = AllNodes(self.dag)
-        large = await SpilledResults(self._executor.executions).fetch(run, nodes) if run.spilled else {}
-        return RunResult(self.run_id, run.status, run.header.error, Results(run, nodes, large))
-
-    async def changes(self) -> AsyncIterator[None]:
-        """
-        Yield now, and after every commit until the run has ended. Commits in quick succession may be seen as one.
-
-        Raises:
-            StoreError: As `wait`.
-        """
-        yield
-        while not self.status.is_terminal:
-            await self._next_commit(until_end=False)
-            yield
-
-    async def _next_commit(self, *, until_end: bool) -> None:
-        held = self._executor.committer(self.run_id)
-        if held is not self._committer:  # it was forgotten here, since all that is owed to the run is owed elsewhere
-            self._committer = held
-            held.refresh()
-        if held.error is not None:
-            raise held.error
-        await held.changed(until_end=until_end)
-
-    async def cancel(self, *, reason: str = "cancelled on request") -> None:
-        """Ask for the end of the run: nothing is launched any more, and what runs is stopped."""
-        await self._executor.cancel(self.run_id, reason)
 
 
 class Orchestrator:
@@ -398,27 +304,8 @@ class Orchestrator:
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidInputError(f"the input is not JSON, so no run was started: {error}") from error
         if run_id is None:
-            run_id = f"run_{int(self._executor.clock.now().timestamp())}_{self._executor.entropy.token()[:8]}"
+            run_id = f"run_{int(self._executor.clock.now().timestamp())}_{self._executor.entropy.token()[:16]}"
         return dag, self._executor.start_command(dag, run_id, encoded)
-
-
-def open_store(url: str) -> Store:
-    """
-    Return the store that a URL names. It is opened when it is first used.
-
-    Raises:
-        StoreUrlError: No store has such a URL.
-    """
-    if url == "memory:":
-        from aiorch.stores.memory import MemoryStore  # noqa: PLC0415  only what is used is imported
-
-        return MemoryStore()
-    path = url.removeprefix("sqlite:///")
-    if path in (url, ""):
-        raise StoreUrlError(url)
-    from aiorch.stores.sqlite import SQLiteStore  # noqa: PLC0415
-
-    return SQLiteStore(path)
 
 
 class _LazyCloudFunctionTarget:
@@ -431,8 +318,11 @@ class _LazyCloudFunctionTarget:
     def _target(self) -> Target:
         if self._made is None:
             from aiorch.targets.cloud_function import CloudFunctionTarget  # noqa: PLC0415
+            from aiorch.targets.id_tokens import IdTokens  # noqa: PLC0415
 
             self._made = CloudFunctionTarget(
+                tokens=IdTokens(impersonate=self._settings.function_impersonate),
+                anonymous=self._settings.function_anonymous,
                 url_pattern=self._settings.function_url,
                 project_id=self._settings.project_id,
                 region=self._settings.region,

@@ -1,0 +1,25 @@
+"""Where runs are kept: adapters of `aiorch.ports.Store`, and the URLs that name them."""
+
+from aiorch.errors import StoreUrlError
+from aiorch.ports import Store
+
+DEFAULT_STORE = "sqlite:///.aiorch/state.db"
+
+
+def open_store(url: str) -> Store:
+    """
+    Return the store that a URL names. It is opened when it is first used.
+
+    Raises:
+        StoreUrlError: No store has such a URL.
+    """
+    if url == "memory:":
+        from aiorch.stores.memory import MemoryStore  # noqa: PLC0415  only what is used is imported
+
+        return MemoryStore()
+    path = url.removeprefix("sqlite:///")
+    if path in (url, ""):
+        raise StoreUrlError(url)
+    from aiorch.stores.sqlite import SQLiteStore  # noqa: PLC0415
+
+    return SQLiteStore(path)

@@ -499,7 +499,7 @@ def test_start_run_id():
     """The id is the same for a redelivery, in any time zone, and another for another message or second."""
     published = datetime(2021, 12, 12, 15, 19, 44, 999_999, tzinfo=UTC)
     run_id = start_run_id("5187581549398349", published)
-    assert run_id == "run_1639322384_decbc181"
+    assert run_id == "run_1639322384_decbc18117e8b74b"
     assert start_run_id("5187581549398349", published.astimezone(timezone(timedelta(hours=5)))) == run_id
     assert start_run_id("5187581549398350", published) != run_id
     assert start_run_id("5187581549398349", published + timedelta(seconds=1)) != run_id
