@@ -16,6 +16,7 @@ from typing import Protocol, Self, TextIO
 from aiorch.dag import DAG
 from aiorch.progress import ProgressLog
 from aiorch.run_state import Run
+from aiorch.streams import write_line
 
 FRAME_S = 0.1
 """Least time from one redraw to the next: faster ones cannot be seen and cost what the tasks could use."""
@@ -115,5 +116,4 @@ class PlainView:
     def show(self, run: Run) -> None:
         lines = self._log.lines(run, datetime.now(UTC))
         if lines:
-            self._stream.write("\n".join(lines) + "\n")
-            self._stream.flush()
+            write_line(self._stream, "\n".join(lines))

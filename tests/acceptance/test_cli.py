@@ -164,7 +164,10 @@ def folder(tmp_path):
     for process in folder.started:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 # --- run --------------------------------------------------------------------------------------------------------
@@ -325,6 +328,22 @@ def test_hanging_function_does_not_block_the_exit(folder):
     done = folder.run("run", "a.json")
     assert done.returncode == 1
     assert "Timeout" in done.stderr
+
+
+def test_run_goes_on_when_nobody_watches(folder):
+    """A reader that stops reading, of progress or of results, neither stops nor fails a run."""
+    folder.write("a.json", chain("waits", "echo"))
+    process = folder.start("run", "a.json", "--run-id", "r1")
+    folder.await_call("S1/1")
+    process.stderr.close()
+    process.stdout.close()
+    (folder.path / "go").touch()
+    assert process.wait(PATIENCE_S) == 0
+    assert folder.document("r1")["$run"]["status"] == "Completed"
+    listing = folder.start("show", "r1")
+    listing.stdout.close()
+    assert listing.wait(PATIENCE_S) == 0
+    assert listing.stderr.read() == ""
 
 
 # --- What is wrong ----------------------------------------------------------------------------------------------
