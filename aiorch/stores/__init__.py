@@ -1,12 +1,16 @@
 """Where runs are kept: adapters of `aiorch.ports.Store`, and the URLs that name them."""
 
+from typing import TYPE_CHECKING
+
 from aiorch.errors import StoreUrlError
-from aiorch.ports import Store
+
+if TYPE_CHECKING:
+    from aiorch.ports import Store
 
 DEFAULT_STORE = "sqlite:///.aiorch/state.db"
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str) -> "Store":
     """
     Return the store that a URL names. It is opened when it is first used.
 

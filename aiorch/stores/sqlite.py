@@ -54,7 +54,7 @@ class SQLiteStore:
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = Path(path).absolute()
         self._file = ObjectFile(self._path)
-        self._locks = ProcessLocks(self._path.with_name(f"{self._path.name}.processes"))
+        self._locks = ProcessLocks(Path(f"{self._path}.processes"))
         self._queue: SimpleQueue[_Waiting] = SimpleQueue()
         self._loop: AbstractEventLoop | None = None
         self._closing: Future[None] | None = None

@@ -1,10 +1,10 @@
 """
-One SQLite file of named objects, used by one thread. Everything about SQL is here.
+One SQLite file of named objects, used by one thread.
 
 Operations come in batches, and a batch is one transaction: the present generations of all objects that it changes are
-looked up together, each change is decided on, and what came of them is written together. That is fewer statements than
-operations, and not for their cost alone: the interpreter's lock is given away at every step of a statement, and a busy
-event loop keeps it for up to 5 ms each time. Row by row, 10,000 records took 20 s beside a busy loop.
+looked up together, each change is decided on, and what came of them is written together. That is a few statements for
+hundreds of operations, and not for their cost alone: at every step of a statement the interpreter's lock is given away,
+and a busy event loop keeps it for 5 ms or more.
 
 All operations of a batch are under way at the same time, so any order among them is right. Changes are decided in the
 order in which they came, then objects are created, and last is what was asked: reads see what is about to be durable.

@@ -60,6 +60,13 @@ async def refusal(store: SQLiteStore) -> str:
     return str(on_write.value)
 
 
+async def test_the_root_directory_is_no_store() -> None:
+    """Not even the path without a name breaks anything but the calls."""
+    store = SQLiteStore("/")
+    assert "/ cannot be opened" in await refusal(store)
+    await store.aclose()
+
+
 async def test_a_directory_is_no_store(tmp_path: Path) -> None:
     """Naming a directory is reported for writes and reads, and nothing is put into it."""
     store = SQLiteStore(tmp_path)
