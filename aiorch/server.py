@@ -42,7 +42,8 @@ from aiorch.errors import (
     StoreError,
     UnresolvedFunctionError,
 )
-from aiorch.orchestrator import Orchestrator, RunHandle
+from aiorch.orchestrator import Orchestrator
+from aiorch.run_handle import RunHandle
 
 logger = logging.getLogger(__name__)
 
