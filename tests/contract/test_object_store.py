@@ -147,6 +147,31 @@ async def test_what_create_all_created_can_be_updated(store: ObjectStore) -> Non
         await store.write("executions/a.json", b"3", if_generation_match=stored.generation)
 
 
+async def test_a_write_creates_what_belongs_to_it(store: ObjectStore) -> None:
+    """A commit and its new records are one call; records that exist stay as they are, generations differ."""
+    before = await store.write("executions/b.json", b"old", if_generation_match=0, metadata={"status": "known"})
+    records = [("executions/a.json", b"new"), ("executions/b.json", b"new")]
+    generation = await store.write("runs/a.json", b"{}", if_generation_match=0, create=records)
+    assert await store.read("runs/a.json") == (b"{}", generation)
+    assert await store.read("executions/b.json") == (b"old", before)
+    created = await store.read("executions/a.json")
+    assert created is not None
+    assert created.data == b"new"
+    assert len({created.generation, generation, before}) == 3
+
+
+async def test_a_refused_write_keeps_its_object_whatever_it_creates(store: ObjectStore) -> None:
+    """Creating besides does not soften the condition: the object stays, and what exists stays."""
+    generation = await store.write("runs/a.json", b"1", if_generation_match=0)
+    await store.create_all([("executions/a.json", b"old")])
+    with pytest.raises(GenerationConflict):
+        await store.write("runs/a.json", b"2", if_generation_match=0, create=[("executions/a.json", b"new")])
+    assert await store.read("runs/a.json") == (b"1", generation)
+    stored = await store.read("executions/a.json")
+    assert stored is not None
+    assert stored.data == b"old"
+
+
 async def test_a_listing_is_ordered_and_carries_generations_and_metadata(store: ObjectStore) -> None:
     """One listing shows what a caller wants to know of many objects, in order of their names."""
     generations = {}

@@ -212,6 +212,23 @@ def test_a_failed_batch_fails_every_operation_and_applies_none(path: Path) -> No
     file.close()
 
 
+async def test_a_refused_write_creates_nothing(path: Path) -> None:
+    """Here a write and what belongs to it are one: also beside writes of the same batch that go ahead."""
+    store = SQLiteStore(path)
+    taken = await store.write("runs/0", b"", if_generation_match=0)
+    outcomes = await asyncio.gather(
+        *(
+            store.write(f"runs/{number}", b"", if_generation_match=0, create=[(f"executions/{number}", b"")])
+            for number in range(3)
+        ),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [GenerationConflict, int, int]
+    assert [info.name for info in await store.list("executions/")] == ["executions/1", "executions/2"]
+    assert await store.read("runs/0") == (b"", taken)
+    await store.aclose()
+
+
 def test_changes_of_one_batch_see_each_other(path: Path) -> None:
     """A delete and a creation that meet in one transaction happen one after the other, as they came."""
     file = ObjectFile(path)
@@ -373,8 +390,8 @@ async def test_generations_of_a_failed_transaction_are_not_lost_count_of(
     store = SQLiteStore(path)
     apply_create = ObjectFile._create
 
-    def fail(self: ObjectFile, connection: sqlite3.Connection, creations: list[CreateAll]) -> None:
-        apply_create(self, connection, creations)
+    def fail(self: ObjectFile, connection: sqlite3.Connection, objects: list[tuple[str, bytes]]) -> None:
+        apply_create(self, connection, objects)
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(ObjectFile, "_create", fail)
