@@ -1,0 +1,142 @@
+"""The benchmarks, at tiny sizes: what they print is read by machines, so its shape is tested; its numbers are not."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiorch
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+STORES = ("sqlite", "memory")
+DEMANDED = {
+    "tasks",
+    "wall_s",
+    "tasks_per_s",
+    "cpu_s_per_1k_tasks",
+    "store_writes_per_task",
+    "step_latency_ms_p50",
+    "step_latency_ms_p99",
+}
+ENVIRONMENT = {"python", "aiorch", "sqlite", "msgspec", "machine", "cores", "load_before", "load_after"}
+
+
+def start(script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run a benchmark to its end."""
+    return subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(aiorch.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
+
+def run(script: str, *arguments: str) -> str:
+    """Run a benchmark and return its output. It must succeed, and have nothing to complain about."""
+    done = start(script, *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def result_of(script: str, *arguments: str) -> dict[str, Any]:
+    """Run a benchmark and return the one JSON object that it prints, and nothing besides."""
+    output = run(script, *arguments, "--json")
+    assert output.endswith("}\n")
+    result = json.loads(output)
+    assert isinstance(result, dict)
+    assert result.keys() >= ENVIRONMENT
+    assert result["aiorch"] == aiorch.__version__
+    return result
+
+
+def check_figures(result: dict[str, Any], *, tasks: int, store: str) -> None:
+    assert result.keys() >= DEMANDED | {"store", "repeat", "build_s", "commits", "min"}
+    assert (result["tasks"], result["store"], result["repeat"]) == (tasks, store, 2)
+    assert result["tasks_per_s"] > 0
+    assert 0 < result["min"]["wall_s"] <= result["wall_s"]
+    assert 0 < result["min"]["cpu_s_per_1k_tasks"] <= result["cpu_s_per_1k_tasks"]
+    assert 0 < result["step_latency_ms_p50"] <= result["step_latency_ms_p99"] <= result["wall_s"] * 1000
+    assert ("disk_sync_ms_p50" in result) == (store == "sqlite")
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_fanout(store: str, tmp_path: Path) -> None:
+    """A fan-out tells the demanded figures; there is one record a task, and few documents for all of them."""
+    options = "--width", "20", "--store", store, "--repeat", "2", "--directory", str(tmp_path)
+    result = result_of("fanout.py", *options)
+    check_figures(result, tasks=22, store=store)
+    assert result["width"] == 20
+    # 22 records, the marker, the definition, and the document as often as it was committed.
+    assert result["store_writes_per_task"] == pytest.approx((22 + 2 + result["commits"]) / 22, rel=1e-3)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_throughput(store: str, tmp_path: Path) -> None:
+    """Many runs of the sample tell the demanded figures, over all runs."""
+    options = "--runs", "10", "--store", store, "--repeat", "2", "--directory", str(tmp_path)
+    result = result_of("throughput.py", *options)
+    check_figures(result, tasks=50, store=store)
+    assert result["runs"] == 10
+    assert result["runs_per_s"] == pytest.approx(result["tasks_per_s"] / 5, rel=1e-3)
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_chain(store: str, tmp_path: Path) -> None:
+    """A chain tells its step gap; beside that of a disk, what is left of it without the disk."""
+    options = "--length", "8", "--store", store, "--repeat", "2", "--directory", str(tmp_path)
+    result = result_of("chain.py", *options)
+    check_figures(result, tasks=8, store=store)
+    assert result["commits"] == 9
+    if store == "sqlite":
+        above = result["step_latency_ms_p50"] - result["disk_sync_ms_p50"]
+        assert result["step_latency_above_sync_ms_p50"] == pytest.approx(above, abs=1e-3)
+
+
+def test_fold() -> None:
+    """The core's benchmark tells what an event costs in runs of three sizes, for both shapes."""
+    result = result_of("fold.py", "--folds", "10", "--repeat", "2")
+    for shape in ("fan_out", "chain"):
+        for nodes in (10, 1_000, 10_000):
+            assert result[f"{shape}_{nodes}_fold_us"] > 0
+            assert result[f"{shape}_{nodes}_encode_us"] > 0
+        assert result[f"{shape}_fold_ratio"] > 0
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_open_runs(store: str, tmp_path: Path) -> None:
+    """Open runs tell what memory they take, and end when that is known."""
+    result = result_of("open_runs.py", "--runs", "10", "--store", store, "--directory", str(tmp_path))
+    assert min(result["rss_before_mb"], result["rss_mb"], result["peak_rss_mb"]) > 0
+    assert result["runs"] == 10
+
+
+def test_startup(tmp_path: Path) -> None:
+    """Start-up figures come from processes of their own, memory figures from the other benchmarks."""
+    options = "--repeat", "1", "--width", "10", "--open-runs", "10", "--directory", str(tmp_path)
+    result = result_of("startup.py", *options)
+    assert 0 < result["import_s"] < result["first_task_s"]
+    assert result["fan_out_peak_rss_mb"] > 0
+    assert result["open_runs_rss_mb"] > 0
+
+
+def test_table() -> None:
+    """Without --json a table is told, with the budget beside what was measured where there is one."""
+    lines = run("throughput.py", "--runs", "500", "--repeat", "1", "--store", "sqlite").splitlines()
+    assert lines[0] == "500 runs at once of the sample on sqlite"
+    assert any("CPU per 1,000 tasks" in line and "<= 0.12" in line for line in lines)
+    assert "aiorch" in lines[-1]
+
+
+@pytest.mark.parametrize("arguments", [["--width", "0"], ["--store", "paper"], ["--repeat", "-1"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    """A size below 1 or an unknown store is refused with exit code 2 before anything is measured."""
+    done = start("fanout.py", *arguments)
+    assert done.returncode == 2
+    assert arguments[0] in done.stderr
