@@ -1,7 +1,7 @@
 """
 From a DAG definition to a DAG: `DAGBuilder`, and `NodeFactory` for one step.
 
-A definition is read (`definition_source`), made plain (`definition_plain`), checked whole (`definition_check`), and
+A definition is read (`definition.source`), made plain (`definition.plain`), checked whole (`definition.check`), and
 only then built. A DAG holds its definition as it is stored, and building that again gives the same DAG and id.
 """
 
@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from aiorch.dag import DAG
-from aiorch.definition import (
+from aiorch.definition.check import Check, Level
+from aiorch.definition.models import (
     CloudFunctionStep,
     DataflowStep,
     Definition,
@@ -23,9 +24,8 @@ from aiorch.definition import (
     Step,
     TaskStep,
 )
-from aiorch.definition_check import Check, Level
-from aiorch.definition_plain import PlainDefinition
-from aiorch.definition_source import LoadedDefinition, load_definition
+from aiorch.definition.plain import PlainDefinition
+from aiorch.definition.source import LoadedDefinition, load_definition
 from aiorch.nodes import CloudFunction, DataflowJob, Function, Node, Parallel, RetryPolicy
 
 DEFAULT_NAME = "dag"

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import aiohttp
 
+from aiorch import function_url
 from aiorch.context import TaskContext
 from aiorch.nodes import CloudFunction, Task
 from aiorch.ports import Answer, Failed, NotStarted, Unknown
@@ -116,7 +117,7 @@ class CloudFunctionTarget:
     ) -> None:
         self._tokens = None if anonymous else tokens or IdTokens()
         self._url_pattern = url_pattern or DEFAULT_URL_PATTERN
-        self._placeholders = http_call.placeholders(self._url_pattern)
+        self._placeholders = function_url.placeholders(self._url_pattern)
         self._project_id = project_id
         self._region = region
         self._connections_max = connections_max
@@ -139,14 +140,14 @@ class CloudFunctionTarget:
         """Call the function and return what comes of it."""
         assert isinstance(task, CloudFunction)
         try:
-            url = http_call.checked_url(task.url or http_call.fill_in(self._url_pattern, self._url_parts(task)))
+            url = function_url.checked_url(task.url or function_url.fill_in(self._url_pattern, self._url_parts(task)))
             body = http_call.encode_parameters(context.parameters)
         except ValueError as error:
             return Failed(Failure.of("ConfigurationError", f"nothing was sent: {error}"))
         headers = http_call.headers(context)
         if self._tokens is not None and url.scheme == "https":
             try:
-                headers["Authorization"] = f"Bearer {await self._tokens.token(http_call.audience_of(url))}"
+                headers["Authorization"] = f"Bearer {await self._tokens.token(function_url.audience_of(url))}"
             except IdTokenError as error:
                 return NotStarted(str(error))
         # What stands in a query may be secret.

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from aiorch import definition_syntax
 from aiorch.builder import DAGBuilder
-from aiorch.definition_source import LoadedDefinition, format_path, load_definition, parse_definition
-from aiorch.definition_syntax import NESTING_MAX, TEXT_BYTES_MAX
+from aiorch.definition import syntax
+from aiorch.definition.source import LoadedDefinition, format_path, load_definition, parse_definition
+from aiorch.definition.syntax import NESTING_MAX, TEXT_BYTES_MAX
 from aiorch.errors import DefinitionError, Problem
 
 
@@ -189,7 +189,7 @@ def test_too_long_a_text_is_refused():
 
 def test_too_many_yaml_values_are_refused_while_reading(monkeypatch: pytest.MonkeyPatch):
     """A text below the limit of bytes may still hold more values than are read: reading stops there."""
-    monkeypatch.setattr(definition_syntax, "VALUES_MAX", 100)
+    monkeypatch.setattr(syntax, "VALUES_MAX", 100)
     problem = refused("[" + "1,\n" * 1000 + "@", "yaml")
     assert "holds more than the 250000 values" in problem.message
     assert 100 < (problem.line or 0) < 500
@@ -297,6 +297,6 @@ def test_a_file_without_end_is_refused(tmp_path: Path):
 def test_importing_aiorch_imports_no_pydantic():
     """Validation is imported by those who build a DAG, and by nobody else."""
     program = (
-        "import sys, aiorch, aiorch.definition_source; sys.exit('pydantic' in sys.modules or 'yaml' in sys.modules)"
+        "import sys, aiorch, aiorch.definition.source; sys.exit('pydantic' in sys.modules or 'yaml' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

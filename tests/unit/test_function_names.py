@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from aiorch.builder import DAGBuilder
+from aiorch.definition.function_names import name_of
 from aiorch.errors import DefinitionError
-from aiorch.function_names import name_of
 
 
 def task(**keys: Any) -> dict[str, Any]:
@@ -153,7 +153,8 @@ def test_names_are_the_same_in_every_process(tmp_path: Path):
         )
     )
     program = (
-        "import stable; from aiorch.function_names import name_of; print([name_of(thing) for thing in stable.things])"
+        "import stable; from aiorch.definition.function_names import name_of;"
+        "print([name_of(thing) for thing in stable.things])"
     )
     environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
     runs = {

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
+from aiorch import function_url
 from aiorch.context import TaskContext
 from aiorch.ports import Failed, NotStarted, Succeeded
 from aiorch.targets import http_call
@@ -46,9 +47,9 @@ def refusal(status, *, reason="", location=None, body=b""):
 def test_default_pattern_is_the_first_generations_form():
     """Region, project and name give the URL under which functions of both generations answer."""
     parts = {"region": "europe-west1", "project_id": "acme-data", "name": "load_orders"}
-    url = http_call.fill_in(DEFAULT_URL_PATTERN, parts)
+    url = function_url.fill_in(DEFAULT_URL_PATTERN, parts)
     assert url == "https://europe-west1-acme-data.cloudfunctions.net/load_orders"
-    assert http_call.placeholders(DEFAULT_URL_PATTERN) == parts.keys()
+    assert function_url.placeholders(DEFAULT_URL_PATTERN) == parts.keys()
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_default_pattern_is_the_first_generations_form():
 def test_unknown_placeholders_are_refused(pattern):
     """A pattern with a placeholder that is not known is refused whole, and the message names those that are."""
     with pytest.raises(ValueError, match=r"\{name\}, \{project_id\}, \{region\}, \{service\}"):
-        http_call.placeholders(pattern)
+        function_url.placeholders(pattern)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_unknown_placeholders_are_refused(pattern):
 def test_a_value_cannot_change_the_rest_of_the_url(value):
     """A name that would lead to another path or host is refused, whatever the pattern."""
     with pytest.raises(ValueError, match="cannot be part of a URL"):
-        http_call.fill_in("https://x.example/{name}", {"name": value})
+        function_url.fill_in("https://x.example/{name}", {"name": value})
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_a_value_cannot_change_the_rest_of_the_url(value):
 )
 def test_allowed_urls(text):
     """https goes anywhere, plain http to this machine."""
-    assert str(http_call.checked_url(text)) == str(URL(text))
+    assert str(function_url.checked_url(text)) == str(URL(text))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_allowed_urls(text):
 def test_plain_http_to_other_machines_is_refused(text):
     """Plain http to a host that is not certainly this machine is refused, with the reason and the cure."""
     with pytest.raises(ValueError, match=r"is refused: plain http .* use https"):
-        http_call.checked_url(text)
+        function_url.checked_url(text)
 
 
 @pytest.mark.parametrize(
@@ -124,14 +125,14 @@ def test_plain_http_to_other_machines_is_refused(text):
 def test_urls_that_cannot_be_called(text):
     """What is no URL with a host that can be looked up is refused, before a connection is tried."""
     with pytest.raises(ValueError, match="is not valid"):
-        http_call.checked_url(text)
+        function_url.checked_url(text)
 
 
 @pytest.mark.parametrize("text", ["https://me:secret@f.example/", "http://me@localhost/", "https://:secret@f.example/"])
 def test_credentials_in_a_url_are_refused_and_not_shown(text):
     """A URL with a user name or password is refused, and the message does not repeat them."""
     with pytest.raises(ValueError, match="user name or password") as caught:
-        http_call.checked_url(text)
+        function_url.checked_url(text)
     assert "secret" not in str(caught.value)
 
 
@@ -139,7 +140,7 @@ def test_credentials_in_a_url_are_refused_and_not_shown(text):
 def test_any_text_is_a_url_or_a_value_error(text):
     """Whatever stands in a definition as URL is accepted or refused, never a crash."""
     try:
-        url = http_call.checked_url(text)
+        url = function_url.checked_url(text)
     except ValueError:
         return
     assert url.scheme == "https" or url.host in {"localhost", "127.0.0.1", "::1"}
@@ -160,7 +161,7 @@ def test_any_text_is_a_url_or_a_value_error(text):
 )
 def test_audiences(url, audience):
     """The audience is the function's URL, for everything else the service's without a path."""
-    assert http_call.audience_of(URL(url)) == audience
+    assert function_url.audience_of(URL(url)) == audience
 
 
 # Requests

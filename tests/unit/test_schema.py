@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from aiorch.builder import DAGBuilder
-from aiorch.definition import (
+from aiorch.definition.models import (
     TASK_STEPS,
     Branch,
     CloudFunctionStep,
@@ -27,11 +27,11 @@ MODELS = {
 
 
 def shipped() -> str:
-    return files("aiorch").joinpath("definition.schema.json").read_text(encoding="utf-8")
+    return files("aiorch.definition").joinpath("schema.json").read_text(encoding="utf-8")
 
 
 def test_the_shipped_schema_is_what_the_models_say():
-    """`python -m aiorch.definition > aiorch/definition.schema.json` was run after the last change of the models."""
+    """`python -m aiorch.definition > aiorch/definition/schema.json` was run after the last change of the models."""
     made = subprocess.run([sys.executable, "-m", "aiorch.definition"], check=True, capture_output=True, text=True)
     # As data: versions of pydantic write 0 or 0.0, which are the same.
     assert json.loads(made.stdout) == json.loads(shipped())

@@ -205,7 +205,7 @@ def test_any_order_ends_in_the_same_document(definition: dict[str, Any], data: s
 @slow_is_fine
 @given(definitions(), st.data(), st.integers(0, 2**32))
 def test_every_run_ends(definition: dict[str, Any], data: st.DataObject, seed: int) -> None:
-    """With both failure policies, failures, losses and retries, every run ends, and every invariant holds on the way."""
+    """With both failure policies, failures, losses and retries, every run ends, and the invariants hold on the way."""
     dag = DAGBuilder(definition).build_dag()
     outcomes = outcomes_of(dag, data, ["success", "failure", "failure", "lost"])
     world = World(dag, outcomes, seed).to_end()

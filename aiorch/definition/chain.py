@@ -9,9 +9,9 @@ was probably meant, and where that is not clear nothing is said about the steps 
 from collections.abc import Mapping
 from typing import Any
 
-from aiorch.definition_source import format_path
-from aiorch.definition_syntax import Finding, Key
-from aiorch.hints import Hints, shown
+from aiorch.definition.hints import Hints, shown
+from aiorch.definition.source import format_path
+from aiorch.definition.syntax import Finding, Key
 
 _CYCLE_SHOWN_MAX = 6
 _KNOWN_SHOWN_MAX = 6

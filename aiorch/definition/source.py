@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from aiorch.definition_syntax import (
+from aiorch.definition.syntax import (
     TEXT_BYTES_MAX,
     Composer,
     Finding,

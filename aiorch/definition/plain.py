@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MethodType
 from typing import Any
 
-from aiorch.definition_source import LoadedDefinition
-from aiorch.definition_syntax import (
+from aiorch.definition.function_names import name_of
+from aiorch.definition.source import LoadedDefinition
+from aiorch.definition.syntax import (
     NESTING_MAX,
     TEXT_BYTES_MAX,
     TOO_DEEP,
@@ -22,7 +23,6 @@ from aiorch.definition_syntax import (
     Finding,
     Key,
 )
-from aiorch.function_names import name_of
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

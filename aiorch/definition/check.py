@@ -8,15 +8,15 @@ import json
 import re
 from collections.abc import Iterable
 from functools import cache
-from ipaddress import ip_address
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from aiorch.definition import (
+from aiorch.definition.chain import check_chain
+from aiorch.definition.hints import Hints, shown
+from aiorch.definition.models import (
     FUNCTION_PATTERN,
     NODE_NAME_PATTERN,
     TASK_STEPS,
@@ -30,10 +30,8 @@ from aiorch.definition import (
     Step,
     TaskStep,
 )
-from aiorch.definition_chain import check_chain
-from aiorch.definition_source import format_path
-from aiorch.definition_syntax import Finding, Key
-from aiorch.hints import Hints, shown
+from aiorch.definition.source import format_path
+from aiorch.definition.syntax import Finding, Key
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -299,26 +297,10 @@ def _function_problem(text: str) -> str | None:
 
 
 def _url_problem(url: str) -> str | None:
-    if re.search(r"[\s\\\x00-\x20\x7f]", url):
-        return "a URL has no spaces, backslashes or control characters"
+    from aiorch.function_url import checked_url  # noqa: PLC0415  most definitions hold no URL
+
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
+        checked_url(url)
     except ValueError as error:
-        return f"{shown(url)} is no URL: {error}"
-    if parts.scheme not in ("http", "https") or not host:
-        return f"{shown(url)} is no URL of a function: it begins with https:// and a host"
-    if parts.username is not None or parts.password is not None:
-        return "this URL holds a user name or password, which every run would store and show; take it out"
-    if parts.scheme == "http" and not _is_loopback(host):
-        return (
-            f"plain http would show the call to everyone on its way to {shown(host)}; use https (http is for loopback)"
-        )
+        return str(error)
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,12 +1,11 @@
 """
 The language of DAG definitions: its keys, their types and limits, and its JSON Schema.
 
-``python -m aiorch.definition`` prints the schema, which is shipped as ``aiorch/definition.schema.json``. The models
-know one step each: what a step's `branches` hold is checked step by step (`aiorch.definition_check`), so that neither
+``python -m aiorch.definition`` prints the schema, which is shipped as ``aiorch/definition/schema.json``. The models
+know one step each: what a step's `branches` hold is checked step by step (`aiorch.definition.check`), so that neither
 depth nor one mistake hides the others.
 """
 
-import json
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
@@ -14,24 +13,7 @@ from pydantic.config import JsonDict, JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import PydanticCustomError, core_schema
 
-from aiorch.definition_source import LoadedDefinition, load_definition, parse_definition
 from aiorch.enums import OnFailure, OnLost
-
-__all__ = [
-    "Branch",
-    "CloudFunctionStep",
-    "DataflowStep",
-    "Definition",
-    "FunctionStep",
-    "LoadedDefinition",
-    "ParallelStep",
-    "Retry",
-    "Step",
-    "TaskStep",
-    "definition_schema",
-    "load_definition",
-    "parse_definition",
-]
 
 SECONDS_MAX = 1e9
 """About 30 years: what can still be added to a date."""
@@ -264,7 +246,3 @@ def definition_schema() -> dict[str, Any]:
         "title": "aiorch DAG definition",
         "$defs": dict(sorted(parts.items())),
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(definition_schema(), indent=2, ensure_ascii=False))  # noqa: T201  the one thing it is for

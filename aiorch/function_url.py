@@ -1,0 +1,85 @@
+"""URLs of Cloud Functions: made from a pattern, checked before anything is sent, and the audience of their ID token."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from string import Formatter
+
+from yarl import URL
+
+_PLACEHOLDERS = frozenset({"name", "service", "project_id", "region"})
+_URL_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", re.ASCII)
+_NOT_IN_URLS = re.compile(r"[\s\\\x00-\x20\x7f]")
+
+
+def placeholders(url_pattern: str) -> frozenset[str]:
+    """
+    Return the names of the placeholders in *url_pattern*.
+
+    Raises:
+        ValueError: One is not known, or stands with more than its name between the braces.
+    """
+    fields = [
+        (name, spec, conversion) for _, name, spec, conversion in Formatter().parse(url_pattern) if name is not None
+    ]
+    if any(name not in _PLACEHOLDERS or spec or conversion for name, spec, conversion in fields):
+        known = ", ".join(f"{{{name}}}" for name in sorted(_PLACEHOLDERS))
+        raise ValueError(f"URL pattern {url_pattern!r} cannot be used: its placeholders may be {known} and no others.")
+    return frozenset(name for name, _, _ in fields)
+
+
+def fill_in(url_pattern: str, values: Mapping[str, str | None]) -> str:
+    """
+    Return the URL that *url_pattern* gives.
+
+    Raises:
+        ValueError: A value is missing, or could change more of the URL than its own place.
+    """
+    for name, value in values.items():
+        if value is None or not _URL_PART.fullmatch(value):
+            raise ValueError(f"{name} {value!a} cannot be part of a URL: use letters, digits, '-', '_' and '.'")
+    return url_pattern.format_map(values)
+
+
+def checked_url(text: str) -> URL:
+    """Return *text* as the URL to call. Raises: ValueError when it cannot be called, or must not be."""
+    if _NOT_IN_URLS.search(text):
+        raise ValueError(f"URL {text!a} is not valid: a URL has no spaces, backslashes or control characters")
+    try:
+        url = URL(text)
+        host = url.raw_host or ""
+        host.encode("idna")  # as the resolver will
+    except ValueError as error:
+        raise ValueError(f"URL {text!a} is not valid: {error}") from error
+    if url.scheme not in {"http", "https"} or not host:
+        raise ValueError(f"URL {text!a} is not valid: it must begin with https:// and name a host")
+    if url.user is not None or url.password is not None:
+        raise ValueError(
+            f"the URL of host {host!r} holds a user name or password, which every run would store and show"
+        )
+    if url.scheme == "http" and not _is_loopback(host):
+        raise ValueError(
+            f"URL {text!a} is refused: plain http shows the call to everyone on its way, so it is for this "
+            f"machine only (localhost, 127.0.0.0/8, ::1); use https"
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def audience_of(url: URL) -> str:
+    """
+    Return the audience that an ID token for *url* must be made for.
+
+    Source: Cloud Functions documentation, "Authenticate for invocation": the function's URL; Cloud Run documentation,
+    "Authenticating service-to-service": the service's URL, without a path.
+    """
+    origin = str(url.origin())
+    if (url.raw_host or "").endswith(".cloudfunctions.net"):
+        return f"{origin}/{url.raw_path.removeprefix('/').split('/')[0]}"
+    return origin
