@@ -1,0 +1,251 @@
+"""The documentation is true: of keys, options, settings, routes, files and names it has all that there are."""
+
+import ast
+import re
+import shlex
+from dataclasses import fields
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+from aiohttp import web
+
+import aiorch
+from aiorch import Orchestrator, Settings, cli, errors, foreground
+from aiorch.builder import DAGBuilder, NodeFactory
+from aiorch.dag import DAG
+from aiorch.definition import models
+from aiorch.definition.source import parse_definition
+from aiorch.launches import LaunchSettings
+from aiorch.server import make_app
+from tests.documentation import PAGES, REPOSITORY, Block, anchors, blocks, named, rows, section
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+COMMANDS = cli.cli.commands
+
+
+def of_language(*languages: str) -> Any:
+    found = [block for block in BLOCKS if block.language in languages]
+    return pytest.mark.parametrize("block", found, ids=lambda block: f"{block.page}:{block.text[:30]!r}")
+
+
+def first_column(text: str) -> set[str]:
+    return {name for row in rows(text) for name in named(row[0])}
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link within the repository names a file that exists, and a heading that it has."""
+    for link in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", page.read_text()):
+        target = page.parent / link[0] if link[0] else page
+        assert target.exists(), link
+        assert not link[1] or link[1] in anchors(target), link
+
+
+def test_every_page_can_be_reached() -> None:
+    """The README links to every page of the documentation."""
+    readme = (REPOSITORY / "README.md").read_text()
+    assert [page.name for page in PAGES if page.parent.name == "docs" and f"(docs/{page.name}" not in readme] == []
+
+
+def test_the_readme_opens_with_the_two_commands() -> None:
+    """The first block of the README is `make demo` and `make test`, and the Makefile has both."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    commands = [line.partition("#")[0].strip() for line in blocks(REPOSITORY / "README.md")[0].commands]
+    assert commands == ["make demo", "make test"]
+    assert {line.removeprefix("make ") for line in commands} <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+
+
+# -- examples --------------------------------------------------------------------------------------------------------
+
+
+@of_language("yaml", "json")
+def test_definitions_build(block: Block) -> None:
+    """Every definition that is shown can be built, or is shown for its mistakes; a fragment is steps that can be."""
+    data = parse_definition(block.text, format="yaml" if block.language == "yaml" else "json").data
+    if block.file_name == "typo.yaml":
+        with pytest.raises(aiorch.DefinitionError):
+            DAGBuilder(data).build_dag()
+    elif "steps" in data:
+        DAGBuilder(data).build_dag()
+    else:
+        for name, step in data.items():
+            NodeFactory.create_node(step, DAG(name), name=name)
+
+
+@of_language("python")
+def test_python_compiles_and_has_a_name(block: Block) -> None:
+    """Every Python block compiles, and is a named file, so that the examples are run with it."""
+    ast.parse(block.text)
+    assert block.file_name is not None
+
+
+@of_language("sh", "console")
+def test_commands_exist(block: Block) -> None:
+    """Every command of aiorch that is shown is one, with options that it has."""
+    for line in block.commands:
+        words = shlex.split(line.partition("|")[0], comments=True) if line.startswith("aiorch ") else ["", "-"]
+        if words[1].startswith("-"):
+            continue
+        known = {name for parameter in COMMANDS[words[1]].params for name in parameter.opts}
+        assert {word for word in words[2:] if word.startswith("--")} <= known, line
+
+
+# -- definitions -----------------------------------------------------------------------------------------------------
+
+
+def key_rows(heading: str) -> list[list[str]]:
+    """Rows of the table of keys in a section: key, type, default, meaning."""
+    return [row for row in rows(section("docs/definitions.md", heading)) if len(row) == 4]
+
+
+@pytest.mark.parametrize(
+    ("heading", "kinds"),
+    [
+        ("The definition", (models.Definition, models.Branch)),
+        ("Every step", (models.Step,)),
+        ("Task", (models.TaskStep,)),
+        ("Function", (models.FunctionStep,)),
+        ("CloudFunction", (models.CloudFunctionStep,)),
+        ("Dataflow", (models.DataflowStep,)),
+        ("Parallel", (models.ParallelStep,)),
+        ("Branch", (models.Branch,)),
+        ("retry", (models.Retry,)),
+    ],
+)
+def test_every_key_is_documented(heading: str, kinds: tuple[type[Any], ...]) -> None:
+    """The table of each section has the keys that the language has there, and no others."""
+    keys = {kind.model_fields[name].alias or name for kind in kinds for name in kind.__annotations__}
+    if kinds[0] in models.TASK_STEPS.values():
+        keys.discard("target_type")  # the heading says it
+    assert {name for row in key_rows(heading) for name in named(row[0])} == keys
+
+
+@pytest.mark.parametrize("kind", [models.Step, models.TaskStep, models.Retry, models.CloudFunctionStep])
+def test_documented_defaults_are_those_of_the_language(kind: type[Any]) -> None:
+    """A default that is written as a value is the one that the language has."""
+    headings = {models.Step: "Every step", models.TaskStep: "Task", models.Retry: "retry"}
+    for key, _, default, _ in key_rows(headings.get(kind, "CloudFunction")):
+        if re.fullmatch(r"`[\w.{}]+`", default):
+            field = kind.model_fields[named(key)[0]]
+            assert yaml.safe_load(named(default)[0]) == field.get_default(call_default_factory=True), key
+
+
+def test_every_attribute_of_the_context_is_documented() -> None:
+    """The table of the context has what a `TaskContext` has."""
+    attributes = {name for name in dir(aiorch.TaskContext) if not name.startswith("_")}
+    assert first_column(section("docs/definitions.md", "The context")) == attributes
+
+
+# -- the command line ------------------------------------------------------------------------------------------------
+
+
+def options_of(name: str, command: click.Command) -> dict[str, tuple[str, Any]]:
+    prefix = f"AIORCH_{name.upper()}_" if name else "AIORCH_"
+    options = [each for each in command.params if isinstance(each, click.Option) and not each.is_eager]
+    return {each.opts[-1]: (str(each.envvar or f"{prefix}{str(each.name).upper()}"), each.default) for each in options}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_documented(name: str) -> None:
+    """The section of each command has its options, with their environment variables and defaults, and no others."""
+    documented = {named(row[0])[0]: row for row in rows(section("docs/cli.md", f"aiorch {name}")) if "`--" in row[0]}
+    options = options_of(name, COMMANDS[name])
+    assert documented.keys() == options.keys()
+    for option, (variable, default) in options.items():
+        assert named(documented[option][1]) == [variable]
+        if isinstance(default, str | int | float) and not isinstance(default, bool):
+            assert named(documented[option][2]) == [f"{default:g}" if isinstance(default, float) else str(default)]
+
+
+def test_every_command_is_in_the_list() -> None:
+    """The list at the top has every command; so has the section for all commands every option of the group."""
+    assert first_column(section("docs/cli.md", "The command line")) == {f"aiorch {name}" for name in COMMANDS}
+    common = first_column(section("docs/cli.md", "For all commands"))
+    assert common == {*options_of("", cli.cli), "--version", "--help"}
+
+
+def test_every_exit_code_is_documented() -> None:
+    """The table has every code that the command line can end with, and no others."""
+    codes = {
+        value
+        for module in (cli, foreground)
+        for name, value in vars(module).items()
+        if name.isupper() and type(value) is int
+    }
+    assert {int(row[0]) for row in rows(section("docs/cli.md", "Exit codes"))} == codes
+    for code in map(int, re.findall(r"^ +(\d+)  ", cli._EPILOG, re.MULTILINE)):
+        assert code in codes
+
+
+def test_every_variable_that_is_named_exists() -> None:
+    """No page names an environment variable that nothing reads."""
+    known = {variable for name, command in COMMANDS.items() for variable, _ in options_of(name, command).values()}
+    known |= {variable for variable, _ in options_of("", cli.cli).values()}
+    for page in PAGES:
+        assert set(re.findall(r"AIORCH_\w+", page.read_text())) <= known, page.name
+
+
+async def test_every_route_is_documented() -> None:
+    """The table of requests has the routes of the HTTP endpoint, and no others."""
+    app = make_app(Orchestrator("memory:"))
+    routes = {
+        f"{route.method} {route.resource.canonical}"
+        for route in app.router.routes()
+        if isinstance(route.resource, web.Resource) and route.method != "HEAD"
+    }
+    requests = {name for row in rows(section("docs/cli.md", "aiorch serve")) for name in named(row[0]) if "/" in name}
+    assert requests == routes
+
+
+# -- the library -----------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_documented() -> None:
+    """The tables of settings have the fields of both classes, with their defaults, and no others."""
+    text = section("docs/library.md", "Settings")
+    documented = {named(row[0])[0]: row[1] for row in rows(text)}
+    both = {each.name: each for each in chain(fields(LaunchSettings), fields(Settings))}
+    assert documented.keys() == both.keys()
+    for name, default in documented.items():
+        if re.fullmatch(r"`[^`]+`", default):
+            assert ast.literal_eval(named(default)[0]) == both[name].default, name
+
+
+def test_every_error_is_documented() -> None:
+    """The table of errors has every exception that is raised on purpose."""
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    assert first_column(section("docs/library.md", "Errors")) == kinds - {"AiorchError"}
+
+
+def test_every_public_name_is_documented() -> None:
+    """The page of the library mentions everything that can be imported from the package."""
+    text = (REPOSITORY / "docs/library.md").read_text()
+    assert [name for name in aiorch.__all__ if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_argument_of_the_orchestrator_is_documented() -> None:
+    """The section has every argument and every public method, and no method that there is not."""
+    text = section("docs/library.md", "Orchestrator")
+    arguments = set(Orchestrator.__init__.__annotations__) - {"return"}
+    methods = {name for name, value in vars(Orchestrator).items() if not name.startswith("_") and callable(value)}
+    documented = first_column(text)
+    assert {name for name in documented if name.isidentifier()} == arguments
+    assert {re.sub(r"^await |\(.*", "", name) for name in documented if "(" in name} == methods
+
+
+# -- the architecture ------------------------------------------------------------------------------------------------
+
+
+def test_every_file_is_in_the_list_of_files() -> None:
+    """The list of files has every module of the package, and none that there is not."""
+    package = REPOSITORY / "aiorch"
+    paths = [path.relative_to(package) for path in package.rglob("*") if path.suffix in {".py", ".json"}]
+    files = {str(path) for path in paths if path.name != "__init__.py"}
+    assert first_column(section("docs/architecture.md", "The files")) == files
