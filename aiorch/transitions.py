@@ -376,8 +376,12 @@ class _Draft:
         state = self.current(event)
         if state is None or state.status is not _RETRYING:
             return
+        task = self.task(event.node)
         if state.retry_at is None or state.retry_at <= self.now:
-            self.start(self.task(event.node), state.attempt + 1)
+            self.start(task, state.attempt + 1)
+        elif state.by is None and self.process.can_launch(task):
+            # Too early, and nobody waits for it: whoever could not launch it has left it to the others.
+            self.set(task.name, replace(state, by=self.process.id))
 
     def on_run_timeout(self, _: RunTimeoutDue) -> None:
         due = self.header.timeout_at
@@ -398,7 +402,7 @@ class _Draft:
         if event.attempt > state.attempt:
             self.is_stale = True
             return None
-        return state if event.attempt == state.attempt else None
+        return state if event.attempt == state.attempt > 0 else None
 
     def start(self, task: Task, attempt: int) -> None:
         """Commit to launch: from here to the launch nothing else decides."""
