@@ -222,6 +222,10 @@ class Committer:
                 # Somebody else wrote, or our own earlier try did, or nobody knows: read again, decide again.
                 self.run = None
                 pause_s = self._report(error)
+            except RunNotFoundError as error:
+                self._settle(batch, error)
+                self._wake(error)
+                return
             except AiorchError as error:
                 self._settle(batch, error)
                 self._refuse(error)

@@ -24,7 +24,16 @@ from aiorch.ports import Accepted, Answer, Entropy, Failed, NotStarted, Succeede
 from aiorch.results import EarlierNodes, Results, SpilledResults
 from aiorch.run_state import INLINE_DOCUMENT_BYTES_MAX, INLINE_RESULT_BYTES_MAX, Failure, Run
 from aiorch.status import ExecutionStatus
-from aiorch.transitions import Process, RunEvent, TaskFailed, TaskLost, TaskRunning, TaskStopped, TaskSucceeded
+from aiorch.transitions import (
+    Process,
+    RunEvent,
+    TaskFailed,
+    TaskInterrupted,
+    TaskLost,
+    TaskRunning,
+    TaskStopped,
+    TaskSucceeded,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +86,7 @@ class Launches:
         self._settings = settings
         self._spawn = spawn
         self._waiting: deque[tuple[Committer, Task, Run, InFlight]] = deque()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: dict[asyncio.Task[None], tuple[Committer, Task, InFlight]] = {}
         self._unrecorded: deque[tuple[float, Committer, str, InFlight]] = deque()
         self._recorder: asyncio.TimerHandle | None = None
         self._is_closing = False
@@ -114,7 +123,7 @@ class Launches:
         """
         Launch nothing more, and wait for what is under way.
 
-        What has not ended after the grace is given up here: the run goes on elsewhere, or at the next start.
+        What has not ended after the grace is given up, and the run says so: it goes on elsewhere, or at the next start.
         """
         self._is_closing = True
         self._waiting.clear()
@@ -122,11 +131,17 @@ class Launches:
             self._recorder.cancel()
         if self._under_way and grace_s > 0:
             await asyncio.wait(self._under_way, timeout=grace_s)
-        self._record_running(everything=True)
-        for handle in self._under_way:
+        given_up = list(self._under_way.items())
+        for handle, (committer, task, sent) in given_up:
             handle.cancel()
-        if self._under_way:
-            await asyncio.wait(self._under_way)
+            if sent.awaits_event or (self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION):
+                committer.post(
+                    TaskRunning(task.name, sent.attempt)
+                )  # its completion event will come to another process
+            else:
+                committer.post(TaskInterrupted(task.name, sent.attempt))
+        if given_up:
+            await asyncio.wait([handle for handle, _ in given_up])
 
     def _fill(self) -> None:
         loop = asyncio.get_running_loop()
@@ -136,22 +151,22 @@ class Launches:
                 continue
             self.count += 1
             sent.handle = asyncio.Task(self._execute(committer, task, run, sent), loop=loop)
-            self._under_way.add(sent.handle)
+            self._under_way[sent.handle] = committer, task, sent
             sent.handle.add_done_callback(self._ended)
             self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, task.name, sent))
         if self._unrecorded and self._recorder is None and not self._is_closing:
             self._recorder = loop.call_at(self._unrecorded[0][0], self._record_running)
 
     def _ended(self, handle: asyncio.Task[None]) -> None:
-        self._under_way.discard(handle)
+        del self._under_way[handle]
         if self._waiting:
             self._fill()
 
-    def _record_running(self, *, everything: bool = False) -> None:
+    def _record_running(self) -> None:
         """Record what has been under way for long: lazily, since most executions end before that is due."""
         self._recorder = None
         loop = asyncio.get_running_loop()
-        while self._unrecorded and (everything or self._unrecorded[0][0] <= loop.time()):
+        while self._unrecorded and self._unrecorded[0][0] <= loop.time():
             _, committer, name, sent = self._unrecorded.popleft()
             if committer.in_flight.get(name) is sent and not sent.has_ended:
                 committer.post(TaskRunning(name, sent.attempt))

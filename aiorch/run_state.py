@@ -102,7 +102,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """It shall be stopped at its target; no attempt follows."""
 
     lost: int = 0
-    """Attempts of this task whose outcome never became known."""
+    """Attempts of this task whose outcome never became known: they do not count against its retries."""
 
     job_id: str | None = None
     """The target's own name for the execution, where it has one."""

@@ -37,6 +37,9 @@ from aiorch.run_state import FAILURES_KEPT, NO_RESULT, Failure, NodeState, Run, 
 LOST_ATTEMPTS_MAX = 3
 """New attempts that lost ones may cause: a target that never answers must not be called for ever."""
 
+LOST, INTERRUPTED = "Lost", "Interrupted"
+"""Failure types of attempts that do not count as tries of the task."""
+
 LAUNCHES_MAX = 10
 """Launches of one attempt over takeovers: a function that kills its process must not loop for ever."""
 
@@ -111,10 +114,18 @@ class TaskStopped(msgspec.Struct, frozen=True, gc=False):
     attempt: int
 
 
+class TaskInterrupted(msgspec.Struct, frozen=True, gc=False):
+    """Its process is about to end, and has given the execution up."""
+
+    rank: ClassVar[int] = 5
+    node: str
+    attempt: int
+
+
 class CancelRequested(msgspec.Struct, frozen=True, gc=False):
     """Somebody wants the run to end now."""
 
-    rank: ClassVar[int] = 5
+    rank: ClassVar[int] = 6
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
     reason: str = "cancelled on request"
@@ -123,7 +134,7 @@ class CancelRequested(msgspec.Struct, frozen=True, gc=False):
 class TaskLost(msgspec.Struct, frozen=True, gc=False):
     """What became of the execution will not be known: `on_lost` decides."""
 
-    rank: ClassVar[int] = 6
+    rank: ClassVar[int] = 7
     node: str
     attempt: int
     reason: str
@@ -132,7 +143,7 @@ class TaskLost(msgspec.Struct, frozen=True, gc=False):
 class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
     """These processes will never act again: what they owed is owed by whoever says so."""
 
-    rank: ClassVar[int] = 7
+    rank: ClassVar[int] = 8
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
     processes: frozenset[str]
@@ -141,7 +152,7 @@ class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
 class LaunchOffered(msgspec.Struct, frozen=True, gc=False):
     """A task is ready, nobody has launched it, and this process could."""
 
-    rank: ClassVar[int] = 8
+    rank: ClassVar[int] = 9
     node: str
     attempt: ClassVar[int] = 0
 
@@ -149,7 +160,7 @@ class LaunchOffered(msgspec.Struct, frozen=True, gc=False):
 class RetryDue(msgspec.Struct, frozen=True, gc=False):
     """The next attempt after this one is due."""
 
-    rank: ClassVar[int] = 9
+    rank: ClassVar[int] = 10
     node: str
     attempt: int
 
@@ -157,7 +168,7 @@ class RetryDue(msgspec.Struct, frozen=True, gc=False):
 class RunTimeoutDue(msgspec.Struct, frozen=True, gc=False):
     """The run has taken as long as it may."""
 
-    rank: ClassVar[int] = 10
+    rank: ClassVar[int] = 11
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
 
@@ -168,6 +179,7 @@ RunEvent = (
     | TaskSucceeded
     | TaskFailed
     | TaskStopped
+    | TaskInterrupted
     | CancelRequested
     | TaskLost
     | ProcessesDied
@@ -341,13 +353,19 @@ class _Draft:
         if state.stop or failures >= task.retry.max_attempts or not task.retry.covers(failure.type):
             self.give_up(task, failure)
         else:
-            self.retry(task, failure, task.retry.delay_s(failures, state.execution_id or ""))
+            delay_s = task.retry.delay_s(failures, state.execution_id or "")
+            self.retry(task, failure, delay_s, by=self.process.id)
 
     def on_stopped(self, event: TaskStopped) -> None:
         state = self.current(event)
         if state is not None and state.stop and state.is_live:
             self.end(event.node, _CANCELLED)
             self.settle()
+
+    def on_interrupted(self, event: TaskInterrupted) -> None:
+        state = self.current(event)
+        if state is not None and state.is_live:
+            self.lose(self.task(event.node), state, "its process was stopped while it was running", is_planned=True)
 
     def on_cancel(self, event: CancelRequested) -> None:
         if self.header.status is RunStatus.RUNNING:
@@ -429,35 +447,36 @@ class _Draft:
             ),
         )
 
-    def retry(self, task: Task, failure: Failure, delay_s: float, *, lost: int = 0) -> None:
-        """Let another attempt follow, at once or later."""
+    def retry(self, task: Task, failure: Failure, delay_s: float, *, by: str | None) -> None:
+        """Let another attempt follow: *by* the process that waits for it, or by any that is able to launch it."""
         state = self.state(task.name)
-        can_launch = self.process.can_launch(task)
         self.set(
             task.name,
             replace(
                 state,
                 status=_RETRYING,
                 retry_at=self.now + timedelta(seconds=delay_s),
-                by=self.process.id if can_launch else None,
+                by=by if self.process.can_launch(task) else None,
                 error=failure,
                 failures=(*state.failures, failure)[-FAILURES_KEPT:],
-                lost=state.lost + lost,
+                lost=state.lost + (failure.type in (LOST, INTERRUPTED)),
             ),
         )
-        if delay_s <= 0:
+        if delay_s <= 0 and by is not None:
             self.start(task, state.attempt + 1)
 
-    def lose(self, task: Task, state: NodeState, reason: str) -> None:
-        failure = Failure.of("Lost", reason)
+    def lose(self, task: Task, state: NodeState, reason: str, *, is_planned: bool = False) -> None:
+        """Decide about an attempt of which nobody will know what came of it; *is_planned*: we gave it up ourselves."""
+        failure = Failure.of(INTERRUPTED if is_planned else LOST, reason)
         failure = replace(failure, attempt=state.attempt, at=self.now)
+        lost_before = sum(failure.type == LOST for failure in state.failures)
         if state.stop:
             self.end(task.name, _CANCELLED, error=failure)
             self.settle()
-        elif task.on_lost is OnLost.FAIL or state.lost >= LOST_ATTEMPTS_MAX:
+        elif task.on_lost is OnLost.FAIL or (lost_before >= LOST_ATTEMPTS_MAX and not is_planned):
             self.give_up(task, failure)
         else:
-            self.retry(task, failure, 0, lost=1)
+            self.retry(task, failure, 0, by=None if is_planned else self.process.id)
 
     def take_over(self, task: Task, state: NodeState) -> None:
         """Go on with what a dead process left, at whatever point it did."""
@@ -479,7 +498,7 @@ class _Draft:
     def _take_over_starting(self, task: Task, state: NodeState) -> None:
         is_call = task.target_type is not TargetTypes.DATAFLOW
         if state.launches >= LAUNCHES_MAX:
-            failure = Failure.of("Lost", f"its process died {state.launches} times while launching it")
+            failure = Failure.of(LOST, f"its process died {state.launches} times while launching it")
             self.give_up(task, replace(failure, attempt=state.attempt, at=self.now))
         elif is_call and task.on_lost is OnLost.FAIL:
             # It may have been sent already, and must not be sent twice.
@@ -636,6 +655,7 @@ _HANDLERS: dict[type, Callable[[_Draft, Any], None]] = {
     TaskSucceeded: _Draft.on_succeeded,
     TaskFailed: _Draft.on_failed,
     TaskStopped: _Draft.on_stopped,
+    TaskInterrupted: _Draft.on_interrupted,
     CancelRequested: _Draft.on_cancel,
     TaskLost: _Draft.on_lost,
     ProcessesDied: _Draft.on_processes_died,

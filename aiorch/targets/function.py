@@ -35,7 +35,8 @@ class FunctionTarget:
     Args:
         functions: Callables by the name that stands for them in definitions.
 
-        search_paths: Folders in which modules are looked up besides the import path, first of all.
+        search_paths: Folders in which modules with callables are looked up first; they join the import path, as its
+            last entries.
 
         threads_max: Sync callables that run at once.
 
@@ -51,7 +52,9 @@ class FunctionTarget:
         result_bytes_max: int = RESULT_BYTES_MAX,
     ) -> None:
         self.functions = dict(functions or {})
-        self._search_paths = [str(path) for path in search_paths]
+        self._search_paths: list[str] = []
+        for path in search_paths:
+            self._add_search_path(path)
         self._found: dict[str, Callable[..., Any]] = {}
         self._threads_max = threads_max
         self._threads: anyio.CapacityLimiter | None = None
@@ -62,9 +65,15 @@ class FunctionTarget:
         is_new = not functions.keys() <= self.functions.keys()
         self.functions.update(functions)
         if folder is not None and str(folder) not in self._search_paths:
-            self._search_paths.append(str(folder))
+            self._add_search_path(folder)
             is_new = True
         return is_new
+
+    def _add_search_path(self, folder: Path) -> None:
+        self._search_paths.append(str(folder))
+        # Behind everything else too: a callable that imports its neighbours when it runs finds them.
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
 
     def resolve(self, task: Task) -> str | None:
         """Say why *task*'s callable cannot be called here, or `None` if it can."""
@@ -150,14 +159,12 @@ def _found_at(module_name: str) -> str:
 
 @contextmanager
 def _on_path(folders: Sequence[str]) -> Iterator[None]:
-    added = [folder for folder in folders if folder not in sys.path]
-    sys.path[:0] = added
+    sys.path[:0] = folders
     try:
         yield
     finally:
-        for folder in added:
-            if folder in sys.path:
-                sys.path.remove(folder)
+        for folder in folders:
+            sys.path.remove(folder)  # the first one of this name, which is the one that was put there
 
 
 def _failure_of(error: Exception) -> Failure:

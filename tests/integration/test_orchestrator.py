@@ -724,3 +724,43 @@ async def test_several_orchestrators_share_a_process(tmp_path: Path) -> None:
     async with engine({"f": one}) as a, engine({"f": two}, store=f"sqlite:///{tmp_path}/b.db") as b:
         results = [await (await each.start(named(chain("f")))).wait() for each in (a, b)]
     assert [result.results["f"] for result in results] == [1, 2]
+
+
+async def test_a_process_that_is_stopped_gives_its_work_back(tmp_path: Path) -> None:
+    """However often a process is stopped while a task runs, the task is tried again, and no retry is used up."""
+    url = f"sqlite:///{tmp_path}/state.db"
+    patience = 5
+    started = asyncio.Event()
+
+    async def slow(context: TaskContext) -> int:
+        started.set()
+        if context.attempt <= patience:
+            await asyncio.Event().wait()
+        return context.attempt
+
+    for _ in range(patience):
+        started.clear()
+        async with engine({"slow": slow}, store=url, settings=Settings(drain_s=0)) as orchestrator:
+            run = await orchestrator.start(named(chain("slow")), run_id="r")
+            await started.wait()
+        assert run.run.nodes["slow"].status is TaskStatus.RETRYING
+        assert run.run.nodes["slow"].by is None
+    async with engine({"slow": slow}, store=url) as orchestrator:
+        result = await (await orchestrator.attach("r")).wait()
+    assert result.results["slow"] == patience + 1
+
+
+async def test_a_task_that_must_not_run_twice_is_not_given_back() -> None:
+    """With `on_lost: fail` a call that a stopped process gave up fails, since it may have done something."""
+    started = asyncio.Event()
+
+    async def slow(context: TaskContext) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with engine({"slow": slow}, settings=Settings(drain_s=0)) as orchestrator:
+        run = await orchestrator.start(named(chain("slow", on_lost="fail")))
+        await started.wait()
+    error = run.run.nodes["slow"].error
+    assert error is not None
+    assert (run.status, error.type) == (RunStatus.FAILED, "Interrupted")
