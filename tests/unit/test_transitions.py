@@ -887,7 +887,7 @@ def test_an_entry_that_the_definition_does_not_have_is_refused() -> None:
     scene = at_second_attempt()
     document = msgspec.json.decode(scene.run.encode(scene.run.header, {})[0])
     document["Z"] = {**document["B"], "node_name": "Z"}
-    with pytest.raises(DocumentError, match="'Z'.*does not have"):
+    with pytest.raises(DocumentError, match=r"'Z'.*does not have"):
         run_of(msgspec.json.encode(document), scene.dag)
 
 
