@@ -27,6 +27,7 @@ clean:
 	rm -rf $(VENV) .aiorch build dist
 
 $(VENV)/.installed: pyproject.toml
+	@echo "Installing into $(VENV), once ..."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
