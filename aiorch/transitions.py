@@ -447,7 +447,7 @@ class _Draft:
             ),
         )
 
-    def retry(self, task: Task, failure: Failure, delay_s: float, *, by: str | None) -> None:
+    def retry(self, task: Task, failure: Failure, delay_s: float, *, by: str | None, lost: int = 0) -> None:
         """Let another attempt follow: *by* the process that waits for it, or by any that is able to launch it."""
         state = self.state(task.name)
         self.set(
@@ -459,7 +459,7 @@ class _Draft:
                 by=by if self.process.can_launch(task) else None,
                 error=failure,
                 failures=(*state.failures, failure)[-FAILURES_KEPT:],
-                lost=state.lost + (failure.type in (LOST, INTERRUPTED)),
+                lost=state.lost + lost,
             ),
         )
         if delay_s <= 0 and by is not None:
@@ -476,7 +476,7 @@ class _Draft:
         elif task.on_lost is OnLost.FAIL or (lost_before >= LOST_ATTEMPTS_MAX and not is_planned):
             self.give_up(task, failure)
         else:
-            self.retry(task, failure, 0, by=None if is_planned else self.process.id)
+            self.retry(task, failure, 0, by=None if is_planned else self.process.id, lost=1)
 
     def take_over(self, task: Task, state: NodeState) -> None:
         """Go on with what a dead process left, at whatever point it did."""

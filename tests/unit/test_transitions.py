@@ -39,6 +39,7 @@ from aiorch.transitions import (
     RunStarted,
     RunTimeoutDue,
     TaskFailed,
+    TaskInterrupted,
     TaskLost,
     TaskRunning,
     TaskStopped,
@@ -166,6 +167,7 @@ EVENTS: dict[str, Any] = {
     "TaskStopped": lambda attempt: TaskStopped("A", attempt),
     "CancelRequested": lambda attempt: CancelRequested(),
     "TaskLost": lambda attempt: TaskLost("A", attempt, "no answer"),
+    "TaskInterrupted": lambda attempt: TaskInterrupted("A", attempt),
     "owner died": lambda attempt: ProcessesDied(frozenset({"me", "x"})),
     "stranger died": lambda attempt: ProcessesDied(frozenset({"x"})),
     "LaunchOffered": lambda attempt: LaunchOffered("A"),
@@ -182,6 +184,7 @@ TABLE = {
         "TaskFailed": "Retrying 2",
         "CancelRequested": "Starting 2 stop",
         "TaskLost": "Starting 3",
+        "TaskInterrupted": "Retrying 2",
         "owner died": "Starting 2 again",
         "RunTimeoutDue": "Starting 2 stop",
     },
@@ -192,6 +195,7 @@ TABLE = {
         "TaskFailed": "Failed 2",
         "TaskStopped": "Cancelled 2",
         "TaskLost": "Cancelled 2",
+        "TaskInterrupted": "Cancelled 2",
         "owner died": "Cancelled 2",
     },
     "Running": {
@@ -200,6 +204,7 @@ TABLE = {
         "TaskFailed": "Retrying 2",
         "CancelRequested": "Running 2 stop",
         "TaskLost": "Starting 3",
+        "TaskInterrupted": "Retrying 2",
         "owner died": "Starting 3",
         "RunTimeoutDue": "Running 2 stop",
     },
@@ -209,6 +214,7 @@ TABLE = {
         "TaskFailed": "Failed 2",
         "TaskStopped": "Cancelled 2",
         "TaskLost": "Cancelled 2",
+        "TaskInterrupted": "Cancelled 2",
         "owner died": "Cancelled 2",
     },
     "Retrying": {
@@ -237,6 +243,7 @@ OF_AN_ATTEMPT = [
     "TaskFailed",
     "TaskStopped",
     "TaskLost",
+    "TaskInterrupted",
     "RetryDue",
 ]
 
@@ -508,6 +515,29 @@ def test_lost_attempts_do_not_use_up_the_retries() -> None:
     scene.fold(TaskFailed("A", 4, BAD))
     assert scene.statuses["A"] == "Failed"
     assert [failure.type for failure in scene["A"].failures] == ["Lost", "ValueError", "Lost"]
+
+
+def test_a_failure_that_is_called_lost_is_a_try_like_any_other() -> None:
+    """Exceptions of users may have any name: those that are named as ours are must not be retried for ever."""
+    for kind in ("Lost", "Interrupted"):
+        scene = Scene(dag_of(chain(A=task(retry={"max_attempts": 2, "initial_delay": 0})))).fold(RunStarted())
+        scene.fold(TaskFailed("A", 1, Failure.of(kind, "my keys")))
+        assert (described(scene["A"]), scene["A"].lost) == ("Starting 2", 0)
+        scene.fold(TaskFailed("A", 2, Failure.of(kind, "my keys")))
+        assert scene.statuses["A"] == "Failed"
+
+
+def test_an_attempt_that_was_given_up_on_purpose_is_for_another_process() -> None:
+    """A process that is stopped waits for nobody: any that can launches the next attempt, and no retry is used up."""
+    scene = Scene(dag_of(chain(A=task()))).fold(RunStarted())
+    for attempt in range(1, 6):
+        scene.fold(TaskInterrupted("A", attempt))
+        assert (described(scene["A"]), scene["A"].by, scene["A"].lost) == (f"Retrying {attempt}", None, attempt)
+        scene.fold(RetryDue("A", attempt), by=HEIR)
+        assert (described(scene["A"]), scene["A"].by) == (f"Starting {attempt + 1}", "heir")
+    assert {failure.type for failure in scene["A"].failures} == {"Interrupted"}
+    failed = Scene(dag_of(chain(A=task(on_lost="fail")))).fold(RunStarted()).fold(TaskInterrupted("A", 1))
+    assert failed.run.status is RunStatus.FAILED
 
 
 def test_attempts_are_lost_three_times_at_most() -> None:
