@@ -1,6 +1,6 @@
 """``python -m aiorch``: the command line."""
 
-from aiorch.cli import main
+from aiorch.cli.commands import main
 
 if __name__ == "__main__":
     main()

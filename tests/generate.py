@@ -42,9 +42,8 @@ def _chain(draw: st.DrawFn, budget: Budget, on_failure: str | None, depth: int) 
 def _step(draw: st.DrawFn, budget: Budget, name: str, on_failure: str | None, depth: int) -> dict[str, Any]:
     if budget.nodes > 0 and depth < 4 and draw(st.integers(0, 2)) == 0:
         branches = [_chain(draw, budget, on_failure, depth + 1)]
-        for _ in range(draw(st.integers(0, 6))):
-            if budget.nodes > 0:
-                branches.append(_chain(draw, budget, on_failure, depth + 1))
+        more = draw(st.integers(0, 6))
+        branches += [_chain(draw, budget, on_failure, depth + 1) for _ in range(more) if budget.nodes > 0]
         policy = on_failure or draw(st.sampled_from(["fail_fast", "wait"]))
         return {"type": "Parallel", "branches": branches, "on_failure": policy}
     budget.tasks.append(name)

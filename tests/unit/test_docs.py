@@ -14,8 +14,10 @@ import yaml
 from aiohttp import web
 
 import aiorch
-from aiorch import Orchestrator, Settings, cli, errors, foreground
+from aiorch import Orchestrator, Settings, errors
 from aiorch.builder import DAGBuilder, NodeFactory
+from aiorch.cli import commands as cli
+from aiorch.cli import foreground
 from aiorch.dag import DAG
 from aiorch.definition import models
 from aiorch.definition.source import parse_definition

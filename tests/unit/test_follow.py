@@ -7,7 +7,7 @@ import pytest
 
 from aiorch.enums import RunStatus, TaskStatus
 from aiorch.errors import StoreError
-from aiorch.follow import PlainView, follow, view_for
+from aiorch.views.follow import PlainView, follow, view_for
 from tests.unit.run_examples import build, chain, run_of
 
 

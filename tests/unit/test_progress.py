@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from aiorch.enums import RunStatus, TaskStatus
-from aiorch.live import LiveView
-from aiorch.progress import LOG_FAILURES_MAX, NOTABLE_MAX, ProgressLog, Rows, clock_text, one_line
-from aiorch.report import end_results, failure_lines, headline, runs_lines, show_lines
 from aiorch.run_state import Failure
 from aiorch.status import RunSummary
+from aiorch.views.live import LiveView
+from aiorch.views.progress import LOG_FAILURES_MAX, NOTABLE_MAX, ProgressLog, Rows, clock_text, one_line
+from aiorch.views.report import end_results, failure_lines, headline, runs_lines, show_lines
 from tests.unit.run_examples import STARTED, build, chain, fan, parallel, run_of, sample
 
 NOW = STARTED + timedelta(seconds=5)

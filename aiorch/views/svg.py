@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from aiorch.enums import TaskStatus
 from aiorch.nodes import Parallel
-from aiorch.outline import COLOURS, Chain, Folded, Item, Outline, shorten
+from aiorch.views.outline import COLOURS, Chain, Folded, Item, Outline, shorten
 
 # All in pixels.
 _GAP = 34

@@ -8,10 +8,10 @@ from typing import Any
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, RunStatus, TaskStatus
 from aiorch.nodes import Node, Parallel
-from aiorch.outline import BRANCHES_MAX, counts_text, duration_text
-from aiorch.progress import Row, Rows, one_line
 from aiorch.run_state import Failure, Run
 from aiorch.status import RunSummary
+from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text
+from aiorch.views.progress import Row, Rows, one_line
 
 FAILURES_SHOWN = 10
 ROWS_SHOWN = 200

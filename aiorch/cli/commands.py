@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aiorch import __version__
-from aiorch.cli_options import (
+from aiorch.cli.options import (
     Input,
     engine_options,
     input_option,
@@ -33,13 +33,13 @@ from aiorch.cli_options import (
 )
 from aiorch.enums import RunStatus
 from aiorch.errors import AiorchError, DefinitionError, DocumentError, RunNotFoundError, StoreError
-from aiorch.streams import write_line
+from aiorch.views.streams import write_line
 
 if TYPE_CHECKING:
     from aiorch.dag import DAG
-    from aiorch.graph import Format
     from aiorch.orchestrator import Orchestrator
     from aiorch.run_handle import RunHandle
+    from aiorch.views.graph import Format
 
 DEFINITION_SUFFIXES = (".json", ".yaml", ".yml")
 GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
@@ -65,8 +65,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     code = _exit_code(list(sys.argv[1:] if args is None else args))
-    if "aiorch.foreground" in sys.modules:
-        from aiorch.foreground import leave
+    if "aiorch.cli.foreground" in sys.modules:
+        from aiorch.cli.foreground import leave
 
         leave(code)
     sys.exit(code)
@@ -109,7 +109,7 @@ def cli(log_level: str) -> None:
 
     Every option can also be set by an environment variable; the help of each command names them.
     """
-    from aiorch.logs import log_to_stderr
+    from aiorch.cli.logs import log_to_stderr
 
     log_to_stderr(log_level)
 
@@ -138,7 +138,7 @@ def run(
 
     At the end the result of the last task is printed on stdout; with --json the run document.
     """
-    from aiorch.foreground import run_interruptibly, run_to_end
+    from aiorch.cli.foreground import run_interruptibly, run_to_end
 
     built = orchestrator.dag(dag)  # before anything is opened
 
@@ -164,7 +164,7 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
 
     A new run begins, RUN_ID.2 or what comes next, that keeps every result and starts again with what did not complete.
     """
-    from aiorch.foreground import run_interruptibly, run_to_end
+    from aiorch.cli.foreground import run_interruptibly, run_to_end
 
     if detach:
         handle = _ask(_with_client(ctx.params["store"], "resume", run_id))
@@ -226,7 +226,7 @@ def serve(
 
     An HTTP endpoint starts, lists, shows, cancels and resumes them.
     """
-    from aiorch.foreground import run_interruptibly, until_interrupted
+    from aiorch.cli.foreground import run_interruptibly, until_interrupted
     from aiorch.server import exposure_warning, is_loopback, listening, make_app
 
     if token == "":
@@ -322,7 +322,7 @@ def graph(
 
     DAG_OR_RUN is a definition file if there is such a file or if it looks like one, else the id of a run.
     """
-    from aiorch.graph import render
+    from aiorch.views.graph import render
 
     dag, run_state = _what_to_draw(dag_or_run, run, store)
     by_name = GRAPH_FORMATS.get(output.suffix if output else "", "mermaid")
@@ -369,7 +369,7 @@ def _what_to_draw(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG
 @store_option
 def runs(status: str | None, limit: int, *, json: bool, store: str) -> None:
     """List the runs of the store."""
-    from aiorch.report import runs_lines
+    from aiorch.views.report import runs_lines
 
     async def listed() -> list[Any]:
         async with open_client(store) as client:
@@ -391,7 +391,7 @@ def runs(status: str | None, limit: int, *, json: bool, store: str) -> None:
 @store_option
 def show(run_id: str, *, all: bool, json: bool, store: str) -> None:
     """Show a run: its nodes, their statuses, what failed and why."""
-    from aiorch.report import show_lines
+    from aiorch.views.report import show_lines
 
     handle = _ask(_with_client(store, "attach", run_id))
     if json:

@@ -16,7 +16,7 @@ import msgspec
 from aiorch.enums import RunStatus
 from aiorch.orchestrator import Orchestrator
 from aiorch.run_handle import RunHandle, RunResult
-from aiorch.streams import write_line
+from aiorch.views.streams import write_line
 
 COMPLETED, NOT_COMPLETED, INTERRUPTED = 0, 1, 130
 
@@ -147,7 +147,7 @@ async def run_to_end(
 
 async def _follow(handle: RunHandle) -> None:
     def make_view() -> tuple[Callable[..., Awaitable[None]], object]:
-        from aiorch.follow import follow, view_for
+        from aiorch.views.follow import follow, view_for
 
         return follow, view_for(sys.stderr, handle.dag)
 
@@ -157,7 +157,7 @@ async def _follow(handle: RunHandle) -> None:
 
 
 def _report(handle: RunHandle, result: RunResult, results: TextIO, *, as_json: bool, say: Say) -> None:
-    from aiorch.report import end_results, failure_lines, headline, next_moves
+    from aiorch.views.report import end_results, failure_lines, headline, next_moves
 
     say(headline(handle.dag, handle.run, datetime.now(UTC)))
     for line in (*failure_lines(handle.dag, handle.run), *next_moves(handle.run)):

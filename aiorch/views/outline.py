@@ -2,7 +2,7 @@
 What a picture of a DAG shows: its nodes, with the state of a run where there is one. Pure.
 
 Very wide and very deep parts are folded into one entry that counts what is in it, so that ten thousand branches
-still make a picture that somebody can read. `aiorch.graph` and `aiorch.svg` draw it.
+still make a picture that somebody can read. `aiorch.views.graph` and `aiorch.views.svg` draw it.
 """
 
 from collections import Counter

@@ -14,9 +14,9 @@ from rich.text import Text
 
 from aiorch.dag import DAG
 from aiorch.enums import RunStatus, TaskStatus
-from aiorch.outline import duration_text
-from aiorch.progress import Row, Rows, one_line
 from aiorch.run_state import Run
+from aiorch.views.outline import duration_text
+from aiorch.views.progress import Row, Rows, one_line
 
 BAR_CHARS = 16
 

@@ -12,9 +12,9 @@ from typing import Literal
 from aiorch.dag import DAG
 from aiorch.enums import TaskStatus
 from aiorch.nodes import Parallel
-from aiorch.outline import BRANCHES_MAX, COLOURS, Chain, Item, Outline, outline_of
 from aiorch.run_state import Run
-from aiorch.svg import svg
+from aiorch.views.outline import BRANCHES_MAX, COLOURS, Chain, Item, Outline, outline_of
+from aiorch.views.svg import svg
 
 Format = Literal["mermaid", "dot", "svg"]
 

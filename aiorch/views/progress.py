@@ -14,8 +14,8 @@ from math import inf
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, TaskStatus
 from aiorch.nodes import Node, Parallel, Task
-from aiorch.outline import BRANCHES_MAX, counts_text, duration_text, node_duration_s
 from aiorch.run_state import NodeState, Run
+from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text, node_duration_s
 
 DEPTH_MAX = 12
 """Nesting that is shown; the guides of anything deeper would leave no room for names."""

@@ -1,7 +1,7 @@
 """
 Following a run while it runs: a view that is redrawn on a terminal, plain lines everywhere else.
 
-`follow` is the only loop; a view knows how to show one moment. The one for terminals is `aiorch.live.LiveView`,
+`follow` is the only loop; a view knows how to show one moment. The one for terminals is `aiorch.views.live.LiveView`,
 imported only when it is wanted: by then the first task of `aiorch run` has started.
 """
 
@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from aiorch.dag import DAG
-from aiorch.progress import ProgressLog
 from aiorch.run_state import Run
-from aiorch.streams import write_line
+from aiorch.views.progress import ProgressLog
+from aiorch.views.streams import write_line
 
 FRAME_S = 0.1
 """Least time from one redraw to the next: faster ones cannot be seen and cost what the tasks could use."""
@@ -95,7 +95,7 @@ def view_for(stream: TextIO, dag: DAG) -> View:
     is_live = stream.isatty() and os.environ.get("TERM") != "dumb" and "utf" in (stream.encoding or "").lower()
     if not is_live:
         return PlainView(stream, dag)
-    from aiorch.live import LiveView  # noqa: PLC0415  Rich takes as long to import as a short run takes
+    from aiorch.views.live import LiveView  # noqa: PLC0415  Rich takes as long to import as a short run takes
 
     return LiveView(stream, dag)
 
