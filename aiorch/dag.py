@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from aiorch.nodes import Node, Parallel, Task
+
+_NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 
 class DAG:
@@ -47,7 +50,7 @@ class DAG:
         self.definition = definition
         self.definition_id = definition_id
         self.timeout = timeout
-        self.functions: Mapping[str, Callable[..., Any]] = functions or {}
+        self.functions: Mapping[str, Callable[..., Any]] = functions or _NO_FUNCTIONS
 
     def __repr__(self) -> str:
         return f"<DAG {self.name!r} of {len(self.all_nodes)} nodes>"
@@ -69,7 +72,7 @@ class DAG:
     @cached_property
     def all_nodes(self) -> dict[str, Node]:
         """Nodes of this level and of all child DAGs, by name; a `Parallel` before what is in it."""
-        return dict(self._walk())
+        return dict(self.walk())
 
     @cached_property
     def all_tasks(self) -> dict[str, Task]:
@@ -110,7 +113,8 @@ class DAG:
             if isinstance(following, Parallel):
                 yield from following.all_nodes.values()
 
-    def _walk(self) -> Iterator[tuple[str, Node]]:
+    def walk(self) -> Iterator[tuple[str, Node]]:
+        """Yield every node of this level and of all child DAGs with its name; a `Parallel` before what is in it."""
         # An explicit stack: definitions may nest deeper than the interpreter's recursion limit allows.
         stack: list[Iterator[Node]] = [iter(self.nodes.values())]
         while stack:

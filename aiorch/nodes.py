@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from hashlib import sha256
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
@@ -70,6 +71,11 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         delay = min(self.max_delay, self.initial_delay * self.backoff ** min(failures - 1, 64))
         share = int.from_bytes(sha256(seed.encode()).digest()[:4]) / 2**32
         return delay * (1 - self.jitter * share)
+
+
+_ONE_ATTEMPT = RetryPolicy()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""Shared by all nodes that have none: a DAG may have ten thousand of them."""
 
 
 class Launcher(Protocol):
@@ -157,10 +163,10 @@ class Task(Node):
     ) -> None:
         super().__init__(name, parent_dag, next=next, comment=comment)
         self.target_name = target_name
-        self.parameters: Mapping[str, Any] = parameters or {}
+        self.parameters: Mapping[str, Any] = parameters or _NOTHING
         self.function = function
         self.timeout = timeout
-        self.retry = retry or RetryPolicy()
+        self.retry = retry or _ONE_ATTEMPT
         self.on_lost = on_lost
 
     @property
@@ -171,7 +177,7 @@ class Task(Node):
     @cached_property
     def encoded_parameters(self) -> bytes:
         """`parameters` as JSON."""
-        return msgspec.json.encode(self.parameters)
+        return msgspec.json.encode(dict(self.parameters))
 
     def bound_to(self, run: "Run") -> Self:
         """Return a view of this task in *run*: the same task with a `status`."""
@@ -248,7 +254,7 @@ class DataflowJob(Task):
         self.region = region
         self.container_gcs_path = container_gcs_path
         self.template_path = template_path
-        self.environment: Mapping[str, Any] = environment or {}
+        self.environment: Mapping[str, Any] = environment or _NOTHING
 
     @property
     def template_type(self) -> DataflowTemplateType:
@@ -282,4 +288,4 @@ class Parallel(Node):
     @cached_property
     def all_nodes(self) -> dict[str, Node]:
         """Every node of every branch, nested ones included, by name."""
-        return {name: node for branch in self.branches for name, node in branch.all_nodes.items()}
+        return {name: node for branch in self.branches for name, node in branch.walk()}
