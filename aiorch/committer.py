@@ -22,8 +22,8 @@ from aiorch.dag import DAG
 from aiorch.errors import (
     AiorchError,
     GenerationConflict,
+    OrchestratorLeftError,
     RunNotFoundError,
-    StoreError,
     StoreThrottled,
     StoreUnavailable,
 )
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 BACKOFF_MAX_S = 10.0
 """Longest pause between two tries of one commit: an outage of the store must not cost a minute after its end."""
 
-Settle = Callable[[BaseException | None], None]
+Settle = Callable[[Exception | None], None]
 """Told once what became of an event: `None` when what it says is committed, else why it was not applied."""
 
 _Batch = list[tuple[RunEvent | None, Settle | None]]
@@ -67,7 +67,7 @@ class Committer:
     Attributes:
         run_id: The run.
 
-        dag, run, generation: Committed copy, `None` when it has to be read first.
+        dag, run, generation: The copy that was last known to be committed, `None` before the first one.
 
         in_flight: Executions that this process has launched, by node name.
 
@@ -84,7 +84,10 @@ class Committer:
     __slots__ = (
         "_executor",
         "_inbox",
+        "_is_current",
+        "_is_pursued",
         "_new",
+        "_offers",
         "_watchers",
         "_working",
         "dag",
@@ -104,6 +107,15 @@ class Committer:
         self._working: asyncio.Task[None] | None = None
         self._watchers: list[tuple[asyncio.Future[None], bool]] = []
         self._new: StoredRun | None = None
+        self._is_current = False
+        """The copy is good enough to fold onto: at worst somebody else has written since, which the write will tell."""
+
+        self._is_pursued = False
+        """What the copy owes was done, but for what the commits since then changed."""
+
+        self._offers = False
+        """A commit that may have been applied leaves something to other processes, who do not know of it yet."""
+
         self.run_id = run_id
         self.dag: DAG | None = None
         self.run: Run | None = None
@@ -112,7 +124,7 @@ class Committer:
         self.is_starting = False
         self.marker: int | None = None
         self.known_at = 0.0
-        self.error: AiorchError | None = None
+        self.error: Exception | None = None
 
     # -- for everybody -------------------------------------------------------------------------------------------
 
@@ -121,8 +133,8 @@ class Committer:
         if self.run is None and self._new is None:
             self._new = new
             if self._working is None:  # nothing was read yet: the write on condition of generation 0 will tell
-                self.dag, self.run, self.generation = new
-                self.known_at = asyncio.get_running_loop().time()
+                self._take(new)
+                self._is_pursued = True
 
     def post(self, event: RunEvent | None, settle: Settle | None = None) -> None:
         """
@@ -148,7 +160,7 @@ class Committer:
         """Post events and wait until they are committed. Raises what refused them."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def settle(error: BaseException | None) -> None:
+        def settle(error: Exception | None) -> None:
             if not done.done():
                 done.set_exception(error) if error else done.set_result(None)
 
@@ -180,87 +192,104 @@ class Committer:
     @property
     def is_idle(self) -> bool:
         """Nothing is under way here: the committer can be forgotten, a later event reads the run again."""
-        return self._working is None and not self.in_flight and not self._watchers
+        return self._working is None and not self.in_flight and not self._watchers and not self.is_starting
 
     async def close(self) -> None:
         """Wait until what is in the inbox is committed."""
         if self._working is not None:
             await asyncio.wait([self._working])
 
-    def abort(self) -> None:
-        """Give up what is under way: events that are not committed are refused."""
+    async def abandon(self) -> None:
+        """Give up what is under way: what is not committed is refused, and nobody is kept waiting."""
         if self._working is not None:
             self._working.cancel()
+            await asyncio.wait([self._working])
+        self._wake(OrchestratorLeftError(self.run_id))
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
+        batch: _Batch = []
         try:
             while self._inbox:
-                await self._commit(self._take())
+                batch = self._gather()
+                await self._commit(batch)
+                batch = []
         finally:
             self._working = None
-            if self._inbox:  # only when cancelled: the events were not settled, their source sends them again
-                self._settle(self._take(), asyncio.CancelledError())
-        self._executor.release(self)
+            # Only when cancelled is anything left: their source sends these events again.
+            self._settle([*batch, *self._gather()], OrchestratorLeftError(self.run_id))
+            self._executor.release(self)
 
-    def _take(self) -> _Batch:
+    def _gather(self) -> _Batch:
         batch, self._inbox = self._inbox, []
         return batch
 
     async def _commit(self, batch: _Batch) -> None:
         """Bring *batch* into the document, however often it takes; what arrives meanwhile goes with it."""
-        if any(event is None for event, _ in batch):
-            self.run = None
         tries = 0
         while True:
+            if any(event is None for event, _ in batch):
+                self._is_current = False
             try:
                 await self._try_commit(batch)
             except StoreThrottled:
                 pause_s = 1.0  # nothing was applied: the copy is as good as before
-            except StoreError as error:
-                # Somebody else wrote, or our own earlier try did, or nobody knows: read again, decide again.
-                self.run = None
-                pause_s = self._report(error)
             except RunNotFoundError as error:
                 self._settle(batch, error)
                 self._wake(error)
                 return
-            except AiorchError as error:
-                self._settle(batch, error)
-                self._refuse(error)
-                return
+            except Exception as error:  # noqa: BLE001  a bug must not hang those who wait, nor lose what has ended
+                # Somebody else wrote, or our own earlier try did, or nobody knows: read again, decide again.
+                self._distrust()
+                pause_s = self._report(error, batch)
             else:
                 self._settle(batch, None)
                 return
+            if not batch:  # nothing is left that waits for a commit
+                self.error = None
+                return
             tries += 1
             await self._pause(tries, pause_s)
-            batch.extend(self._take())
+            batch.extend(self._gather())
 
     async def _try_commit(self, batch: _Batch) -> None:
-        was_read = self.run is None
+        was_read = not self._is_current
         if was_read:
             await self._read()
         changes = self._fold(batch)
         if changes.is_stale and not was_read:
             await self._read()
-            was_read = True
             changes = self._fold(batch)
         if not changes.is_empty:
             await self._write(changes)
-        if was_read:
+        if not self._is_pursued:
             await self._ensure_records()
-        self._committed(changes, was_read=was_read)
+        self._committed(changes)
 
-    def _report(self, error: StoreError) -> float:
-        """Say what the store answered to those who should know, and return after how many seconds to try again."""
+    def _distrust(self) -> None:
+        """Read again before the next fold."""
+        self._is_current = False
+        if self._new is not None:
+            self.run = None  # it was only to be
+
+    def _report(self, error: Exception, batch: _Batch) -> float:
+        """
+        Say what went wrong to those who should know, and return after how many seconds to try again.
+
+        What repeating may not mend is told to those who brought an event, and their events are left out: they decide
+        what then. Outcomes of executions stay, and are committed as soon as that is possible.
+        """
         if isinstance(error, GenerationConflict):
             self._executor.conflicts += 1
             return 0.01
         if isinstance(error, StoreUnavailable):
             logger.warning("store unavailable, trying again", extra={"run_id": self.run_id, "error": str(error)})
             return 0.2
-        self._refuse(error)
+        told = [entry for entry in batch if entry[1] is not None]
+        batch[:] = [(event, settle) for event, settle in batch if event is not None and settle is None]
+        self._settle(told, error)
+        self.refuse(error)
         return 1.0
 
     async def _pause(self, tries: int, base_s: float) -> None:
@@ -274,8 +303,14 @@ class Committer:
         self._new = self._new if stored is None else None
         stored = stored or self._new
         assert stored is not None
+        self._take(stored)
+
+    def _take(self, stored: StoredRun) -> None:
+        """Let *stored* be the copy."""
         self.dag, self.run, self.generation = stored
         self.known_at = asyncio.get_running_loop().time()
+        self._is_current = True
+        self._is_pursued = False
 
     def _fold(self, batch: _Batch) -> Changes:
         assert self.dag is not None
@@ -295,6 +330,7 @@ class Committer:
         assert self.dag is not None
         assert self.run is not None
         document, encoded = self.run.encode(changes.header, changes.nodes)
+        self._offers |= any(state.by is None and state.is_active for state in changes.nodes.values())
         records = [
             new_execution(self.dag.all_tasks[name], state, changes.header, changes.header.updated_at)
             for name, state in changes.nodes.items()
@@ -325,26 +361,34 @@ class Committer:
         if owed:
             await self._executor.executions.create_executions(owed)
 
-    def _committed(self, changes: Changes, *, was_read: bool) -> None:
+    def _committed(self, changes: Changes) -> None:
         assert self.run is not None
         self.error = None
-        if any(state.by is None and state.is_active for state in changes.nodes.values()):
+        if self._offers:
+            self._offers = False
             self._executor.offer(self)
         touched: Iterable[str] = changes.nodes
+        was_read = not self._is_pursued
         if was_read:
             # Somebody else, or a write of ours whose answer was lost, may have changed anything.
             touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))
+            self._is_pursued = True
         self._executor.pursue(self, touched)
         if self._watchers and (was_read or not changes.is_empty):
             self._wake(None)
 
-    def _refuse(self, error: AiorchError) -> None:
-        """Tell those who wait; the run itself stays as it is committed."""
-        logger.error("run cannot be committed", extra={"run_id": self.run_id, "error": str(error)})
+    def refuse(self, error: Exception) -> None:
+        """Tell those who wait for the run that it cannot go on at present; it stays as it is committed."""
+        is_bug = not isinstance(error, AiorchError)
+        logger.error(
+            "run cannot be committed",
+            extra={"run_id": self.run_id, "error": str(error)},
+            exc_info=error if is_bug else None,
+        )
         self.error = error
         self._wake(error)
 
-    def _wake(self, error: AiorchError | None) -> None:
+    def _wake(self, error: Exception | None) -> None:
         watchers, self._watchers = self._watchers, []
         has_ended = self.run is not None and self.run.status.is_terminal
         for watcher, until_end in watchers:
@@ -358,7 +402,7 @@ class Committer:
                 watcher.set_result(None)
 
     @staticmethod
-    def _settle(batch: _Batch, error: BaseException | None) -> None:
+    def _settle(batch: _Batch, error: Exception | None) -> None:
         for _, settle in batch:
             if settle is not None:
                 settle(error)

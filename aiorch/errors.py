@@ -12,6 +12,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
     ├── RunNotFoundError         no such run
     ├── RunStateError            the run is not in a status that allows this
     ├── RunTooLargeError         split the DAG or shorten its input
+    ├── OrchestratorLeftError    attach to the run with an orchestrator that is open
     ├── DocumentError            a stored document is not what this code wrote: look at it
     │   └── NewerSchemaError     a newer aiorch wrote it: upgrade this process; nack, another replica may read it
     └── StoreError               the store said no, for good: see the message
@@ -136,6 +137,17 @@ class RunStateError(AiorchError):
 
 class RunTooLargeError(AiorchError):
     """The run's document could outgrow what one object may hold."""
+
+
+class OrchestratorLeftError(AiorchError):
+    """The orchestrator was left before what was asked of it, or waited for, had happened."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(
+            f"the orchestrator was left before run {run_id!r} came to what was waited for here; what was asked of it "
+            f"last may not have been recorded. The run goes on in whichever process comes next: attach to it there."
+        )
 
 
 class DocumentError(AiorchError):

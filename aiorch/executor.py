@@ -68,6 +68,8 @@ class DAGExecutor:
         committers: Of the runs that are in memory, by run id.
 
         conflicts: Commits that found somebody else's, since the start.
+
+        unclosed: Runs that have ended and whose marker could not be removed.
     """
 
     def __init__(  # noqa: PLR0913  the ports, one each
@@ -89,6 +91,7 @@ class DAGExecutor:
         self.process = Process(entropy.token(), self._can_launch, awaits_events)
         self.committers: dict[str, Committer] = {}
         self.conflicts = 0
+        self.unclosed: set[str] = set()
         self._functions = functions
         self._targets = targets
         self._resolved: dict[Task, bool] = {}
@@ -129,11 +132,12 @@ class DAGExecutor:
                     await asyncio.wait(self._tasks)
         except TimeoutError:
             logger.warning("the store did not take the last commits in time; their work will be done again")
-            for committer in list(self.committers.values()):
-                committer.abort()
-                await committer.close()
-            for task in self._tasks:
-                task.cancel()
+        for committer in list(self.committers.values()):
+            await committer.abandon()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -179,11 +183,14 @@ class DAGExecutor:
         run = await self._new_run(dag, command)
         await self.runs.save_dag(dag)
         committer = self.committer(command.run_id)
-        committer.is_starting = True  # a sweep that finds the marker leaves the run to us
+        committer.is_starting = True  # it is not forgotten meanwhile, and a sweep that finds the marker leaves it to us
         try:
             committer.marker = await self.runs.open_run(command) or committer.marker
-        finally:
+        except BaseException:
             committer.is_starting = False
+            self.release(committer)
+            raise
+        committer.is_starting = False
         committer.begin(run)
         await committer.apply(RunStarted())
         stored = committer.run or (await self.stored_run(command.run_id)).run
@@ -309,7 +316,7 @@ class DAGExecutor:
         if run.status.is_terminal:
             if timer := self._run_timers.pop(committer.run_id, None):
                 timer.cancel()
-            self.spawn(self._close_run(committer))
+            self.spawn(self.close_run(committer))
 
     def offer(self, committer: Committer) -> None:
         """Let other processes know of tasks that this one cannot launch."""
@@ -321,14 +328,24 @@ class DAGExecutor:
         except AiorchError as error:
             logger.warning("marker not touched", extra={"run_id": committer.run_id, "error": str(error)})
 
-    async def _close_run(self, committer: Committer) -> None:
-        # Not only here: whoever sweeps removes the marker of an ended run whose process died before this.
+    async def close_run(self, committer: Committer) -> None:
+        """
+        Remove the marker of a run that has ended.
+
+        Not only at its end: whoever sweeps removes it when the process that ended the run died before this, and the
+        next sweep here does when the store did not.
+        """
         try:
             await self.runs.close_run(committer.run_id, committer.marker)
         except AiorchError as error:
             logger.warning("marker of an ended run left", extra={"run_id": committer.run_id, "error": str(error)})
+            self.unclosed.add(committer.run_id)
+        else:
+            self.unclosed.discard(committer.run_id)
 
     def _can_launch(self, task: Task) -> bool:
+        if self._is_closing:
+            return False  # what begins now is left to others: we could only commit to it, and never do it
         found = self._resolved.get(task)
         if found is None:
             found = self._resolved[task] = self.why_not(task) is None

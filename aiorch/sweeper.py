@@ -76,9 +76,10 @@ class Sweeper:
         await asyncio.sleep(self._interval_s * (0.75 + 0.5 * self._executor.entropy.jitter()))
 
     async def sweep(self) -> None:
-        """Look at every open run once. Raises: StoreError when the store does not answer."""
+        """Look at every open run once. Raises: StoreError when the store does not tell which there are."""
         markers = {marker.run_id: marker.generation for marker in await self._executor.runs.list_open()}
         self._forget_closed(markers)
+        self._executor.unclosed.intersection_update(markers)
         held = self._executor.committers
         for run_id in held.keys() & markers.keys():
             self._owners[run_id] = self._executor.owners(held[run_id])
@@ -89,19 +90,27 @@ class Sweeper:
         due = [
             run_id
             for run_id, generation in markers.items()
-            if looks_at_all or self._is_new(run_id, generation) or self._owners.get(run_id, frozenset()) & dead
+            if looks_at_all
+            or self._is_new(run_id, generation)
+            or run_id in self._executor.unclosed
+            or self._owners.get(run_id, frozenset()) & dead
         ]
-        looked = await asyncio.gather(*(self._look(run_id, gate) for run_id in due), return_exceptions=True)
-        failed = {run_id: outcome for run_id, outcome in zip(due, looked, strict=True) if outcome is not None}
-        self._seen = {run_id: generation for run_id, generation in markers.items() if run_id not in failed}
+        looked = await asyncio.gather(*(self._look(run_id, gate) for run_id in due))
+        again = {run_id for run_id, is_done in zip(due, looked, strict=True) if not is_done}
+        self._seen = {
+            run_id: generation
+            for run_id, generation in markers.items()
+            if run_id not in again and not self._is_ours(run_id, generation)
+        }
         self._refresh_old()
-        for error in failed.values():
-            raise error
 
     def _is_new(self, run_id: str, generation: int) -> bool:
+        return self._seen.get(run_id) != generation and not self._is_ours(run_id, generation)
+
+    def _is_ours(self, run_id: str, generation: int) -> bool:
+        """Whether the marker is of our own making, and its run in our hands: there is nothing to learn from it yet."""
         held = self._executor.committers.get(run_id)
-        is_ours = held is not None and (held.is_starting or held.marker == generation)
-        return self._seen.get(run_id) != generation and not is_ours
+        return held is not None and (held.is_starting or held.marker == generation)
 
     def _forget_closed(self, markers: Mapping[str, int]) -> None:
         for run_id in self._owners.keys() - markers.keys():
@@ -130,21 +139,26 @@ class Sweeper:
             await committer.apply(None)
         except RunNotFoundError:
             committer = await self._begin(run_id)
+        if committer.run is not None and committer.run.status.is_terminal:
+            await self._executor.close_run(committer)
+            return
         others = self._executor.owners(committer) - {self._executor.process.id}
         dead = await self._liveness.dead_among(others) if others else frozenset()
         await self._executor.adopt(committer, dead)
         self._owners[run_id] = self._executor.owners(committer)
         self._executor.release(committer)
 
-    async def _look(self, run_id: str, gate: asyncio.Semaphore) -> None:
-        """Look at one of many: a bad run never stops the others."""
+    async def _look(self, run_id: str, gate: asyncio.Semaphore) -> bool:
+        """Look at one of many: a bad run never stops the others. Return `False` when it is to be tried again."""
         async with gate:
             try:
                 await self.look(run_id)
-            except StoreError:
-                raise
             except AiorchError as error:
                 logger.warning("open run cannot be looked after", extra={"run_id": run_id, "error": str(error)})
+                return not isinstance(error, StoreError)
+            except Exception:
+                logger.exception("open run cannot be looked after", extra={"run_id": run_id})
+            return True
 
     async def _begin(self, run_id: str) -> Committer:
         """A marker without a document: its process died between the two, or left the start to others."""

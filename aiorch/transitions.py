@@ -64,7 +64,7 @@ class Process(msgspec.Struct, frozen=True):
     """Random per start of the process."""
 
     can_launch: Callable[[Task], bool]
-    """Whether this process is able to launch the task. Constant for the life of the process."""
+    """Whether this process is able to launch the task. Near its end it is able to launch none."""
 
     awaits_events: bool = False
     """Whether completion events arrive here, so that a call without an answer is worth waiting for."""
