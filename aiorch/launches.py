@@ -18,7 +18,7 @@ from aiorch.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
 from aiorch.committer import Committer, InFlight
 from aiorch.context import TaskContext
 from aiorch.enums import TargetTypes
-from aiorch.errors import StoreError
+from aiorch.errors import StoreError, StoreThrottled, StoreUnavailable
 from aiorch.nodes import Task
 from aiorch.ports import Accepted, Answer, Entropy, Failed, NotStarted, Succeeded, Target, Unknown
 from aiorch.results import EarlierNodes, Results, SpilledResults
@@ -195,11 +195,11 @@ class Launches:
                     answer = await self._answer(committer, task, run, sent)
             except TimeoutError:
                 return _timed_out(task, sent, limit_s)
-        return await self._event_of(answer, task, run, sent)
+        return await self._event_of(answer, committer, task, run, sent)
 
     async def _answer(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> Answer:
         """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
-        context = await self._context(task, run)
+        context = await self._context(committer, task, run)
         if task.function is not None and task.target_type is not TargetTypes.FUNCTION:
             failure = await self._supplement(task.function, context)
             if failure is not None:
@@ -219,10 +219,10 @@ class Launches:
             await asyncio.get_running_loop().create_future()
         return answer
 
-    async def _context(self, task: Task, run: Run) -> TaskContext:
+    async def _context(self, committer: Committer, task: Task, run: Run) -> TaskContext:
         state, header = run.nodes[task.name], run.header
         earlier = EarlierNodes(task)
-        large = await self._until_stored(lambda: self._spilled.fetch(run, earlier)) if run.spilled else {}
+        large = await self._until_stored(committer, lambda: self._spilled.fetch(run, earlier)) if run.spilled else {}
         return TaskContext(
             run_id=header.run_id,
             dag=header.dag,
@@ -249,13 +249,13 @@ class Launches:
         context.parameters.update(parameters)
         return None
 
-    async def _event_of(self, answer: Answer, task: Task, run: Run, sent: InFlight) -> RunEvent:
+    async def _event_of(self, answer: Answer, committer: Committer, task: Task, run: Run, sent: InFlight) -> RunEvent:
         match answer:
             case Succeeded(result=result):
                 if result is None:
                     return TaskSucceeded(task.name, sent.attempt)
                 if len(result) > INLINE_RESULT_BYTES_MAX or run.size > INLINE_DOCUMENT_BYTES_MAX:
-                    await self._until_stored(lambda: self._spilled.save(run, task, result))
+                    await self._until_stored(committer, lambda: self._spilled.save(run, task, result))
                     return TaskSucceeded(task.name, sent.attempt, result_in="execution")
                 return TaskSucceeded(task.name, sent.attempt, msgspec.Raw(result))
             case Failed(failure=failure):
@@ -269,20 +269,28 @@ class Launches:
             case unreachable:
                 assert_never(unreachable)
 
-    async def _until_stored(self, call: Callable[[], Awaitable[_T]]) -> _T:
+    async def _until_stored(self, committer: Committer, call: Callable[[], Awaitable[_T]]) -> _T:
         """Repeat a read or write of an execution's record until the store has done it: an outcome must not be lost."""
         pause_s = 0.2
         while True:
             try:
                 return await call()
-            except StoreError as error:
+            except (StoreUnavailable, StoreThrottled) as error:
                 logger.warning("store unavailable, trying again", extra={"error": str(error)})
+            except StoreError as error:
+                committer.refuse(error)
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(STORE_BACKOFF_MAX_S, pause_s * 2)
 
     async def _stop(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> None:
-        context = await self._context(task, run)
-        await self._targets[task.target_type].stop(task, context, run.nodes[task.name].job_id)
+        try:
+            context = await self._context(committer, task, run)
+            await self._targets[task.target_type].stop(task, context, run.nodes[task.name].job_id)
+        except Exception:
+            # Perhaps it goes on there: not reported as stopped, and tried again when the run is read again.
+            logger.exception("task cannot be stopped", extra={"run_id": committer.run_id, "node": task.name})
+            sent.is_stopping = False
+            return
         sent.has_ended = True
         committer.post(TaskStopped(task.name, sent.attempt))
 
