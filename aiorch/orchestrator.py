@@ -1,6 +1,7 @@
 """`Orchestrator`: the engine wired to a store, for use in an async application. The CLI and the service use it too."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,13 @@ import msgspec
 from aiorch.context import TaskContext
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes
-from aiorch.errors import InvalidInputError, UnresolvedFunctionError
+from aiorch.errors import (
+    InvalidInputError,
+    StoreError,
+    StoreThrottled,
+    StoreUnavailable,
+    UnresolvedFunctionError,
+)
 from aiorch.executor import DAGExecutor
 from aiorch.intake import Intake
 from aiorch.launches import LaunchSettings
@@ -27,6 +34,8 @@ from aiorch.stores import DEFAULT_STORE, open_store
 from aiorch.sweeper import Sweeper
 from aiorch.system import SystemClock, SystemEntropy
 from aiorch.targets.function import FunctionTarget
+
+logger = logging.getLogger(__name__)
 
 Definition = DAG | Mapping[str, Any] | str | os.PathLike[str]
 """A DAG, a definition as a mapping, or the path of a definition file (JSON or YAML)."""
@@ -153,11 +162,11 @@ class Orchestrator:
         if not self.launch:
             self._background = [loop.create_task(self._sweeper.watch())]
             return self
-        await self.store.join(self._executor.process.id)
         try:
-            await self._sweeper.sweep()
+            await self.store.join(self._executor.process.id)
+            await self._sweep()
         except BaseException:
-            await self.store.leave(self._executor.process.id)
+            await self._close(0)
             raise
         self._background = [loop.create_task(self._sweeper.run()), loop.create_task(self._intake.run())]
         return self
@@ -169,11 +178,25 @@ class Orchestrator:
             task.cancel()
         if self._background:
             await asyncio.wait(self._background)
-        await self._executor.close(self.settings.drain_s)
-        await self.store.leave(self._executor.process.id)
-        for target in self._targets.values():
-            await target.aclose()
-        await self.store.aclose()
+        await self._close(self.settings.drain_s)
+
+    async def _sweep(self) -> None:
+        """Take on what is open. A store that does not answer yet is asked again in the background."""
+        try:
+            await self._sweeper.sweep()
+        except (StoreThrottled, StoreUnavailable) as error:
+            logger.warning("sweep failed, trying again", extra={"error": str(error)})
+
+    async def _close(self, drain_s: float) -> None:
+        try:
+            await self._executor.close(drain_s)
+            await self.store.leave(self._executor.process.id)
+        except StoreError as error:
+            logger.warning("not announced as left: the others will find out", extra={"error": str(error)})
+        finally:
+            for target in self._targets.values():
+                await target.aclose()
+            await self.store.aclose()
 
     def publish(self, message: Mapping[str, Any], *, message_id: str | None = None) -> str:
         """
