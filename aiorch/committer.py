@@ -105,7 +105,7 @@ class Committer:
         self._executor = executor
         self._inbox: _Batch = []
         self._working: asyncio.Task[None] | None = None
-        self._watchers: list[tuple[asyncio.Future[None], bool]] = []
+        self._watchers: list[tuple[asyncio.Future[None], int | None]] = []
         self._new: StoredRun | None = None
         self._is_current = False
         """The copy is good enough to fold onto: at worst somebody else has written since, which the write will tell."""
@@ -173,15 +173,17 @@ class Committer:
         """Read the stored document again, and do what it owes."""
         self.post(None)
 
-    async def changed(self, *, until_end: bool = False) -> None:
+    async def changed(self, since: int | None) -> None:
         """
-        Wait for the next commit, or for the one that ends the run.
+        Wait until the document is another one than that of generation *since*; `None`: until the run has ended.
 
         Raises:
             AiorchError: The run cannot be committed at present, see `error`.
         """
+        if self.run is not None and since not in (None, self.generation):
+            return
         watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._watchers.append((watcher, until_end))
+        self._watchers.append((watcher, since))
         await watcher
 
     @property
@@ -391,15 +393,15 @@ class Committer:
     def _wake(self, error: Exception | None) -> None:
         watchers, self._watchers = self._watchers, []
         has_ended = self.run is not None and self.run.status.is_terminal
-        for watcher, until_end in watchers:
+        for watcher, since in watchers:
             if watcher.done():
                 continue
             if error is not None:
                 watcher.set_exception(error)
-            elif until_end and not has_ended:
-                self._watchers.append((watcher, until_end))
-            else:
+            elif has_ended or since not in (None, self.generation):
                 watcher.set_result(None)
+            else:
+                self._watchers.append((watcher, since))
 
     @staticmethod
     def _settle(batch: _Batch, error: Exception | None) -> None:

@@ -76,7 +76,7 @@ class RunHandle:
                 when that is mended.
         """
         while not self.status.is_terminal:
-            await self._next_commit(until_end=True)
+            await self._next_commit(None)
         run = self.run
         nodes = AllNodes(self.dag)
         large = await SpilledResults(self._executor.executions).fetch(run, nodes) if run.spilled else {}
@@ -89,19 +89,21 @@ class RunHandle:
         Raises:
             StoreError: As `wait`.
         """
+        generation = self._committer.generation
         yield
         while not self.status.is_terminal:
-            await self._next_commit(until_end=False)
+            generation = await self._next_commit(generation)
             yield
 
-    async def _next_commit(self, *, until_end: bool) -> None:
+    async def _next_commit(self, since: int | None) -> int:
         held = self._executor.committer(self.run_id)
         if held is not self._committer:  # it was forgotten here, since all that is owed to the run is owed elsewhere
             self._committer = held
             held.refresh()
         if held.error is not None:
             raise held.error
-        await held.changed(until_end=until_end)
+        await held.changed(since)
+        return held.generation
 
     async def cancel(self, *, reason: str = "cancelled on request") -> None:
         """Ask for the end of the run: nothing is launched any more, and what runs is stopped."""
