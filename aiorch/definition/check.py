@@ -32,6 +32,7 @@ from aiorch.definition.models import (
 )
 from aiorch.definition.source import format_path
 from aiorch.definition.syntax import Finding, Key
+from aiorch.enums import DataflowTemplateType
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -186,10 +187,19 @@ class Check:
                     f"Classic one), and needs one of them"
                 )
                 self._report(key, message)
+            elif isinstance(data.get("environment"), dict):
+                self._environment((*key, "environment"), data["environment"], is_flex=given == ["container_gcs_path"])
         if model is CloudFunctionStep and isinstance(data.get("url"), str):
             wrong = _url_problem(data["url"])
             if wrong is not None:
                 self._report((*key, "url"), wrong, at_value=True)
+
+    def _environment(self, key: Key, environment: dict[str, Any], *, is_flex: bool) -> None:
+        from aiorch.definition.environment import check_environment  # noqa: PLC0415  few steps are Dataflow jobs
+
+        template_type = DataflowTemplateType.FLEX if is_flex else DataflowTemplateType.CLASSIC
+        for finding in check_environment(key, environment, template_type, self._hints):
+            self._report(finding.key, finding.message, at_value=finding.at_value)
 
     def _validate(self, key: Key, data: dict[str, Any], model: type[Model]) -> Model | None:
         try:

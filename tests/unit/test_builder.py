@@ -680,7 +680,7 @@ def test_every_key_of_a_task_reaches_its_node():
     steps = {
         "A": task(next="B", **common),
         "B": task(next="C", **common, **place, target_type="CloudFunction", url="http://127.0.0.1:8080/f"),
-        "C": task(next="D", **common, **place, target_type="Dataflow", template_path="gs://a/b", environment={"x": 1}),
+        "C": task(next="D", **common, **place, target_type="Dataflow", template_path="gs://a/b", environment={"numWorkers": 1}),
         "D": task(target_type="Dataflow", target_name="j", container_gcs_path="gs://a/c"),
     }
     nodes = DAGBuilder({"start": "A", "steps": steps}).build_dag().nodes
@@ -693,7 +693,7 @@ def test_every_key_of_a_task_reaches_its_node():
     assert type(b) is CloudFunction
     assert (b.project_id, b.region, b.url) == ("my-project", "europe-west1", "http://127.0.0.1:8080/f")
     assert type(c) is DataflowJob
-    assert (c.project_id, c.region, c.environment) == ("my-project", "europe-west1", {"x": 1})
+    assert (c.project_id, c.region, c.environment) == ("my-project", "europe-west1", {"numWorkers": 1})
     assert c.template_type is DataflowTemplateType.CLASSIC
     assert (d.template_type, d.container_gcs_path) == (DataflowTemplateType.FLEX, "gs://a/c")
     assert (d.parameters, d.function, d.timeout, d.comment, d.next) == ({}, None, None, "", None)
