@@ -90,6 +90,9 @@ class Intake:
         except asyncio.CancelledError:
             delivery.nack()
             raise
+        except Exception:
+            logger.exception("message given back", extra={"message_id": delivery.message_id})
+            delivery.nack()
         else:
             delivery.ack()
 

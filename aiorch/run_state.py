@@ -352,12 +352,7 @@ def decode_document(data: bytes, source: str) -> tuple[RunHeader, dict[str, msgs
     try:
         entries = _decode_entries(data)
         raw = entries.pop(HEADER)
-        version = _decode_version(raw).schema_version
-        if version > SCHEMA_VERSION:
-            raise NewerSchemaError(
-                f"{source} has schema version {version}, and this aiorch knows up to {SCHEMA_VERSION}; it was left "
-                f"alone. Upgrade this process; messages for the run are given back until then."
-            )
+        _refuse_newer(raw, source)
         return _decode_header(raw), entries
     except KeyError:
         raise DocumentError(f"{source} has no entry {HEADER!r}, so it is no run document; it was left alone.") from None
@@ -365,6 +360,33 @@ def decode_document(data: bytes, source: str) -> tuple[RunHeader, dict[str, msgs
         raise DocumentError(
             f"{source} is no run document that this aiorch can read, and was left alone: {error}"
         ) from error
+
+
+def decode_start_command(data: bytes, source: str) -> StartCommand:
+    """
+    Read the body of an open marker.
+
+    Raises:
+        NewerSchemaError: A newer aiorch wrote it.
+
+        DocumentError: It is no start command.
+    """
+    try:
+        _refuse_newer(data, source)
+        return msgspec.json.decode(data, type=StartCommand)
+    except msgspec.DecodeError as error:
+        raise DocumentError(
+            f"{source} is no start command that this aiorch can read; it was left alone: {error}"
+        ) from error
+
+
+def _refuse_newer(data: bytes | msgspec.Raw, source: str) -> None:
+    version = _decode_version(data).schema_version
+    if version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            f"{source} has schema version {version}, and this aiorch knows up to {SCHEMA_VERSION}; it was left "
+            f"alone. Upgrade this process; messages for the run are given back until then."
+        )
 
 
 def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec.Raw], source: str) -> Run:

@@ -17,7 +17,16 @@ from aiorch.enums import TargetTypes, TaskStatus
 from aiorch.errors import DocumentError, GenerationConflict
 from aiorch.nodes import Task
 from aiorch.ports import ObjectStore
-from aiorch.run_state import NO_RESULT, NodeState, Run, RunHeader, StartCommand, decode_document, run_from_document
+from aiorch.run_state import (
+    NO_RESULT,
+    NodeState,
+    Run,
+    RunHeader,
+    StartCommand,
+    decode_document,
+    decode_start_command,
+    run_from_document,
+)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -174,12 +183,7 @@ class OrchestrationStatus:
         stored = await self.store.read(name)
         if stored is None:
             return None
-        try:
-            return msgspec.json.decode(stored.data, type=StartCommand)
-        except msgspec.DecodeError as error:
-            raise DocumentError(
-                f"{name} is no start command that this aiorch can read; it was left alone: {error}"
-            ) from error
+        return decode_start_command(stored.data, name)
 
     async def touch_open(self, run_id: names.RunId) -> int | None:
         """Give the marker a new generation, so that every other process looks at the run again."""

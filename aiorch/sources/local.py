@@ -13,14 +13,22 @@ from aiorch.ports import Clock, Entropy
 BATCH_MAX = 1000
 """Messages handed over at once."""
 
+REDELIVERY_S = 0.1
+REDELIVERY_MAX_S = 60.0
+"""Pause before a message that was given back comes again; it doubles each time, up to the longest."""
+
+REMEMBERED_MAX = 10_000
+"""Messages whose time of publishing is remembered, so that publishing one again is the same message again."""
+
 
 class LocalDelivery:
     """One handing-over of a message that was published in this process."""
 
-    __slots__ = ("_source", "attributes", "data", "message_id", "publish_time")
+    __slots__ = ("_returns", "_source", "attributes", "data", "message_id", "publish_time")
 
     def __init__(self, source: "LocalSource", message_id: str, publish_time: datetime, data: bytes) -> None:
         self._source = source
+        self._returns = 0
         self.message_id = message_id
         self.publish_time = publish_time
         self.data = data
@@ -31,9 +39,11 @@ class LocalDelivery:
         self._source.outstanding -= 1
 
     def nack(self) -> None:
-        """Put the message back."""
+        """Put the message back: what cannot be handled now cannot be handled at once either, so it comes later."""
         self._source.outstanding -= 1
-        self._source.put(self)
+        pause_s = min(REDELIVERY_MAX_S, REDELIVERY_S * 2 ** min(self._returns, 20))
+        self._returns += 1
+        asyncio.get_running_loop().call_later(pause_s, self._source.put, self)
 
 
 class LocalSource:
@@ -48,6 +58,7 @@ class LocalSource:
         self._clock = clock
         self._entropy = entropy
         self._messages: deque[LocalDelivery] = deque()
+        self._published: dict[str, datetime] = {}
         self._arrived = asyncio.Event()
         self.outstanding = 0
 
@@ -62,7 +73,10 @@ class LocalSource:
         """
         data = message if isinstance(message, bytes) else msgspec.json.encode(message)
         message_id = message_id or self._entropy.token()
-        self.put(LocalDelivery(self, message_id, self._clock.now(), data))
+        publish_time = self._published.setdefault(message_id, self._clock.now())
+        if len(self._published) > REMEMBERED_MAX:
+            del self._published[next(iter(self._published))]
+        self.put(LocalDelivery(self, message_id, publish_time, data))
         return message_id
 
     def put(self, delivery: LocalDelivery) -> None:

@@ -1,0 +1,513 @@
+"""What each message does to the runs, and when it is settled: over the in-process source and the memory store."""
+
+import asyncio
+import base64
+import copy
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from aiorch import DAGBuilder, Failure, TargetTypes, TaskContext
+from aiorch.events import MESSAGE_BYTES_MAX
+from aiorch.executor import DAGExecutor
+from aiorch.intake import Intake
+from aiorch.launches import LaunchSettings
+from aiorch.nodes import Task
+from aiorch.ports import Answer, Failed, Unknown
+from aiorch.sources.local import LocalSource
+from aiorch.status import ExecutionStatus, OrchestrationStatus
+from aiorch.stores.memory import MemoryStore
+from aiorch.targets.function import FunctionTarget
+from aiorch.testing import Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
+
+SAMPLES = Path(__file__).parent.parent / "data" / "log_samples"
+
+
+def sample(name: str) -> dict[str, Any]:
+    return json.loads((SAMPLES / f"{name}.json").read_bytes())
+
+
+def call(next: str | None = None, **keys: Any) -> dict[str, Any]:
+    step = {
+        "type": "Task",
+        "target_type": "CloudFunction",
+        "target_name": "load_orders",
+        "url": "https://f.example/",
+        **keys,
+    }
+    return {**step, **({"next": next} if next else {"end": True})}
+
+
+def dag_of(name: str, **steps: dict[str, Any]) -> Any:
+    return DAGBuilder({"name": name, "start": next(iter(steps)), "steps": steps}).build_dag()
+
+
+ETL = dag_of("etl", Load=call("Done", region="us-central1", retry={"max_attempts": 2, "initial_delay": 5}), Done=call())
+OTHER = dag_of("other", Load=call())
+
+
+class Silent:
+    """A target whose calls are sent and never answered, so that only events tell what came of them."""
+
+    def __init__(self) -> None:
+        self.sent: list[TaskContext] = []
+        self.answer: Answer = Unknown("connection reset")
+
+    def resolve(self, task: Task) -> None:
+        return None
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        self.sent.append(context)
+        return self.answer
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        return None
+
+    async def aclose(self) -> None:
+        return None
+
+
+class Engine:
+    """An intake with all that is behind it."""
+
+    def __init__(self, *, dags: tuple[Any, ...] = (ETL,)) -> None:
+        self.memory = MemoryStore()
+        self.store = FaultyStore(self.memory)
+        self.target = Silent()
+        entropy, clock = SeededEntropy(), ManualClock()
+        runs = OrchestrationStatus(self.store)
+        functions = FunctionTarget()
+        self.executor = DAGExecutor(
+            runs=runs,
+            executions=ExecutionStatus(runs),
+            functions=functions,
+            targets={TargetTypes.CLOUD_FUNCTION: self.target, TargetTypes.FUNCTION: functions},
+            clock=clock,
+            entropy=entropy,
+            awaits_events=True,
+            settings=LaunchSettings(running_after_s=1000),
+        )
+        self.source = LocalSource(clock, entropy)
+        own = frozenset({"orchestrator-dev-default"})
+        self.intake = Intake(self.executor, self.source, {dag.name: dag for dag in dags}, own_names=own)
+
+    def names(self, prefix: str) -> list[str]:
+        return sorted(name for name in self.memory._objects if name.startswith(prefix))
+
+    def document(self, run_id: str = "r") -> dict[str, Any]:
+        return msgspec.json.decode(self.memory._objects[f"runs/{run_id}.json"][0])
+
+    def status(self, node: str = "Load") -> str:
+        return self.document()[node]["status"]
+
+    async def settled(self, *messages: dict[str, Any] | bytes) -> None:
+        """Publish messages and wait until each is acknowledged for good."""
+        for message in messages:
+            self.source.publish(message)
+        await self.until(lambda: not self.source.outstanding and not self.source._messages)
+        await asyncio.sleep(1000)
+        assert not self.source.outstanding
+        assert not self.source._messages
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(1000):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def start(self) -> str:
+        """Start the run "r" and return the key of its first call, once that was sent."""
+        await self.settled(start(run_id="r"))
+        await self.until(lambda: bool(self.target.sent))
+        return self.target.sent[0].execution_id
+
+
+@asynccontextmanager
+async def engine(**options: Any) -> AsyncIterator[Engine]:
+    made = Engine(**options)
+    await made.memory.join(made.executor.process.id)
+    receiving = asyncio.create_task(made.intake.run())
+    yield made
+    receiving.cancel()
+    await asyncio.wait([receiving])
+    await made.executor.close(0)
+
+
+def start(dag: str | None = None, run_id: str | None = None, **parameters: Any) -> dict[str, Any]:
+    labels = {key: value for key, value in (("dag", dag), ("run_id", run_id)) if value is not None}
+    return {"resource": {"type": "start", "labels": labels}, "parameters": parameters}
+
+
+def gen2(key: str, status: int = 200, **changes: Any) -> dict[str, Any]:
+    """The request log of a call under *key*; *changes* by names of what matters in it."""
+    entry = copy.deepcopy(sample("gen2_request_200"))
+    entry["trace"] = f"projects/acme-data-dev/traces/{key}"
+    entry["httpRequest"] = {**entry["httpRequest"], "status": status, "userAgent": changes.get("agent", "aiorch/0.1")}
+    entry["resource"]["labels"]["location"] = changes.get("region", "us-central1")
+    if name := changes.get("name"):
+        entry["labels"]["goog-drz-cloudfunctions-id"] = name
+        entry["resource"]["labels"]["service_name"] = name.replace("_", "-")
+    if text := changes.get("text"):
+        entry["textPayload"] = text
+    return entry
+
+
+def gen1(key: str) -> dict[str, Any]:
+    entry = copy.deepcopy(sample("gen1_function_end_200_new_wording"))
+    entry["trace"] = f"projects/acme-data-dev/traces/{key}"
+    entry["resource"]["labels"] |= {"function_name": "load_orders", "region": "us-central1"}
+    return entry
+
+
+# -- starts -----------------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_start_that_is_delivered_again_is_the_same_run() -> None:
+    """However often and however much later, also when the message names no run: its own id decides."""
+    async with engine() as made:
+        message_id = made.source.publish(start(day=1))
+        for _ in range(5):
+            made.source.publish(start(day=1), message_id=message_id)
+            await asyncio.sleep(0.7)
+        await made.settled()
+        (run,) = made.names("runs/")
+        assert msgspec.json.decode(made.memory._objects[run][0])["$run"]["input"] == {"day": 1}
+        assert len(made.target.sent) == 1
+        await made.settled(start(day=1))
+        assert len(made.names("runs/")) == 2, "another message is another run"
+
+
+@in_virtual_time
+async def test_a_start_with_a_run_id_is_that_run() -> None:
+    """The same run id is the same run; with another input it is dropped, since repeating it would change nothing."""
+    async with engine() as made:
+        await made.settled(start(run_id="r", day=1), start(run_id="r", day=1), start("etl", "r", day=1))
+        assert made.names("runs/") == ["runs/r.json"]
+        await made.settled(start(run_id="r", day=2), start(run_id="r"))
+        assert made.document()["$run"]["input"] == {"day": 1}
+        assert len(made.target.sent) == 1
+        assert not made.names("rejected/")
+
+
+@in_virtual_time
+async def test_a_start_of_an_unknown_dag_is_dropped() -> None:
+    """No run begins, and the message does not come again; one that must name a DAG and does not is dropped too."""
+    async with engine(dags=(ETL, OTHER)) as made:
+        await made.settled(start("etl2", "a"), start(run_id="b"))
+        assert not made.memory._objects
+        await made.settled(start("other", "c"))
+        assert made.document("c")["$run"]["dag"] == "other"
+
+
+@pytest.mark.parametrize("run_id", ["../x", "a/b", ".hidden", "", "x" * 129, "nä", "a\n"])
+@in_virtual_time
+async def test_a_start_with_a_hostile_run_id_is_parked(run_id: str) -> None:
+    """It names no object, whatever is in it."""
+    async with engine() as made:
+        await made.settled(start(run_id=run_id))
+        assert [name.split("/")[0] for name in made.memory._objects] == ["rejected"]
+
+
+@in_virtual_time
+async def test_a_start_is_acknowledged_only_when_it_is_committed() -> None:
+    """Not when the marker is there, and not when the records are: when the document is."""
+    async with engine() as made:
+        slow = made.store.arm("write", "runs/", hold=True)
+        made.source.publish(start(run_id="r"))
+        await slow.reached.wait()
+        await asyncio.sleep(100)
+        assert (made.names("open/"), made.names("runs/"), made.source.outstanding) == (["open/r"], [], 1)
+        slow.release()
+        await made.until(lambda: not made.source.outstanding)
+        assert made.names("runs/") == ["runs/r.json"]
+
+
+# -- completions ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("completion", [gen1, gen2], ids=["first generation", "second generation"])
+@in_virtual_time
+async def test_a_completion_that_is_ours_ends_the_task(completion: Callable[[str], dict[str, Any]]) -> None:
+    """Whoever sent the call: the key in the log finds the execution, and the next task begins."""
+    async with engine() as made:
+        key = await made.start()
+        await made.settled(completion(key))
+        assert (made.status(), made.status("Done")) == ("Completed", "Running")
+        await made.settled(completion(made.target.sent[1].execution_id))
+        assert made.document()["$run"]["status"] == "Completed"
+
+
+@in_virtual_time
+async def test_a_failure_is_retried_and_keeps_its_reason() -> None:
+    """The platform's log says how it failed; the retry policy decides as for an answer."""
+    async with engine() as made:
+        key = await made.start()
+        await made.settled(gen2(key, 500))
+        entry = made.document()["Load"]
+        assert (entry["attempt"], entry["failures"][0]["type"]) == (2, "HTTP 500")
+        assert [context.attempt for context in made.target.sent] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"region": "europe-west1"}, "another region"),
+        ({"name": "load_items"}, "another function, to which ours handed its trace on"),
+        ({"agent": "curl/8"}, "a request of somebody else under our trace"),
+        ({"agent": ""}, "a request of nobody named"),
+        ({"status": 429}, "turned away for load: it never ran, and is sent again by who sent it"),
+        ({"status": 500, "text": "The request was aborted because there was no available instance."}, "never ran"),
+    ],
+)
+@in_virtual_time
+async def test_a_completion_that_is_not_ours_changes_nothing(changes: dict[str, Any], why: str) -> None:
+    """It is acknowledged, and nothing is written for it."""
+    async with engine() as made:
+        key = await made.start()
+        before = dict(made.memory._objects)
+        await made.settled(gen2(key, **changes))
+        assert made.memory._objects == before, why
+
+
+@in_virtual_time
+async def test_an_event_without_a_record_is_not_ours() -> None:
+    """Unknown keys, logs without a trace, started functions, jobs, and what is no event cost one read at most."""
+    no_trace = sample("gen2_request_200")
+    del no_trace["trace"]
+    others = [
+        gen2("f" * 32),
+        gen1("0" * 32),
+        no_trace,
+        sample("gen1_function_started"),
+        sample("dataflow_worker_pool_stopped"),
+        sample("cloud_scheduler_attempt_finished_error"),
+        {},
+    ]
+    async with engine() as made:
+        await made.start()
+        before, reads = dict(made.memory._objects), made.store.count("read", "")
+        await made.settled(*others)
+        assert made.memory._objects == before
+        assert made.store.count("read", "") == reads + 2
+
+
+@in_virtual_time
+async def test_our_own_end_is_acknowledged_unread() -> None:
+    """The orchestrator does not feed on its own log."""
+    async with engine() as made:
+        await made.settled(sample("gen1_orchestrator_own_end_must_be_ignored"))
+        assert not made.store.calls
+
+
+@in_virtual_time
+async def test_duplicates_late_and_reordered_events_are_acknowledged_without_a_write() -> None:
+    """After the end of an attempt, and of the run, nothing that is said of them is written."""
+    async with engine() as made:
+        first = await made.start()
+        await made.settled(gen2(first, 500))
+        second = made.target.sent[1].execution_id
+        before = dict(made.memory._objects)
+        await made.settled(gen2(first), gen2(first, 500), gen2(first, 504))
+        assert made.memory._objects == before, "of an earlier attempt"
+        await made.settled(gen2(second), gen2(second), gen2(first))
+        third = made.target.sent[2].execution_id
+        await made.settled(gen2(third))
+        assert made.document()["$run"]["status"] == "Completed"
+        ended = dict(made.memory._objects)
+        await made.settled(gen2(first), gen2(second, 500), gen2(third), gen2(third, 500))
+        assert made.memory._objects == ended, "after the end"
+
+
+@in_virtual_time
+async def test_a_success_of_an_attempt_that_was_given_up_completes_while_no_other_has_begun() -> None:
+    """Between two attempts the first may turn out to have succeeded: then there is no second."""
+    async with engine() as made:
+        key = await made.start()
+        made.source.publish(gen2(key, 500))
+        await made.until(lambda: made.status() == "Retrying")
+        await made.settled(gen2(key))
+        assert (made.status(), made.document()["Load"]["attempt"]) == ("Completed", 1)
+        assert [context.node for context in made.target.sent] == ["Load", "Done"]
+
+
+@in_virtual_time
+async def test_a_completion_is_acknowledged_only_when_it_is_committed() -> None:
+    """Whatever the store answers in between."""
+    async with engine() as made:
+        key = await made.start()
+        made.store.arm("write", "runs/", Fault.UNAVAILABLE)
+        made.store.arm("write", "runs/", Fault.THROTTLED)
+        last = made.store.arm("write", "runs/", Fault.LOST_REPLY, hold=True)
+        made.source.publish(gen2(key))
+        await last.reached.wait()
+        await asyncio.sleep(100)
+        assert (made.status(), made.source.outstanding) == ("Running", 1)
+        last.release()
+        await made.until(lambda: not made.source.outstanding)
+        assert made.status() == "Completed"
+        assert not made.source._messages
+
+
+@in_virtual_time
+async def test_a_completion_before_its_launch_has_answered() -> None:
+    """The event may be faster than the answer: the task is over, and the call is given up."""
+    async with engine() as made:
+        gate = asyncio.Event()
+
+        async def slow(task: Task, context: TaskContext) -> Answer:
+            made.target.sent.append(context)
+            await gate.wait()
+            return Failed(Failure.of("HTTP 500", "too late"))
+
+        made.target.launch = slow  # type: ignore[method-assign]
+        key = await made.start()
+        await made.settled(gen2(key))
+        gate.set()
+        await made.settled()
+        assert made.status() == "Completed"
+
+
+# -- what cannot be handled -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (b"not json", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[1]", "not a JSON object"),
+        (b'{"a":' + b"[" * 2000 + b"]" * 2000 + b"}", "malformed"),
+        (b"{" + b" " * MESSAGE_BYTES_MAX + b"}", "above the limit"),
+        (json.dumps({"resource": {"type": "start", "labels": {"run_id": 7}}}).encode(), "start event is malformed"),
+        (json.dumps({**gen2("0" * 32), "timestamp": "yesterday"}).encode(), "malformed"),
+    ],
+)
+@in_virtual_time
+async def test_what_is_malformed_is_parked(message: bytes, says: str) -> None:
+    """It is put away whole, with the reason, and acknowledged; others in the same batch go on."""
+    async with engine() as made:
+        await made.settled(message, start(run_id="r"))
+        (name,) = made.names("rejected/")
+        parked = msgspec.json.decode(made.memory._objects[name][0])
+        assert says in parked["reason"]
+        assert base64.b64decode(parked["data"]) == message
+        assert made.status() == "Running"
+
+
+@in_virtual_time
+async def test_what_cannot_be_parked_comes_again() -> None:
+    """Nothing is lost while the store does not take it."""
+    async with engine() as made:
+        outage = made.store.arm("create_all", "rejected/", Fault.UNAVAILABLE, times=5)
+        await made.settled(b"not json")
+        assert (outage.count, len(made.names("rejected/"))) == (5, 1)
+
+
+@in_virtual_time
+async def test_an_event_that_makes_the_fold_raise_is_parked_alone() -> None:
+    """A record that does not fit its run parks its event; the run goes on with the others."""
+    async with engine() as made:
+        key = await made.start()
+        name = f"executions/{key}.json"
+        record = msgspec.json.decode(made.memory._objects[name][0])
+        bad = "e" * 32
+        data = msgspec.json.encode({**record, "execution_id": bad, "node_name": "Nobody"})
+        await made.memory.create_all([(f"executions/{bad}.json", data)])
+        await made.settled(gen2(bad), gen2(key))
+        assert made.status() == "Completed"
+        (parked,) = made.names("rejected/")
+        assert "'Nobody'" in msgspec.json.decode(made.memory._objects[parked][0])["reason"]
+
+
+@in_virtual_time
+async def test_a_message_for_a_newer_aiorch_is_given_back() -> None:
+    """It comes again, with growing pauses, until somebody can read the document."""
+    async with engine() as made:
+        key = await made.start()
+        data, generation, _ = made.memory._objects["runs/r.json"]
+        newer = msgspec.json.decode(data)
+        newer["$run"]["schema_version"] = 2
+        await made.memory.write("runs/r.json", msgspec.json.encode(newer), if_generation_match=generation)
+        made.executor.committer("r").refresh()
+        await asyncio.sleep(1)
+        reads = made.store.count("read", "runs/")
+        made.source.publish(gen2(key))
+        await asyncio.sleep(600)
+        assert 5 < made.store.count("read", "runs/") - reads < 300, "asked again, and not in a hurry"
+        assert msgspec.json.decode(made.memory._objects["runs/r.json"][0]) == newer
+        assert not made.names("rejected/")
+        newer["$run"]["schema_version"] = 1
+        generation = made.memory._objects["runs/r.json"][1]
+        await made.memory.write("runs/r.json", msgspec.json.encode(newer), if_generation_match=generation)
+        await made.until(lambda: made.status() == "Completed")
+
+
+@in_virtual_time
+async def test_a_marker_of_a_newer_aiorch_is_left_alone() -> None:
+    """A start command that this version does not know is not applied by guess."""
+    from aiorch.errors import NewerSchemaError
+    from aiorch.names import run_id
+
+    async with engine() as made:
+        await made.start()
+        command = msgspec.json.decode(made.memory._objects["open/r"][0])
+        newer = msgspec.json.encode({**command, "run_id": "n", "schema_version": 2})
+        await made.memory.create_all([("open/n", newer)])
+        with pytest.raises(NewerSchemaError, match="open/n has schema version 2"):
+            await made.executor.runs.get_start_command(run_id("n"))
+
+
+@in_virtual_time
+async def test_an_event_of_a_run_that_is_gone_is_acknowledged() -> None:
+    """A document that was removed is not made anew by what is said of it."""
+    async with engine() as made:
+        key = await made.start()
+        await made.executor.close(0)
+        made.executor.committers.clear()
+        await made.memory.delete("runs/r.json", if_generation_match=made.memory._objects["runs/r.json"][1])
+        await made.settled(gen2(key))
+        assert not made.names("runs/")
+
+
+@in_virtual_time
+async def test_an_outage_gives_messages_back_and_loses_none() -> None:
+    """What cannot even be looked up comes again later, without a hurry, and each start is one run."""
+    async with engine() as made:
+        outage = made.store.arm("*", "", Fault.UNAVAILABLE, times=None)
+        for number in range(10):
+            made.source.publish(start(run_id=f"r{number}"))
+        await asyncio.sleep(3600)
+        assert outage.count < 10 * 80
+        outage.disarm()
+        await made.settled()
+        assert made.names("runs/") == [f"runs/r{number}.json" for number in range(10)]
+        assert len(made.target.sent) == 10
+
+
+@in_virtual_time
+async def test_a_bug_gives_the_message_back() -> None:
+    """An error that nobody expected neither loses the message nor stops the intake."""
+    async with engine() as made:
+        made.store.arm("create_all", "definitions/", Fault.BROKEN, times=3)
+        await made.settled(start(run_id="r"), start(run_id="s"))
+        assert made.names("runs/") == ["runs/r.json", "runs/s.json"]
+
+
+@in_virtual_time
+async def test_what_is_not_committed_when_the_engine_closes_is_given_back() -> None:
+    """A message whose commit is under way is not acknowledged by the end of the process."""
+    async with engine() as made:
+        await made.start()
+        made.store.arm("write", "runs/", Fault.UNAVAILABLE, times=None)
+        made.source.publish(gen2(made.target.sent[0].execution_id))
+        await asyncio.sleep(10)
+        assert made.source.outstanding == 1
+        await made.executor.close(0)
+        assert made.source.outstanding == 0
+        await asyncio.sleep(100)
+        assert made.source.outstanding + len(made.source._messages) == 1
