@@ -12,6 +12,7 @@ RUNS = "runs/"
 EXECUTIONS = "executions/"
 DEFINITIONS = "definitions/"
 OPEN = "open/"
+ALIVE = "alive/"
 REJECTED = "rejected/"
 
 _ID = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,127}", re.ASCII)
@@ -45,6 +46,13 @@ def execution_object(execution: ExecutionId) -> str:
 def open_object(run: RunId) -> str:
     """Name of the marker that exists while a run is open."""
     return f"{OPEN}{run}"
+
+
+def alive_object(process: str) -> str:
+    """Name of the heartbeat of a process. Raises: InvalidIdError."""
+    if not _ID.fullmatch(process):
+        raise InvalidIdError("process id", process)
+    return f"{ALIVE}{process}"
 
 
 def definition_object(definition_id: str) -> str:

@@ -1,0 +1,210 @@
+"""
+Who is alive, told by objects that the living rewrite.
+
+Every process that has joined rewrites ``alive/<process>`` every 20 s, until it leaves and removes it. An observer calls
+a process dead when it has seen the same generation for 60 s of its own clock, or when there is no such object. Clocks
+of different machines are never compared, and an observer that looks for the first time waits those 60 s.
+
+Whoever calls a process dead removes its object, on condition of the generation that it saw: nothing is left behind by
+processes that were killed, and the next observer need not wait. A process that was only paused finds its object gone
+when it goes on, and writes it anew. It may have been called dead meanwhile: it can tell by the age of its own heartbeat
+(`own_age_s`), and reads a run again before it sends anything for it.
+"""
+
+import asyncio
+import logging
+
+import msgspec
+
+from aiorch import names
+from aiorch.errors import GenerationConflict, InvalidIdError, StoreError, StoreThrottled, StoreUnavailable
+from aiorch.ports import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+JOIN_PAUSES_S = (0.5, 1.0, 2.0)
+"""Between tries of the first heartbeat, without which nothing may be launched: a blip must not fail a start."""
+
+FORGET_AFTER_S = 3600.0
+"""A process that nobody asked about for this long is forgotten."""
+
+
+class _Heartbeat:
+    """What is known of the object of a process that joined here."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.count = 0
+        self.begun_at = float("-inf")
+        self.task: asyncio.Task[None] | None = None
+
+
+class _Observed(msgspec.Struct, frozen=True, gc=False):
+    """What was last seen of another process: its generation, since when, and when it was last looked at."""
+
+    generation: int
+    since: float
+    looked_at: float
+
+
+class Heartbeats:
+    """
+    `Liveness` over any `ObjectStore`. Durations are those of the event loop's clock.
+
+    A process writes for as long as it has joined, whether it has launched work or not: 4,320 times a day.
+
+    An observer reads one object per process asked about, and answers from memory for a quarter of the interval: any
+    number of runs with the same owners costs one look.
+
+    Args:
+        store: Where the objects are.
+
+        interval_s: Pause between two heartbeats.
+
+        dead_after_s: How long a generation must stay the same.
+    """
+
+    def __init__(self, store: ObjectStore, *, interval_s: float = 20.0, dead_after_s: float = 60.0) -> None:
+        if not 0 < interval_s <= dead_after_s / 2:
+            raise ValueError(
+                f"a heartbeat every {interval_s} s and death after {dead_after_s} s of silence do not fit: one "
+                f"heartbeat that is lost must not be taken for death. Let the interval be half of it at most."
+            )
+        self._store = store
+        self._interval_s = interval_s
+        self._dead_after_s = dead_after_s
+        self._joined: dict[str, _Heartbeat] = {}
+        self._observed: dict[str, _Observed] = {}
+        self._looking = asyncio.Lock()
+
+    def own_age_s(self, process: str) -> float:
+        """
+        Return how long ago the last heartbeat of *process* that was written here began; infinite for none.
+
+        No observer can have waited longer than this. Before anything is sent for a process whose heartbeat is older
+        than two thirds of `dead_after_s`, what it is sent for must be read again.
+        """
+        heartbeat = self._joined.get(process)
+        return asyncio.get_running_loop().time() - heartbeat.begun_at if heartbeat else float("inf")
+
+    async def join(self, process: str) -> None:
+        """
+        See `Liveness.join`. Returns when the first heartbeat is written.
+
+        Raises:
+            InvalidIdError: The id cannot become part of an object name.
+        """
+        name = names.alive_object(process)
+        if process in self._joined:
+            return
+        heartbeat = _Heartbeat()
+        for pause_s in JOIN_PAUSES_S:
+            try:
+                await self._beat(name, heartbeat)
+                break
+            except (StoreThrottled, StoreUnavailable):
+                await asyncio.sleep(pause_s)
+        else:
+            await self._beat(name, heartbeat)
+        heartbeat.task = asyncio.create_task(self._keep_beating(name, heartbeat), name=f"heartbeat of {process}")
+        self._joined[process] = heartbeat
+
+    async def leave(self, process: str) -> None:
+        """See `Liveness.leave`. A process that did not join here is left alone."""
+        heartbeat = self._joined.pop(process, None)
+        if heartbeat is None:
+            return
+        assert heartbeat.task is not None
+        heartbeat.task.cancel()
+        await asyncio.wait([heartbeat.task])
+        self._observed.pop(process, None)
+        name = names.alive_object(process)
+        try:
+            await self._store.delete(name, if_generation_match=heartbeat.generation)
+        except GenerationConflict:  # the last write was applied after all, and nobody heard of it
+            stored = await self._store.read(name)
+            if stored is not None:
+                await self._store.delete(name, if_generation_match=stored.generation)
+
+    async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
+        """See `Liveness.dead_among`."""
+        others = processes - self._joined.keys()
+        async with self._looking:
+            now = asyncio.get_running_loop().time()
+            due = [process for process in others if self._is_due(process, now)]
+            if due:
+                self._observed = {
+                    process: observed
+                    for process, observed in self._observed.items()
+                    if now - observed.looked_at < FORGET_AFTER_S
+                }
+                await asyncio.gather(*(self._look(process) for process in due))
+            return frozenset(process for process in others if self._observed[process].generation == 0)
+
+    async def aclose(self) -> None:
+        """Leave on behalf of every process that joined here."""
+        for process in list(self._joined):
+            await self.leave(process)
+
+    async def _keep_beating(self, name: str, heartbeat: _Heartbeat) -> None:
+        pause_s = self._interval_s
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = self._interval_s / 4
+            try:
+                async with asyncio.timeout(self._interval_s):
+                    await self._beat(name, heartbeat)
+                pause_s = self._interval_s
+            except (StoreError, TimeoutError) as error:
+                logger.warning("no heartbeat, trying again", extra={"object": name, "error": str(error)})
+            except Exception:
+                # Whatever it is, silence would be taken for death.
+                logger.exception("no heartbeat, trying again", extra={"object": name})
+
+    async def _beat(self, name: str, heartbeat: _Heartbeat) -> None:
+        begun_at = asyncio.get_running_loop().time()
+        heartbeat.count += 1
+        data = msgspec.json.encode({"schema_version": 1, "heartbeats": heartbeat.count})
+        try:
+            written = await self._store.write(name, data, if_generation_match=heartbeat.generation)
+        except GenerationConflict:
+            # An earlier write was applied and its answer lost, or somebody called this process dead.
+            stored = await self._store.read(name)
+            written = await self._store.write(name, data, if_generation_match=stored.generation if stored else 0)
+        heartbeat.generation = written
+        heartbeat.begun_at = begun_at
+
+    def _is_due(self, process: str, now: float) -> bool:
+        observed = self._observed.get(process)
+        return observed is None or now - observed.looked_at >= self._interval_s / 4
+
+    async def _look(self, process: str) -> None:
+        """Read the object of *process*. Its age counts from the end of one read to the beginning of another."""
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        try:
+            name = names.alive_object(process)
+        except InvalidIdError:  # nobody can have joined under it
+            self._observed[process] = _Observed(0, begun_at, begun_at)
+            return
+        stored = await self._store.read(name)
+        generation = stored.generation if stored else 0
+        known = self._observed.get(process)
+        since = known.since if known is not None and known.generation == generation else loop.time()
+        if generation and begun_at - since >= self._dead_after_s:
+            if await self._remove(name, generation):
+                generation = 0
+            else:
+                since = loop.time()
+        self._observed[process] = _Observed(generation, since, loop.time())
+
+    async def _remove(self, name: str, generation: int) -> bool:
+        """Remove what a dead process left behind; `False` when it has come back in this very moment."""
+        try:
+            await self._store.delete(name, if_generation_match=generation)
+        except GenerationConflict:
+            return False
+        except StoreError as error:  # it is dead all the same, and whoever looks next removes it
+            logger.warning("heartbeat of the dead not removed", extra={"object": name, "error": str(error)})
+        logger.warning("process is dead", extra={"object": name, "silent_s": self._dead_after_s})
+        return True

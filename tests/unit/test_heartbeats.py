@@ -1,0 +1,234 @@
+"""Who is alive, told by heartbeats, in virtual time."""
+
+import asyncio
+
+import pytest
+
+from aiorch.errors import InvalidIdError, StoreError, StoreUnavailable
+from aiorch.heartbeats import Heartbeats
+from aiorch.stores.memory import MemoryStore
+from aiorch.testing import Fault, FaultyStore, in_virtual_time
+
+ONE, TWO = "1" * 32, "2" * 32
+BOTH = frozenset({ONE, TWO})
+JUST_ONE = frozenset({ONE})
+
+
+async def silence(heartbeats: Heartbeats, process: str) -> None:
+    """Let *process* be as dead as if it had been killed: it neither writes nor leaves."""
+    heartbeat = heartbeats._joined.pop(process)
+    assert heartbeat.task is not None
+    heartbeat.task.cancel()
+    await asyncio.wait([heartbeat.task])
+
+
+async def first_death(observer: Heartbeats, *, every_s: float = 1.0, until_s: float = 1000.0) -> float:
+    """Look at process ONE now and then, and return when it was called dead."""
+    loop = asyncio.get_running_loop()
+    while loop.time() < until_s:
+        if await observer.dead_among(JUST_ONE):
+            return loop.time()
+        await asyncio.sleep(every_s)
+    raise AssertionError("it was never called dead")
+
+
+@in_virtual_time
+async def test_a_process_that_beats_is_never_called_dead() -> None:
+    """However often or seldom somebody looks, a process that goes on writing is alive."""
+    store = MemoryStore()
+    alive, often, seldom = Heartbeats(store), Heartbeats(store), Heartbeats(store)
+    await alive.join(ONE)
+    for second in range(3600):
+        assert await often.dead_among(BOTH) == {TWO}
+        if second % 600 == 0:
+            assert await seldom.dead_among(BOTH) == {TWO}
+        await asyncio.sleep(1)
+    await alive.leave(ONE)
+
+
+@in_virtual_time
+async def test_silence_is_death_after_sixty_seconds() -> None:
+    """An observer that saw the last heartbeat says so 60 s later: not earlier, and not much later."""
+    store = MemoryStore()
+    alive, observer = Heartbeats(store), Heartbeats(store)
+    await alive.join(ONE)
+    await observer.dead_among(JUST_ONE)
+    await silence(alive, ONE)
+    assert 60 <= await first_death(observer) < 66
+    assert await observer.dead_among(JUST_ONE) == JUST_ONE, "and it stays dead"
+
+
+@in_virtual_time
+async def test_an_observer_that_comes_later_waits_as_long() -> None:
+    """Only its own clock counts: however old the object is, the first look begins the 60 s."""
+    store = MemoryStore()
+    alive, observer = Heartbeats(store), Heartbeats(store)
+    await alive.join(ONE)
+    await silence(alive, ONE)
+    await asyncio.sleep(500)
+    assert await observer.dead_among(JUST_ONE) == frozenset()
+    assert 560 <= await first_death(observer) < 566
+
+
+@in_virtual_time
+async def test_the_dead_leave_nothing_behind() -> None:
+    """Who calls a process dead removes its object, so that the next observer need not wait."""
+    store = MemoryStore()
+    alive, observer = Heartbeats(store), Heartbeats(store)
+    await alive.join(ONE)
+    await silence(alive, ONE)
+    await first_death(observer)
+    assert await store.list("") == []
+    assert await Heartbeats(store).dead_among(JUST_ONE) == JUST_ONE
+
+
+@in_virtual_time
+async def test_a_process_that_was_only_paused_comes_back() -> None:
+    """It knows by its own age that it may have been called dead, and is alive again with its next heartbeat."""
+    store = FaultyStore(MemoryStore())
+    paused, observer = Heartbeats(store), Heartbeats(store)
+    await paused.join(ONE)
+    assert paused.own_age_s(ONE) < 1
+    pause = store.arm("write", f"alive/{ONE}", hold=True, times=None)
+    assert await first_death(observer) >= 60
+    assert paused.own_age_s(ONE) > 40
+    pause.disarm()
+    await asyncio.sleep(30)
+    assert await observer.dead_among(JUST_ONE) == frozenset()
+    assert paused.own_age_s(ONE) < 30
+    await paused.leave(ONE)
+    assert await store.list("") == []
+
+
+@in_virtual_time
+async def test_a_heartbeat_in_the_very_moment_of_death_counts() -> None:
+    """The removal names the generation that was silent: a process that has just written is not called dead."""
+    store = FaultyStore(MemoryStore())
+    paused, observer = Heartbeats(store), Heartbeats(store)
+    await paused.join(ONE)
+    await silence(paused, ONE)
+    await observer.dead_among(JUST_ONE)
+    await asyncio.sleep(61)
+    removal = store.arm("delete", hold=True)
+    looking = asyncio.create_task(observer.dead_among(JUST_ONE))
+    await removal.reached.wait()
+    stored = await store.read(f"alive/{ONE}")
+    assert stored is not None
+    await store.write(f"alive/{ONE}", b"{}", if_generation_match=stored.generation)
+    removal.release()
+    assert await looking == frozenset()
+
+
+@in_virtual_time
+@pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.UNAVAILABLE, Fault.THROTTLED, Fault.BROKEN])
+async def test_one_heartbeat_that_fails_is_not_taken_for_death(fault: Fault) -> None:
+    """It is tried again at once, by the generation that is there, and nobody notices."""
+    store = FaultyStore(MemoryStore())
+    alive, observer = Heartbeats(store), Heartbeats(store)
+    await alive.join(ONE)
+    for _ in range(5):
+        store.arm("write", f"alive/{ONE}", fault)
+        for _ in range(100):
+            assert await observer.dead_among(JUST_ONE) == frozenset()
+            assert alive.own_age_s(ONE) < 40
+            await asyncio.sleep(1)
+    await alive.leave(ONE)
+    assert await store.list("") == []
+
+
+@in_virtual_time
+@pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.UNAVAILABLE, Fault.THROTTLED])
+async def test_a_join_outlives_a_blip(fault: Fault) -> None:
+    """A store that does not answer for a moment fails no start, and leaving finds the object all the same."""
+    store = FaultyStore(MemoryStore())
+    alive = Heartbeats(store)
+    store.arm("write", "alive/", fault, times=2)
+    await alive.join(ONE)
+    assert [info.name for info in await store.list("")] == [f"alive/{ONE}"]
+    await alive.leave(ONE)
+    assert await store.list("") == []
+
+
+@in_virtual_time
+async def test_a_join_that_nobody_can_hear_of_fails() -> None:
+    """Without a first heartbeat nothing may be launched, and no task is left behind."""
+    store = FaultyStore(MemoryStore())
+    alive = Heartbeats(store)
+    outage = store.arm("write", fault=Fault.UNAVAILABLE, times=None)
+    with pytest.raises(StoreUnavailable):
+        await alive.join(ONE)
+    outage.disarm()
+    await asyncio.sleep(100)
+    assert await store.list("") == []
+    assert alive.own_age_s(ONE) == float("inf")
+
+
+@in_virtual_time
+async def test_who_cannot_be_looked_at_is_not_called_dead() -> None:
+    """A store that does not answer is an error to the caller, and the time without answers counts for nobody."""
+    store = FaultyStore(MemoryStore())
+    alive, observer = Heartbeats(store), Heartbeats(store)
+    await alive.join(ONE)
+    await observer.dead_among(JUST_ONE)
+    outage = store.arm("read", fault=Fault.UNAVAILABLE, times=None)
+    await asyncio.sleep(300)
+    with pytest.raises(StoreUnavailable):
+        await observer.dead_among(JUST_ONE)
+    outage.disarm()
+    assert await observer.dead_among(JUST_ONE) == frozenset()
+    await alive.leave(ONE)
+
+
+@in_virtual_time
+async def test_any_number_of_questions_costs_one_look() -> None:
+    """A thousand runs with the same owners ask at once, and every process is read once in a quarter of the interval."""
+    store = FaultyStore(MemoryStore())
+    alive, observer = Heartbeats(store), Heartbeats(store)
+    await alive.join(ONE)
+    answers = await asyncio.gather(*(observer.dead_among(BOTH) for _ in range(1000)))
+    assert set(answers) == {frozenset({TWO})}
+    assert store.count("read") == 2
+    await asyncio.sleep(5)
+    await observer.dead_among(BOTH)
+    assert store.count("read") == 4
+    await alive.leave(ONE)
+
+
+@in_virtual_time
+async def test_a_day_of_heartbeats_is_counted() -> None:
+    """A process writes every 20 s, 4,320 times a day, and does nothing else by itself."""
+    store = FaultyStore(MemoryStore())
+    alive = Heartbeats(store)
+    await alive.join(ONE)
+    await asyncio.sleep(86_399)
+    assert len(store.calls) == store.count("write", f"alive/{ONE}") == 4320
+    await alive.aclose()
+    assert await store.list("") == []
+
+
+@in_virtual_time
+async def test_an_id_that_can_be_no_object_name_is_refused() -> None:
+    """Nobody joins under it, so whoever is said to have is dead; nothing is read under such a name."""
+    store = FaultyStore(MemoryStore())
+    heartbeats = Heartbeats(store)
+    for bad in ("../runs/x", "", "a b"):
+        with pytest.raises(InvalidIdError):
+            await heartbeats.join(bad)
+        assert await heartbeats.dead_among(frozenset({bad})) == {bad}
+    assert store.calls == []
+
+
+@in_virtual_time
+async def test_a_refusal_for_good_is_told_at_once() -> None:
+    """What repeating does not mend, a missing permission, fails the start with its own message."""
+    store = FaultyStore(MemoryStore())
+    store.arm("write", fault=Fault.REFUSED)
+    with pytest.raises(StoreError, match="is refused"):
+        await Heartbeats(store).join(ONE)
+    assert asyncio.get_running_loop().time() == 0
+
+
+def test_intervals_that_do_not_fit_are_refused() -> None:
+    """One lost heartbeat must not be taken for death."""
+    with pytest.raises(ValueError, match="every 50 s and death after 60 s"):
+        Heartbeats(MemoryStore(), interval_s=50, dead_after_s=60)
