@@ -1,0 +1,348 @@
+"""
+Messages from a Pub/Sub subscription.
+
+    pulls ──▶ ready ──▶ receive() ──▶ ack() / nack() ──▶ gathered for 50 ms ──▶ sent
+      ▲         └─ stop() gives them back                                        │
+      └───────────────────── there is room again ◀───────────────────────────────┘
+
+The source pulls on its own, whoever receives: a pull that is broken off costs the next message its whole deadline, so
+only the end of the source breaks one off. Every message that is held is leased; `leases` says whose lease is extended
+when, and how many more there is room for. Nothing here is durable: what a crash leaves unanswered is delivered again.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
+
+from gcloud.aio.pubsub import SubscriberMessage
+
+from aiorch.ports import Entropy
+from aiorch.sources.leases import Lease, Leases
+from aiorch.sources.pubsub_api import IDS_MAX, Subscription, back_off_s, check_name, describe
+from aiorch.system import SystemEntropy
+
+logger = logging.getLogger(__name__)
+
+GATHER_S = 0.05
+"""How long answers are gathered before they are sent together. Far below any deadline."""
+
+TICK_S = 1.0
+"""Pause between two looks at the leases. Well below `leases.FIRST_EXTENSION_S`."""
+
+OPEN_PULL_GRACE_S = 1.0
+"""How long an open pull is waited for at the end: one that is under load comes back with messages at once."""
+
+CLOSE_S = 3.0
+"""How long closing may take. Cloud Run leaves 10 s between SIGTERM and SIGKILL, and runs are drained first."""
+
+
+class PubSubDelivery:
+    """One handing-over of a message."""
+
+    __slots__ = ("_lease", "_source", "attributes", "data", "delivery_attempt", "message_id", "publish_time")
+
+    def __init__(self, source: "PubSubSource", message: SubscriberMessage, lease: Lease) -> None:
+        self._source = source
+        self._lease = lease
+        self.data = message.data or b""
+        self.message_id = message.message_id
+        self.publish_time = message.publish_time
+        self.attributes: Mapping[str, str] = message.attributes or {}
+        self.delivery_attempt = message.delivery_attempt
+        """From 1; `None` when the subscription has no dead-letter topic."""
+
+    def ack(self) -> None:
+        """What the message said is committed, or needs nothing. The first answer counts."""
+        self._source.settle(self._lease, ack=True)
+
+    def nack(self) -> None:
+        """Give the message back, to be delivered again, here or elsewhere. The first answer counts."""
+        self._source.settle(self._lease, ack=False)
+
+
+class PubSubSource:
+    """
+    An `EventSource` over one subscription. Any number of them, in any number of processes, share its messages.
+
+    It begins with the first `receive`, and is used in one event loop only. Trouble of any kind (5xx, resets,
+    credentials, a subscription that does not exist yet) is logged, and ends when its cause does.
+
+    Args:
+        subscription: ``projects/PROJECT/subscriptions/NAME``.
+
+        outstanding_messages_max: Messages held at once; no more are asked for.
+
+        outstanding_bytes_max: Bytes of messages held at once. A pull is not opened above it, and may pass it by what it
+            brings.
+
+        ack_deadline_s: Seconds that an extended lease lasts, 10 to 600: after a crash, so long until the messages that
+            were held longest are delivered again.
+
+        hold_s_max: Seconds after which a lease is extended no more: what has held the message is stuck.
+
+        pulls: Pulls open at once.
+
+        entropy: Spreads what would come at once.
+
+    Attributes:
+        received, acked, nacked, extended: Messages, since the start; those after the first as Pub/Sub has heard.
+
+        let_go: Messages held longer than *hold_s_max*.
+
+        unheard: Acknowledgements, nacks and extensions that Pub/Sub has not heard of.
+
+        pull_errors: Pulls that failed.
+
+    Raises:
+        ResourceNameError: The subscription is not named in full.
+
+        ValueError: A limit is out of its range.
+    """
+
+    def __init__(  # noqa: PLR0913  all optional but the first
+        self,
+        subscription: str,
+        *,
+        outstanding_messages_max: int = 1000,
+        outstanding_bytes_max: int = 64 * 1024 * 1024,
+        ack_deadline_s: int = 60,
+        hold_s_max: float = 600,
+        pulls: int = 2,
+        entropy: Entropy | None = None,
+    ) -> None:
+        if not 10 <= ack_deadline_s <= 600:
+            raise ValueError(f"ack_deadline_s is {ack_deadline_s}, and Pub/Sub takes 10 to 600 seconds")
+        if min(outstanding_messages_max, outstanding_bytes_max, hold_s_max, pulls) <= 0:
+            raise ValueError("a limit is not above 0, so no message could be received")
+        self.subscription = check_name("subscription", subscription)
+        self.received = self.acked = self.nacked = self.extended = 0
+        self.let_go = self.unheard = self.pull_errors = 0
+        self._ack_deadline_s = ack_deadline_s
+        self._pulls_max = pulls
+        self._pull_share = max(1, outstanding_messages_max // pulls)
+        self._entropy = entropy or SystemEntropy()
+        self._leases = Leases(
+            messages_max=outstanding_messages_max,
+            bytes_max=outstanding_bytes_max,
+            ack_deadline_s=ack_deadline_s,
+            hold_s_max=hold_s_max,
+        )
+        # No method awaits between reading and writing these.
+        self._api: Subscription | None = None
+        self._pulls: set[asyncio.Task[None]] = set()
+        self._sends: set[asyncio.Task[None]] = set()
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._answers_timer: asyncio.TimerHandle | None = None
+        self._ready: deque[PubSubDelivery] = deque()
+        self._answers: dict[bool, list[Lease]] = {True: [], False: []}
+        self._asked = 0
+        self._arrived = asyncio.Event()
+        self._may_pull = asyncio.Event()
+        self._is_paused = False
+        self._stopped_at: float | None = None
+
+    @property
+    def outstanding(self) -> int:
+        """Messages that take up room: not answered for, or Pub/Sub has not heard the answer yet."""
+        return self._leases.messages
+
+    @property
+    def oldest_unacked_s(self) -> float:
+        """Seconds since the oldest message came that nobody has answered for; 0 without any."""
+        return self._leases.oldest_s(_now()) if self._leases.messages else 0.0
+
+    async def receive(self) -> Sequence[PubSubDelivery]:
+        """
+        Wait for messages, and return all that are there, in the order of each pull. Cancellation loses none.
+
+        After `stop` there are no more: it waits for ever.
+        """
+        self._start()
+        while not self._ready:
+            self._arrived.clear()
+            await self._arrived.wait()
+        batch = list(self._ready)
+        self._ready.clear()
+        return batch
+
+    def pause(self) -> None:
+        """Open no more pulls, since what they bring could not be handled. What was pulled is handed out as ever."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """Pull again."""
+        self._is_paused = False
+        self._may_pull.set()
+
+    def stop(self) -> None:
+        """
+        Pull no more, and give back at once what was not handed out.
+
+        The beginning of the end: what was handed out can still be answered for, and its leases are extended, until
+        `aclose`. What an open pull still brings goes back as well.
+        """
+        if self._stopped_at is None:
+            self._stopped_at = _now()
+        self._may_pull.set()
+        while self._ready:
+            self._ready.popleft().nack()
+        self._send_answers()
+
+    async def aclose(self, deadline_s: float = CLOSE_S) -> None:
+        """
+        Stop, give back what was not settled, send the last answers, and release everything.
+
+        Args:
+            deadline_s: How long this may take, at most. What was not sent by then is delivered again later.
+        """
+        self.stop()
+        assert self._stopped_at is not None
+        grace_s = min(self._stopped_at + OPEN_PULL_GRACE_S - _now(), deadline_s / 2)
+        try:
+            async with asyncio.timeout(deadline_s):
+                if self._pulls and grace_s > 0:
+                    await asyncio.wait(self._pulls, timeout=grace_s)
+                await _end(self._pulls)
+                for lease in self._leases.held:
+                    self.settle(lease, ack=False)
+                self._send_answers()
+                if self._sends:
+                    await asyncio.wait(self._sends)
+        except TimeoutError:
+            logger.warning(
+                "closed before Pub/Sub heard every answer, so it will deliver again",
+                extra={"messages": self._leases.messages, "subscription": self.subscription},
+            )
+        finally:
+            for timer in (self._tick_timer, self._answers_timer):
+                if timer is not None:
+                    timer.cancel()
+            await _end(self._pulls | self._sends)
+            if self._api is not None:
+                await self._api.aclose()
+
+    # -- pulling -------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._api is not None or self._stopped_at is not None:
+            return
+        self._api = Subscription(self.subscription, self._entropy)
+        for _ in range(self._pulls_max):
+            _spawn(self._pull_on(self._api), self._pulls)
+
+    async def _pull_on(self, api: Subscription) -> None:
+        failures = 0
+        while asked := await self._room():
+            self._asked += asked
+            try:
+                self._take(await api.pull(asked))
+                failures = 0
+            except Exception as error:  # noqa: BLE001  whatever it was, pulling is the way to find out that it is over
+                failures += 1
+                self.pull_errors += 1
+                pause_s = back_off_s(failures, self._entropy.jitter())
+                logger.warning(
+                    "pull failed, trying again",
+                    extra={"subscription": api.name, "error": describe(error), "pause_s": round(pause_s, 1)},
+                )
+                await asyncio.sleep(pause_s)
+            finally:
+                self._asked -= asked
+                self._may_pull.set()
+
+    async def _room(self) -> int:
+        """Wait until messages may be asked for, and say how many: 0 when there will be no more."""
+        while self._stopped_at is None:
+            room = min(self._leases.room() - self._asked, self._pull_share)
+            if room > 0 and not self._is_paused:
+                return room
+            self._may_pull.clear()
+            await self._may_pull.wait()
+        return 0
+
+    def _take(self, messages: Sequence[SubscriberMessage]) -> None:
+        now = _now()
+        self.received += len(messages)
+        for message in messages:
+            lease = self._leases.take(message.ack_id, len(message.data or b""), now)
+            self._ready.append(PubSubDelivery(self, message, lease))
+        if self._tick_timer is None:
+            self._tick_timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._arrived.set()
+        if self._stopped_at is not None:
+            self.stop()
+
+    # -- leases and answers --------------------------------------------------------------------------------------
+
+    def settle(self, lease: Lease, *, ack: bool) -> None:
+        """Take the answer to a message, to be sent with the others of the moment. For deliveries."""
+        if self._leases.settle(lease):
+            self._answers[ack].append(lease)
+            if self._answers_timer is None:
+                self._answers_timer = asyncio.get_running_loop().call_later(GATHER_S, self._send_answers)
+
+    def _send_answers(self) -> None:
+        if self._answers_timer is not None:
+            self._answers_timer.cancel()
+            self._answers_timer = None
+        for ack, leases in self._answers.items():
+            for part in _parts(leases):
+                _spawn(self._answer(part, ack=ack), self._sends)
+            leases.clear()
+
+    async def _answer(self, leases: list[Lease], *, ack: bool) -> None:
+        assert self._api is not None
+        ack_ids = [lease.ack_id for lease in leases]
+        heard = await (self._api.acknowledge(ack_ids) if ack else self._api.extend(ack_ids, 0))
+        self._leases.release(leases)
+        self._may_pull.set()
+        if not heard:
+            self.unheard += len(leases)
+        elif ack:
+            self.acked += len(leases)
+        else:
+            self.nacked += len(leases)
+
+    def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tick_timer = loop.call_later(TICK_S, self._tick) if self._leases.messages else None
+        due = self._leases.due(loop.time(), self._entropy.jitter())
+        for part in _parts(due.extend):
+            _spawn(self._extend(part), self._sends)
+        if due.let_go:
+            self.let_go += len(due.let_go)
+            logger.warning(
+                "messages held too long, so Pub/Sub will deliver them again",
+                extra={"messages": len(due.let_go), "subscription": self.subscription},
+            )
+
+    async def _extend(self, leases: list[Lease]) -> None:
+        assert self._api is not None
+        if await self._api.extend([lease.ack_id for lease in leases], self._ack_deadline_s):
+            self.extended += len(leases)
+        else:
+            self.unheard += len(leases)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _parts(leases: Sequence[Lease]) -> list[list[Lease]]:
+    """As many as one request takes, each."""
+    return [list(leases[first : first + IDS_MAX]) for first in range(0, len(leases), IDS_MAX)]
+
+
+def _spawn(work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+    task = asyncio.get_running_loop().create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -1,0 +1,150 @@
+"""
+Requests to the REST API of Pub/Sub.
+
+``PUBSUB_EMULATOR_HOST`` (``host:port``) sends them to an emulator, without credentials. What an answer means:
+
+    pull                  any failure         the caller waits and pulls again; what it may have brought comes again
+    acknowledge, extend   401                 another access token, and again
+                          408, 429, 5xx, none  again after a pause, `TRIES_MAX` times in all
+                          other 4xx           given up: it would be refused for ever
+
+Giving up is logged and nothing else: a message whose acknowledgement is lost is delivered again, and changes nothing.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any, TypeVar, cast
+
+import aiohttp
+from gcloud.aio.auth import Token
+from gcloud.aio.pubsub import SubscriberClient, SubscriberMessage
+
+from aiorch.access_token import AccessToken
+from aiorch.errors import AiorchError
+from aiorch.ports import Entropy
+
+logger = logging.getLogger(__name__)
+
+IDS_MAX = 1000
+"""
+Messages asked for, and ids sent, in one request.
+
+An id has about 200 characters, and a request for acknowledgement may have 512 KiB. Source: Pub/Sub documentation,
+"Quotas and limits", resource limits.
+"""
+
+PULL_TIMEOUT: Any = aiohttp.ClientTimeout(total=100, sock_connect=10)
+"""
+A pull that finds nothing is answered after about 90 s. One that is given up before stays open at the server, which
+hands it the next message: nobody gets that until its deadline.
+"""
+
+TIMEOUT: Any = aiohttp.ClientTimeout(total=10, sock_connect=5)
+
+TRIES_MAX = 4
+
+BACK_OFF_S = 0.1
+BACK_OFF_S_MAX = 30.0
+
+_RETRIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+
+_T = TypeVar("_T")
+
+
+class ResourceNameError(AiorchError, ValueError):
+    """A topic or subscription is not named in full."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind, self.name = kind, name
+        super().__init__(f"{name!r} names no {kind}, so nothing was sent to Pub/Sub; use projects/PROJECT/{kind}s/NAME")
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return the name of a ``topic`` or ``subscription``. Raises: ResourceNameError."""
+    # From the Pub/Sub documentation, "Guidelines to name a topic, subscription, schema, or snapshot"; a project may
+    # have the prefix of a domain.
+    if not re.fullmatch(rf"projects/[\w.:-]+/{kind}s/[A-Za-z][\w.~+%-]{{2,254}}", name, re.ASCII):
+        raise ResourceNameError(kind, name)
+    return name
+
+
+def back_off_s(failures: int, jitter: float) -> float:
+    """Seconds to wait after so many failures in a row, from 1."""
+    return min(BACK_OFF_S_MAX, BACK_OFF_S * 2.0 ** min(failures - 1, 16)) * (0.5 + jitter / 2)
+
+
+def describe(error: Exception) -> str:
+    """What went wrong, in one line of bounded length."""
+    return f"{type(error).__name__}: {error}"[:500]
+
+
+class Subscription:
+    """
+    The requests about one subscription. Belongs to the event loop that it is made in.
+
+    Args:
+        name: ``projects/PROJECT/subscriptions/NAME``.
+
+        entropy: Spreads retries.
+
+    Raises:
+        ResourceNameError: The name is not one.
+    """
+
+    def __init__(self, name: str, entropy: Entropy) -> None:
+        self.name = check_name("subscription", name)
+        self._entropy = entropy
+        self._session = aiohttp.ClientSession()
+        self._token = AccessToken(self._session)
+        self._client = SubscriberClient(session=self._session, token=cast("Token", self._token))  # only `get` is used
+
+    async def pull(self, messages_max: int) -> list[SubscriberMessage]:
+        """Wait for messages, and return as many as there are, in order; after about 90 s perhaps none."""
+        return await self._ask(self._client.pull(self.name, min(messages_max, IDS_MAX), timeout=PULL_TIMEOUT))
+
+    async def acknowledge(self, ack_ids: Sequence[str]) -> bool:
+        """Say that these need not be delivered again. `False` when it was given up."""
+        return await self._insist("acknowledge", ack_ids, self._client.acknowledge)
+
+    async def extend(self, ack_ids: Sequence[str], ack_deadline_s: int) -> bool:
+        """Move the deadlines of these to that many seconds from now; 0 gives them back. `False` when given up."""
+        extend = partial(self._client.modify_ack_deadline, ack_deadline_seconds=ack_deadline_s)
+        return await self._insist("extend" if ack_deadline_s else "give back", ack_ids, extend)
+
+    async def _insist(self, action: str, ack_ids: Sequence[str], request: Callable[..., Awaitable[None]]) -> bool:
+        failures = 0
+        while True:
+            try:
+                await self._ask(request(self.name, ack_ids=list(ack_ids), timeout=TIMEOUT))
+            except Exception as error:  # noqa: BLE001  credentials fail in every way there is, and all mean: not sent
+                failures += 1
+                if failures == TRIES_MAX or not _may_pass(error):
+                    logger.warning(
+                        "not heard by Pub/Sub, so it will deliver again",
+                        extra={"action": action, "messages": len(ack_ids), "error": describe(error)},
+                    )
+                    return False
+            else:
+                return True
+            await asyncio.sleep(back_off_s(failures, self._entropy.jitter()))
+
+    async def _ask(self, request: Awaitable[_T]) -> _T:
+        try:
+            return await request
+        except aiohttp.ClientResponseError as error:
+            if error.status == HTTPStatus.UNAUTHORIZED:
+                self._token.drop()
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._token.aclose()
+        await self._session.close()
+
+
+def _may_pass(error: Exception) -> bool:
+    return not isinstance(error, aiohttp.ClientResponseError) or error.status >= 500 or error.status in _RETRIED
