@@ -94,7 +94,7 @@ class StoreUrlError(AiorchError, ValueError):
         self.url = url
         super().__init__(
             f"{url!r} names no store, so nothing was opened; use sqlite:///relative/path.db, "
-            f"sqlite:////absolute/path.db or memory:"
+            f"sqlite:////absolute/path.db, gs://bucket, gs://bucket/prefix or memory:"
         )
 
 

@@ -21,6 +21,10 @@ def open_store(url: str) -> "Store":
         from aiorch.stores.memory import MemoryStore  # noqa: PLC0415  only what is used is imported
 
         return MemoryStore()
+    if url.startswith("gs://"):
+        from aiorch.stores.gcs import open_gcs  # noqa: PLC0415
+
+        return open_gcs(url)
     path = url.removeprefix("sqlite:///")
     if path in (url, ""):
         raise StoreUrlError(url)

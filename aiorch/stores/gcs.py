@@ -1,0 +1,274 @@
+"""
+Objects in a bucket of Cloud Storage.
+
+What may be repeated without knowing what became of it is repeated here, a few times: reads, listings, deletes and
+creations of what may exist already. A conditional write is sent exactly once: only who made the decision can tell from
+the document whether a write was its own, so an unknown outcome is handed on.
+
+Every write is one multipart POST: emulators check no precondition on other uploads, and resumable ones are slow.
+
+Source: Cloud Storage documentation, "Retry strategy".
+"""
+
+import asyncio
+import logging
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from gcloud.aio.storage import Storage
+
+from aiorch.access_token import AccessToken
+from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, StoreUrlError
+from aiorch.heartbeats import Heartbeats
+from aiorch.ports import Entropy, ObjectInfo, StoredObject
+from aiorch.stores.gcs_api import BucketApi, MissingError
+from aiorch.system import SystemEntropy
+
+logger = logging.getLogger(__name__)
+
+OBJECT_BYTES_MAX = 5 * 1024 * 1024 - 1
+"""Above this the client library makes a resumable upload: several requests, repeated whatever the answer was."""
+
+CREATIONS_AT_ONCE = 64
+"""Of one call, so that commits are not queued behind ten thousand records. At 100 ms each it is 640 a second."""
+
+TRIES_MAX = 4
+RETRY_S = 30.0
+"""No further try begins after this."""
+
+_URL = re.compile(r"gs://([a-z0-9][a-z0-9._\-]{1,220}[a-z0-9])((?:/[A-Za-z0-9_\-=][A-Za-z0-9_.\-=]*)*)/?", re.ASCII)
+_T = TypeVar("_T")
+_Page = tuple[list[ObjectInfo], str]
+
+
+def open_gcs(url: str) -> "GCSStore":
+    """
+    Return the store that ``gs://bucket`` or ``gs://bucket/prefix`` names.
+
+    Raises:
+        StoreUrlError: The URL has another form.
+    """
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise StoreUrlError(url)
+    return GCSStore(match[1], match[2])
+
+
+class GCSStore:
+    """
+    `ObjectStore` and `Liveness` in a bucket, for any number of processes on any number of machines.
+
+    Nothing is connected before the first call. ``STORAGE_EMULATOR_HOST`` (``host:port`` or a URL) leads to an emulator,
+    without credentials. To be used from one event loop, and to be closed.
+
+    Args:
+        bucket: Name of the bucket.
+
+        prefix: What all object names begin with, without the slashes around it.
+
+        api_url: Another endpoint of the JSON API, e.g. a private one.
+
+        token: Access token shared with other adapters, closed by its maker; `None`: one of its own.
+
+        request_s: Seconds that one request may take. Waiting for a free connection does not count.
+
+        retry_base_s: The pause before the second try is a random part of this, and of twice as much each further time.
+
+        heartbeat_s, dead_after_s: See `aiorch.heartbeats.Heartbeats`.
+
+        entropy: Chance, for the pauses.
+
+    Attributes:
+        operations: Requests sent so far by class: ``A`` (writes and listings), ``B`` (reads), ``free`` (deletes).
+
+        heartbeats: The heartbeats of processes that joined here, and what was seen of the others.
+    """
+
+    def __init__(  # noqa: PLR0913  all optional but the bucket
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        api_url: str | None = None,
+        token: AccessToken | None = None,
+        request_s: float = 10.0,
+        retry_base_s: float = 0.5,
+        heartbeat_s: float = 20.0,
+        dead_after_s: float = 60.0,
+        entropy: Entropy | None = None,
+    ) -> None:
+        prefix = prefix.strip("/")
+        self._api = BucketApi(bucket, api_url=api_url, token=token, request_s=request_s)
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._retry_base_s = retry_base_s
+        self._jitter = (entropy or SystemEntropy()).jitter
+        self.operations = self._api.operations
+        self.heartbeats = Heartbeats(self, interval_s=heartbeat_s, dead_after_s=dead_after_s)
+
+    def __str__(self) -> str:
+        return f"gs://{self._api.bucket}/{self._prefix}".rstrip("/")
+
+    async def read(self, name: str) -> StoredObject | None:
+        """See `ObjectStore.read`. One request."""
+
+        async def get(storage: Storage) -> StoredObject:
+            stream = await storage.download_stream(self._api.bucket, self._prefix + name)
+            async with stream as response:
+                return StoredObject(await response.read(), int(response.headers["X-Goog-Generation"]))
+
+        try:
+            return await self._repeated(partial(self._api.ask, "B", "read", self._prefix + name, get))
+        except MissingError:
+            return None
+
+    async def write(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        if_generation_match: int,
+        metadata: Mapping[str, str] | None = None,
+        create: Sequence[tuple[str, bytes]] = (),
+    ) -> int:
+        """
+        See `ObjectStore.write`. The document is one request, sent once, and each object to create is one more.
+
+        They are independent of one another: when the document was refused, objects to create may have been created;
+        when only they failed, that is `StoreUnavailable`, since the document was written.
+        """
+        self._check_sizes([(name, data), *create])
+        document = self._insert(name, data, if_generation_match, metadata)
+        if not create:
+            return await document
+        written, created = await asyncio.gather(document, self._create_all(create), return_exceptions=True)
+        if isinstance(written, BaseException):
+            raise written
+        if isinstance(created, BaseException):
+            raise StoreUnavailable(
+                f"{self}/{name} was written, and of the {len(create)} objects to be created beside it one or more were "
+                f"not ({created}). Read it again and create them."
+            ) from created
+        return written
+
+    async def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """See `ObjectStore.create_all`. One request for each object."""
+        self._check_sizes(objects)
+        await self._create_all(objects)
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        """See `ObjectStore.list`. One request for every 1,000 objects."""
+        found: list[ObjectInfo] = []
+        page_token = ""
+        while True:
+            page = partial(self._list_page, self._prefix + prefix, page_token)
+            infos, page_token = await self._repeated(partial(self._api.ask, "A", "listed", self._prefix + prefix, page))
+            found += infos
+            if not page_token:
+                return found
+
+    async def delete(self, name: str, *, if_generation_match: int) -> None:
+        """See `ObjectStore.delete`. The HTTP client may repeat it by itself: then 404 is its own success."""
+
+        async def delete(storage: Storage) -> None:
+            condition = {"ifGenerationMatch": str(if_generation_match)}
+            await storage.delete(self._api.bucket, self._prefix + name, params=condition)
+
+        try:
+            await self._repeated(partial(self._api.ask, "free", "deleted", self._prefix + name, delete))
+        except MissingError:
+            return
+
+    async def aclose(self) -> None:
+        """Leave on behalf of every process that joined here, finish what was accepted, and close the connections."""
+        try:
+            await self.heartbeats.aclose()
+        except StoreError as error:
+            logger.warning("not announced as left: the others will find out", extra={"error": str(error)})
+        await self._api.aclose()
+
+    async def join(self, process: str) -> None:
+        """See `Liveness.join`."""
+        await self.heartbeats.join(process)
+
+    async def leave(self, process: str) -> None:
+        """See `Liveness.leave`."""
+        await self.heartbeats.leave(process)
+
+    async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
+        """See `Liveness.dead_among`."""
+        return await self.heartbeats.dead_among(processes)
+
+    async def _create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        waiting = deque(objects)
+
+        async def work() -> None:
+            while waiting:
+                name, data = waiting.popleft()
+                try:
+                    await self._repeated(partial(self._insert, name, data, 0))
+                except GenerationConflict:
+                    continue  # it exists, and whoever made it
+                except BaseException:
+                    waiting.clear()
+                    raise
+
+        workers = (work() for _ in range(min(len(objects), CREATIONS_AT_ONCE)))
+        for outcome in await asyncio.gather(*workers, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+
+    async def _insert(
+        self, name: str, data: bytes, if_generation_match: int, metadata: Mapping[str, str] | None = None
+    ) -> int:
+        async def post(storage: Storage) -> int:
+            # The library makes it `cacheControl`. Caches would serve old generations.
+            resource: dict[str, Any] = {"cache-control": "no-store"}
+            if metadata:
+                resource["metadata"] = dict(metadata)
+            reply = await storage.upload(
+                self._api.bucket,
+                self._prefix + name,
+                data,
+                content_type="application/json",
+                parameters={"ifGenerationMatch": str(if_generation_match), "fields": "generation"},
+                metadata=resource,
+            )
+            return int(reply["generation"])
+
+        return await self._api.ask("A", "written", self._prefix + name, post)
+
+    async def _list_page(self, prefix: str, page_token: str, storage: Storage) -> _Page:
+        params = {"prefix": prefix, "fields": "nextPageToken,items(name,generation,metadata)"}
+        if page_token:
+            params["pageToken"] = page_token
+        reply = await storage.list_objects(self._api.bucket, params=params)
+        infos = [
+            ObjectInfo(item["name"].removeprefix(self._prefix), int(item["generation"]), item.get("metadata") or {})
+            for item in reply.get("items") or []
+        ]
+        return infos, reply.get("nextPageToken") or ""
+
+    async def _repeated(self, operation: Callable[[], Awaitable[_T]]) -> _T:
+        """Try again what may be tried again, after pauses with full jitter."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + RETRY_S
+        for tries in range(1, TRIES_MAX):
+            try:
+                return await operation()
+            except (StoreThrottled, StoreUnavailable):
+                pause_s = self._retry_base_s * 2 ** (tries - 1) * self._jitter()
+                if loop.time() + pause_s > give_up_at:
+                    raise
+            await asyncio.sleep(pause_s)
+        return await operation()
+
+    def _check_sizes(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        for name, data in objects:
+            if len(data) > OBJECT_BYTES_MAX:
+                raise StoreError(
+                    f"{self}/{name} would have {len(data)} bytes, and {OBJECT_BYTES_MAX} is the limit, so nothing was "
+                    f"written. Split it, or keep large data in objects of your own and pass their names."
+                )

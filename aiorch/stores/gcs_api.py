@@ -1,0 +1,165 @@
+"""
+Requests to the JSON API of Cloud Storage, one at a time: connections, credentials, deadlines, and what answers mean.
+
+    412                                       GenerationConflict
+    429                                       StoreThrottled      not applied
+    408, 409, 5xx, timeout, reset, garbage    StoreUnavailable    unknown whether it was applied
+    404 of an object                          `MissingError`, to reads and deletes
+    401, after one try with a new token; every other 4xx; 404 of the bucket
+                                              StoreError          not applied, and repeating does not mend it
+
+Source: Cloud Storage documentation, "Request preconditions", "HTTP status and error codes for JSON".
+"""
+
+import asyncio
+import json
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import TypeVar, cast
+
+import aiohttp
+from gcloud.aio.auth import Token
+from gcloud.aio.storage import Storage
+
+from aiorch.access_token import AccessToken, AccessTokenError
+from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable
+
+CONNECTIONS_MAX = 256
+
+_REASON_CHARS_MAX = 300
+_UNKNOWN = frozenset({408, 409})
+
+_T = TypeVar("_T")
+
+
+class MissingError(StoreError):
+    """404: there is no such object."""
+
+
+class BucketApi:
+    """
+    One bucket, as seen by the client library, for one event loop. Nothing is connected before the first request.
+
+    Args:
+        bucket: Its name.
+
+        api_url: Another endpoint of the JSON API. `None`: Google's, or what ``STORAGE_EMULATOR_HOST`` names, which gets
+            no credentials.
+
+        token: Access token shared with others, closed by its maker; `None`: one of its own.
+
+        request_s: Seconds that one request may take. Waiting for a free connection does not count.
+
+    Attributes:
+        operations: Requests sent so far by class: ``A`` (writes and listings), ``B`` (reads), ``free`` (deletes).
+    """
+
+    def __init__(self, bucket: str, *, api_url: str | None, token: AccessToken | None, request_s: float) -> None:
+        self.bucket = bucket
+        self.operations: Counter[str] = Counter()
+        self._api_url = api_url
+        self._shared_token = token
+        self._token = token
+        self._request_s = request_s
+        self._gate = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._session: aiohttp.ClientSession | None = None
+        self._storage: Storage | None = None
+        self._is_closed = False
+
+    async def ask(self, kind: str, done: str, name: str, request: Callable[[Storage], Awaitable[_T]]) -> _T:
+        """
+        Send one request, once more with a new token if that was refused, and raise what its answer means.
+
+        Args:
+            kind: Class of the operation, for `operations`.
+
+            done: What it does, for messages: ``read``, ``written``, ``listed`` or ``deleted``.
+
+            name: The object, or the prefix that is listed.
+
+            request: Sends it.
+        """
+        about = f"gs://{self.bucket}/{name}"
+        storage = self._open(about)
+        async with self._gate:
+            try:
+                async with asyncio.timeout(self._request_s):
+                    try:
+                        self.operations[kind] += 1
+                        return await request(storage)
+                    except aiohttp.ClientResponseError as error:
+                        if error.status != 401 or self._token is None:
+                            raise
+                    self._token.drop()
+                    self.operations[kind] += 1
+                    return await request(storage)
+            except AccessTokenError as error:
+                refusal = StoreError if error.is_final else StoreUnavailable
+                raise refusal(f"{about} was not {done}: {error}") from error
+            except aiohttp.ClientResponseError as error:
+                raise self._refusal(about, done, error.status, error.message) from error
+            except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+                raise StoreUnavailable(
+                    f"no usable answer came about {about} ({type(error).__name__}: {error}), so whether it was {done} "
+                    f"is unknown. Read it again and decide again."
+                ) from error
+
+    async def aclose(self) -> None:
+        """Take no more requests, wait for those that were taken, and close the connections."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        for _ in range(CONNECTIONS_MAX):  # whoever was let in, or waits to be, comes first
+            await self._gate.acquire()
+        if self._token is not None and self._shared_token is None:
+            await self._token.aclose()
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self, about: str) -> Storage:
+        if self._is_closed:
+            raise StoreError(f"the store is closed, so nothing was done about {about}. Make a new one for this bucket.")
+        if self._storage is None:
+            emulator = None if self._api_url else os.environ.get("STORAGE_EMULATOR_HOST")
+            if emulator and "://" not in emulator:
+                emulator = f"http://{emulator}"
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX))
+            self._token = self._shared_token or AccessToken(self._session)
+            self._storage = Storage(
+                session=self._session,
+                token=cast("Token", self._token),  # all that is asked of it is `get`
+                api_root=(emulator or self._api_url or "").rstrip("/") or None,
+                api_is_dev=bool(emulator),
+            )
+        return self._storage
+
+    def _refusal(self, about: str, done: str, status: int, message: str) -> StoreError:
+        reason = f"HTTP {status} {_reason_in(message)}"
+        if status == 412:
+            return GenerationConflict(
+                f"{about} is at another generation ({reason}), so it was not {done}. Somebody else changed it, or an "
+                f"earlier try of the same was applied: read it again and decide again."
+            )
+        if status == 429:
+            return StoreThrottled(f"{about} was not {done}: {reason}. Wait, then the same again.")
+        if status in _UNKNOWN or status >= 500:
+            return StoreUnavailable(f"whether {about} was {done} is unknown: {reason}. Read it again and decide again.")
+        if status == 404 and done in ("read", "deleted") and "bucket does not exist" not in message:
+            return MissingError(f"{about} does not exist")
+        next_move = {
+            401: "Look whether the account, or its key, was deleted or disabled",
+            403: f"Give the account of this process the role roles/storage.objectUser on bucket {self.bucket!r}",
+            404: f"Create bucket {self.bucket!r}, or name another store",
+        }.get(status, "Look at the name of the bucket and at the prefix")
+        return StoreError(f"{about} was not {done}: {reason}. {next_move}.")
+
+
+def _reason_in(message: str) -> str:
+    """Return what Google says, of the library's ``<reason>: <body>``."""
+    reason, _, body = message.partition(": ")
+    try:
+        text = str(json.loads(body)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        text = body.strip()
+    return f"{reason}: {text[:_REASON_CHARS_MAX]}" if text else reason
