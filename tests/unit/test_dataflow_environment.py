@@ -6,6 +6,7 @@ import pytest
 
 from aiorch.builder import DAGBuilder
 from aiorch.errors import DefinitionError
+from tests.documentation import named, section
 
 EITHER = {
     "additionalExperiments": ["use_runner_v2"],
@@ -118,3 +119,11 @@ def test_a_wrong_environment_has_one_problem(template: str, environment: dict[st
     [(found, message)] = problems(template, environment)
     assert found == path
     assert words in message
+
+
+def test_the_documentation_names_every_field():
+    """The page on Dataflow names the fields of either kind of template, those of each, and no others."""
+    both, *each = section("docs/dataflow.md", "Environment").split("\n- ")
+    fields = both.partition("These are fields of both kinds:")[2]
+    assert set(named(fields)) == EITHER.keys() | {"workerRegion"}
+    assert [set(named(line)) for line in each] == [CLASSIC.keys(), FLEX.keys()]
