@@ -53,7 +53,7 @@ store_option = option(
     envvar="AIORCH_STORE",
     default=DEFAULT_STORE,
     metavar="URL",
-    help="Where runs are kept: sqlite:///PATH, sqlite:////ABSOLUTE/PATH or memory:.",
+    help="Where runs are kept: sqlite:///PATH, sqlite:////ABSOLUTE/PATH, gs://BUCKET[/PREFIX] or memory:.",
 )
 json_option = option("--json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
 input_option = option(
