@@ -3,7 +3,8 @@ Who is alive, told by objects that the living rewrite.
 
 Every process that has joined rewrites ``alive/<process>`` every 20 s, until it leaves and removes it. An observer calls
 a process dead when it has seen the same generation for 60 s of its own clock, or when there is no such object. Clocks
-of different machines are never compared, and an observer that looks for the first time waits those 60 s.
+of different machines are never compared, and an observer that looks for the first time waits those 60 s. So does one
+that could not look for 60 s: the store may have been away, for everybody.
 
 Whoever calls a process dead removes its object, on condition of the generation that it saw: nothing is left behind by
 processes that were killed, and the next observer need not wait. A process that was only paused finds its object gone
@@ -24,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 JOIN_PAUSES_S = (0.5, 1.0, 2.0)
 """Between tries of the first heartbeat, without which nothing may be launched: a blip must not fail a start."""
-
-FORGET_AFTER_S = 3600.0
-"""A process that nobody asked about for this long is forgotten."""
 
 
 class _Heartbeat:
@@ -54,7 +52,8 @@ class Heartbeats:
     A process writes for as long as it has joined, whether it has launched work or not: 4,320 times a day.
 
     An observer reads one object per process asked about, and answers from memory for a quarter of the interval: any
-    number of runs with the same owners costs one look.
+    number of runs with the same owners costs one look. It must be asked more often than every `dead_after_s`, or nobody
+    is ever called dead.
 
     Args:
         store: Where the objects are.
@@ -136,7 +135,7 @@ class Heartbeats:
                 self._observed = {
                     process: observed
                     for process, observed in self._observed.items()
-                    if now - observed.looked_at < FORGET_AFTER_S
+                    if now - observed.looked_at < self._dead_after_s
                 }
                 await asyncio.gather(*(self._look(process) for process in due))
             return frozenset(process for process in others if self._observed[process].generation == 0)
