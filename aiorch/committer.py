@@ -27,9 +27,9 @@ from aiorch.errors import (
     StoreThrottled,
     StoreUnavailable,
 )
-from aiorch.run_state import Run
+from aiorch.run_state import NodeState, Run
 from aiorch.status import StoredRun, new_execution
-from aiorch.transitions import Changes, FoldError, Obligation, RunEvent, fold, obligation
+from aiorch.transitions import Changes, FoldError, Obligation, RunEvent, RunStarted, fold, obligation
 
 if TYPE_CHECKING:
     from aiorch.executor import DAGExecutor
@@ -86,6 +86,7 @@ class Committer:
         "_inbox",
         "_is_current",
         "_is_pursued",
+        "_is_unsure",
         "_new",
         "_offers",
         "_watchers",
@@ -106,6 +107,9 @@ class Committer:
         self._inbox: _Batch = []
         self._working: asyncio.Task[None] | None = None
         self._watchers: list[tuple[asyncio.Future[None], int | None]] = []
+        self._is_unsure = False
+        """A write was sent and not found to be committed, or not to be."""
+
         self._new: StoredRun | None = None
         self._is_current = False
         """The copy is good enough to fold onto: at worst somebody else has written since, which the write will tell."""
@@ -238,6 +242,7 @@ class Committer:
             except StoreThrottled:
                 pause_s = 1.0  # nothing was applied: the copy is as good as before
             except RunNotFoundError as error:
+                self._is_unsure = False
                 self._settle(batch, error)
                 self._wake(error)
                 return
@@ -290,6 +295,10 @@ class Committer:
             return 0.2
         told = [entry for entry in batch if entry[1] is not None]
         batch[:] = [(event, settle) for event, settle in batch if event is not None and settle is None]
+        if self._is_unsure:
+            batch.append((None, None))  # perhaps it was applied: look, and do what it owes
+        if not any(isinstance(event, RunStarted) for event, _ in self._inbox):
+            self._new = None  # whoever wanted to start it is told
         self._settle(told, error)
         self.refuse(error)
         return 1.0
@@ -338,6 +347,7 @@ class Committer:
             for name, state in changes.nodes.items()
             if obligation(state, self._executor.process.id) is Obligation.LAUNCH
         ]
+        self._is_unsure = True
         self.generation = await self._executor.runs.save_run(
             changes.header, document, records, if_generation_match=self.generation
         )
@@ -355,17 +365,22 @@ class Committer:
         assert self.dag is not None
         assert self.run is not None
         owed = [
-            new_execution(self.dag.all_tasks[name], self.run.nodes[name], self.run.header, self.run.header.updated_at)
+            new_execution(self.dag.all_tasks[name], state, self.run.header, self.run.header.updated_at)
             for name in self.run.active
-            if obligation(self.run.nodes[name], self._executor.process.id) is Obligation.LAUNCH
-            and name not in self.in_flight
+            if obligation(state := self.run.nodes[name], self._executor.process.id) is Obligation.LAUNCH
+            and not self._is_sent(name, state)
         ]
         if owed:
             await self._executor.executions.create_executions(owed)
 
+    def _is_sent(self, name: str, state: NodeState) -> bool:
+        sent = self.in_flight.get(name)
+        return sent is not None and sent.attempt == state.attempt
+
     def _committed(self, changes: Changes) -> None:
         assert self.run is not None
         self.error = None
+        self._is_unsure = False
         if self._offers:
             self._offers = False
             self._executor.offer(self)

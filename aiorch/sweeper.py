@@ -87,25 +87,19 @@ class Sweeper:
         dead = await self._liveness.dead_among(everybody) if everybody else frozenset()
         gate = asyncio.Semaphore(LOOKS_MAX)
         looks_at_all, self._looks_at_all = self._looks_at_all, False
+        ours = {run_id for run_id, generation in markers.items() if self._is_ours(run_id, generation)}
         due = [
             run_id
             for run_id, generation in markers.items()
             if looks_at_all
-            or self._is_new(run_id, generation)
+            or (self._seen.get(run_id) != generation and run_id not in ours)
             or run_id in self._executor.unclosed
             or self._owners.get(run_id, frozenset()) & dead
         ]
         looked = await asyncio.gather(*(self._look(run_id, gate) for run_id in due))
         again = {run_id for run_id, is_done in zip(due, looked, strict=True) if not is_done}
-        self._seen = {
-            run_id: generation
-            for run_id, generation in markers.items()
-            if run_id not in again and not self._is_ours(run_id, generation)
-        }
+        self._seen = {run_id: generation for run_id, generation in markers.items() if run_id not in again | ours}
         self._refresh_old()
-
-    def _is_new(self, run_id: str, generation: int) -> bool:
-        return self._seen.get(run_id) != generation and not self._is_ours(run_id, generation)
 
     def _is_ours(self, run_id: str, generation: int) -> bool:
         """Whether the marker is of our own making, and its run in our hands: there is nothing to learn from it yet."""

@@ -503,6 +503,7 @@ async def test_a_command_that_the_store_refuses_raises() -> None:
             with pytest.raises(StoreError, match="is refused"):
                 await run.cancel()
         full.disarm()
+        await asyncio.sleep(20)
         gate.set()
         assert (await run.wait()).status is RunStatus.COMPLETED
 
