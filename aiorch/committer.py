@@ -48,14 +48,24 @@ _Batch = list[tuple[RunEvent | None, Settle | None]]
 class InFlight:
     """An execution that counts as sent, from before the request goes out until its outcome is committed."""
 
-    __slots__ = ("attempt", "awaits_event", "handle", "has_ended", "is_stopping")
+    __slots__ = ("attempt", "awaits_event", "deadline", "handle", "has_begun", "has_ended", "is_stopping", "limit_s")
 
     def __init__(self, attempt: int) -> None:
         self.attempt = attempt
         self.handle: asyncio.Task[None] | None = None
+        self.deadline: asyncio.Timeout | None = None
+        self.limit_s = 0.0
         self.awaits_event = False
+        self.has_begun = False
         self.is_stopping = False
         self.has_ended = False
+
+    def begin(self) -> None:
+        """The target takes it now: it may have done something from here on, and its timeout runs."""
+        if not self.has_begun:
+            self.has_begun = True
+            if self.deadline is not None:
+                self.deadline.reschedule(asyncio.get_running_loop().time() + self.limit_s)
 
 
 class Committer:
@@ -304,13 +314,13 @@ class Committer:
         return 1.0
 
     async def _pause(self, tries: int, base_s: float) -> None:
-        delay = min(BACKOFF_MAX_S, base_s * 2 ** min(tries - 1, 10))
+        delay = min(BACKOFF_MAX_S, base_s * 2 ** min(tries - 1, 7))
         await asyncio.sleep(delay * (0.5 + 0.5 * self._executor.entropy.jitter()))
 
     async def _read(self) -> None:
         stored = await self._executor.runs.get_run(self.run_id)
         if stored is None and self._new is None:
-            raise RunNotFoundError(self.run_id, "the store")
+            raise RunNotFoundError(self.run_id, str(self._executor.runs.store))
         self._new = self._new if stored is None else None
         stored = stored or self._new
         assert stored is not None

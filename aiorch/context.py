@@ -1,6 +1,6 @@
 """What a launched task is told about itself."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -27,7 +27,17 @@ class TaskContext:
             included, those of branches that run beside this node not. Decoded from JSON on each access.
     """
 
-    __slots__ = ("_encoded_input", "attempt", "dag", "execution_id", "node", "parameters", "results", "run_id")
+    __slots__ = (
+        "_encoded_input",
+        "_on_begin",
+        "attempt",
+        "dag",
+        "execution_id",
+        "node",
+        "parameters",
+        "results",
+        "run_id",
+    )
 
     def __init__(  # noqa: PLR0913  a record, built in one place
         self,
@@ -40,6 +50,7 @@ class TaskContext:
         parameters: dict[str, Any],
         encoded_input: bytes | msgspec.Raw,
         results: Mapping[str, Any],
+        on_begin: Callable[[], None] | None = None,
     ) -> None:
         self.run_id = run_id
         self.dag = dag
@@ -48,12 +59,22 @@ class TaskContext:
         self.execution_id = execution_id
         self.parameters = parameters
         self._encoded_input = encoded_input
+        self._on_begin = on_begin
         self.results = results
 
     @property
     def input(self) -> Any:
         """The run's input, as given at its start. Decoded from JSON on each access."""
         return msgspec.json.decode(self._encoded_input)
+
+    def begin(self) -> None:
+        """
+        Tell the engine that the attempt begins now. Called by targets, once what they wait for (a thread) is there.
+
+        From here on the attempt counts as sent, and its timeout runs.
+        """
+        if self._on_begin is not None:
+            self._on_begin()
 
     def __repr__(self) -> str:
         return f"<TaskContext {self.run_id}/{self.node} attempt {self.attempt}>"

@@ -106,9 +106,9 @@ class UnresolvedFunctionError(AiorchError):
         """(node name, callable name, reason) each."""
         lines = "".join(f"\n  - step {node!r}: {name!r}: {reason}" for node, name, reason in self.missing)
         super().__init__(
-            f"this process cannot launch {len(self.missing)} of the tasks, so nothing was started:{lines}\n"
-            f"A callable is looked up as 'module:name' on the import path, in the current directory and beside "
-            f"the definition file, or among those registered with the orchestrator."
+            f"{len(self.missing)} of the tasks cannot be launched, so nothing was started:{lines}\n"
+            f"Callables are looked up as 'module:name' among those registered with the orchestrator, in the current "
+            f"directory, beside the definition file, in the folders of --path, and on the import path."
         )
 
 
@@ -126,7 +126,7 @@ class RunConflictError(AiorchError):
 class RunNotFoundError(AiorchError, LookupError):
     """There is no run of this id in the store."""
 
-    def __init__(self, run_id: str, store: str = "the store") -> None:
+    def __init__(self, run_id: str, store: str) -> None:
         self.run_id = run_id
         super().__init__(f"there is no run {run_id!r} in {store}; `aiorch runs` lists those that exist.")
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol, assert_never
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -44,6 +45,9 @@ from aiorch.transitions import (
 )
 
 logger = logging.getLogger(__name__)
+
+TOUCHES_MAX = 4
+"""Tries to give a marker a new generation."""
 
 COMMIT_GRACE_S = 2.0
 """How long the last commits may take at the end, at least."""
@@ -94,7 +98,7 @@ class DAGExecutor:
         self.unclosed: set[str] = set()
         self._functions = functions
         self._targets = targets
-        self._resolved: dict[Task, bool] = {}
+        self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._run_timers: dict[str, asyncio.TimerHandle] = {}
         self._launches = Launches(
@@ -198,6 +202,7 @@ class DAGExecutor:
         for difference, ours, theirs in (
             ("definition", command.definition, stored.header.definition),
             ("input", bytes(command.input), bytes(stored.header.input)),
+            ("origin", command.resumed_from, stored.header.resumed_from),
         ):
             if ours != theirs:
                 raise RunConflictError(command.run_id, difference)
@@ -220,7 +225,7 @@ class DAGExecutor:
         """Read a run from the store. Raises: RunNotFoundError."""
         stored = await self.runs.get_run(names.run_id(run_id))
         if stored is None:
-            raise RunNotFoundError(run_id)
+            raise RunNotFoundError(run_id, str(self.runs.store))
         return stored
 
     async def _new_run(self, dag: DAG, command: StartCommand) -> StoredRun:
@@ -275,9 +280,12 @@ class DAGExecutor:
         events: list[RunEvent] = self.unclaimed(committer)
         if dead & self.owners(committer):
             events.append(ProcessesDied(dead))
+            logger.warning("going on with a run whose process is gone", extra={"run_id": committer.run_id})
         if events:
+            before = committer.generation
             await committer.apply(*events)
-            await self._touch_open(committer)  # so that the others learn who owes now, should we die too
+            if committer.generation != before:
+                await self._touch_open(committer)  # so that the others learn who owes now, should we die too
 
     # -- what the committed state owes ---------------------------------------------------------------------------
 
@@ -323,10 +331,15 @@ class DAGExecutor:
         self.spawn(self._touch_open(committer))
 
     async def _touch_open(self, committer: Committer) -> None:
-        try:
-            committer.marker = await self.runs.touch_open(committer.run_id)
-        except AiorchError as error:
-            logger.warning("marker not touched", extra={"run_id": committer.run_id, "error": str(error)})
+        for tries in range(TOUCHES_MAX):
+            try:
+                committer.marker = await self.runs.touch_open(committer.run_id)
+            except AiorchError as error:
+                # The others look at the run all the same, only later: see `Sweeper`.
+                logger.warning("marker not touched", extra={"run_id": committer.run_id, "error": str(error)})
+                await asyncio.sleep(2**tries * (0.5 + self.entropy.jitter()))
+            else:
+                return
 
     async def close_run(self, committer: Committer) -> None:
         """
@@ -348,12 +361,16 @@ class DAGExecutor:
             return False  # what begins now is left to others: we could only commit to it, and never do it
         found = self._resolved.get(task)
         if found is None:
-            found = self._resolved[task] = self.why_not(task) is None
+            reason = self.why_not(task)
+            if reason is not None and self._targets:  # a client has none, and launches nothing on purpose
+                logger.warning("task waits for a process that can launch it", extra={"node": task.name, "why": reason})
+            found = self._resolved[task] = reason is None
         return found
 
     def resolve_again(self) -> None:
         """Look anew at tasks that could not be launched here: this process has come to know of more callables."""
-        self._resolved = {task: True for task, can_launch in self._resolved.items() if can_launch}
+        for task in [task for task, can_launch in self._resolved.items() if not can_launch]:
+            del self._resolved[task]
 
     def why_not(self, task: Task) -> str | None:
         """Say why this process cannot launch *task*, or `None` if it can."""

@@ -31,6 +31,9 @@ from aiorch.transitions import FoldError, RunEvent, TaskFailed, TaskSucceeded
 
 logger = logging.getLogger(__name__)
 
+RECEIVE_PAUSE_S = 1.0
+"""Pause after a failure that the source itself did not handle."""
+
 USER_AGENT_PREFIX = "aiorch/"
 
 _encode = msgspec.json.Encoder().encode
@@ -66,7 +69,11 @@ class Intake:
     async def run(self) -> None:
         """Receive for ever."""
         while True:
-            self.handle(await self._source.receive())
+            try:
+                self.handle(await self._source.receive())
+            except Exception:
+                logger.exception("messages cannot be received, trying again")
+                await asyncio.sleep(RECEIVE_PAUSE_S)
 
     def handle(self, deliveries: Sequence[Delivery]) -> None:
         """Take a batch. Each delivery is settled on its own, when what it says is committed."""

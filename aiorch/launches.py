@@ -17,12 +17,12 @@ import msgspec
 from aiorch.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
 from aiorch.committer import Committer, InFlight
 from aiorch.context import TaskContext
-from aiorch.enums import TargetTypes
+from aiorch.enums import OnLost, TargetTypes
 from aiorch.errors import StoreError, StoreThrottled, StoreUnavailable
 from aiorch.nodes import Task
 from aiorch.ports import Accepted, Answer, Entropy, Failed, NotStarted, Succeeded, Target, Unknown
 from aiorch.results import EarlierNodes, Results, SpilledResults
-from aiorch.run_state import INLINE_DOCUMENT_BYTES_MAX, INLINE_RESULT_BYTES_MAX, Failure, Run
+from aiorch.run_state import INLINE_RESULT_BYTES_MAX, Failure, Run
 from aiorch.status import ExecutionStatus
 from aiorch.transitions import (
     Process,
@@ -36,6 +36,9 @@ from aiorch.transitions import (
 )
 
 logger = logging.getLogger(__name__)
+
+GIVE_UP_S = 5.0
+"""How long a call that was cancelled is waited for: code that swallows its cancellation must not hold up an end."""
 
 _T = TypeVar("_T")
 
@@ -115,33 +118,39 @@ class Launches:
         if sent.is_stopping or sent.has_ended:
             return
         sent.is_stopping = True
-        if sent.handle is not None:
-            sent.handle.cancel()
-        sent.handle = self._spawn(self._stop(committer, task, run, sent))
+        running = sent.handle
+        if running is not None:
+            running.cancel()
+        sent.handle = self._spawn(self._stop(committer, task, run, sent, running))
 
     async def close(self, grace_s: float) -> None:
         """
         Launch nothing more, and wait for what is under way.
 
-        What has not ended after the grace is given up, and the run says so: it goes on elsewhere, or at the next start.
+        What has not ended after the grace is given up, and what has not begun is given back. The run says so: it goes
+        on elsewhere, or at the next start.
         """
         self._is_closing = True
-        self._waiting.clear()
         if self._recorder is not None:
             self._recorder.cancel()
         if self._under_way and grace_s > 0:
             await asyncio.wait(self._under_way, timeout=grace_s)
-        given_up = list(self._under_way.items())
-        for handle, (committer, task, sent) in given_up:
+        left = [(committer, task, sent) for committer, task, _, sent in self._waiting]
+        self._waiting.clear()
+        left += self._under_way.values()
+        handles = list(self._under_way)
+        for handle in handles:
             handle.cancel()
-            if sent.awaits_event or (self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION):
-                committer.post(
-                    TaskRunning(task.name, sent.attempt)
-                )  # its completion event will come to another process
-            else:
-                committer.post(TaskInterrupted(task.name, sent.attempt))
-        if given_up:
-            await asyncio.wait([handle for handle, _ in given_up])
+        if handles:
+            await asyncio.wait(handles, timeout=GIVE_UP_S)
+        for committer, task, sent in left:
+            if not sent.has_ended and committer.in_flight.get(task.name) is sent:
+                committer.post(self._given_up(task, sent))
+
+    def _given_up(self, task: Task, sent: InFlight) -> RunEvent:
+        if sent.has_begun and self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION:
+            return TaskRunning(task.name, sent.attempt)  # its completion event will come to another process
+        return TaskInterrupted(task.name, sent.attempt, was_sent=sent.has_begun)
 
     def _fill(self) -> None:
         loop = asyncio.get_running_loop()
@@ -186,22 +195,25 @@ class Launches:
         committer.post(event)
 
     async def _attempt(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> RunEvent:
+        context = await self._context(committer, task, run, sent)
         limit_s = task.timeout_s
         if limit_s is None:
-            answer = await self._answer(committer, task, run, sent)
+            answer = await self._answer(committer, task, context, sent)
         else:
             try:
-                async with asyncio.timeout(limit_s):
-                    answer = await self._answer(committer, task, run, sent)
+                # It runs from the moment at which the target takes the execution: see `TaskContext.begin`.
+                async with asyncio.timeout(None) as sent.deadline:
+                    sent.limit_s = limit_s
+                    answer = await self._answer(committer, task, context, sent)
             except TimeoutError:
-                return _timed_out(task, sent, limit_s)
+                return _timed_out(task, sent)
         return await self._event_of(answer, committer, task, run, sent)
 
-    async def _answer(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> Answer:
+    async def _answer(self, committer: Committer, task: Task, context: TaskContext, sent: InFlight) -> Answer:
         """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
-        context = await self._context(committer, task, run)
-        if task.function is not None and task.target_type is not TargetTypes.FUNCTION:
-            failure = await self._supplement(task.function, context)
+        if task.target_type is not TargetTypes.FUNCTION:
+            context.begin()
+            failure = await self._supplement(task.function, context) if task.function else None
             if failure is not None:
                 return Failed(failure)
         pause_s = 0.5
@@ -219,26 +231,18 @@ class Launches:
             await asyncio.get_running_loop().create_future()
         return answer
 
-    async def _context(self, committer: Committer, task: Task, run: Run) -> TaskContext:
-        state, header = run.nodes[task.name], run.header
+    async def _context(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> TaskContext:
         earlier = EarlierNodes(task)
-        large = await self._until_stored(committer, lambda: self._spilled.fetch(run, earlier)) if run.spilled else {}
-        return TaskContext(
-            run_id=header.run_id,
-            dag=header.dag,
-            node=task.name,
-            attempt=state.attempt,
-            execution_id=state.execution_id or "",
-            parameters=msgspec.json.decode(task.encoded_parameters),
-            encoded_input=header.input,
-            results=Results(run, earlier, large),
-        )
+        large: Mapping[str, bytes] = {}
+        if run.spilled and (task.function is not None or task.target_type is TargetTypes.FUNCTION):
+            large = await self._until_stored(committer, lambda: self._spilled.fetch(run, earlier))
+        return _new_context(task, run, Results(run, earlier, large), sent)
 
     async def _supplement(self, function: str, context: TaskContext) -> Failure | None:
         """Let the task's own function have a say in its parameters."""
         try:
             parameters = await self._functions.call(function, context)
-        except Exception as error:  # noqa: BLE001  whatever the user's code raises is this attempt's failure
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises is its failure
             return Failure.of(type(error).__name__, f"{function!r}, called before the launch: {error}")
         if parameters is None:
             return None
@@ -254,7 +258,7 @@ class Launches:
             case Succeeded(result=result):
                 if result is None:
                     return TaskSucceeded(task.name, sent.attempt)
-                if len(result) > INLINE_RESULT_BYTES_MAX or run.size > INLINE_DOCUMENT_BYTES_MAX:
+                if len(result) > INLINE_RESULT_BYTES_MAX or not run.has_room(len(result)):
                     await self._until_stored(committer, lambda: self._spilled.save(run, task, result))
                     return TaskSucceeded(task.name, sent.attempt, result_in="execution")
                 return TaskSucceeded(task.name, sent.attempt, msgspec.Raw(result))
@@ -282,9 +286,13 @@ class Launches:
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(STORE_BACKOFF_MAX_S, pause_s * 2)
 
-    async def _stop(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> None:
+    async def _stop(
+        self, committer: Committer, task: Task, run: Run, sent: InFlight, running: asyncio.Task[None] | None
+    ) -> None:
         try:
-            context = await self._context(committer, task, run)
+            if running is not None:
+                await asyncio.wait([running], timeout=GIVE_UP_S)
+            context = _new_context(task, run, Results(run, EarlierNodes(task), {}), sent)
             await self._targets[task.target_type].stop(task, context, run.nodes[task.name].job_id)
         except Exception:
             # Perhaps it goes on there: not reported as stopped, and tried again when the run is read again.
@@ -295,8 +303,25 @@ class Launches:
         committer.post(TaskStopped(task.name, sent.attempt))
 
 
-def _timed_out(task: Task, sent: InFlight, limit_s: float) -> RunEvent:
+def _timed_out(task: Task, sent: InFlight) -> RunEvent:
     if sent.awaits_event:
-        return TaskLost(task.name, sent.attempt, f"no answer, and no event within its timeout of {limit_s:g} s")
-    message = f"{task.target_name!r} did not end within its timeout of {limit_s:g} s"
+        return TaskLost(task.name, sent.attempt, f"no answer, and no event within its timeout of {sent.limit_s:g} s")
+    message = f"{task.target_name!r} did not end within its timeout of {sent.limit_s:g} s"
+    if task.on_lost is OnLost.FAIL:
+        return TaskLost(task.name, sent.attempt, f"{message}, and may go on: it must not be started twice")
     return TaskFailed(task.name, sent.attempt, Failure.of("Timeout", message))
+
+
+def _new_context(task: Task, run: Run, results: Results, sent: InFlight) -> TaskContext:
+    state, header = run.nodes[task.name], run.header
+    return TaskContext(
+        run_id=header.run_id,
+        dag=header.dag,
+        node=task.name,
+        attempt=state.attempt,
+        execution_id=state.execution_id or "",
+        parameters=msgspec.json.decode(task.encoded_parameters),
+        encoded_input=header.input,
+        results=results,
+        on_begin=sent.begin,
+    )

@@ -229,7 +229,7 @@ class Orchestrator:
         if self._functions.learn(dag.functions, folder):
             self._executor.resolve_again()
             self._sweeper.look_again()
-        return dag
+        return self.runs_status.known(dag)
 
     def serve_dag(self, definition: Definition) -> DAG:
         """Let start messages and the HTTP endpoint start this DAG by its name."""
@@ -295,8 +295,11 @@ class Orchestrator:
             RunNotFoundError: There is none of this id.
 
             RunStateError: It has neither failed nor been cancelled.
+
+            UnresolvedFunctionError: This process cannot launch some of its tasks.
         """
         dag, command = await self._executor.resume_command(run_id)
+        self.check(dag)
         return RunHandle(self._executor, await self._executor.start(dag, command))
 
     async def runs(self) -> list[RunSummary]:
@@ -313,10 +316,15 @@ class Orchestrator:
         missing = [
             (task.name, task.function or task.target_name, reason)
             for task in dag.all_tasks.values()
-            if (reason := self._executor.why_not(task)) is not None
+            if (reason := self._why_not(task)) is not None
         ]
-        if missing and self.launch:
+        if missing:
             raise UnresolvedFunctionError(missing)
+
+    def _why_not(self, task: Task) -> str | None:
+        if task.target_type is TargetTypes.DATAFLOW and task.target_type not in self._targets:
+            return "this version checks Dataflow steps, and cannot launch them yet"
+        return self._executor.why_not(task) if self.launch else None
 
     def _start_command(self, definition: Definition, input: Any, run_id: str | None) -> tuple[DAG, StartCommand]:  # noqa: A002
         dag = self.dag(definition)

@@ -37,6 +37,12 @@ NESTING_SPARE = 100
 FAILURES_KEPT = 5
 MESSAGE_CHARS_MAX = 1000
 
+WIDE_RUN_NODES = 1000
+MESSAGE_CHARS_WIDE = 150
+"""A run of more nodes than this keeps shorter messages of failures, and one earlier failure per task: all of its tasks
+may fail, and the document must stay small."""
+
+
 NO_RESULT = msgspec.Raw(b"null")
 """The one object that stands for no result, so that it is omitted from the document."""
 
@@ -55,15 +61,28 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cause: str | None = None
     """What lies behind it: the chained exception, the node that failed, the body of the answer."""
 
+    where: str | None = None
+    """Line of the user's code that raised it: ``/home/me/orders.py:12 in load``."""
+
     attempt: int = 0
     """Attempt that failed, 0 where there is none."""
 
     at: datetime | None = None
 
     @classmethod
-    def of(cls, type: str, message: str, cause: str | None = None) -> Self:  # noqa: A002
+    def of(cls, type: str, message: str, cause: str | None = None, where: str | None = None) -> Self:  # noqa: A002
         """Build one with its texts cut to what a document can carry."""
-        return cls(_cut(type, 200), _cut(message), None if cause is None else _cut(cause))
+        return cls(
+            _cut(type, 200),
+            _cut(message),
+            None if cause is None else _cut(cause),
+            None if where is None else _cut(where, 400),
+        )
+
+    def shortened(self, chars: int) -> "Failure":
+        """Return it with texts of at most *chars* characters."""
+        texts = {name: _cut(text, chars) for name in ("message", "cause", "where") if (text := getattr(self, name))}
+        return msgspec.structs.replace(self, **texts)
 
 
 def _cut(text: str, limit: int = MESSAGE_CHARS_MAX) -> str:
@@ -103,6 +122,9 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     lost: int = 0
     """Attempts of this task whose outcome never became known: they do not count against its retries."""
+
+    interrupted: int = 0
+    """Attempts that their own process gave up, since it ended: these do not count either."""
 
     job_id: str | None = None
     """The target's own name for the execution, where it has one."""
@@ -189,10 +211,14 @@ class Run:
 
         live: Number of tasks in ``Starting`` or ``Running``.
 
+        size: Bytes of the document.
+
+        reserved: Bytes of results that were promised room in it and may not be committed yet.
+
         spilled: Nodes whose result is in the execution's record. In order.
     """
 
-    __slots__ = ("_encoded", "active", "header", "live", "nodes", "open_branches", "size", "spilled")
+    __slots__ = ("_encoded", "active", "header", "live", "nodes", "open_branches", "reserved", "size", "spilled")
 
     def __init__(
         self, dag: DAG, header: RunHeader, nodes: dict[str, NodeState], encoded: dict[str, msgspec.Raw]
@@ -201,6 +227,7 @@ class Run:
         self.nodes = nodes
         self._encoded = encoded
         self.size = 0
+        self.reserved = 0
         self.active: dict[str, None] = {}
         self.live = 0
         self.spilled: dict[str, None] = {}
@@ -222,6 +249,13 @@ class Run:
         """Status of the run."""
         return self.header.status
 
+    def has_room(self, result_bytes: int) -> bool:
+        """Whether a result of this size may be kept in the document; if so, the room is taken."""
+        if self.size + self.reserved + result_bytes > INLINE_DOCUMENT_BYTES_MAX:
+            return False
+        self.reserved += result_bytes
+        return True
+
     def encode(self, header: RunHeader, changed: Mapping[str, NodeState]) -> tuple[bytes, dict[str, msgspec.Raw]]:
         """
         Encode the document as it will be with *header* and the *changed* entries.
@@ -242,6 +276,7 @@ class Run:
     ) -> None:
         """Take over what a commit has made true."""
         self.header = header
+        self.reserved = max(0, self.reserved - max(0, size - self.size))
         self.size = size
         for name, state in changed.items():
             self.live += state.is_live - self.nodes[name].is_live
@@ -306,7 +341,8 @@ def kept_by_resume(run: Run) -> Mapping[str, NodeState]:
     if run.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
         raise RunStateError(
             f"run {run.header.run_id!r} is {run.status}, and only a Failed or Cancelled run can be resumed; "
-            f"nothing was started." + ("" if run.status.is_terminal else " Wait for its end, or cancel it first.")
+            f"nothing was started. "
+            + ("Start it anew under another run id." if run.status.is_terminal else "Wait for its end, or cancel it.")
         )
     return {name: state for name, state in run.nodes.items() if state.status is TaskStatus.COMPLETED}
 

@@ -142,6 +142,10 @@ class OrchestrationStatus:
 
     # -- definitions ---------------------------------------------------------------------------------------------
 
+    def known(self, dag: DAG) -> DAG:
+        """Return the DAG of the same definition that is in use already, or *dag*: one for all runs of a definition."""
+        return self._dags.get(dag.definition_id, dag)
+
     async def save_dag(self, dag: DAG) -> None:
         """Store the definition under the hash of its content, once."""
         if dag.definition_id not in self._dags:
@@ -248,10 +252,12 @@ class ExecutionStatus:
         return execution if state is None else _with_outcome(execution, state)
 
     async def save_execution(self, execution: Execution) -> None:
-        """Replace a record, or create it. The last writer wins: all writers of one outcome say the same."""
+        """Write a record, unless there is one that knows an outcome: the first one stays, a run may have used it."""
         name = names.execution_object(names.execution_id(execution.execution_id))
         while True:
             stored = await self.store.read(name)
+            if stored is not None and _decode_execution(name, stored.data).succeeded is not None:
+                return
             try:
                 generation = stored.generation if stored else 0
                 await self.store.write(name, _encode(execution), if_generation_match=generation)
@@ -270,10 +276,14 @@ class ExecutionStatus:
         stored = await self.store.read(name)
         if stored is None:
             return None
-        try:
-            return msgspec.json.decode(stored.data, type=Execution)
-        except msgspec.DecodeError as error:
-            raise DocumentError(f"{name} is no execution record that this aiorch can read: {error}") from error
+        return _decode_execution(name, stored.data)
+
+
+def _decode_execution(name: str, data: bytes) -> Execution:
+    try:
+        return msgspec.json.decode(data, type=Execution)
+    except msgspec.DecodeError as error:
+        raise DocumentError(f"{name} is no execution record that this aiorch can read: {error}") from error
 
 
 def _named(execution: Execution) -> tuple[str, bytes]:

@@ -19,6 +19,12 @@ from aiorch.ports import Liveness
 
 logger = logging.getLogger(__name__)
 
+LOOK_S = 10.0
+"""How long a look at one run may take: one that cannot be read must not keep the others waiting."""
+
+RELOOK_S = 600.0
+"""How often a run is looked at without a reason: a message about it may have been lost, and its owner have died."""
+
 LOOKS_MAX = 256
 """Runs read at once: after a long pause there may be any number."""
 
@@ -51,6 +57,7 @@ class Sweeper:
         self._refresh_s = refresh_s
         self._seen: dict[str, int] = {}
         self._owners: dict[str, frozenset[str]] = {}
+        self._looked_at: dict[str, float] = {}
         self._looks_at_all = False
 
     def look_again(self) -> None:
@@ -64,6 +71,8 @@ class Sweeper:
                 await self.sweep()
             except StoreError as error:
                 logger.warning("sweep failed, trying again", extra={"error": str(error)})
+            except Exception:
+                logger.exception("sweep failed, trying again")
             await self._pause()
 
     async def watch(self) -> None:
@@ -87,6 +96,7 @@ class Sweeper:
         dead = await self._liveness.dead_among(everybody) if everybody else frozenset()
         gate = asyncio.Semaphore(LOOKS_MAX)
         looks_at_all, self._looks_at_all = self._looks_at_all, False
+        now = asyncio.get_running_loop().time()
         ours = {run_id for run_id, generation in markers.items() if self._is_ours(run_id, generation)}
         due = [
             run_id
@@ -94,11 +104,13 @@ class Sweeper:
             if looks_at_all
             or (self._seen.get(run_id) != generation and run_id not in ours)
             or run_id in self._executor.unclosed
+            or now - self._looked_at.get(run_id, now) > RELOOK_S
             or self._owners.get(run_id, frozenset()) & dead
         ]
         looked = await asyncio.gather(*(self._look(run_id, gate) for run_id in due))
         again = {run_id for run_id, is_done in zip(due, looked, strict=True) if not is_done}
         self._seen = {run_id: generation for run_id, generation in markers.items() if run_id not in again | ours}
+        self._looked_at = {run_id: self._looked_at.get(run_id, now) for run_id in markers} | dict.fromkeys(due, now)
         self._refresh_old()
 
     def _is_ours(self, run_id: str, generation: int) -> bool:
@@ -146,7 +158,11 @@ class Sweeper:
         """Look at one of many: a bad run never stops the others. Return `False` when it is to be tried again."""
         async with gate:
             try:
-                await self.look(run_id)
+                async with asyncio.timeout(LOOK_S):
+                    await self.look(run_id)
+            except TimeoutError:
+                logger.warning("open run does not answer, looking again later", extra={"run_id": run_id})
+                return False
             except AiorchError as error:
                 logger.warning("open run cannot be looked after", extra={"run_id": run_id, "error": str(error)})
                 return not isinstance(error, StoreError)
@@ -158,6 +174,6 @@ class Sweeper:
         """A marker without a document: its process died between the two, or left the start to others."""
         command = await self._executor.runs.get_start_command(names.run_id(run_id))
         if command is None:
-            raise RunNotFoundError(run_id)
+            raise RunNotFoundError(run_id, str(self._executor.runs.store))
         dag = await self._executor.runs.get_dag(command.definition)
         return await self._executor.start(dag, command)

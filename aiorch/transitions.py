@@ -32,13 +32,20 @@ from msgspec.structs import replace
 from aiorch.dag import DAG
 from aiorch.enums import OnFailure, OnLost, RunStatus, TargetTypes, TaskStatus
 from aiorch.nodes import Node, Parallel, Task
-from aiorch.run_state import FAILURES_KEPT, NO_RESULT, Failure, NodeState, Run, RunHeader, execution_key
+from aiorch.run_state import (
+    FAILURES_KEPT,
+    MESSAGE_CHARS_WIDE,
+    NO_RESULT,
+    WIDE_RUN_NODES,
+    Failure,
+    NodeState,
+    Run,
+    RunHeader,
+    execution_key,
+)
 
 LOST_ATTEMPTS_MAX = 3
 """New attempts that lost ones may cause: a target that never answers must not be called for ever."""
-
-LOST, INTERRUPTED = "Lost", "Interrupted"
-"""Failure types of attempts that do not count as tries of the task."""
 
 LAUNCHES_MAX = 10
 """Launches of one attempt over takeovers: a function that kills its process must not loop for ever."""
@@ -120,6 +127,8 @@ class TaskInterrupted(msgspec.Struct, frozen=True, gc=False):
     rank: ClassVar[int] = 5
     node: str
     attempt: int
+    was_sent: bool = True
+    """`False`: it had not begun, and has done nothing."""
 
 
 class CancelRequested(msgspec.Struct, frozen=True, gc=False):
@@ -348,8 +357,8 @@ class _Draft:
         if state is None or not state.is_live:
             return
         task = self.task(event.node)
-        failure = replace(event.failure, attempt=state.attempt, at=self.now)
-        failures = state.attempt - state.lost
+        failure = self.failure(event.failure, state)
+        failures = state.attempt - state.lost - state.interrupted
         if state.stop or failures >= task.retry.max_attempts or not task.retry.covers(failure.type):
             self.give_up(task, failure)
         else:
@@ -365,7 +374,7 @@ class _Draft:
     def on_interrupted(self, event: TaskInterrupted) -> None:
         state = self.current(event)
         if state is not None and state.is_live:
-            self.lose(self.task(event.node), state, "its process was stopped while it was running", is_planned=True)
+            self.interrupt(self.task(event.node), state, was_sent=event.was_sent)
 
     def on_cancel(self, event: CancelRequested) -> None:
         if self.header.status is RunStatus.RUNNING:
@@ -447,7 +456,7 @@ class _Draft:
             ),
         )
 
-    def retry(self, task: Task, failure: Failure, delay_s: float, *, by: str | None, lost: int = 0) -> None:
+    def retry(self, task: Task, failure: Failure, delay_s: float, *, by: str | None, **counted: int) -> None:
         """Let another attempt follow: *by* the process that waits for it, or by any that is able to launch it."""
         state = self.state(task.name)
         self.set(
@@ -458,25 +467,45 @@ class _Draft:
                 retry_at=self.now + timedelta(seconds=delay_s),
                 by=by if self.process.can_launch(task) else None,
                 error=failure,
-                failures=(*state.failures, failure)[-FAILURES_KEPT:],
-                lost=state.lost + lost,
+                failures=(*state.failures, failure)[-self.failures_kept :],
+                **counted,
             ),
         )
         if delay_s <= 0 and by is not None:
             self.start(task, state.attempt + 1)
 
-    def lose(self, task: Task, state: NodeState, reason: str, *, is_planned: bool = False) -> None:
-        """Decide about an attempt of which nobody will know what came of it; *is_planned*: we gave it up ourselves."""
-        failure = Failure.of(INTERRUPTED if is_planned else LOST, reason)
-        failure = replace(failure, attempt=state.attempt, at=self.now)
-        lost_before = sum(failure.type == LOST for failure in state.failures)
+    def lose(self, task: Task, state: NodeState, reason: str) -> None:
+        """Decide about an attempt of which nobody will know what came of it."""
+        failure = self.failure(Failure.of("Lost", reason), state)
         if state.stop:
             self.end(task.name, _CANCELLED, error=failure)
             self.settle()
-        elif task.on_lost is OnLost.FAIL or (lost_before >= LOST_ATTEMPTS_MAX and not is_planned):
+        elif task.on_lost is OnLost.FAIL or state.lost >= LOST_ATTEMPTS_MAX:
             self.give_up(task, failure)
         else:
-            self.retry(task, failure, 0, by=None if is_planned else self.process.id, lost=1)
+            self.retry(task, failure, 0, by=self.process.id, lost=state.lost + 1)
+
+    def interrupt(self, task: Task, state: NodeState, *, was_sent: bool) -> None:
+        """Decide about an attempt that its own process has given up, since it ends."""
+        failure = self.failure(Failure.of("Interrupted", "its process was stopped before it had ended"), state)
+        if state.stop:
+            self.end(task.name, _CANCELLED, error=failure)
+            self.settle()
+        elif task.on_lost is OnLost.FAIL and was_sent:
+            self.give_up(task, failure)
+        else:
+            self.retry(task, failure, 0, by=None, interrupted=state.interrupted + 1)
+
+    @property
+    def failures_kept(self) -> int:
+        """How many earlier failures an entry keeps: fewer in a wide run, whose document must stay small."""
+        return FAILURES_KEPT if len(self.base.nodes) <= WIDE_RUN_NODES else 1
+
+    def failure(self, failure: Failure, state: NodeState) -> Failure:
+        """*failure* as the entry keeps it."""
+        if len(self.base.nodes) > WIDE_RUN_NODES:
+            failure = failure.shortened(MESSAGE_CHARS_WIDE)
+        return replace(failure, attempt=state.attempt, at=self.now)
 
     def take_over(self, task: Task, state: NodeState) -> None:
         """Go on with what a dead process left, at whatever point it did."""
@@ -498,8 +527,8 @@ class _Draft:
     def _take_over_starting(self, task: Task, state: NodeState) -> None:
         is_call = task.target_type is not TargetTypes.DATAFLOW
         if state.launches >= LAUNCHES_MAX:
-            failure = Failure.of(LOST, f"its process died {state.launches} times while launching it")
-            self.give_up(task, replace(failure, attempt=state.attempt, at=self.now))
+            failure = Failure.of("Lost", f"its process died {state.launches} times while launching it")
+            self.give_up(task, self.failure(failure, state))
         elif is_call and task.on_lost is OnLost.FAIL:
             # It may have been sent already, and must not be sent twice.
             if self.awaits_event_of(task):

@@ -54,6 +54,7 @@ Exit codes:
     1  the run failed or was cancelled
     2  wrong usage, or the definition, the run id or the input is wrong
     3  the store failed, or holds something that cannot be read
+   70  a fault of aiorch itself
   130  interrupted; the run can be continued
 """
 
@@ -325,6 +326,9 @@ def graph(
     from aiorch.views.graph import render
 
     dag, run_state = _what_to_draw(dag_or_run, run, store)
+    if format is None and output is not None and output.suffix not in GRAPH_FORMATS:
+        endings = ", ".join(GRAPH_FORMATS)
+        raise click.UsageError(f"{str(output)!r} ends in none of {endings}, so nothing was written; give a --format.")
     by_name = GRAPH_FORMATS.get(output.suffix if output else "", "mermaid")
     text = render(dag, format or by_name, run_state, now=datetime.now(UTC), branches_max=branches)
     if output is None:

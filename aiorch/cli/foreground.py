@@ -135,6 +135,8 @@ async def run_to_end(
     with results_stream(is_exclusive=as_json) as results:
         async with orchestrator:
             handle = await begin(orchestrator)
+            if handle.status.is_terminal:
+                say(f"Run {handle.run_id} had ended before: nothing was started. Another run id starts it anew.")
             try:
                 await _follow(handle)
                 result = await handle.wait()

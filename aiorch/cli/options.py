@@ -63,6 +63,18 @@ run_id_option = option(
     "--run-id", metavar="ID", help="Id of the run. With the id of a run that exists, that run goes on."
 )
 
+
+def _check_url_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        from aiorch.function_url import checked_url, fill_in, placeholders
+
+        try:
+            checked_url(fill_in(value, dict.fromkeys(placeholders(value), "x")))
+        except ValueError as error:
+            raise click.BadParameter(f"nothing was started: {error}", ctx, param) from error
+    return value
+
+
 _ENGINE_OPTIONS = (
     store_option,
     option(
@@ -76,6 +88,7 @@ _ENGINE_OPTIONS = (
         "--function-url",
         envvar="AIORCH_FUNCTION_URL",
         metavar="PATTERN",
+        callback=_check_url_pattern,
         help="URL of Cloud Functions whose step has none, with {name}, {project_id} and {region}.",
     ),
     option(

@@ -58,8 +58,9 @@ class ProcessLocks:
                 time.sleep(0.001)
         except OSError as error:
             raise StoreError(
-                f"process {process} cannot be announced by a file in {self._directory} ({error.strerror}), so it did "
-                f"not start. Make the directory writable, or choose another store."
+                f"the store's folder {self._directory.parent} cannot be used ({error.strerror}: the directory "
+                f"{self._directory.name} cannot be written), so nothing was opened. Make the folder writable, or "
+                f"choose another store."
             ) from error
         raise StoreError(
             f"{self._directory / process} is locked by somebody else, so this process did not start under that id. "

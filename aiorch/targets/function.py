@@ -1,11 +1,16 @@
 """``Function`` tasks: Python callables, run in this process. Async ones on the event loop, sync ones in threads."""
 
+import asyncio
 import importlib
 import inspect
+import logging
+import math
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import anyio.to_thread
@@ -21,6 +26,14 @@ THREADS_MAX = 64
 
 RESULT_BYTES_MAX = 1024 * 1024
 """Larger results belong into an object of their own, with its name as the result."""
+
+_OTHERS_CODE = (
+    str(Path(__file__).parents[1]),
+    "<frozen",
+    *(path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
+
+logger = logging.getLogger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -58,6 +71,7 @@ class FunctionTarget:
         self._found: dict[str, Callable[..., Any]] = {}
         self._threads_max = threads_max
         self._threads: anyio.CapacityLimiter | None = None
+        self._unlimited: anyio.CapacityLimiter | None = None
         self._result_bytes_max = result_bytes_max
 
     def learn(self, functions: Mapping[str, Callable[..., Any]], folder: Path | None) -> bool:
@@ -83,8 +97,9 @@ class FunctionTarget:
         """Say why *name* cannot be called here, or `None` if it can. Imports its module."""
         try:
             self._find(name)
-        except Exception as error:  # noqa: BLE001  importing a user's module may raise anything
-            return f"{type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:  # noqa: BLE001  importing a user's module may raise anything
+            where = _where(error)
+            return f"{type(error).__name__}: {error}" + (f" (at {where})" if where else "")
         return None
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
@@ -92,7 +107,17 @@ class FunctionTarget:
         name = task.function or task.target_name
         try:
             result = await self.call(name, context)
-        except Exception as error:  # noqa: BLE001  the user's code may raise anything
+        except asyncio.CancelledError as error:
+            task_of_engine = asyncio.current_task()
+            if task_of_engine is not None and task_of_engine.cancelling():
+                raise  # a stop, a timeout, or the end of this process
+            return Failed(Failure.of("CancelledError", "the callable was cancelled from within", None, _where(error)))
+        except (Exception, SystemExit) as error:
+            logger.info(
+                "function raised",
+                extra={"run_id": context.run_id, "node": context.node, "attempt": context.attempt},
+                exc_info=error,
+            )
             return Failed(_failure_of(error))
         if result is None:
             return Succeeded()
@@ -101,7 +126,11 @@ class FunctionTarget:
             if not is_json(encoded):
                 raise ValueError("it is nested too deeply")
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            return Failed(Failure.of("ResultNotJSON", f"{name!r} returned {type(result).__name__!r}: {error}"))
+            message = (
+                f"{name!r} returned {type(result).__name__!r}, which is not JSON, so the result was not stored: "
+                f"{error}. Return numbers, strings, lists and dicts of such."
+            )
+            return Failed(Failure.of("ResultNotJSON", message))
         if len(encoded) > self._result_bytes_max:
             message = (
                 f"{name!r} returned {len(encoded)} bytes of JSON, and the limit is {self._result_bytes_max}; "
@@ -114,10 +143,18 @@ class FunctionTarget:
         """Call a callable by its name. Raises what it raises, and LookupError or what its import raises."""
         function = self._find(name)
         if inspect.iscoroutinefunction(function):
+            context.begin()
             return await function(context)
         if self._threads is None:
-            self._threads = anyio.CapacityLimiter(self._threads_max)
-        result = await anyio.to_thread.run_sync(function, context, abandon_on_cancel=True, limiter=self._threads)
+            self._threads, self._unlimited = anyio.CapacityLimiter(self._threads_max), anyio.CapacityLimiter(math.inf)
+        async with self._threads:
+            context.begin()
+            try:
+                result = await anyio.to_thread.run_sync(
+                    function, context, abandon_on_cancel=True, limiter=self._unlimited
+                )
+            except KeyboardInterrupt as error:  # in a thread it is none: the function has raised it
+                raise RuntimeError("KeyboardInterrupt") from error
         return await result if inspect.isawaitable(result) else result
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
@@ -133,6 +170,7 @@ class FunctionTarget:
             if found is None:
                 with _on_path(self._search_paths):
                     found = _import(name)
+            _check_signature(name, found)
             self._found[name] = found
         return found
 
@@ -167,7 +205,22 @@ def _on_path(folders: Sequence[str]) -> Iterator[None]:
             sys.path.remove(folder)  # the first one of this name, which is the one that was put there
 
 
-def _failure_of(error: Exception) -> Failure:
+def _check_signature(name: str, function: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise TypeError(f"a callable is called with one argument, the TaskContext, and {name!r} has {error}") from None
+    except ValueError:
+        return  # some built-in ones do not tell
+
+
+def _failure_of(error: BaseException) -> Failure:
     behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     cause = None if behind is None else f"{type(behind).__name__}: {behind}"
-    return Failure.of(type(error).__name__, str(error) or "no message", cause)
+    return Failure.of(type(error).__name__, str(error) or "no message", cause, _where(error))
+
+
+def _where(error: BaseException) -> str | None:
+    """Return the line that raised *error*, the last one in code that is neither ours nor a library's."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith(_OTHERS_CODE)]
+    return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else None

@@ -43,6 +43,8 @@ def failure_lines(dag: DAG, run: Run) -> Iterator[str]:
 
 def _failure(what: str, error: Failure) -> Iterator[str]:
     yield f"  {what}: {error.type}: {one_line(error.message)}"
+    if error.where:
+        yield f"    at {one_line(error.where)}"
     if error.cause:
         yield f"    caused by: {one_line(error.cause)}"
 

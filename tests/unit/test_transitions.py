@@ -532,7 +532,7 @@ def test_an_attempt_that_was_given_up_on_purpose_is_for_another_process() -> Non
     scene = Scene(dag_of(chain(A=task()))).fold(RunStarted())
     for attempt in range(1, 6):
         scene.fold(TaskInterrupted("A", attempt))
-        assert (described(scene["A"]), scene["A"].by, scene["A"].lost) == (f"Retrying {attempt}", None, attempt)
+        assert (described(scene["A"]), scene["A"].by, scene["A"].interrupted) == (f"Retrying {attempt}", None, attempt)
         scene.fold(RetryDue("A", attempt), by=HEIR)
         assert (described(scene["A"]), scene["A"].by) == (f"Starting {attempt + 1}", "heir")
     assert {failure.type for failure in scene["A"].failures} == {"Interrupted"}
