@@ -183,7 +183,7 @@ async def fake_pubsub():
     fake = FakePubSub()
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/v1/{name:.+}", fake.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01)  # 0 would be no limit
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
