@@ -680,7 +680,9 @@ def test_every_key_of_a_task_reaches_its_node():
     steps = {
         "A": task(next="B", **common),
         "B": task(next="C", **common, **place, target_type="CloudFunction", url="http://127.0.0.1:8080/f"),
-        "C": task(next="D", **common, **place, target_type="Dataflow", template_path="gs://a/b", environment={"numWorkers": 1}),
+        "C": task(
+            next="D", **common, **place, target_type="Dataflow", template_path="gs://a/b", environment={"numWorkers": 1}
+        ),
         "D": task(target_type="Dataflow", target_name="j", container_gcs_path="gs://a/c"),
     }
     nodes = DAGBuilder({"start": "A", "steps": steps}).build_dag().nodes
