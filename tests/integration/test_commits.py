@@ -279,6 +279,27 @@ async def test_unknown_and_applied_is_found_to_be_committed(fault: Fault) -> Non
         world.check_done_once(*SAMPLE)
 
 
+@in_virtual_time
+async def test_the_record_of_a_retry_exists_before_it_is_launched() -> None:
+    """Also when the commit that begins it was applied without its record, while the attempt before it is held here."""
+    for nth in range(1, 5):
+        world = World()
+
+        async def fails_once(context: TaskContext) -> int:
+            if context.attempt == 1:
+                raise ValueError("no luck")
+            return context.attempt
+
+        world.bodies["A"] = fails_once
+        store = world.faulty()
+        store.arm("write", "runs/", Fault.ONLY_THE_OBJECT, nth=nth)
+        async with world.engine(store) as orchestrator:
+            definition = chain("A", retry={"max_attempts": 2, "initial_delay": 0})
+            assert (await finish(orchestrator, definition)).status is RunStatus.COMPLETED
+        assert world.calls == {"A": 2}
+        assert not world.unrecorded
+
+
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ONLY_WHAT_WAS_BESIDE])
 @in_virtual_time
 async def test_unknown_and_not_applied_is_written_again(fault: Fault) -> None:
