@@ -127,7 +127,7 @@ async def test_a_directory_that_cannot_be_made_is_reported(path: Path, directory
     """Without its lock a process does not start: others would take over what it does."""
     directory.write_bytes(b"a file in the way")
     store = SQLiteStore(path)
-    with pytest.raises(StoreError, match="cannot be announced"):
+    with pytest.raises(StoreError, match="cannot be used"):
         await store.join(ONE)
     with pytest.raises(StoreError, match="nobody was taken for dead"):
         await store.dead_among(frozenset({ONE}))
