@@ -62,9 +62,8 @@ async def test_what_was_acknowledged_does_not_come_again(topic):
         assert delivery.message_id == second
 
 
-async def test_what_was_given_back_comes_again_at_once(topic):
-    """A nack does not wait for the deadline: the same message comes again, as another delivery."""
-    started = time.monotonic()
+async def test_what_was_given_back_comes_again(topic):
+    """A message that was given back comes again, as another delivery."""
     (message_id,) = await topic.publish(b"x")
     async with a_source(topic) as source:
         (first,) = await source.receive()
@@ -75,7 +74,6 @@ async def test_what_was_given_back_comes_again_at_once(topic):
         again.ack()
         await until(lambda: source.acked)
         assert (source.received, source.nacked) == (2, 1)
-    assert time.monotonic() - started < DEADLINE_S / 2
 
 
 async def test_a_thousand_messages(topic):
