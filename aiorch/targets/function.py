@@ -209,7 +209,9 @@ def _check_signature(name: str, function: Callable[..., Any]) -> None:
     try:
         inspect.signature(function).bind(None)
     except TypeError as error:
-        raise TypeError(f"a callable is called with one argument, the TaskContext, and {name!r} has {error}") from None
+        raise TypeError(
+            f"a callable is called with one argument, the TaskContext, and {name!r} does not take that ({error})"
+        ) from None
     except ValueError:
         return  # some built-in ones do not tell
 
