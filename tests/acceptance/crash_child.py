@@ -7,13 +7,16 @@ from typing import Any
 
 from aiorch import Orchestrator, Settings, TaskContext
 
+ROUNDS = 20
+"""So many that a run lasts longer than twenty short lives of its process, however slow the machine is."""
+
 LEAF = {"type": "Task", "target_type": "Function", "target_name": "work"}
 
 
 def definition() -> dict[str, Any]:
-    """Three rounds of a Parallel of three branches, one of which holds a Parallel of four: 34 tasks."""
+    """Twenty rounds of a Parallel of three branches, one of which holds a Parallel of four: 202 tasks."""
     steps: dict[str, Any] = {"Init": {**LEAF, "next": "P1"}}
-    for round_ in (1, 2, 3):
+    for round_ in range(1, ROUNDS + 1):
         inner = [_branch(f"r{round_}i{i}") for i in range(4)]
         nested = {"type": "Parallel", "branches": inner, "next": f"r{round_}n"}
         branches = [
@@ -21,7 +24,7 @@ def definition() -> dict[str, Any]:
             _branch(f"r{round_}d", f"r{round_}e"),
             {"start": f"N{round_}", "steps": {f"N{round_}": nested, f"r{round_}n": {**LEAF, "end": True}}},
         ]
-        following = f"P{round_ + 1}" if round_ < 3 else "End"
+        following = f"P{round_ + 1}" if round_ < ROUNDS else "End"
         steps[f"P{round_}"] = {"type": "Parallel", "branches": branches, "next": following}
     steps["End"] = {**LEAF, "end": True}
     return {"name": "crash", "start": "Init", "steps": steps}
