@@ -6,6 +6,7 @@ entries. The encoded form of every entry is kept beside it, so that writing a do
 copy of the rest.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
@@ -31,8 +32,8 @@ INLINE_RESULT_BYTES_MAX = 1024
 INLINE_DOCUMENT_BYTES_MAX = 2 * 1024 * 1024
 """In a document beyond this size no result is kept at all."""
 
-NESTING_SPARE = 100
-"""Levels by which what is embedded in a document stays below what a decoder can take."""
+NESTING_MAX = 500
+"""Levels of what is embedded in a document: half of what the most limited interpreter can read back (Python 3.11)."""
 
 FAILURES_KEPT = 5
 MESSAGE_CHARS_MAX = 1000
@@ -46,6 +47,8 @@ may fail, and the document must stay small."""
 NO_RESULT = msgspec.Raw(b"null")
 """The one object that stands for no result, so that it is omitted from the document."""
 
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BRACKET = re.compile(rb"[\[\]{}]")
 _LIVE = frozenset({TaskStatus.STARTING, TaskStatus.RUNNING})
 
 _encode = msgspec.json.Encoder().encode
@@ -293,16 +296,21 @@ class Run:
 
 def is_json(encoded: bytes) -> bool:
     """
-    Whether *encoded* is JSON that can be read back from inside a document.
+    Whether *encoded* is JSON that can be read back from inside a document, by any process and any supported Python.
 
-    JSON that is nested almost as deep as a decoder can go could be written into a document and never be read again.
+    JSON that is nested too deeply could be written into a document and never be read again.
     """
     try:
         msgspec.json.decode(encoded)
-        msgspec.json.decode(b"[" * NESTING_SPARE + encoded + b"]" * NESTING_SPARE)
     except (ValueError, RecursionError):
         return False
-    return True
+    if encoded.count(b"[") + encoded.count(b"{") <= NESTING_MAX:
+        return True
+    level = deepest = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", encoded)):
+        level += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, level)
+    return deepest <= NESTING_MAX
 
 
 def execution_key(nonce: str, node: str, attempt: int) -> str:
