@@ -174,9 +174,11 @@ def is_fair(fault: Fault) -> Callable[[Call], bool]:
     return lambda call: not kinds or call.kind in kinds
 
 
-async def finish(orchestrator: Orchestrator, definition: dict[str, Any], run_id: str = "r") -> RunHandle:
+async def finish(
+    orchestrator: Orchestrator, definition: dict[str, Any], run_id: str = "r", *, within_s: float = 100
+) -> RunHandle:
     """Start a run and see it to its end; what the store refuses meanwhile is tried again, as a user would."""
-    async with asyncio.timeout(1000):
+    async with asyncio.timeout(within_s):
         while True:
             try:
                 run = await orchestrator.start(definition, run_id=run_id)
@@ -367,7 +369,7 @@ async def test_a_store_that_fails_all_the_time(seed: int) -> None:
                 is_one = is_fair(fault)
                 often = lambda call, is_one=is_one: is_one(call) and chance.jitter() < 0.05  # noqa: E731
                 store.arm("*", "", fault, times=None, when=often)
-        runs = [finish(engine, sample(), run_id) for run_id in ("r", "r2", "r3") for engine in (one, other)]
+        runs = [finish(engine, sample(), run, within_s=1000) for run in ("r", "r2", "r3") for engine in (one, other)]
         await asyncio.gather(*runs)
         for store in stores:
             for armed in store._armed:
@@ -938,13 +940,56 @@ async def test_a_client_may_wait_for_a_run_that_others_carry_out() -> None:
     world = World()
     gate = asyncio.Event()
     world.bodies["B"] = lambda _: gate.wait()
-    async with asyncio.timeout(200), world.engine(), world.engine(launch=False) as client:
+    store = world.faulty()
+    async with asyncio.timeout(200), world.engine(), world.engine(store, launch=False) as client:
         run = await client.start(sample(), run_id="r")
         async for _ in run.changes():
             if run.run.nodes["A2"].status is TaskStatus.COMPLETED:
                 gate.set()
         assert (await run.wait()).status is RunStatus.COMPLETED
+        assert store.count("read", "runs/") < 20, "it looks now and then, and not all the time"
     world.check_done_once(*SAMPLE)
+
+
+@in_virtual_time
+async def test_an_event_of_a_later_attempt_than_the_copy_knows_is_not_lost() -> None:
+    """A process that holds an old copy reads again before it calls anything a thing of the past."""
+    world = World()
+    world.bodies["A"] = lambda _: asyncio.Event().wait()
+    slow = Settings(sweep_interval_s=10_000, drain_s=0, launches=LaunchSettings(running_after_s=1))
+    store = world.faulty()
+    async with asyncio.timeout(200), world.engine(store, settings=slow) as one:
+        await one.start(chain("A", "B"), run_id="r")
+        await until(lambda: world.document()["A"]["status"] == "Running")
+        await world.memory.leave(one._executor.process.id)
+        async with world.engine():
+            await until(lambda: world.document()["A"]["attempt"] == 2)
+            assert one._executor.committers["r"].run.nodes["A"].attempt == 1
+            await one._executor.committer("r").apply(TaskSucceeded("A", 2))
+            assert world.document()["A"]["status"] == "Completed"
+            assert store.count("read", "runs/") == 1
+
+
+@in_virtual_time
+async def test_a_run_has_one_committer_in_a_process() -> None:
+    """One that was forgotten hands its events on to the one that has taken its place."""
+    world = World()
+    world.bodies["A"] = lambda _: asyncio.Event().wait()
+    async with asyncio.timeout(200), world.engine(), world.engine(launch=False) as client:
+        await client.start(chain("A"), run_id="r")
+        await until(lambda: "A" in world.calls)
+        forgotten = client._executor.committer("r")
+        await forgotten.apply(None)
+        assert "r" not in client._executor.committers
+        run = await client.attach("r")
+        waiting = asyncio.create_task(run.wait())
+        await asyncio.sleep(0.1)
+        held = client._executor.committers["r"]
+        assert held is not forgotten
+        await forgotten.apply(CancelRequested())
+        assert held.run.status is RunStatus.CANCELLING
+        assert client._executor.committers["r"] is held
+        assert (await waiting).status is RunStatus.CANCELLED
 
 
 @in_virtual_time
