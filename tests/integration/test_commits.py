@@ -18,10 +18,13 @@ from aiorch import (
     RunStatus,
     Settings,
     StoreError,
+    TargetTypes,
+    Task,
     TaskContext,
     TaskStatus,
 )
 from aiorch.launches import LaunchSettings
+from aiorch.ports import Answer
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import Armed, Call, Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
 from aiorch.transitions import CancelRequested, FoldError, TaskRunning, TaskSucceeded
@@ -189,9 +192,9 @@ async def finish(
                 return run
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool], *, within_s: float = 1000) -> None:
     """Wait, in virtual time, until *condition* holds."""
-    async with asyncio.timeout(1000):
+    async with asyncio.timeout(within_s):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -787,7 +790,90 @@ async def test_marker_of_an_ended_run_goes_though_its_removal_failed() -> None:
             await asyncio.sleep(10)
             gate.set()
             await run.wait()
-            await until(lambda armed=armed, world=world: armed.count == 1 and not world.open_markers())
+            await until(lambda armed=armed, world=world: armed.count == 1 and not world.open_markers(), within_s=30)
+
+
+@in_virtual_time
+async def test_marker_of_a_run_that_was_taken_on_goes_though_its_removal_failed() -> None:
+    """The same of a run whose marker is none of our own making, and was looked at when the run was still open."""
+    world = World()
+    world.bodies["A"] = lambda _: asyncio.sleep(10)
+    async with world.engine(launch=False) as client:
+        await client.start(chain("A"), run_id="r")
+    store = world.faulty()
+    async with world.engine(store):
+        armed = store.arm("delete", "open/", Fault.UNAVAILABLE, times=3)
+        await until(lambda: armed.count == 3 and not world.open_markers(), within_s=60)
+    world.check_done_once("A")
+
+
+@in_virtual_time
+async def test_a_start_that_got_as_far_as_its_marker_is_carried_out() -> None:
+    """The marker is the command: whatever became of the start behind it, the next sweep begins the run, here too."""
+    world = World()
+    store = world.faulty()
+    async with world.engine(store) as orchestrator:
+        refused = store.arm("write", "runs/", Fault.REFUSED, hold=True)
+        starting = asyncio.create_task(_outcome(orchestrator.start(chain("A", "B"), run_id="r")))
+        await refused.reached.wait()
+        await asyncio.sleep(5)  # sweeps that find the marker leave it to the start
+        refused.release()
+        assert type(await starting) is StoreError
+        await until(lambda: "B" in world.calls and not world.open_markers(), within_s=10)
+    world.check_done_once("A", "B")
+
+
+@in_virtual_time
+async def test_a_death_is_noticed_by_those_who_knew_the_run_before() -> None:
+    """Not only a process that looks at the run for the first time takes over, and it does so with the next sweep."""
+    world = World()
+
+    async def hangs_at_first(context: TaskContext) -> None:
+        if world.calls["A"] == 1:
+            await asyncio.Event().wait()
+
+    world.bodies["A"] = hangs_at_first
+    store = world.faulty()
+    async with world.engine(store) as one, world.engine():
+        await one.start(chain("A", "B"), run_id="r")
+        await asyncio.sleep(60)
+        assert world.calls == {"A": 1}
+        silence = await world.kill(store, one)
+        await until(lambda: world.document()["$run"]["status"] == "Completed", within_s=10)
+        silence.disarm()
+    assert world.calls == {"A": 2, "B": 1}
+
+
+@in_virtual_time
+async def test_a_target_that_cannot_stop_is_asked_again() -> None:
+    """A stop that raises is not reported as done: the run stays Cancelling until it was done."""
+    world = World()
+    refusals = ["not now", "not yet"]
+
+    class Stubborn:
+        def resolve(self, task: Task) -> None:
+            return None
+
+        async def launch(self, task: Task, context: TaskContext) -> Answer:
+            return await asyncio.get_running_loop().create_future()
+
+        async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+            if refusals:
+                raise RuntimeError(refusals.pop())
+
+        async def aclose(self) -> None:
+            return None
+
+    call = {"type": "Task", "target_type": "CloudFunction", "target_name": "f", "url": "https://f.example/"}
+    async with world.engine(targets={TargetTypes.CLOUD_FUNCTION: Stubborn()}) as orchestrator:
+        run = await orchestrator.start({"start": "A", "steps": {"A": {**call, "end": True}}}, run_id="r")
+        await asyncio.sleep(1)
+        await run.cancel()
+        await asyncio.sleep(10)
+        assert (run.status, refusals) == (RunStatus.CANCELLING, ["not now"])
+        async with asyncio.timeout(120):
+            assert (await run.wait()).status is RunStatus.CANCELLED
+    assert not refusals
 
 
 # -- several processes ------------------------------------------------------------------------------------------
@@ -1002,13 +1088,15 @@ async def test_many_may_ask_for_a_run_while_it_goes_on() -> None:
     async with asyncio.timeout(200), world.engine(store) as orchestrator, asyncio.TaskGroup() as group:
         await orchestrator.start(sample(), run_id="r")
 
-        async def ask(after_s: float) -> RunStatus:
-            await asyncio.sleep(after_s)
+        async def ask(number: int) -> RunStatus:
+            await asyncio.sleep(number // 10 / 5)
+            for _ in range(number % 10):
+                await asyncio.sleep(0)  # so that some come while the document is read for others
             run = await orchestrator.attach("r")
             assert run.run.nodes["Init"].attempt == 1
             return (await run.wait()).status
 
-        store.arm("read", "runs/", Fault.UNAVAILABLE, nth=3, times=5)
-        asked = [group.create_task(ask(number / 50)) for number in range(400)]
+        store.arm("read", "runs/", Fault.UNAVAILABLE, nth=30, times=5)
+        asked = [group.create_task(ask(number)) for number in range(400)]
     assert {each.result() for each in asked} == {RunStatus.COMPLETED}
     world.check_done_once(*SAMPLE)
