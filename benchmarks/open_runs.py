@@ -46,7 +46,7 @@ async def measure(options: argparse.Namespace, url: str) -> dict[str, float]:
             await ended.wait()
 
     dag, _ = build(sample())
-    async with Orchestrator(url, functions={NOOP: hold}, settings=Settings(drain_s=0)) as orchestrator:
+    async with Orchestrator(url, functions={NOOP: hold}, settings=Settings(drain_s=60)) as orchestrator:
         before_mb = rss_mb()
         handles: list[RunHandle] = []
         while missing := options.runs - len(handles):
@@ -55,12 +55,13 @@ async def measure(options: argparse.Namespace, url: str) -> dict[str, float]:
         for handle in handles:
             await waits_in_step1(handle)
         gc.collect()
-        after_mb = rss_mb()
+        after_mb, peak_mb = rss_mb(), peak_rss_mb()
+        ended.set()
     return {
         "rss_mb": after_mb,
         "rss_before_mb": before_mb,
         "kb_per_run": rounded((after_mb - before_mb) * 1000 / options.runs),
-        "peak_rss_mb": peak_rss_mb(),
+        "peak_rss_mb": peak_mb,
     }
 
 
