@@ -22,6 +22,7 @@ from aiorch.run_state import SCHEMA_VERSION, Run, StartCommand, new_header, new_
 from aiorch.transitions import Changes, Process, RunEvent, RunStarted, TaskSucceeded, fold
 
 SIZES = (10, 1_000, 10_000)
+SHAPES = {"fan_out": "fan-out", "chain": "chain"}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PROCESS = Process("benchmark", lambda _: True)
 
@@ -93,13 +94,13 @@ def main() -> None:
     rounds = [{key: case() for key, case in cases.items()} for _ in range(options.repeat)]
     result: dict[str, Any] = {key: rounded(median(each[key] for each in rounds)) for key in cases}
     result["min"] = {key: rounded(min(each[key] for each in rounds)) for key in cases}
+    for shape in SHAPES:
+        most, least = f"{shape}_{SIZES[-1]}_fold_us", f"{shape}_{SIZES[0]}_fold_us"
+        result[f"{shape}_fold_ratio"] = rounded(median(each[most] / each[least] for each in rounds))
     lines = []
-    for shape, name in (("fan_out", "fan-out"), ("chain", "chain")):
-        ratio = f"{shape}_fold_ratio"
-        for figures in (result, result["min"]):
-            figures[ratio] = rounded(figures[f"{shape}_{SIZES[-1]}_fold_us"] / figures[f"{shape}_{SIZES[0]}_fold_us"])
+    for shape, name in SHAPES.items():
         lines += [Line(f"fold, {name} of {nodes:,} nodes, us", f"{shape}_{nodes}_fold_us") for nodes in SIZES]
-        lines += [Line(f"fold, {name}, {SIZES[-1]:,} nodes against {SIZES[0]}", ratio, "about 1")]
+        lines += [Line(f"fold, {name}, {SIZES[-1]:,} nodes against {SIZES[0]}", f"{shape}_fold_ratio", "about 1")]
         lines += [Line(f"encode, {name} of {nodes:,} nodes, us", f"{shape}_{nodes}_encode_us") for nodes in SIZES]
     tell({**result, **environment(options, load)}, "one event", lines, as_json=options.json)
 

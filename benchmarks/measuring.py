@@ -235,6 +235,17 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
+def reference_loop_ms() -> float:
+    """Time of a loop that never changes: how fast this machine is just now. The least of ten."""
+    times = []
+    for _ in range(10):
+        begin = time.perf_counter()
+        for _ in range(100_000):
+            pass
+        times.append((time.perf_counter() - begin) * 1000)
+    return rounded(min(times))
+
+
 def peak_rss_mb() -> float:
     """Most memory that this process has held so far, in 10**6 bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
@@ -295,6 +306,7 @@ def environment(options: argparse.Namespace, load: tuple[float, float, float]) -
         "msgspec": version("msgspec"),
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": os.cpu_count(),
+        "reference_loop_ms": reference_loop_ms(),
         "load_before": [round(each, 2) for each in load],
         "load_after": [round(each, 2) for each in os.getloadavg()],
     }
@@ -322,7 +334,17 @@ def tell(result: Mapping[str, Any], title: str, lines: Sequence[Line], *, as_jso
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for name, middle, lowest, budget in rows:
         print(f"  {name:<{widths[0]}}  {middle:>{widths[1]}}  {lowest:>{widths[2]}}  {budget}".rstrip())
-    facts = "python", "aiorch", "sqlite", "msgspec", "machine", "cores", "load_before", "load_after"
+    facts = (
+        "python",
+        "aiorch",
+        "sqlite",
+        "msgspec",
+        "machine",
+        "cores",
+        "reference_loop_ms",
+        "load_before",
+        "load_after",
+    )
     print("  " + ", ".join(f"{fact} {result[fact]}" for fact in facts))
 
 

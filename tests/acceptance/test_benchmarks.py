@@ -22,7 +22,8 @@ DEMANDED = {
     "step_latency_ms_p50",
     "step_latency_ms_p99",
 }
-ENVIRONMENT = {"python", "aiorch", "sqlite", "msgspec", "machine", "cores", "load_before", "load_after"}
+VERSIONS = {"python", "aiorch", "sqlite", "msgspec"}
+MACHINE = {"machine", "cores", "reference_loop_ms", "load_before", "load_after"}
 
 
 def start(script: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -50,7 +51,7 @@ def result_of(script: str, *arguments: str) -> dict[str, Any]:
     assert output.endswith("}\n")
     result = json.loads(output)
     assert isinstance(result, dict)
-    assert result.keys() >= ENVIRONMENT
+    assert result.keys() >= VERSIONS | MACHINE
     assert result["aiorch"] == aiorch.__version__
     return result
 
