@@ -291,6 +291,8 @@ def yaml_events(text: str, source: str) -> Iterator[Event]:
     except yaml.MarkedYAMLError as error:
         where = _position_of(error.problem_mark)
         reason = ", ".join(part for part in (error.problem, error.context) if part)
+        if "maximum nesting depth" in reason:  # newer parsers have a limit of their own, which they read ahead to
+            raise refusal(source, TOO_DEEP, where) from error
         hint = _yaml_hint(reason, text.split("\n")[where.line - 1 :][:1])
         raise refusal(source, f"this is not YAML: {reason}{hint}", where) from error
 

