@@ -48,17 +48,47 @@ _Batch = list[tuple[RunEvent | None, Settle | None]]
 class InFlight:
     """An execution that counts as sent, from before the request goes out until its outcome is committed."""
 
-    __slots__ = ("attempt", "awaits_event", "deadline", "handle", "has_begun", "has_ended", "is_stopping", "limit_s")
+    __slots__ = (
+        "_hint",
+        "attempt",
+        "deadline",
+        "handle",
+        "has_begun",
+        "has_ended",
+        "is_at_target",
+        "is_awaited",
+        "is_stopping",
+        "job_id",
+        "limit_s",
+        "was_taken_over",
+    )
 
     def __init__(self, attempt: int) -> None:
         self.attempt = attempt
         self.handle: asyncio.Task[None] | None = None
         self.deadline: asyncio.Timeout | None = None
         self.limit_s = 0.0
-        self.awaits_event = False
+        self.job_id: str | None = None
+        self._hint: asyncio.Event | None = None
+        self.was_taken_over = False
+        """Another process has sent it."""
+
+        self.is_awaited = False
+        """Nothing is under way here any more: its end will be told by an event, or on being asked."""
+
+        self.is_at_target = False
+        """It goes on at its target, and can be stopped there."""
+
         self.has_begun = False
         self.is_stopping = False
         self.has_ended = False
+
+    @property
+    def hint(self) -> asyncio.Event:
+        """Set when something said that it may have ended."""
+        if self._hint is None:
+            self._hint = asyncio.Event()
+        return self._hint
 
     def begin(self) -> None:
         """The target takes it now: it may have done something from here on, and its timeout runs."""
@@ -279,7 +309,7 @@ class Committer:
             await self._read()
             changes = self._fold(batch)
         if not changes.is_empty:
-            await self._write(changes)
+            await self._write(changes, len(batch))
         if not self._is_pursued:
             await self._ensure_records()
         self._committed(changes)
@@ -298,9 +328,10 @@ class Committer:
         what then. Outcomes of executions stay, and are committed as soon as that is possible.
         """
         if isinstance(error, GenerationConflict):
-            self._executor.conflicts += 1
+            self._executor.observer.conflicted()
             return 0.01
         if isinstance(error, StoreUnavailable):
+            self._executor.on_store_away()
             logger.warning("store unavailable, trying again", extra={"run_id": self.run_id, "error": str(error)})
             return 0.2
         told = [entry for entry in batch if entry[1] is not None]
@@ -347,7 +378,7 @@ class Committer:
                 batch[:] = [entry for entry in batch if entry[0] is not error.event]
                 self._settle(bad, error)
 
-    async def _write(self, changes: Changes) -> None:
+    async def _write(self, changes: Changes, events: int) -> None:
         assert self.dag is not None
         assert self.run is not None
         document, encoded = self.run.encode(changes.header, changes.nodes)
@@ -357,11 +388,16 @@ class Committer:
             for name, state in changes.nodes.items()
             if obligation(state, self._executor.process.id) is Obligation.LAUNCH
         ]
+        if any(state.by == self._executor.process.id for state in changes.nodes.values()):
+            await self._executor.announce()
         self._is_unsure = True
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
         self.generation = await self._executor.runs.save_run(
             changes.header, document, records, if_generation_match=self.generation
         )
-        self.known_at = asyncio.get_running_loop().time()
+        self.known_at = loop.time()
+        self._executor.observer.committed(events, self.known_at - begun_at)
         self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
         self._new = None
 

@@ -14,6 +14,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
     ├── RunTooLargeError         split the DAG or shorten its input
     ├── OrchestratorLeftError    attach to the run with an orchestrator that is open
     ├── DocumentError            a stored document is not what this code wrote: look at it
+    │   ├── DefinitionGoneError  the definition of a run is not in the store any more: restore it
     │   └── NewerSchemaError     a newer aiorch wrote it: upgrade this process; nack, another replica may read it
     └── StoreError               the store said no, for good: see the message
         ├── GenerationConflict   somebody else wrote: read again, decide again
@@ -152,6 +153,10 @@ class OrchestratorLeftError(AiorchError):
 
 class DocumentError(AiorchError):
     """A stored document holds something that this code never writes; it is left as it is."""
+
+
+class DefinitionGoneError(DocumentError):
+    """The definition of a run is not in the store, so the run cannot go on."""
 
 
 class NewerSchemaError(DocumentError):

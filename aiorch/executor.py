@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol, assert_never
 from weakref import WeakKeyDictionary
 
@@ -21,7 +22,7 @@ from aiorch.enums import TargetTypes, TaskStatus
 from aiorch.errors import AiorchError, RunConflictError, RunNotFoundError
 from aiorch.launches import Launches, LaunchSettings, SupplementaryFunctions
 from aiorch.nodes import Parallel, Task
-from aiorch.ports import Clock, Entropy, Target
+from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
 from aiorch.run_state import (
     SCHEMA_VERSION,
     NodeState,
@@ -71,7 +72,9 @@ class DAGExecutor:
 
         committers: Of the runs that are in memory, by run id.
 
-        conflicts: Commits that found somebody else's, since the start.
+        observer: Is told what happens.
+
+        on_store_away: Called when the store does not answer: nothing new should be brought until it does.
 
         unclosed: Runs that have ended and whose marker could not be removed.
     """
@@ -83,8 +86,10 @@ class DAGExecutor:
         executions: ExecutionStatus,
         functions: Functions,
         targets: Mapping[TargetTypes, Target],
+        liveness: Liveness,
         clock: Clock,
         entropy: Entropy,
+        observer: Observer,
         awaits_events: bool = False,
         settings: LaunchSettings | None = None,
     ) -> None:
@@ -92,9 +97,13 @@ class DAGExecutor:
         self.executions = executions
         self.clock = clock
         self.entropy = entropy
-        self.process = Process(entropy.token(), self._can_launch, awaits_events)
+        self.observer = observer
+        self.on_store_away: Callable[[], None] = lambda: None
+        settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
+        room = {kind: partial(self._room, kind) for kind in settings.limits}
+        self.process = Process(entropy.token(), self._can_launch, awaits_events, room)
         self.committers: dict[str, Committer] = {}
-        self.conflicts = 0
+        self._liveness = liveness
         self.unclosed: set[str] = set()
         self._functions = functions
         self._targets = targets
@@ -106,9 +115,13 @@ class DAGExecutor:
             functions=functions,
             executions=executions,
             process=self.process,
+            liveness=liveness,
+            clock=clock,
             entropy=entropy,
-            settings=settings or LaunchSettings(),
+            observer=self.observer,
+            settings=settings,
             spawn=self.spawn,
+            on_room=self._offer_room,
         )
         self._is_closing = False
 
@@ -246,7 +259,12 @@ class DAGExecutor:
 
     def release(self, committer: Committer) -> None:
         """Forget a committer when nothing is owed through it: a later event reads its run again."""
-        if committer.is_idle and not self.owns(committer) and self.committers.get(committer.run_id) is committer:
+        if (
+            committer.is_idle
+            and not self.owns(committer)
+            and not self._waits_for_room(committer)
+            and self.committers.get(committer.run_id) is committer
+        ):
             del self.committers[committer.run_id]
 
     def owners(self, committer: Committer) -> frozenset[str]:
@@ -261,18 +279,75 @@ class DAGExecutor:
         run = committer.run
         return run is not None and any(run.nodes[name].by == self.process.id for name in run.active)
 
+    def is_working(self) -> bool:
+        """Whether this process owes anything to any run."""
+        return any(self.owns(committer) for committer in self.committers.values())
+
+    async def announce(self) -> None:
+        """Let the others know that this process lives, before it commits to do something."""
+        if self._liveness.is_silent(self.process.id):
+            await self._liveness.announce(self.process.id)
+
     def unclaimed(self, committer: Committer) -> list[RunEvent]:
         """What this process could launch in a run and nobody has claimed: ready tasks, retries without an owner."""
+        events: list[RunEvent] = []
+        room: dict[TargetTypes, int] = {}
+        for task, state in self._unclaimed(committer):
+            kind = task.target_type
+            if kind in self.process.room:
+                left = room[kind] = room.get(kind, self._room(kind)) - 1
+                if left < 0:
+                    continue
+            events.append(_claim(task.name, state))
+        return events
+
+    def _unclaimed(self, committer: Committer) -> list[tuple[Task, NodeState]]:
+        """In the order in which they became ready."""
         dag, run = committer.dag, committer.run
         if dag is None or run is None:
             return []
-        events: list[RunEvent] = []
-        for name in run.active:
-            state = run.nodes[name]
-            if state.by is None and self._can_launch(dag.all_tasks[name]):
-                retry = state.status is TaskStatus.RETRYING
-                events.append(RetryDue(name, state.attempt) if retry else LaunchOffered(name))
-        return events
+        found = [
+            (dag.all_tasks[name], state)
+            for name in run.active
+            if (state := run.nodes[name]).by is None and self._can_launch(dag.all_tasks[name])
+        ]
+        return sorted(found, key=lambda each: _due(each[1]))
+
+    # -- room for executions of target types with a limit --------------------------------------------------------
+
+    def _room(self, kind: TargetTypes) -> int:
+        return self._launches.room(kind)
+
+    def _waits_for_room(self, committer: Committer) -> bool:
+        run = committer.run
+        if run is None or not run.active:
+            return False
+        return any(task.target_type in self.process.room for task, _ in self._unclaimed(committer))
+
+    def _offer_room(self, kind: TargetTypes) -> None:
+        """An execution has ended: let those begin that have waited longest, whatever run they are of."""
+        now = self.clock.now()
+        waiting = [
+            (_due(state), committer, task.name, state)
+            for committer in self.committers.values()
+            for task, state in self._waiting(committer)
+            if task.target_type is kind and _due(state) <= now
+        ]
+        waiting.sort(key=lambda each: each[0])
+        for _, committer, name, state in waiting[: self._room(kind)]:
+            committer.post(_claim(name, state))
+
+    def _waiting(self, committer: Committer) -> list[tuple[Task, NodeState]]:
+        """What could begin but for the room: what nobody has claimed, and retries of our own."""
+        dag, run = committer.dag, committer.run
+        if dag is None or run is None:
+            return []
+        own = [
+            (dag.all_tasks[name], state)
+            for name in run.active
+            if (state := run.nodes[name]).status is TaskStatus.RETRYING and state.by == self.process.id
+        ]
+        return [*self._unclaimed(committer), *own]
 
     async def adopt(self, committer: Committer, dead: frozenset[str]) -> None:
         """Take over what dead processes left of a run, claim what nobody has claimed, and watch its timeout."""
@@ -313,6 +388,8 @@ class DAGExecutor:
             match obligation(state, self.process.id):
                 case Obligation.LAUNCH:
                     node.execute(launcher)
+                case Obligation.AWAIT:
+                    self._launches.await_end(committer, dag.all_tasks[name])
                 case Obligation.STOP:
                     self._launches.stop(committer, dag.all_tasks[name])
                 case Obligation.RETRY:
@@ -325,6 +402,15 @@ class DAGExecutor:
             if timer := self._run_timers.pop(committer.run_id, None):
                 timer.cancel()
             self.spawn(self.close_run(committer))
+
+    async def hint(self, run_id: str, node: str, attempt: int) -> None:
+        """Something said that an execution may have ended: ask about it soon, whoever looks after it."""
+        committer = self.committer(run_id)
+        if committer.run is None or node not in committer.in_flight:
+            await committer.apply(None)
+        task = committer.dag.all_tasks.get(node) if committer.dag is not None else None
+        if task is not None:
+            self._launches.hint(committer, task, attempt)
 
     def offer(self, committer: Committer) -> None:
         """Let other processes know of tasks that this one cannot launch."""
@@ -420,6 +506,17 @@ class DAGExecutor:
 
     def _seconds_to(self, due: datetime | None) -> float:
         return 0.0 if due is None else (due - self.clock.now()).total_seconds()
+
+
+def _due(state: NodeState) -> datetime:
+    """Since when a ready task or a retry could begin."""
+    due = state.retry_at or state.ready_at
+    assert due is not None, state.node_name
+    return due
+
+
+def _claim(name: str, state: NodeState) -> RunEvent:
+    return RetryDue(name, state.attempt) if state.status is TaskStatus.RETRYING else LaunchOffered(name)
 
 
 class _Launcher:

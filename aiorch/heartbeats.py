@@ -1,19 +1,21 @@
 """
 Who is alive, told by objects that the living rewrite.
 
-Every process that has joined rewrites ``alive/<process>`` every 20 s, until it leaves and removes it. An observer calls
-a process dead when it has seen the same generation for 60 s of its own clock, or when there is no such object. Clocks
-of different machines are never compared, and an observer that looks for the first time waits those 60 s. So does one
-that could not look for 60 s: the store may have been away, for everybody.
+Every process that has joined rewrites ``alive/<process>`` every 20 s while it works, until it leaves and removes it.
+One that owes nothing to any run is not heard: nobody asks whether it lives. Before it commits to work again it
+announces itself. An observer calls a process dead when it has seen the same generation for 60 s of its own clock, or
+when there is no such object. Clocks of different machines are never compared, and an observer that looks for the first
+time waits those 60 s. So does one that could not look for 60 s: the store may have been away, for everybody.
 
 Whoever calls a process dead removes its object, on condition of the generation that it saw: nothing is left behind by
 processes that were killed, and the next observer need not wait. A process that was only paused finds its object gone
 when it goes on, and writes it anew. It may have been called dead meanwhile: it can tell by the age of its own heartbeat
-(`own_age_s`), and reads a run again before it sends anything for it.
+(`is_silent`), and reads a run again before it sends anything for it.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 import msgspec
 
@@ -30,7 +32,9 @@ JOIN_PAUSES_S = (0.5, 1.0, 2.0)
 class _Heartbeat:
     """What is known of the object of a process that joined here."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_working: Callable[[], bool] | None) -> None:
+        self.is_working = is_working
+        self.writing = asyncio.Lock()
         self.generation = 0
         self.count = 0
         self.begun_at = float("-inf")
@@ -43,17 +47,20 @@ class _Observed(msgspec.Struct, frozen=True, gc=False):
     generation: int
     since: float
     looked_at: float
+    look: int
+    """Number of the look, counted over all processes from 1."""
 
 
 class Heartbeats:
     """
     `Liveness` over any `ObjectStore`. Durations are those of the event loop's clock.
 
-    A process writes for as long as it has joined, whether it has launched work or not: 4,320 times a day.
+    A process that works all day writes 4,320 times.
 
-    An observer reads one object per process asked about, and answers from memory for a quarter of the interval: any
-    number of runs with the same owners costs one look. It must be asked more often than every `dead_after_s`, or nobody
-    is ever called dead.
+    An observer reads one object per process asked about, and says from memory for a quarter of the interval that one
+    is alive: any number of runs with the same owners costs one look. Death is never told from memory, since a process
+    that was not heard may have announced itself just now. An observer must be asked more often than every
+    `dead_after_s`, or it calls nobody dead.
 
     Args:
         store: Where the objects are.
@@ -75,18 +82,31 @@ class Heartbeats:
         self._joined: dict[str, _Heartbeat] = {}
         self._observed: dict[str, _Observed] = {}
         self._looking = asyncio.Lock()
+        self._looks = 0
 
     def own_age_s(self, process: str) -> float:
         """
         Return how long ago the last heartbeat of *process* that was written here began; infinite for none.
 
-        No observer can have waited longer than this. Before anything is sent for a process whose heartbeat is older
-        than two thirds of `dead_after_s`, what it is sent for must be read again.
+        No observer can have waited longer than this.
         """
         heartbeat = self._joined.get(process)
         return asyncio.get_running_loop().time() - heartbeat.begun_at if heartbeat else float("inf")
 
-    async def join(self, process: str) -> None:
+    def is_silent(self, process: str) -> bool:
+        """See `Liveness.is_silent`. Two thirds of `dead_after_s` leave time for what is done after asking."""
+        return self.own_age_s(process) > self._dead_after_s * 2 / 3
+
+    async def announce(self, process: str) -> None:
+        """See `Liveness.announce`. Any number of callers at once cost one write."""
+        heartbeat = self._joined.get(process)
+        if heartbeat is None or not self.is_silent(process):
+            return
+        async with heartbeat.writing:
+            if self.is_silent(process):
+                await self._beat(names.alive_object(process), heartbeat)
+
+    async def join(self, process: str, is_working: Callable[[], bool] | None = None) -> None:
         """
         See `Liveness.join`. Returns when the first heartbeat is written.
 
@@ -96,7 +116,7 @@ class Heartbeats:
         name = names.alive_object(process)
         if process in self._joined:
             return
-        heartbeat = _Heartbeat()
+        heartbeat = _Heartbeat(is_working)
         for pause_s in JOIN_PAUSES_S:
             try:
                 await self._beat(name, heartbeat)
@@ -128,9 +148,10 @@ class Heartbeats:
     async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
         """See `Liveness.dead_among`."""
         others = processes - self._joined.keys()
+        asked_after = self._looks
         async with self._looking:
             now = asyncio.get_running_loop().time()
-            due = [process for process in others if self._is_due(process, now)]
+            due = [process for process in others if self._is_due(process, now, asked_after)]
             if due:
                 self._observed = {
                     process: observed
@@ -149,9 +170,12 @@ class Heartbeats:
         pause_s = self._interval_s
         while True:
             await asyncio.sleep(pause_s)
+            if heartbeat.is_working is not None and not heartbeat.is_working():
+                pause_s = self._interval_s
+                continue
             pause_s = self._interval_s / 4
             try:
-                async with asyncio.timeout(self._interval_s):
+                async with heartbeat.writing, asyncio.timeout(self._interval_s):
                     await self._beat(name, heartbeat)
                 pause_s = self._interval_s
             except (StoreError, TimeoutError) as error:
@@ -173,18 +197,23 @@ class Heartbeats:
         heartbeat.generation = written
         heartbeat.begun_at = begun_at
 
-    def _is_due(self, process: str, now: float) -> bool:
+    def _is_due(self, process: str, now: float, asked_after: int) -> bool:
+        """Whether to look at *process* for a question that was asked when so many looks had begun."""
         observed = self._observed.get(process)
-        return observed is None or now - observed.looked_at >= self._interval_s / 4
+        if observed is None or (observed.generation == 0 and observed.look <= asked_after):
+            return True
+        return now - observed.looked_at >= self._interval_s / 4
 
     async def _look(self, process: str) -> None:
         """Read the object of *process*. Its age counts from the end of one read to the beginning of another."""
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
+        self._looks += 1
+        look = self._looks
         try:
             name = names.alive_object(process)
         except InvalidIdError:  # nobody can have joined under it
-            self._observed[process] = _Observed(0, begun_at, begun_at)
+            self._observed[process] = _Observed(0, begun_at, begun_at, look)
             return
         stored = await self._store.read(name)
         generation = stored.generation if stored else 0
@@ -195,7 +224,7 @@ class Heartbeats:
                 generation = 0
             else:
                 since = loop.time()
-        self._observed[process] = _Observed(generation, since, loop.time())
+        self._observed[process] = _Observed(generation, since, loop.time(), look)
 
     async def _remove(self, name: str, generation: int) -> bool:
         """Remove what a dead process left behind; `False` when it has come back in this very moment."""

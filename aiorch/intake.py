@@ -8,21 +8,34 @@ never stops another.
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any
 
 import msgspec
 
 from aiorch.dag import DAG
-from aiorch.enums import TaskStatus
+from aiorch.enums import TargetTypes, TaskStatus
 from aiorch.errors import (
     AiorchError,
+    DefinitionGoneError,
     DocumentError,
     MalformedEventError,
     NewerSchemaError,
     RunConflictError,
     RunNotFoundError,
     RunTooLargeError,
+    StoreError,
+    StoreUnavailable,
 )
-from aiorch.events import CloudFunctionEvent, EventFactory, StartEvent, decode_message, start_run_id
+from aiorch.events import (
+    CloudFunctionEvent,
+    DataflowEvent,
+    Event,
+    EventFactory,
+    StartEvent,
+    decode_message,
+    start_run_id,
+)
 from aiorch.executor import DAGExecutor
 from aiorch.ports import Delivery, EventSource
 from aiorch.run_state import Failure
@@ -34,9 +47,63 @@ logger = logging.getLogger(__name__)
 RECEIVE_PAUSE_S = 1.0
 """Pause after a failure that the source itself did not handle."""
 
+PROBE_PAUSE_S = 0.5
+PROBE_PAUSE_MAX_S = 10.0
+"""First and longest pause before a store that did not answer is asked again."""
+
 USER_AGENT_PREFIX = "aiorch/"
 
 _encode = msgspec.json.Encoder().encode
+
+
+class Outcome(StrEnum):
+    """What became of a delivery."""
+
+    APPLIED = "applied"
+    """What it says is committed, by it or before it; acknowledged."""
+
+    HINTED = "hinted"
+    """The target is asked about it; acknowledged."""
+
+    FOREIGN = "foreign"
+    """None of ours; acknowledged."""
+
+    OWN = "own"
+    """The end of a request to this orchestrator itself; acknowledged."""
+
+    DROPPED = "dropped"
+    """Its run is gone, so there is nothing to do; acknowledged, with a warning."""
+
+    PARKED = "parked"
+    """Nothing can ever be done with it; put under ``rejected/`` and acknowledged, with a warning."""
+
+    RETURNED = "returned"
+    """It cannot be handled now or here; given back."""
+
+
+class _Settling:
+    """What is known of a delivery while it is handled, for the line that sums it up."""
+
+    __slots__ = ("attempt", "begun_at", "delivery", "error", "execution_id", "kind", "node", "run_id")
+
+    def __init__(self, delivery: Delivery, begun_at: float) -> None:
+        self.delivery = delivery
+        self.begun_at = begun_at
+        self.kind = "other"
+        self.run_id: str | None = None
+        self.node: str | None = None
+        self.attempt: int | None = None
+        self.execution_id: str | None = None
+        self.error: str | None = None
+
+    def is_about(self, record: Execution) -> None:
+        self.run_id, self.node = record.run_id, record.node_name
+        self.attempt, self.execution_id = record.attempt, record.execution_id
+
+    def fields(self) -> dict[str, Any]:
+        known = {name: getattr(self, name) for name in ("run_id", "node", "attempt", "execution_id", "error")}
+        delivery = {"message_id": self.delivery.message_id, "delivery_attempt": self.delivery.delivery_attempt}
+        return {name: value for name, value in {**delivery, "kind": self.kind, **known}.items() if value is not None}
 
 
 class Intake:
@@ -46,7 +113,7 @@ class Intake:
     Args:
         executor: The engine.
 
-        source: Where messages come from.
+        source: Where messages come from. It is paused while the store does not answer.
 
         dags: DAGs that a start message may name. A bare one starts the only one there is.
 
@@ -65,6 +132,8 @@ class Intake:
         self._source = source
         self._dags = dags
         self._factory = EventFactory(own_names)
+        self._is_paused = False
+        executor.on_store_away = self._pause
 
     async def run(self) -> None:
         """Receive for ever."""
@@ -81,42 +150,68 @@ class Intake:
             self._executor.spawn(self._handle(delivery))
 
     async def _handle(self, delivery: Delivery) -> None:
+        loop = asyncio.get_running_loop()
+        settling = _Settling(delivery, loop.time())
+        outcome = Outcome.RETURNED
         try:
-            await self._take(delivery)
-        except (RunConflictError, RunNotFoundError, RunTooLargeError, UnknownDAGError) as error:
-            logger.warning("message dropped", extra={"message_id": delivery.message_id, "error": str(error)})
-            delivery.ack()
-        except NewerSchemaError as error:
-            logger.info("message is for a newer aiorch", extra={"message_id": delivery.message_id, "error": str(error)})
-            delivery.nack()
-        except (MalformedEventError, DocumentError, FoldError) as error:
-            await self._park(delivery, error)
-        except AiorchError as error:
-            logger.warning("message given back", extra={"message_id": delivery.message_id, "error": str(error)})
-            delivery.nack()
-        except asyncio.CancelledError:
-            delivery.nack()
-            raise
-        except Exception:
-            logger.exception("message given back", extra={"message_id": delivery.message_id})
-            delivery.nack()
-        else:
-            delivery.ack()
+            outcome = await self._outcome(settling)
+        finally:
+            # Also when cancelled: nothing was committed, so it is given back.
+            delivery.nack() if outcome is Outcome.RETURNED else delivery.ack()
+            seconds = loop.time() - settling.begun_at
+            self._executor.observer.message_settled(settling.kind, outcome.value, seconds)
+            is_bad = outcome in (Outcome.DROPPED, Outcome.PARKED)
+            logger.log(
+                logging.WARNING if is_bad else logging.INFO,
+                "message settled",
+                extra={
+                    "action": "message_settled",
+                    "outcome": outcome.value,
+                    "duration_ms": round(seconds * 1000, 1),
+                    **settling.fields(),
+                },
+            )
 
-    async def _take(self, delivery: Delivery) -> None:
+    async def _outcome(self, settling: _Settling) -> Outcome:
+        """Handle a delivery, and say what is to become of it. Whatever is wrong with it, it stops no other."""
+        try:
+            return await self._take(settling)
+        except Exception as error:
+            settling.error = str(error) or repr(error)
+            outcome = next((outcome for kinds, outcome in _REFUSED if isinstance(error, kinds)), Outcome.RETURNED)
+            if outcome is Outcome.PARKED:
+                return await self._park(settling)
+            if isinstance(error, StoreUnavailable):
+                self._pause()
+            elif isinstance(error, UnknownDAGError) and settling.delivery.delivery_attempt is None:
+                # Nobody would ever stop giving it back: there is no dead-letter topic.
+                return await self._park(settling)
+            elif not isinstance(error, AiorchError):
+                logger.exception("message cannot be handled", extra={"message_id": settling.delivery.message_id})
+            return outcome
+
+    async def _take(self, settling: _Settling) -> Outcome:
         """Return when nothing of the message can be lost any more. Raises what refuses it."""
-        event = self._factory.create_from_event(decode_message(delivery.data))
-        if event is None or self._factory.is_own(event):
-            return
-        if isinstance(event, StartEvent):
-            await self._start(event, delivery)
-        elif isinstance(event, CloudFunctionEvent):
-            await self._complete(event)
+        event = self._factory.create_from_event(decode_message(settling.delivery.data))
+        match event:
+            case StartEvent():
+                settling.kind = "start"
+                return await self._start(event, settling)
+            case CloudFunctionEvent():
+                settling.kind = "function"
+                return Outcome.OWN if self._factory.is_own(event) else await self._complete(event, settling)
+            case DataflowEvent():
+                settling.kind = "dataflow"
+                return await self._hint(event, settling)
+            case _:
+                return Outcome.FOREIGN
 
-    async def _start(self, event: StartEvent, delivery: Delivery) -> None:
+    async def _start(self, event: StartEvent, settling: _Settling) -> Outcome:
+        delivery = settling.delivery
+        settling.run_id = event.run_id or start_run_id(delivery.message_id, delivery.publish_time)
         dag = self._dag(event.dag)
-        run_id = event.run_id or start_run_id(delivery.message_id, delivery.publish_time)
-        await self._executor.start(dag, self._executor.start_command(dag, run_id, _encode(event.parameters)))
+        await self._executor.start(dag, self._executor.start_command(dag, settling.run_id, _encode(event.parameters)))
+        return Outcome.APPLIED
 
     def _dag(self, name: str | None) -> DAG:
         if name is None and len(self._dags) == 1:
@@ -125,23 +220,59 @@ class Intake:
             raise UnknownDAGError(name, self._dags)
         return self._dags[name]
 
-    async def _complete(self, event: CloudFunctionEvent) -> None:
+    async def _complete(self, event: CloudFunctionEvent, settling: _Settling) -> Outcome:
         if event.execution_key is None or event.never_ran:
-            return
+            return Outcome.FOREIGN
         record = await self._executor.executions.get_record(event.execution_key)
-        if record is not None and is_of(event, record):
-            await self._executor.committer(record.run_id).apply(completion(event, record))
+        if record is None or not is_of(event, record):
+            return Outcome.FOREIGN
+        settling.is_about(record)
+        await self._executor.committer(record.run_id).apply(completion(event, record))
+        return Outcome.APPLIED
 
-    async def _park(self, delivery: Delivery, error: Exception) -> None:
+    async def _hint(self, event: DataflowEvent, settling: _Settling) -> Outcome:
+        record = None
+        for known_as in (event.execution_key, event.execution_id):
+            if known_as is not None and record is None:
+                record = await self._executor.executions.get_record(known_as)
+        if record is None or record.target_type is not TargetTypes.DATAFLOW or not _is_at(event, record):
+            return Outcome.FOREIGN
+        settling.is_about(record)
+        await self._executor.hint(record.run_id, record.node_name, record.attempt)
+        return Outcome.HINTED
+
+    async def _park(self, settling: _Settling) -> Outcome:
         """Put away what can never be handled, so that it is neither lost nor delivered for ever."""
-        logger.warning("message parked", extra={"message_id": delivery.message_id, "error": str(error)})
+        token = self._executor.entropy.token()
         try:
-            await self._executor.runs.reject(self._executor.entropy.token(), delivery.data, str(error))
+            await self._executor.runs.reject(token, settling.delivery.data, settling.error or "")
         except AiorchError:
-            logger.exception("message not parked", extra={"message_id": delivery.message_id})
-            delivery.nack()
-        else:
-            delivery.ack()
+            logger.exception("message not parked", extra={"message_id": settling.delivery.message_id})
+            return Outcome.RETURNED
+        return Outcome.PARKED
+
+    # -- while the store is away ---------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        if not self._is_paused:
+            self._is_paused = True
+            self._source.pause()
+            self._executor.spawn(self._until_store_answers())
+
+    async def _until_store_answers(self) -> None:
+        pause_s = PROBE_PAUSE_S
+        while True:
+            await asyncio.sleep(pause_s * (0.5 + 0.5 * self._executor.entropy.jitter()))
+            try:
+                await self._executor.runs.ping()
+            except StoreUnavailable:
+                pause_s = min(PROBE_PAUSE_MAX_S, pause_s * 2)
+                continue
+            except StoreError as error:  # it answers, and that is all that matters here
+                logger.warning("store answers, and refuses", extra={"error": str(error)})
+            self._is_paused = False
+            self._source.resume()
+            return
 
 
 class UnknownDAGError(AiorchError, LookupError):
@@ -153,6 +284,14 @@ class UnknownDAGError(AiorchError, LookupError):
         super().__init__(f"{asked}, so no run was started; served: {served}")
 
 
+_REFUSED: tuple[tuple[tuple[type[Exception], ...], Outcome], ...] = (
+    ((RunNotFoundError, DefinitionGoneError), Outcome.DROPPED),
+    ((NewerSchemaError, UnknownDAGError), Outcome.RETURNED),  # to a replica that is newer, or serves that DAG
+    ((MalformedEventError, DocumentError, FoldError, RunConflictError, RunTooLargeError), Outcome.PARKED),
+)
+"""What becomes of a delivery whose handling raised; the first that fits counts. All else is given back."""
+
+
 def is_of(event: CloudFunctionEvent, record: Execution) -> bool:
     """
     Whether a completion is that of the recorded execution itself.
@@ -162,9 +301,13 @@ def is_of(event: CloudFunctionEvent, record: Execution) -> bool:
     """
     return (
         record.task_name in event.names
-        and (record.region is None or event.region == record.region)
+        and _is_at(event, record)
         and (event.user_agent is None or event.user_agent.startswith(USER_AGENT_PREFIX))
     )
+
+
+def _is_at(event: Event, record: Execution) -> bool:
+    return record.region is None or event.region == record.region
 
 
 def completion(event: CloudFunctionEvent, record: Execution) -> RunEvent:

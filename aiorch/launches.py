@@ -7,10 +7,10 @@ otherwise a ``Starting`` that is still committed would be sent a second time whi
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, assert_never
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
 
 import msgspec
 
@@ -18,12 +18,25 @@ from aiorch.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
 from aiorch.committer import Committer, InFlight
 from aiorch.context import TaskContext
 from aiorch.enums import OnLost, TargetTypes
-from aiorch.errors import StoreError, StoreThrottled, StoreUnavailable
+from aiorch.errors import AiorchError, StoreError, StoreThrottled, StoreUnavailable
 from aiorch.nodes import Task
-from aiorch.ports import Accepted, Answer, Entropy, Failed, NotStarted, Succeeded, Target, Unknown
+from aiorch.ports import (
+    Accepted,
+    Answer,
+    Clock,
+    Entropy,
+    Failed,
+    Liveness,
+    NotStarted,
+    Observer,
+    PolledTarget,
+    Succeeded,
+    Target,
+    Unknown,
+)
 from aiorch.results import EarlierNodes, Results, SpilledResults
 from aiorch.run_state import INLINE_RESULT_BYTES_MAX, Failure, Run
-from aiorch.status import ExecutionStatus
+from aiorch.status import ExecutionStatus, new_execution
 from aiorch.transitions import (
     Process,
     RunEvent,
@@ -40,7 +53,17 @@ logger = logging.getLogger(__name__)
 GIVE_UP_S = 5.0
 """How long a call that was cancelled is waited for: code that swallows its cancellation must not hold up an end."""
 
+FIRST_POLL_S = 2.0
+"""Pause before the first question about an execution, and after a hint that it may have ended; doubled each time."""
+
+HINT_POLLS_S = (0.0, 5.0, 10.0, 20.0, 40.0)
+"""Pauses before each question that follows a hint about an execution of another process: the API lags 30 s."""
+
 _T = TypeVar("_T")
+
+
+DATAFLOW_JOBS_MAX = 25
+"""Source: Dataflow documentation, "Quotas": 25 concurrent jobs per project, unless raised."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +73,14 @@ class LaunchSettings:
     at_once_max: int = 10_000
     """Executions under way at once in this process: more wait their turn, so that memory is bounded."""
 
-    running_after_s: float = 5.0
-    """After how long an execution that is under way is recorded as ``Running``."""
+    running_after_s: float | None = None
+    """After how long an execution that is under way is recorded as ``Running``; `None`: the store's `Pace` says it."""
+
+    poll_interval_s: float = 30.0
+    """Longest pause between two questions about an execution whose target has taken it."""
+
+    limits: Mapping[TargetTypes, int] = field(default_factory=lambda: {TargetTypes.DATAFLOW: DATAFLOW_JOBS_MAX})
+    """Executions of a target type under way at once in this process. Surplus tasks wait as ``New``."""
 
     backoff_max_s: float = 30.0
     """Longest pause before a launch that never started is sent again."""
@@ -75,21 +104,31 @@ class Launches:
         functions: SupplementaryFunctions,
         executions: ExecutionStatus,
         process: Process,
+        liveness: Liveness,
+        clock: Clock,
         entropy: Entropy,
+        observer: Observer,
         settings: LaunchSettings,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        on_room: Callable[[TargetTypes], None],
     ) -> None:
-        self.count = 0
         self._targets = targets
         self._functions = functions
         self._executions = executions
         self._spilled = SpilledResults(executions)
         self._process = process
+        self._liveness = liveness
+        self._clock = clock
         self._entropy = entropy
+        self._observer = observer
         self._settings = settings
         self._spawn = spawn
-        self._waiting: deque[tuple[Committer, Task, Run, InFlight]] = deque()
-        self._under_way: dict[asyncio.Task[None], tuple[Committer, Task, InFlight]] = {}
+        self._on_room = on_room
+        self._waiting: deque[_Execution] = deque()
+        self._waiting_limited: dict[TargetTypes, deque[_Execution]] = {kind: deque() for kind in settings.limits}
+        self._under_way: dict[asyncio.Task[None], _Execution] = {}
+        self._counts: Counter[TargetTypes] = Counter()
+        self._asked_about: set[str] = set()
         self._unrecorded: deque[tuple[float, Committer, str, InFlight]] = deque()
         self._recorder: asyncio.TimerHandle | None = None
         self._is_closing = False
@@ -104,8 +143,30 @@ class Launches:
         sent = committer.in_flight.get(task.name)
         if sent is None or sent.attempt != state.attempt:
             sent = committer.in_flight[task.name] = InFlight(state.attempt)
-            self._waiting.append((committer, task, run, sent))
+            self._waiting_limited.get(task.target_type, self._waiting).append(_Execution(committer, task, run, sent))
             self._fill()
+
+    def await_end(self, committer: Committer, task: Task) -> None:
+        """Find out how an execution ends that another process has launched, and that this one has taken over."""
+        run = committer.run
+        assert run is not None
+        is_told = task.target_type is not TargetTypes.FUNCTION
+        if is_told and task.name not in committer.in_flight and not self._is_closing:
+            sent = committer.in_flight[task.name] = InFlight(run.nodes[task.name].attempt)
+            sent.was_taken_over = sent.has_begun = True
+            self._begin(_Execution(committer, task, run, sent))
+
+    def hint(self, committer: Committer, task: Task, attempt: int) -> None:
+        """Ask soon whether an execution has ended: something said so. Whoever has launched it, this process asks."""
+        sent = committer.in_flight.get(task.name)
+        if sent is not None and sent.attempt == attempt:
+            sent.hint.set()
+        else:
+            self._spawn(self._ask_about(committer, task, attempt))
+
+    def room(self, kind: TargetTypes) -> int:
+        """How many more executions of a limited target type may begin now."""
+        return max(0, self._settings.limits[kind] - self._counts[kind] - len(self._waiting_limited[kind]))
 
     def stop(self, committer: Committer, task: Task) -> None:
         """Stop an execution that the committed run wants stopped, and report it when that is done."""
@@ -133,43 +194,62 @@ class Launches:
         self._is_closing = True
         if self._recorder is not None:
             self._recorder.cancel()
-        if self._under_way and grace_s > 0:
-            await asyncio.wait(self._under_way, timeout=grace_s)
-        left = [(committer, task, sent) for committer, task, _, sent in self._waiting]
-        self._waiting.clear()
+        left = [execution for queue in (self._waiting, *self._waiting_limited.values()) for execution in queue]
         left += self._under_way.values()
+        ending = [handle for handle, execution in self._under_way.items() if not execution.sent.is_awaited]
+        if ending and grace_s > 0:
+            await asyncio.wait(ending, timeout=grace_s)
         handles = list(self._under_way)
         for handle in handles:
             handle.cancel()
         if handles:
             await asyncio.wait(handles, timeout=GIVE_UP_S)
-        for committer, task, sent in left:
+        for committer, task, _, sent in left:
             if not sent.has_ended and committer.in_flight.get(task.name) is sent:
-                committer.post(self._given_up(task, sent))
+                event = self._given_up(task, sent)
+                if event is not None:
+                    committer.post(event)
 
-    def _given_up(self, task: Task, sent: InFlight) -> RunEvent:
+    def _given_up(self, task: Task, sent: InFlight) -> RunEvent | None:
+        if sent.has_begun and task.target_type is TargetTypes.DATAFLOW:
+            return None  # whoever takes it over finds the job, if there is one
         if sent.has_begun and self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION:
             return TaskRunning(task.name, sent.attempt)  # its completion event will come to another process
         return TaskInterrupted(task.name, sent.attempt, was_sent=sent.has_begun)
 
     def _fill(self) -> None:
+        for kind, queue in self._waiting_limited.items():
+            while queue and self._counts[kind] < self._settings.limits[kind] and self._may_begin:
+                self._begin(queue.popleft())
+        while self._waiting and self._may_begin:
+            self._begin(self._waiting.popleft())
+
+    @property
+    def _may_begin(self) -> bool:
+        return len(self._under_way) < self._settings.at_once_max and not self._is_closing
+
+    def _begin(self, execution: "_Execution") -> None:
+        committer, task, _, sent = execution
+        if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
+            return
         loop = asyncio.get_running_loop()
-        while self._waiting and len(self._under_way) < self._settings.at_once_max and not self._is_closing:
-            committer, task, run, sent = self._waiting.popleft()
-            if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
-                continue
-            self.count += 1
-            sent.handle = asyncio.Task(self._execute(committer, task, run, sent), loop=loop)
-            self._under_way[sent.handle] = committer, task, sent
-            sent.handle.add_done_callback(self._ended)
-            self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, task.name, sent))
-        if self._unrecorded and self._recorder is None and not self._is_closing:
+        sent.handle = asyncio.Task(self._execute(execution), loop=loop)
+        self._under_way[sent.handle] = execution
+        self._counts[task.target_type] += 1
+        sent.handle.add_done_callback(self._ended)
+        if task.target_type is TargetTypes.DATAFLOW or sent.was_taken_over:
+            return  # a job is recorded as soon as it is accepted, what was taken over has been
+        assert self._settings.running_after_s is not None
+        self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, task.name, sent))
+        if self._recorder is None and not self._is_closing:
             self._recorder = loop.call_at(self._unrecorded[0][0], self._record_running)
 
     def _ended(self, handle: asyncio.Task[None]) -> None:
-        del self._under_way[handle]
-        if self._waiting:
-            self._fill()
+        kind = self._under_way.pop(handle).task.target_type
+        self._counts[kind] -= 1
+        self._fill()
+        if kind in self._settings.limits and not self._is_closing:
+            self._on_room(kind)
 
     def _record_running(self) -> None:
         """Record what has been under way for long: lazily, since most executions end before that is due."""
@@ -184,54 +264,182 @@ class Launches:
 
     # -- one execution -------------------------------------------------------------------------------------------
 
-    async def _execute(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> None:
+    async def _execute(self, execution: "_Execution") -> None:
         """Carry an execution from its launch to the event that tells what came of it."""
+        committer, task, _, sent = execution
+        begun_at = asyncio.get_running_loop().time()
         try:
-            event = await self._attempt(committer, task, run, sent)
+            answer = await self._answer_in_time(execution)
+            if answer is None:
+                return
+            self._observer.ended(
+                task.target_type, type(answer).__name__.lower(), asyncio.get_running_loop().time() - begun_at
+            )
+            event = await self._event_of(answer, execution)
         except Exception as error:
             logger.exception("launch failed inside aiorch", extra={"run_id": committer.run_id, "node": task.name})
             event = TaskFailed(task.name, sent.attempt, Failure.of("InternalError", repr(error)))
-        sent.has_ended = not isinstance(event, TaskRunning)
+        sent.has_ended = True
         committer.post(event)
 
-    async def _attempt(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> RunEvent:
-        context = await self._context(committer, task, run, sent)
+    async def _answer_in_time(self, execution: "_Execution") -> Answer | None:
+        """Return what came of an execution, within the task's timeout; `None` when it is owed by somebody else now."""
+        _, task, _, sent = execution
+        context = await self._context(execution)
         limit_s = task.timeout_s
         if limit_s is None:
-            answer = await self._answer(committer, task, context, sent)
-        else:
-            try:
-                # It runs from the moment at which the target takes the execution: see `TaskContext.begin`.
-                async with asyncio.timeout(None) as sent.deadline:
-                    sent.limit_s = limit_s
-                    answer = await self._answer(committer, task, context, sent)
-            except TimeoutError:
-                return _timed_out(task, sent)
-        return await self._event_of(answer, committer, task, run, sent)
+            return await self._answer(execution, context)
+        try:
+            # It runs from the moment at which the target takes the execution: see `TaskContext.begin`.
+            async with asyncio.timeout(None) as sent.deadline:
+                sent.limit_s = limit_s
+                if sent.was_taken_over:
+                    sent.deadline.reschedule(asyncio.get_running_loop().time() + self._left_s(execution, limit_s))
+                return await self._answer(execution, context)
+        except TimeoutError:
+            if sent.is_at_target:
+                await self._until_stopped(execution, context)
+            return _timed_out(task, sent)
 
-    async def _answer(self, committer: Committer, task: Task, context: TaskContext, sent: InFlight) -> Answer:
+    def _left_s(self, execution: "_Execution", limit_s: float) -> float:
+        """What is left of the timeout of an execution that another process has launched."""
+        started_at = execution.run.nodes[execution.task.name].started_at
+        return limit_s if started_at is None else limit_s - (self._clock.now() - started_at).total_seconds()
+
+    async def _answer(self, execution: "_Execution", context: TaskContext) -> Answer | None:
+        committer, task, run, sent = execution
+        if sent.was_taken_over:
+            answer: Answer | None = self._was_accepted(task, run.nodes[task.name].job_id)
+        else:
+            answer = await self._launch(execution, context)
+        if isinstance(answer, Accepted):
+            return await self._poll(execution, context, answer.job_id)
+        if isinstance(answer, Unknown) and self._process.awaits_events:
+            # It may have run: its completion event tells, and the commit of that ends this wait.
+            sent.is_awaited = True
+            committer.post(TaskRunning(task.name, sent.attempt))
+            await asyncio.get_running_loop().create_future()
+        return answer
+
+    def _was_accepted(self, task: Task, job_id: str | None) -> Answer:
+        if isinstance(self._targets[task.target_type], PolledTarget):
+            return Accepted(job_id)
+        return Unknown("its process died before the answer came")
+
+    async def _launch(self, execution: "_Execution", context: TaskContext) -> Answer | None:
         """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
+        _, task, _, sent = execution
         if task.target_type is not TargetTypes.FUNCTION:
             context.begin()
             failure = await self._supplement(task.function, context) if task.function else None
             if failure is not None:
                 return Failed(failure)
         pause_s = 0.5
-        while isinstance(answer := await self._targets[task.target_type].launch(task, context), NotStarted):
+        sent.is_at_target = task.target_type is TargetTypes.DATAFLOW
+        while True:
+            if self._liveness.is_silent(self._process.id) and not await self._is_still_owed(execution):
+                return None
+            self._observer.launched(task.target_type)
+            answer = await self._targets[task.target_type].launch(task, context)
+            if not isinstance(answer, NotStarted):
+                return answer
             logger.warning(
                 "launch did not start, trying again",
                 extra={"run_id": context.run_id, "node": context.node, "reason": answer.reason},
             )
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(self._settings.backoff_max_s, pause_s * 2)
-        if isinstance(answer, Unknown) and self._process.awaits_events:
-            # It may have run: its completion event tells, and the commit of that ends this wait.
-            sent.awaits_event = True
-            committer.post(TaskRunning(task.name, sent.attempt))
-            await asyncio.get_running_loop().create_future()
-        return answer
 
-    async def _context(self, committer: Committer, task: Task, run: Run, sent: InFlight) -> TaskContext:
+    async def _is_still_owed(self, execution: "_Execution") -> bool:
+        """
+        Be heard, read the run again, and say whether the launch is still ours.
+
+        This process was silent for so long that it may have been called dead: another one may have taken over.
+        """
+        committer, task, _, sent = execution
+        await self._until_stored(committer, lambda: self._liveness.announce(self._process.id))
+        try:
+            await committer.apply(None)
+        except AiorchError as error:
+            logger.warning("not launched", extra={"run_id": committer.run_id, "node": task.name, "error": str(error)})
+            return False
+        run = committer.run
+        if run is None or committer.in_flight.get(task.name) is not sent:
+            return False
+        state = run.nodes[task.name]
+        is_ours = state.attempt == sent.attempt and state.by == self._process.id and state.is_live and not state.stop
+        if not is_ours and not sent.is_stopping:
+            del committer.in_flight[task.name]
+        return is_ours
+
+    # -- what ends later -----------------------------------------------------------------------------------------
+
+    async def _poll(self, execution: "_Execution", context: TaskContext, job_id: str | None) -> Answer:
+        """Record that the target has the execution, and ask about it until it has ended."""
+        committer, task, run, sent = execution
+        target = self._targets[task.target_type]
+        assert isinstance(target, PolledTarget), task.target_type
+        sent.is_awaited = sent.is_at_target = True
+        sent.job_id = job_id
+        committer.post(TaskRunning(task.name, sent.attempt, job_id))
+        if job_id is not None and not sent.was_taken_over:
+            record = new_execution(task, run.nodes[task.name], run.header, run.header.updated_at)
+            await self._until_stored(committer, lambda: self._executions.name_also(job_id, record))
+        pause_s = FIRST_POLL_S
+        while True:
+            pause_s = min(self._settings.poll_interval_s, pause_s)
+            try:
+                async with asyncio.timeout(pause_s * (0.75 + 0.5 * self._entropy.jitter())):
+                    await sent.hint.wait()
+            except TimeoutError:
+                pause_s *= 2
+            else:
+                sent.hint.clear()
+                pause_s = FIRST_POLL_S
+            answer = await target.poll(task, context, job_id)
+            if answer is not None:
+                return answer
+
+    async def _ask_about(self, committer: Committer, task: Task, attempt: int) -> None:
+        """Ask a few times about an execution that another process looks after, which does not know of the hint."""
+        target, run = self._targets.get(task.target_type), committer.run
+        if not isinstance(target, PolledTarget) or run is None:
+            return
+        state = run.nodes[task.name]
+        key = state.execution_id or ""
+        if state.attempt != attempt or not state.is_live or key in self._asked_about:
+            return
+        self._asked_about.add(key)
+        execution = _Execution(committer, task, run, InFlight(attempt))
+        try:
+            context = await self._context(execution)
+            for pause_s in HINT_POLLS_S:
+                await asyncio.sleep(pause_s)
+                answer = await target.poll(task, context, state.job_id)
+                if answer is not None and not isinstance(answer, Unknown):
+                    committer.post(await self._event_of(answer, execution))
+                    return
+        finally:
+            self._asked_about.discard(key)
+
+    async def _until_stopped(self, execution: "_Execution", context: TaskContext) -> None:
+        """Stop what goes on at its target beyond its timeout: another attempt must not run beside it."""
+        committer, task, _, sent = execution
+        pause_s = 1.0
+        while True:
+            try:
+                await self._targets[task.target_type].stop(task, context, sent.job_id)
+            except Exception:
+                logger.exception(
+                    "task cannot be stopped, trying again", extra={"run_id": committer.run_id, "node": task.name}
+                )
+            else:
+                return
+            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
+            pause_s = min(self._settings.backoff_max_s, pause_s * 2)
+
+    async def _context(self, execution: "_Execution") -> TaskContext:
+        committer, task, run, sent = execution
         earlier = EarlierNodes(task)
         large: Mapping[str, bytes] = {}
         if run.spilled and (task.function is not None or task.target_type is TargetTypes.FUNCTION):
@@ -253,7 +461,8 @@ class Launches:
         context.parameters.update(parameters)
         return None
 
-    async def _event_of(self, answer: Answer, committer: Committer, task: Task, run: Run, sent: InFlight) -> RunEvent:
+    async def _event_of(self, answer: Answer, execution: "_Execution") -> RunEvent:
+        committer, task, run, sent = execution
         match answer:
             case Succeeded(result=result):
                 if result is None:
@@ -264,11 +473,9 @@ class Launches:
                 return TaskSucceeded(task.name, sent.attempt, msgspec.Raw(result))
             case Failed(failure=failure):
                 return TaskFailed(task.name, sent.attempt, failure)
-            case Accepted(job_id=job_id):
-                return TaskRunning(task.name, sent.attempt, job_id)
             case Unknown(reason=reason):
                 return TaskLost(task.name, sent.attempt, reason)
-            case NotStarted():
+            case NotStarted() | Accepted():
                 raise AssertionError(answer)
             case unreachable:
                 assert_never(unreachable)
@@ -293,7 +500,7 @@ class Launches:
             if running is not None:
                 await asyncio.wait([running], timeout=GIVE_UP_S)
             context = _new_context(task, run, Results(run, EarlierNodes(task), {}), sent)
-            await self._targets[task.target_type].stop(task, context, run.nodes[task.name].job_id)
+            await self._targets[task.target_type].stop(task, context, sent.job_id or run.nodes[task.name].job_id)
         except Exception:
             # Perhaps it goes on there: not reported as stopped, and tried again when the run is read again.
             logger.exception("task cannot be stopped", extra={"run_id": committer.run_id, "node": task.name})
@@ -303,13 +510,22 @@ class Launches:
         committer.post(TaskStopped(task.name, sent.attempt))
 
 
-def _timed_out(task: Task, sent: InFlight) -> RunEvent:
-    if sent.awaits_event:
-        return TaskLost(task.name, sent.attempt, f"no answer, and no event within its timeout of {sent.limit_s:g} s")
+class _Execution(NamedTuple):
+    """One execution, and the run as it was when that was committed to."""
+
+    committer: Committer
+    task: Task
+    run: Run
+    sent: InFlight
+
+
+def _timed_out(task: Task, sent: InFlight) -> Answer:
+    if sent.is_awaited and not sent.is_at_target:
+        return Unknown(f"no answer, and no event within its timeout of {sent.limit_s:g} s")
     message = f"{task.target_name!r} did not end within its timeout of {sent.limit_s:g} s"
-    if task.on_lost is OnLost.FAIL:
-        return TaskLost(task.name, sent.attempt, f"{message}, and may go on: it must not be started twice")
-    return TaskFailed(task.name, sent.attempt, Failure.of("Timeout", message))
+    if task.on_lost is OnLost.FAIL and not sent.is_at_target:
+        return Unknown(f"{message}, and may go on: it must not be started twice")
+    return Failed(Failure.of("Timeout", message + (", and was stopped" if sent.is_at_target else "")))
 
 
 def _new_context(task: Task, run: Run, results: Results, sent: InFlight) -> TaskContext:

@@ -4,17 +4,17 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import msgspec
 
-from aiorch.context import TaskContext
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes
 from aiorch.errors import (
+    AiorchError,
     InvalidInputError,
     StoreError,
     StoreThrottled,
@@ -24,15 +24,15 @@ from aiorch.errors import (
 from aiorch.executor import DAGExecutor
 from aiorch.intake import Intake
 from aiorch.launches import LaunchSettings
-from aiorch.nodes import Task
-from aiorch.ports import Answer, Clock, Entropy, Store, Target
+from aiorch.ports import Clock, Entropy, EventSource, Observer, Store, Target
 from aiorch.run_handle import RunHandle
 from aiorch.run_state import StartCommand, is_json
 from aiorch.sources.local import LocalSource
 from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
 from aiorch.stores import DEFAULT_STORE, open_store
 from aiorch.sweeper import Sweeper
-from aiorch.system import SystemClock, SystemEntropy
+from aiorch.system import NoObserver, SystemClock, SystemEntropy
+from aiorch.targets import http_targets
 from aiorch.targets.function import FunctionTarget
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,13 @@ Definition = DAG | Mapping[str, Any] | str | os.PathLike[str]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What can be tuned. The defaults suit one process on a laptop."""
+    """What can be tuned. Where `None` stands, the store decides: see its `Pace`."""
 
-    sweep_interval_s: float = 1.0
+    sweep_interval_s: float | None = None
     """Pause between two looks at the open runs, for starts, cancels and deaths that no event tells."""
+
+    relook_s: float | None = None
+    """How often an open run is read without a reason."""
 
     drain_s: float = 5.0
     """How long work that is under way may go on when the orchestrator is left."""
@@ -69,10 +72,13 @@ class Settings:
     region: str | None = None
     """Region of steps that name none."""
 
+    dataflow_api: str | None = None
+    """Another endpoint of the Dataflow API, e.g. a private one; `None`: Google's own."""
+
     threads_max: int = 64
     """Synchronous callables that run at once."""
 
-    launches: LaunchSettings = field(default_factory=lambda: LaunchSettings(running_after_s=0.5))
+    launches: LaunchSettings = field(default_factory=LaunchSettings)
 
 
 class Orchestrator:
@@ -104,6 +110,14 @@ class Orchestrator:
 
         targets: Targets to use instead of, or besides, the built-in ones.
 
+        source: Where messages come from, closed together with this; `None`: from `publish`. A source brings completion
+            events too, so a call whose answer was lost is waited for.
+
+        own_names: Names of functions or services under which this orchestrator itself is deployed: it must not feed on
+            its own log.
+
+        observer: Is told what happens, for metrics.
+
         settings: What can be tuned.
 
         clock, entropy: Time and chance, replaceable for tests.
@@ -118,6 +132,9 @@ class Orchestrator:
         search_paths: Sequence[str | os.PathLike[str]] = (),
         launch: bool = True,
         targets: Mapping[TargetTypes, Target] | None = None,
+        source: EventSource | None = None,
+        own_names: Iterable[str] = (),
+        observer: Observer | None = None,
         settings: Settings | None = None,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
@@ -132,18 +149,32 @@ class Orchestrator:
             functions or {}, search_paths=[Path(path) for path in search_paths], threads_max=self.settings.threads_max
         )
         self._targets = self._own_targets(targets or {}) if launch else {}
+        pace = self.store.pace
+        sweep_interval_s = self.settings.sweep_interval_s or pace.sweep_interval_s
+        launches = self.settings.launches
+        if launches.running_after_s is None:
+            launches = replace(launches, running_after_s=pace.running_after_s)
         self._executor = DAGExecutor(
             runs=self.runs_status,
             executions=self.executions,
             functions=self._functions,
             targets=self._targets,
+            liveness=self.store,
             clock=clock or SystemClock(),
             entropy=entropy or SystemEntropy(),
-            settings=self.settings.launches,
+            observer=observer or NoObserver(),
+            awaits_events=source is not None,
+            settings=launches,
         )
-        self.source = LocalSource(self._executor.clock, self._executor.entropy)
-        self._intake = Intake(self._executor, self.source, self.dags)
-        self._sweeper = Sweeper(self._executor, self.store, interval_s=self.settings.sweep_interval_s)
+        self._local = LocalSource(self._executor.clock, self._executor.entropy) if source is None else None
+        self.source: EventSource = source or cast("EventSource", self._local)
+        self._intake = Intake(self._executor, self.source, self.dags, own_names=frozenset(own_names))
+        self._sweeper = Sweeper(
+            self._executor,
+            self.store,
+            interval_s=sweep_interval_s,
+            relook_s=self.settings.relook_s or pace.relook_s,
+        )
         self._background: list[asyncio.Task[None]] = []
         for each in dags:
             self.serve_dag(each)
@@ -151,7 +182,7 @@ class Orchestrator:
     def _own_targets(self, targets: Mapping[TargetTypes, Target]) -> dict[TargetTypes, Target]:
         return {
             TargetTypes.FUNCTION: self._functions,
-            TargetTypes.CLOUD_FUNCTION: _LazyCloudFunctionTarget(self.settings),
+            **http_targets(self.settings),
             **targets,
         }
 
@@ -163,7 +194,7 @@ class Orchestrator:
             self._background = [loop.create_task(self._sweeper.watch())]
             return self
         try:
-            await self.store.join(self._executor.process.id)
+            await self.store.join(self._executor.process.id, self._executor.is_working)
             await self._sweep()
         except BaseException:
             await self._close(0)
@@ -174,6 +205,7 @@ class Orchestrator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.source.stop()
         for task in self._background:
             task.cancel()
         if self._background:
@@ -190,6 +222,7 @@ class Orchestrator:
     async def _close(self, drain_s: float) -> None:
         try:
             await self._executor.close(drain_s)
+            await self.source.aclose()  # what was committed is acknowledged
             await self.store.leave(self._executor.process.id)
         except StoreError as error:
             logger.warning("not announced as left: the others will find out", extra={"error": str(error)})
@@ -205,8 +238,16 @@ class Orchestrator:
         A start message is ``{"resource": {"type": "start", "labels": {"dag": …, "run_id": …}}, "parameters": {…}}``;
         both labels may be left out. Without a run id the message id decides: the same message any number of times is
         one run.
+
+        Raises:
+            AiorchError: This orchestrator takes its messages from another source: publish there.
         """
-        return self.source.publish(message, message_id=message_id)
+        if self._local is None:
+            raise AiorchError(
+                "this orchestrator takes its messages from a subscription, so nothing was published here; publish to "
+                "its topic instead."
+            )
+        return self._local.publish(message, message_id=message_id)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -313,18 +354,15 @@ class Orchestrator:
         Raises:
             UnresolvedFunctionError: With every task that it cannot launch, and why.
         """
+        if not self.launch:
+            return  # whoever launches them will know
         missing = [
             (task.name, task.function or task.target_name, reason)
             for task in dag.all_tasks.values()
-            if (reason := self._why_not(task)) is not None
+            if (reason := self._executor.why_not(task)) is not None
         ]
         if missing:
             raise UnresolvedFunctionError(missing)
-
-    def _why_not(self, task: Task) -> str | None:
-        if task.target_type is TargetTypes.DATAFLOW and task.target_type not in self._targets:
-            return "this version checks Dataflow steps, and cannot launch them yet"
-        return self._executor.why_not(task) if self.launch else None
 
     def _start_command(self, definition: Definition, input: Any, run_id: str | None) -> tuple[DAG, StartCommand]:  # noqa: A002
         dag = self.dag(definition)
@@ -337,39 +375,3 @@ class Orchestrator:
         if run_id is None:
             run_id = f"run_{int(self._executor.clock.now().timestamp())}_{self._executor.entropy.token()[:16]}"
         return dag, self._executor.start_command(dag, run_id, encoded)
-
-
-class _LazyCloudFunctionTarget:
-    """The target of Cloud Functions, made when a task first needs it: its HTTP client takes long to import."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._made: Target | None = None
-
-    def _target(self) -> Target:
-        if self._made is None:
-            from aiorch.targets.cloud_function import CloudFunctionTarget  # noqa: PLC0415
-            from aiorch.targets.id_tokens import IdTokens  # noqa: PLC0415
-
-            self._made = CloudFunctionTarget(
-                tokens=IdTokens(impersonate=self._settings.function_impersonate),
-                anonymous=self._settings.function_anonymous,
-                url_pattern=self._settings.function_url,
-                project_id=self._settings.project_id,
-                region=self._settings.region,
-                connections_max=self._settings.function_connections_max,
-            )
-        return self._made
-
-    def resolve(self, task: Task) -> str | None:
-        return self._target().resolve(task)
-
-    async def launch(self, task: Task, context: TaskContext) -> Answer:
-        return await self._target().launch(task, context)
-
-    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
-        await self._target().stop(task, context, job_id)
-
-    async def aclose(self) -> None:
-        if self._made is not None:
-            await self._made.aclose()

@@ -2,17 +2,18 @@
 What the engine needs from the world, as small protocols that it owns. Everything else is an adapter.
 
 `ObjectStore` and `Liveness` keep state, `EventSource` brings messages, `Target` does work, `Clock` and `Entropy`
-are the only sources of time of day and of chance.
+are the only sources of time of day and of chance, `Observer` is told what happens.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
 if TYPE_CHECKING:
     from aiorch.context import TaskContext
+    from aiorch.enums import TargetTypes
     from aiorch.nodes import Task
     from aiorch.run_state import Failure
 
@@ -114,8 +115,16 @@ class ObjectStore(Protocol):
 class Liveness(Protocol):
     """Who of the processes that share a store is alive. A process is known by a random id per start."""
 
-    async def join(self, process: str) -> None:
-        """Announce *process* as alive, from now until `leave` or its death."""
+    async def join(self, process: str, is_working: Callable[[], bool] | None = None) -> None:
+        """
+        Let *process* count as alive, from now until `leave` or its death.
+
+        Args:
+            process: Its id.
+
+            is_working: Whether it owes anything to a run just now; `None`: always. While it does not, it may be left
+                unheard, if being heard costs something: see `announce`.
+        """
         ...
 
     async def leave(self, process: str) -> None:
@@ -130,9 +139,44 @@ class Liveness(Protocol):
         """
         ...
 
+    def is_silent(self, process: str) -> bool:
+        """Whether *process*, which joined here, was not heard for so long that others may call it dead."""
+        ...
+
+    async def announce(self, process: str) -> None:
+        """
+        Be heard now, if *process* is silent. Called before it commits to do something.
+
+        Raises:
+            StoreError: Nobody can hear it at present: it must not commit to anything.
+        """
+        ...
+
+
+class Pace(NamedTuple):
+    """How often a store is looked at without a reason: what a look costs decides."""
+
+    sweep_interval_s: float
+    """Pause between two looks at the open runs, for starts, cancels and deaths that no event tells."""
+
+    relook_s: float
+    """How often an open run is read without a reason: a message about it may have been lost, and its owner be dead."""
+
+    running_after_s: float
+    """After how long an execution that is under way is recorded as ``Running``: that is a write of its own."""
+
+
+LOCAL_PACE = Pace(sweep_interval_s=1.0, relook_s=600.0, running_after_s=0.5)
+"""A look costs next to nothing."""
+
 
 class Store(ObjectStore, Liveness, Protocol):
     """Where an orchestrator keeps everything."""
+
+    @property
+    def pace(self) -> Pace:
+        """How often it may be looked at."""
+        ...
 
 
 class Delivery(Protocol):
@@ -142,6 +186,8 @@ class Delivery(Protocol):
     message_id: str
     publish_time: datetime
     attributes: Mapping[str, str]
+    delivery_attempt: int | None
+    """From 1; `None` when nothing is done with a message that is given back again and again."""
 
     def ack(self) -> None:
         """What the message said is committed, or needs nothing: do not deliver it again."""
@@ -157,6 +203,18 @@ class EventSource(Protocol):
 
     async def receive(self) -> Sequence[Delivery]:
         """Wait for messages and return a batch of at least one. Cancellation loses none."""
+        ...
+
+    def pause(self) -> None:
+        """Bring no new messages: they could not be handled at present."""
+        ...
+
+    def resume(self) -> None:
+        """Bring messages again."""
+        ...
+
+    def stop(self) -> None:
+        """Bring nothing more, for good, and give back what was not handed out: the process is about to end."""
         ...
 
     async def aclose(self) -> None:
@@ -224,6 +282,60 @@ class Target(Protocol):
 
     async def aclose(self) -> None:
         """Release connections and threads."""
+        ...
+
+
+@runtime_checkable
+class PolledTarget(Target, Protocol):
+    """A target whose executions go on after ``Accepted``: they are asked about until they have ended."""
+
+    async def poll(self, task: "Task", context: "TaskContext", job_id: str | None) -> Answer | None:
+        """
+        Ask once what came of an execution.
+
+        Args:
+            task: The task.
+
+            context: As at its launch.
+
+            job_id: What ``Accepted`` said; `None` when nobody remembers: it is found by its execution id.
+
+        Returns:
+            What came of it, or `None` when that is not known yet: ask again later. Nothing is raised.
+        """
+        ...
+
+
+class Observer(Protocol):
+    """Is told what the engine does, for metrics. Its methods are quick and raise nothing."""
+
+    def message_settled(self, kind: str, outcome: str, seconds: float) -> None:
+        """
+        A delivery was answered for.
+
+        Args:
+            kind: ``start``, ``function``, ``dataflow``, or ``other`` for what is none of ours or cannot be read.
+
+            outcome: What became of it, see `aiorch.intake.Outcome`.
+
+            seconds: Since it was received.
+        """
+        ...
+
+    def committed(self, events: int, seconds: float) -> None:
+        """A run document was written, with this many events in it; the write took so long."""
+        ...
+
+    def conflicted(self) -> None:
+        """A commit found somebody else's."""
+        ...
+
+    def launched(self, target_type: "TargetTypes") -> None:
+        """An execution was handed to its target."""
+        ...
+
+    def ended(self, target_type: "TargetTypes", answer: str, seconds: float) -> None:
+        """What came of an execution, by the name of its `Answer` in lower case, and how long it was under way here."""
         ...
 
 

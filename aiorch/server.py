@@ -27,7 +27,6 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import web
 
-from aiorch import names
 from aiorch.dag import DAG
 from aiorch.enums import RunStatus
 from aiorch.errors import (
@@ -256,7 +255,7 @@ class _Routes:
         return _answer({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:
-        await self._orchestrator.store.read(names.open_object(names.run_id("readyz")))
+        await self._orchestrator.runs_status.ping()
         return _answer({"status": "ok"})
 
 

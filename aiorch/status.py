@@ -14,7 +14,7 @@ import msgspec
 from aiorch import names
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes, TaskStatus
-from aiorch.errors import DocumentError, GenerationConflict
+from aiorch.errors import DefinitionGoneError, DocumentError, GenerationConflict
 from aiorch.nodes import Task
 from aiorch.ports import ObjectStore
 from aiorch.run_state import (
@@ -140,6 +140,10 @@ class OrchestrationStatus:
         body = {"reason": reason, "data": data}
         await self.store.create_all([(names.rejected_object(token), _encode(body))])
 
+    async def ping(self) -> None:
+        """Ask for what does not exist. Raises: StoreError when the store does not answer."""
+        await self.store.read(names.open_object(names.run_id("ping")))
+
     # -- definitions ---------------------------------------------------------------------------------------------
 
     def known(self, dag: DAG) -> DAG:
@@ -164,7 +168,9 @@ class OrchestrationStatus:
             name = names.definition_object(definition_id)
             stored = await self.store.read(name)
             if stored is None:
-                raise DocumentError(f"{name} does not exist, so the runs of that definition cannot go on; restore it.")
+                raise DefinitionGoneError(
+                    f"{name} does not exist, so the runs of that definition cannot go on; restore it."
+                )
             from aiorch.builder import DAGBuilder  # noqa: PLC0415  slow to import, and not needed by most processes
 
             dag = DAGBuilder(msgspec.json.decode(stored.data), source=name).build_dag()
@@ -241,6 +247,11 @@ class ExecutionStatus:
     async def create_executions(self, executions: Iterable[Execution]) -> None:
         """Create the records of what is about to be launched; those that exist stay."""
         await self.store.create_all([_named(each) for each in executions])
+
+    async def name_also(self, execution_id: str, execution: Execution) -> None:
+        """Let the record be found under the target's own id of the execution, too."""
+        name = names.execution_object(names.execution_id(execution_id))
+        await self.store.create_all([(name, _encode(execution))])
 
     async def get_execution(self, execution_id: str) -> Execution | None:
         """Read a record; ``succeeded`` and ``response`` are filled in from the run when it knows them."""

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 LOOK_S = 10.0
 """How long a look at one run may take: one that cannot be read must not keep the others waiting."""
 
-RELOOK_S = 600.0
-"""How often a run is looked at without a reason: a message about it may have been lost, and its owner have died."""
+WATCH_S = 2.0
+"""How often a client reads a run that somebody waits for, at the longest."""
 
 LOOKS_MAX = 256
 """Runs read at once: after a long pause there may be any number."""
@@ -40,6 +40,8 @@ class Sweeper:
 
         interval_s: Pause between two sweeps, jittered.
 
+        relook_s: How often a run is looked at without a reason.
+
         refresh_s: Age at which a run with executions of this process is read again.
     """
 
@@ -49,11 +51,13 @@ class Sweeper:
         liveness: Liveness,
         *,
         interval_s: float,
+        relook_s: float,
         refresh_s: float = 30.0,
     ) -> None:
         self._executor = executor
         self._liveness = liveness
         self._interval_s = interval_s
+        self._relook_s = relook_s
         self._refresh_s = refresh_s
         self._seen: dict[str, int] = {}
         self._owners: dict[str, frozenset[str]] = {}
@@ -73,16 +77,16 @@ class Sweeper:
                 logger.warning("sweep failed, trying again", extra={"error": str(error)})
             except Exception:
                 logger.exception("sweep failed, trying again")
-            await self._pause()
+            await self._pause(self._interval_s)
 
     async def watch(self) -> None:
         """For a client, which leaves all work to others: only read again the runs that somebody waits for."""
         while True:
-            await self._pause()
+            await self._pause(min(self._interval_s, WATCH_S))
             self._refresh_old()
 
-    async def _pause(self) -> None:
-        await asyncio.sleep(self._interval_s * (0.75 + 0.5 * self._executor.entropy.jitter()))
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds * (0.75 + 0.5 * self._executor.entropy.jitter()))
 
     async def sweep(self) -> None:
         """Look at every open run once. Raises: StoreError when the store does not tell which there are."""
@@ -104,7 +108,7 @@ class Sweeper:
             if looks_at_all
             or (self._seen.get(run_id) != generation and run_id not in ours)
             or run_id in self._executor.unclosed
-            or now - self._looked_at.get(run_id, now) > RELOOK_S
+            or now - self._looked_at.get(run_id, now) > self._relook_s
             or self._owners.get(run_id, frozenset()) & dead
         ]
         looked = await asyncio.gather(*(self._look(run_id, gate) for run_id in due))

@@ -1,8 +1,10 @@
-"""The real clock and real chance. The engine has no other source of either."""
+"""The real clock and real chance: the engine has no other source of either. And nobody who observes it."""
 
 import random
 import secrets
 from datetime import UTC, datetime
+
+from aiorch.enums import TargetTypes
 
 
 class SystemClock:
@@ -23,3 +25,22 @@ class SystemEntropy:
     def jitter(self) -> float:
         """A number in [0, 1)."""
         return random.random()  # noqa: S311  spreads retries, protects nothing
+
+
+class NoObserver:
+    """An `aiorch.ports.Observer` that does not listen."""
+
+    def message_settled(self, kind: str, outcome: str, seconds: float) -> None:
+        """Do nothing."""
+
+    def committed(self, events: int, seconds: float) -> None:
+        """Do nothing."""
+
+    def conflicted(self) -> None:
+        """Do nothing."""
+
+    def launched(self, target_type: TargetTypes) -> None:
+        """Do nothing."""
+
+    def ended(self, target_type: TargetTypes, answer: str, seconds: float) -> None:
+        """Do nothing."""

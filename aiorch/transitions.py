@@ -21,7 +21,7 @@ around it)::
     Skipped     Retrying ◀──┘            (Starting may end at once: the call's answer is its completion)
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -75,6 +75,9 @@ class Process(msgspec.Struct, frozen=True):
 
     awaits_events: bool = False
     """Whether completion events arrive here, so that a call without an answer is worth waiting for."""
+
+    room: Mapping[TargetTypes, Callable[[], int]] = {}
+    """How many more executions this process may begin now, for target types with a limit. The others wait as ready."""
 
 
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
@@ -226,6 +229,9 @@ class Obligation(StrEnum):
     """What one entry of a committed run owes, and its process does."""
 
     LAUNCH = "launch"
+    AWAIT = "await"
+    """Find out how it ends, if nobody here does so already."""
+
     STOP = "stop"
     RETRY = "retry"
 
@@ -240,7 +246,7 @@ def obligation(state: NodeState, process_id: str) -> Obligation | None:
     if status is _STARTING or status is _RUNNING:
         if state.stop:
             return Obligation.STOP
-        return Obligation.LAUNCH if status is _STARTING else None
+        return Obligation.LAUNCH if status is _STARTING else Obligation.AWAIT
     return None
 
 
@@ -286,7 +292,7 @@ def _order(event: RunEvent) -> tuple[int, str, int]:
 class _Draft:
     """A run with changes on top of it."""
 
-    __slots__ = ("base", "dag", "header", "is_stale", "live", "nodes", "now", "open_branches", "process")
+    __slots__ = ("base", "dag", "header", "is_stale", "live", "nodes", "now", "open_branches", "process", "room")
 
     def __init__(self, dag: DAG, run: Run, now: datetime, process: Process) -> None:
         self.dag = dag
@@ -298,6 +304,8 @@ class _Draft:
         self.open_branches: dict[str, int] = {}
         self.live = run.live
         self.is_stale = False
+        self.room: dict[TargetTypes, int] = {}
+        """What is left of the room of a target type, once something of it has begun in this fold."""
 
     def changes(self) -> Changes:
         is_empty = not self.nodes and self.header is self.base.header
@@ -434,8 +442,8 @@ class _Draft:
     def start(self, task: Task, attempt: int) -> None:
         """Commit to launch: from here to the launch nothing else decides."""
         state = self.state(task.name)
-        if not self.process.can_launch(task):
-            # Not a failure: another process may be able to, and claims what is ready.
+        if not self.process.can_launch(task) or not self.take_room(task):
+            # Not a failure: another process may be able to, or this one later, and claims what is ready.
             if state.status is _NEW and state.ready_at is None:
                 self.set(task.name, replace(state, ready_at=self.now))
             return
@@ -455,6 +463,16 @@ class _Draft:
                 error=None,
             ),
         )
+
+    def take_room(self, task: Task) -> bool:
+        """Whether one more execution of the task's target type may begin here; if so, the room is taken."""
+        room_now = self.process.room.get(task.target_type)
+        if room_now is None:
+            return True
+        left = self.room.get(task.target_type)
+        left = room_now() if left is None else left
+        self.room[task.target_type] = left - 1
+        return left > 0
 
     def retry(self, task: Task, failure: Failure, delay_s: float, *, by: str | None, **counted: int) -> None:
         """Let another attempt follow: *by* the process that waits for it, or by any that is able to launch it."""

@@ -24,7 +24,7 @@ REMEMBERED_MAX = 10_000
 class LocalDelivery:
     """One handing-over of a message that was published in this process."""
 
-    __slots__ = ("_returns", "_source", "attributes", "data", "message_id", "publish_time")
+    __slots__ = ("_returns", "_source", "attributes", "data", "delivery_attempt", "message_id", "publish_time")
 
     def __init__(self, source: "LocalSource", message_id: str, publish_time: datetime, data: bytes) -> None:
         self._source = source
@@ -33,6 +33,7 @@ class LocalDelivery:
         self.publish_time = publish_time
         self.data = data
         self.attributes: Mapping[str, str] = {}
+        self.delivery_attempt: int | None = None
 
     def ack(self) -> None:
         """Settle the message."""
@@ -92,6 +93,15 @@ class LocalSource:
         batch = [self._messages.popleft() for _ in range(min(BATCH_MAX, len(self._messages)))]
         self.outstanding += len(batch)
         return batch
+
+    def pause(self) -> None:
+        """See `EventSource.pause`. Messages from within cost nobody anything, and are brought all the same."""
+
+    def resume(self) -> None:
+        """See `EventSource.resume`."""
+
+    def stop(self) -> None:
+        """See `EventSource.stop`. What was not handed out ends with the process."""
 
     async def aclose(self) -> None:
         """Nothing to release."""

@@ -1,9 +1,9 @@
 """Objects in memory, as strict about generations as any other store. For tests, simulations and benchmarks."""
 
 from asyncio import sleep
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from aiorch.ports import ObjectInfo, StoredObject
+from aiorch.ports import LOCAL_PACE, ObjectInfo, Pace, StoredObject
 from aiorch.stores.preconditions import conflict
 
 _NO_METADATA: Mapping[str, str] = {}
@@ -16,6 +16,8 @@ class MemoryStore:
     Every call gives way to the event loop once and then acts without awaiting, so callers race as they would on a real
     store, and no lock is needed.
     """
+
+    pace: Pace = LOCAL_PACE
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, int, Mapping[str, str]]] = {}
@@ -71,7 +73,7 @@ class MemoryStore:
     async def aclose(self) -> None:
         """Nothing to release: the content stays, so that another engine can go on with it."""
 
-    async def join(self, process: str) -> None:
+    async def join(self, process: str, is_working: Callable[[], bool] | None = None) -> None:  # noqa: ARG002
         """See `Liveness.join`."""
         await sleep(0)
         self._alive.add(process)
@@ -85,6 +87,13 @@ class MemoryStore:
         """See `Liveness.dead_among`."""
         await sleep(0)
         return processes - self._alive
+
+    def is_silent(self, process: str) -> bool:  # noqa: ARG002
+        """See `Liveness.is_silent`. Never: others find out at once who is dead."""
+        return False
+
+    async def announce(self, process: str) -> None:
+        """See `Liveness.announce`. Nothing to do."""
 
     def _check(self, name: str, expected: int) -> None:
         current = self._objects[name][1] if name in self._objects else 0

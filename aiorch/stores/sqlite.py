@@ -8,7 +8,7 @@ transaction, waits until that is on disk, and wakes the callers all at once. Whi
 
 import asyncio
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiorch.errors import StoreError
-from aiorch.ports import ObjectInfo, StoredObject
+from aiorch.ports import LOCAL_PACE, ObjectInfo, Pace, StoredObject
 from aiorch.stores.process_locks import ProcessLocks
 from aiorch.stores.sqlite_file import NO_METADATA, Change, CreateAll, ListAll, ObjectFile, Operation, Read
 
@@ -50,6 +50,8 @@ class SQLiteStore:
         path: The file. SQLite keeps two more beside it (``-wal``, ``-shm``), and there is a directory
             ``<file>.processes`` while processes are alive.
     """
+
+    pace: Pace = LOCAL_PACE
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = Path(path).absolute()
@@ -92,7 +94,7 @@ class SQLiteStore:
         """See `ObjectStore.delete`. When its caller is cancelled it may still be applied."""
         await self._submit(Change(name, if_generation_match, None))
 
-    async def join(self, process: str) -> None:
+    async def join(self, process: str, is_working: Callable[[], bool] | None = None) -> None:  # noqa: ARG002
         """See `Liveness.join`."""
         await asyncio.to_thread(self._locks.join, process)
 
@@ -103,6 +105,13 @@ class SQLiteStore:
     async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
         """See `Liveness.dead_among`."""
         return await asyncio.to_thread(self._locks.dead_among, processes)
+
+    def is_silent(self, process: str) -> bool:  # noqa: ARG002
+        """See `Liveness.is_silent`. Never: others find out at once who is dead."""
+        return False
+
+    async def announce(self, process: str) -> None:
+        """See `Liveness.announce`. Nothing to do."""
 
     async def aclose(self) -> None:
         """Finish what was accepted, close the file, and leave on behalf of every process that joined here."""

@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-JOBS_MAX = 25
-"""Jobs at a time. Source: Dataflow documentation, "Quotas": 25 concurrent jobs per project, unless raised."""
-
 APPEARS_S = 30.0
 """Seconds for which a job that is to be stopped is looked for: its launch may still be on its way."""
 
@@ -68,8 +65,6 @@ class DataflowTarget:
 
         region: Region of steps that name none.
 
-        jobs_max: Jobs of this process at a time; `capacity_left` tells how many more there may be.
-
         token: Where access tokens come from, shared and not closed here; `None`: from this process's own credentials.
 
         answer_s: Seconds for an answer of the API.
@@ -86,7 +81,6 @@ class DataflowTarget:
         api_root: str | None = None,
         project_id: str | None = None,
         region: str | None = None,
-        jobs_max: int = JOBS_MAX,
         token: "AccessToken | None" = None,
         answer_s: float = ANSWER_S,
         appears_s: float = APPEARS_S,
@@ -95,22 +89,10 @@ class DataflowTarget:
         self._jobs = DataflowJobs(self._client)
         self._project_id = project_id
         self._region = region
-        self._jobs_max = jobs_max
         self._appears_s = appears_s
         # All by execution key, and touched by the event loop's thread alone.
-        self._under_way: set[str] = set()
         self._sending: dict[str, asyncio.Task[Answer]] = {}
         self._missing_since: dict[str, float] = {}
-
-    @property
-    def capacity_left(self) -> int:
-        """How many more jobs this process may have at a time."""
-        return max(0, self._jobs_max - len(self._under_way))
-
-    def forget(self, execution_id: str) -> None:
-        """Count an execution no more: it has ended, as somebody else found out."""
-        self._under_way.discard(execution_id)
-        self._missing_since.pop(execution_id, None)
 
     def resolve(self, task: Task) -> str | None:
         """Say what this process would have to know to launch *task*'s job, `None` when it knows it."""
@@ -133,16 +115,11 @@ class DataflowTarget:
         """
         assert isinstance(task, DataflowJob)
         key = self._key(task, context)
-        self._under_way.add(key.execution_id)
         try:
             request = launch_request(task, context, key.place)
         except ValueError as error:
-            answer: Answer = Failed(Failure.of("ConfigurationError", f"nothing was launched: {error}"))
-        else:
-            answer = await self._launch(key, request)
-        if isinstance(answer, Failed):
-            self.forget(key.execution_id)
-        return answer
+            return Failed(Failure.of("ConfigurationError", f"nothing was launched: {error}"))
+        return await self._launch(key, request)
 
     async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
         """
@@ -167,11 +144,9 @@ class DataflowTarget:
                 "job cannot be asked about, trying again later",
                 extra={"run_id": context.run_id, "node": context.node, "job_id": job_id, "error": str(error)},
             )
-            answer = None
-        if answer is None:
-            self._under_way.add(key.execution_id)
-        else:
-            self.forget(key.execution_id)
+            return None
+        if answer is not None:
+            self._missing_since.pop(key.execution_id, None)
         return answer
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
@@ -197,7 +172,7 @@ class DataflowTarget:
             job = await self._jobs.current(key, job_id)
         if job is not None and not job.has_ended:
             await self._jobs.cancel(key, job)
-        self.forget(key.execution_id)
+        self._missing_since.pop(key.execution_id, None)
 
     async def aclose(self) -> None:
         """Give up what is under way, and close the connections."""

@@ -11,11 +11,13 @@ For tests of code that uses aiorch, and of aiorch itself: a store with faults, t
 
 from aiorch.testing.chance import SeededEntropy
 from aiorch.testing.faulty_store import Armed, Call, Fault, FaultyStore
+from aiorch.testing.observer import CountingObserver
 from aiorch.testing.time import ManualClock, VirtualTimeLoop, in_virtual_time
 
 __all__ = [
     "Armed",
     "Call",
+    "CountingObserver",
     "Fault",
     "FaultyStore",
     "ManualClock",

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable
-from aiorch.ports import ObjectInfo, Store, StoredObject
+from aiorch.ports import ObjectInfo, Pace, Store, StoredObject
 
 
 class Fault(StrEnum):
@@ -209,11 +209,11 @@ class FaultyStore:
         """See `ObjectStore.aclose`. Never fails."""
         await self.store.aclose()
 
-    async def join(self, process: str) -> None:
+    async def join(self, process: str, is_working: Callable[[], bool] | None = None) -> None:
         """See `Liveness.join`."""
         fault = await self._meet("join", process)
         if _is_applied(fault):
-            await self.store.join(process)
+            await self.store.join(process, is_working)
         _raise(fault, process)
 
     async def leave(self, process: str) -> None:
@@ -229,6 +229,22 @@ class FaultyStore:
         found = await self.store.dead_among(processes)
         _raise(fault, ", ".join(sorted(processes)))
         return found
+
+    def is_silent(self, process: str) -> bool:
+        """See `Liveness.is_silent`. Never fails."""
+        return self.store.is_silent(process)
+
+    async def announce(self, process: str) -> None:
+        """See `Liveness.announce`."""
+        fault = await self._meet("announce", process)
+        if _is_applied(fault):
+            await self.store.announce(process)
+        _raise(fault, process)
+
+    @property
+    def pace(self) -> Pace:
+        """That of the store behind it."""
+        return self.store.pace
 
     async def _meet(self, kind: str, *names: str) -> Fault | None:
         call = Call(kind, names)

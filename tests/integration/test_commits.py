@@ -26,7 +26,16 @@ from aiorch import (
 from aiorch.launches import LaunchSettings
 from aiorch.ports import Answer
 from aiorch.stores.memory import MemoryStore
-from aiorch.testing import Armed, Call, Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
+from aiorch.testing import (
+    Armed,
+    Call,
+    CountingObserver,
+    Fault,
+    FaultyStore,
+    ManualClock,
+    SeededEntropy,
+    in_virtual_time,
+)
 from aiorch.transitions import CancelRequested, FoldError, TaskRunning, TaskSucceeded
 
 SETTINGS = Settings(sweep_interval_s=1, drain_s=0, launches=LaunchSettings(running_after_s=1000))
@@ -219,7 +228,8 @@ async def test_412_by_somebody_else_is_folded_onto_what_they_wrote() -> None:
     """A completion that meets a cancel by another process is not lost, and what the cancel forbids is not launched."""
     world = World()
     store = world.faulty()
-    async with world.engine(store) as orchestrator, world.engine(launch=False) as client:
+    observer = CountingObserver()
+    async with world.engine(store, observer=observer) as orchestrator, world.engine(launch=False) as client:
         held = store.arm("write", "runs/", nth=2, hold=True)
         run = await orchestrator.start(chain("A", "B"), run_id="r")
         await held.reached.wait()
@@ -227,7 +237,7 @@ async def test_412_by_somebody_else_is_folded_onto_what_they_wrote() -> None:
         assert world.document()["A"]["stop"]
         held.release()
         result = await run.wait()
-        assert orchestrator._executor.conflicts == 1
+        assert observer.conflicts == 1
     assert result.status is RunStatus.CANCELLED
     assert (world.document()["A"]["status"], world.document()["B"]["status"]) == ("Completed", "Skipped")
     assert world.calls == {"A": 1}
@@ -240,9 +250,10 @@ async def test_412_by_our_own_earlier_try_is_a_commit() -> None:
         world = World()
         store = world.faulty()
         armed = store.arm("write", "runs/", Fault.CONFLICT_WITH_ONESELF, nth=nth)
-        async with world.engine(store) as orchestrator:
+        observer = CountingObserver()
+        async with world.engine(store, observer=observer) as orchestrator:
             await finish(orchestrator, sample())
-            assert orchestrator._executor.conflicts == armed.count
+            assert observer.conflicts == armed.count
         world.check_done_once(*SAMPLE)
 
 

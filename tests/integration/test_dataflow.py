@@ -135,7 +135,6 @@ async def test_parameters_that_cannot_be_sent(api, target):
     answer = await target.launch(a_task(), a_context(parameters={"x": object()}))
     assert answer.failure.type == "ConfigurationError"
     assert api.seen == []
-    assert target.capacity_left == dataflow.JOBS_MAX
 
 
 async def test_an_answer_without_a_job_is_accepted(api, target):
@@ -251,7 +250,6 @@ async def test_somebody_elses_job_is_not_adopted(api, target, has_labels):
     await target.stop(a_task(), a_context(), None)
     assert theirs.state == "JOB_STATE_RUNNING"
     assert api.requests("launch") == api.requests("cancel") == []
-    assert target.capacity_left == dataflow.JOBS_MAX
 
 
 async def test_a_name_that_somebody_else_gave_back(api, target):
@@ -373,7 +371,6 @@ async def test_unknown_states_mean_not_yet(api, target, state):
     accepted = await target.launch(a_task(), a_context())
     api.advance(api.only_job(), state)
     assert await target.poll(a_task(), a_context(), accepted.job_id) is None
-    assert target.capacity_left == dataflow.JOBS_MAX - 1
 
 
 async def test_updated_jobs_are_followed(api, target):
@@ -429,7 +426,6 @@ async def test_a_job_that_the_api_does_not_know(api, target, monkeypatch):
     answer = await target.poll(a_task(), a_context(), accepted.job_id)
     assert isinstance(answer, Unknown)
     assert accepted.job_id in answer.reason
-    assert target.capacity_left == dataflow.JOBS_MAX
 
 
 # Stops
@@ -550,26 +546,6 @@ async def test_a_stop_of_what_never_was_ends(api, monkeypatch):
 
 
 # Capacity, settings, tokens
-
-
-async def test_capacity(api):
-    """A job takes its place from before its launch until its end is known here, or somebody says so."""
-    async with a_target(api, jobs_max=3) as target:
-        keys = [f"{number:032x}" for number in range(4)]
-        first = await target.launch(a_task(), a_context(execution_id=keys[0]))
-        await target.launch(a_task(), a_context(execution_id=keys[1]))
-        assert target.capacity_left == 1
-        taken_over = api.add(f"aggregate-{keys[2]}")
-        await target.poll(a_task(), a_context(execution_id=keys[2]), taken_over.id)
-        assert target.capacity_left == 0
-        api.advance(api.jobs[first.job_id], "DONE")
-        await target.poll(a_task(), a_context(execution_id=keys[0]), first.job_id)
-        assert target.capacity_left == 1
-        await target.stop(a_task(), a_context(execution_id=keys[1]), None)
-        assert target.capacity_left == 2
-        target.forget(keys[2])
-        target.forget(keys[3])
-        assert target.capacity_left == 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""An observer that remembers."""
+
+from collections import Counter
+
+from aiorch.enums import TargetTypes
+
+
+class CountingObserver:
+    """
+    An `aiorch.ports.Observer` that counts.
+
+    Attributes:
+        settled: Deliveries by kind and outcome.
+
+        commits, events: Documents written, and events in them.
+
+        conflicts: Commits that found somebody else's.
+
+        launches: Executions handed to their target, by target type.
+
+        answers: What came of executions, by target type and answer.
+    """
+
+    def __init__(self) -> None:
+        self.settled: Counter[tuple[str, str]] = Counter()
+        self.commits = self.events = self.conflicts = 0
+        self.launches: Counter[TargetTypes] = Counter()
+        self.answers: Counter[tuple[TargetTypes, str]] = Counter()
+
+    def message_settled(self, kind: str, outcome: str, seconds: float) -> None:  # noqa: ARG002
+        """See `Observer.message_settled`."""
+        self.settled[kind, outcome] += 1
+
+    def committed(self, events: int, seconds: float) -> None:  # noqa: ARG002
+        """See `Observer.committed`."""
+        self.commits += 1
+        self.events += events
+
+    def conflicted(self) -> None:
+        """See `Observer.conflicted`."""
+        self.conflicts += 1
+
+    def launched(self, target_type: TargetTypes) -> None:
+        """See `Observer.launched`."""
+        self.launches[target_type] += 1
+
+    def ended(self, target_type: TargetTypes, answer: str, seconds: float) -> None:  # noqa: ARG002
+        """See `Observer.ended`."""
+        self.answers[target_type, answer] += 1
