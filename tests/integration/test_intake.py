@@ -278,7 +278,7 @@ async def test_a_completion_that_is_not_ours_changes_nothing(changes: dict[str, 
 
 @in_virtual_time
 async def test_an_event_without_a_record_is_not_ours() -> None:
-    """Unknown keys, logs without a trace, started functions, jobs, and what is no event: one read for each name that an execution could have."""
+    """Unknown keys, logs without a trace, started functions, jobs, no events: one read for each possible name."""
     no_trace = sample("gen2_request_200")
     del no_trace["trace"]
     others = [

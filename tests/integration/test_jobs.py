@@ -1,0 +1,517 @@
+"""Executions that go on at their target once accepted: asked about, hinted at, taken over, limited, stopped."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from aiorch import Orchestrator, RunStatus, Settings, Task, TaskContext
+from aiorch.enums import TargetTypes
+from aiorch.launches import LaunchSettings
+from aiorch.ports import Accepted, Answer, Failed, NotStarted, Succeeded
+from aiorch.run_state import Failure
+from aiorch.sources.local import LocalSource
+from aiorch.stores.memory import MemoryStore
+from aiorch.testing import FaultyStore, ManualClock, SeededEntropy, in_virtual_time
+
+LIMIT = 3
+
+
+def job(next: str | None = None, **keys: Any) -> dict[str, Any]:
+    step = {
+        "type": "Task",
+        "target_type": "Dataflow",
+        "target_name": "word-count",
+        "project_id": "p",
+        "region": "us-central1",
+        "template_path": "gs://b/t",
+        **keys,
+    }
+    return {**step, **({"next": next} if next else {"end": True})}
+
+
+def single(**keys: Any) -> dict[str, Any]:
+    return {"name": "single", "start": "Job", "steps": {"Job": job(**keys)}}
+
+
+def fan_out(width: int) -> dict[str, Any]:
+    branches = [{"start": f"J{n:02}", "steps": {f"J{n:02}": job()}} for n in range(width)]
+    steps = {"P": {"type": "Parallel", "branches": branches, "end": True}}
+    return {"name": "fan", "start": "P", "steps": steps}
+
+
+class Jobs:
+    """
+    The jobs of a region, shared by the targets of all processes.
+
+    Attributes:
+        states: By execution key: ``running``, ``done``, ``failed``, ``stopped``.
+
+        launches: How often each execution was launched for good.
+
+        launched: Nodes in the order in which they were.
+
+        polls: How often each execution was asked about, by process.
+
+        stopped: Executions that were stopped.
+
+        most: Most jobs that ran at once.
+    """
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.launches: Counter[str] = Counter()
+        self.launched: list[str] = []
+        self.polls: Counter[str] = Counter()
+        self.stopped: list[str] = []
+        self.most = 0
+        self.hold_launches: asyncio.Event | None = None
+
+    @property
+    def running(self) -> list[str]:
+        return [key for key, state in self.states.items() if state == "running"]
+
+    def end(self, state: str = "done", key: str | None = None) -> None:
+        self.states[key or self.running[0]] = state
+
+
+class JobTarget:
+    """One process's way to the jobs. Adopts what has its key, as the real one does by name and label."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    def resolve(self, task: Task) -> str | None:
+        return None
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        jobs, key = self._jobs, context.execution_id
+        if jobs.hold_launches is not None:
+            await jobs.hold_launches.wait()
+        if key not in jobs.states:
+            jobs.states[key] = "running"
+            jobs.launches[key] += 1
+            jobs.launched.append(context.node)
+            jobs.most = max(jobs.most, len(jobs.running))
+        await asyncio.sleep(0.1)
+        return Accepted(f"job-{key[:8]}")
+
+    async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
+        self._jobs.polls[context.execution_id] += 1
+        match self._jobs.states.get(context.execution_id):
+            case "done":
+                return Succeeded(msgspec.json.encode({"job_id": job_id}))
+            case "failed":
+                return Failed(Failure.of("JobFailed", "its workers were lost"))
+            case _:
+                return None
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        await asyncio.sleep(0.1)
+        self._jobs.stopped.append(context.execution_id)
+        if context.execution_id in self._jobs.states:
+            self._jobs.states[context.execution_id] = "stopped"
+
+    async def aclose(self) -> None:
+        pass
+
+
+class World:
+    """One store, one region of jobs, and any number of processes."""
+
+    def __init__(self) -> None:
+        self.memory = MemoryStore()
+        self.jobs = Jobs()
+        self._seeds = 0
+
+    @asynccontextmanager
+    async def process(self, store: Any = None, **options: Any) -> AsyncIterator[Orchestrator]:
+        self._seeds += 1
+        launches = LaunchSettings(running_after_s=2, limits={TargetTypes.DATAFLOW: LIMIT})
+        settings = Settings(sweep_interval_s=1, drain_s=0, launches=launches)
+        clock, chance = ManualClock(), SeededEntropy(self._seeds)
+        targets = {TargetTypes.DATAFLOW: JobTarget(self.jobs)}
+        options = {"settings": settings, "targets": targets, "clock": clock, "entropy": chance, **options}
+        async with Orchestrator(store or self.memory, **options) as orchestrator:
+            yield orchestrator
+
+    async def die(self, orchestrator: Orchestrator) -> None:
+        """Let a process end as if it had been killed: what it has under way vanishes, and it writes nothing more."""
+        for task in orchestrator._background:
+            task.cancel()
+        executor = orchestrator._executor
+        executor._is_closing = True
+        executor._launches._is_closing = True
+        for handle in list(executor._launches._under_way):
+            handle.cancel()
+        for committer in list(executor.committers.values()):
+            await committer.abandon()
+            committer.in_flight.clear()
+        await self.memory.leave(executor.process.id)
+
+    def document(self, run_id: str = "r") -> dict[str, Any]:
+        return msgspec.json.decode(self.memory._objects[f"runs/{run_id}.json"][0])
+
+    def entry(self, node: str = "Job", run_id: str = "r") -> dict[str, Any]:
+        return self.document(run_id)[node]
+
+    async def until(self, condition: Callable[[], bool], limit_s: float = 1000) -> None:
+        async with asyncio.timeout(limit_s):
+            while not condition():
+                await asyncio.sleep(0.05)
+
+    async def until_running(self, node: str = "Job") -> None:
+        await self.until(lambda: "runs/r.json" in self.memory._objects and self.entry(node)["status"] == "Running")
+
+
+def line(world: World, text: str = "Worker pool stopped.") -> dict[str, Any]:
+    """The log line of the only job that was launched."""
+    (key,) = world.jobs.states
+    labels = {
+        "job_id": f"job-{key[:8]}",
+        "job_name": f"word-count-{key}",
+        "project_id": "1",
+        "region": "us-central1",
+        "step_id": "",
+    }
+    return {
+        "resource": {"type": "dataflow_step", "labels": labels},
+        "logName": "projects/p/logs/dataflow.googleapis.com%2Fjob-message",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "textPayload": text,
+    }
+
+
+@in_virtual_time
+async def test_a_job_is_asked_about_until_it_has_ended() -> None:
+    """It is recorded as running with its id as soon as it is accepted, and its end completes the task."""
+    world = World()
+    async with world.process() as process:
+        run = await process.start(single(next="Then") | {"steps": {"Job": job("Then"), "Then": job()}}, run_id="r")
+        await world.until_running()
+        key = world.entry()["execution_id"]
+        assert world.entry()["job_id"] == f"job-{key[:8]}"
+        assert f"executions/job-{key[:8]}.json" in world.memory._objects, "found under the job's own id, too"
+        execution = await process.executions.get_execution(f"job-{key[:8]}")
+        assert execution is not None
+        assert (execution.execution_id, execution.node_name) == (key, "Job")
+        await asyncio.sleep(3600)
+        assert 100 < world.jobs.polls[key] < 140, "every half a minute or so"
+        world.jobs.end()
+        await world.until(lambda: len(world.jobs.launched) == 2)
+        world.jobs.end()
+        assert (await run.wait()).status is RunStatus.COMPLETED
+        assert world.entry()["result"] == {"job_id": f"job-{key[:8]}"}
+
+
+@in_virtual_time
+async def test_a_job_that_failed_is_retried_as_another_job() -> None:
+    """The retry policy decides, and the new attempt has a key, and so a job, of its own."""
+    world = World()
+    async with world.process() as process:
+        run = await process.start(single(retry={"max_attempts": 2, "initial_delay": 5}), run_id="r")
+        await world.until_running()
+        world.jobs.end("failed")
+        await world.until(lambda: len(world.jobs.states) == 2)
+        world.jobs.end()
+        assert (await run.wait()).status is RunStatus.COMPLETED
+        assert world.entry()["failures"][0]["type"] == "JobFailed"
+
+
+@in_virtual_time
+async def test_a_hint_makes_its_owner_ask_at_once() -> None:
+    """A log line that says "over" never completes anything by itself: it makes the process ask, and ask again soon."""
+    world = World()
+    async with world.process() as process:
+        run = await process.start(single(), run_id="r")
+        await world.until_running()
+        await asyncio.sleep(600)
+        key = world.jobs.running[0]
+        before = world.jobs.polls[key]
+        process.publish(line(world))
+        await asyncio.sleep(0.5)
+        assert world.jobs.polls[key] == before + 1, "asked, and it goes on as far as the API knows"
+        await asyncio.sleep(20)
+        assert world.jobs.polls[key] >= before + 3, "the API lags: asked again soon"
+        assert run.status is RunStatus.RUNNING
+        world.jobs.end()
+        assert (await run.wait()).status is RunStatus.COMPLETED
+
+
+@in_virtual_time
+async def test_a_hint_that_comes_to_another_process_is_followed_there() -> None:
+    """Whichever replica receives the event asks, and commits the end: the owner need not be asked, nor be alive."""
+    world = World()
+    async with world.process() as owner, world.process(settings=Settings(sweep_interval_s=10_000)) as other:
+        await owner.start(single(), run_id="r")
+        await world.until_running()
+        await asyncio.sleep(600)
+        world.jobs.end()
+        other.publish(line(world))
+        other.publish(line(world))
+        await world.until(lambda: world.document()["$run"]["status"] == "Completed", limit_s=2)
+        assert world.jobs.launches.most_common(1)[0][1] == 1
+
+
+@in_virtual_time
+async def test_a_hint_of_a_job_that_goes_on_is_acknowledged_and_forgotten() -> None:
+    """After a minute of asking the other process gives up: the owner asks on."""
+    world = World()
+    async with world.process() as owner, world.process(settings=Settings(sweep_interval_s=10_000)) as other:
+        await owner.start(single(), run_id="r")
+        await world.until_running()
+        source = other.source
+        assert isinstance(source, LocalSource)
+        other.publish(line(world))
+        await asyncio.sleep(1)
+        assert source.outstanding == 0, "acknowledged at once"
+        await asyncio.sleep(200)
+        assert not other._executor._launches._asked_about
+        assert "r" not in other._executor.committers
+
+
+@in_virtual_time
+async def test_a_job_whose_process_died_is_taken_over() -> None:
+    """Another process asks about it from then on, and no second job is launched."""
+    world = World()
+    async with world.process() as first, world.process() as second:
+        await first.start(single(), run_id="r")
+        await world.until_running()
+        await world.die(first)
+        await asyncio.sleep(60)
+        assert world.entry()["by"] == second._executor.process.id
+        world.jobs.end()
+        await world.until(lambda: world.document()["$run"]["status"] == "Completed", limit_s=60)
+        assert list(world.jobs.launches.values()) == [1]
+
+
+@in_virtual_time
+async def test_a_launch_whose_process_died_is_adopted() -> None:
+    """The job was launched and nobody recorded it: whoever takes over finds it by its key."""
+    world = World()
+    async with world.process() as first, world.process() as second:
+        world.jobs.hold_launches = asyncio.Event()
+        await first.start(single(), run_id="r")
+        await asyncio.sleep(1)
+        key = world.entry()["execution_id"]
+        world.jobs.states[key] = "running"  # it was accepted, and the process dies before it hears of it
+        world.jobs.launches[key] += 1
+        await world.die(first)
+        world.jobs.hold_launches.set()
+        await world.until_running()
+        assert world.entry()["by"] == second._executor.process.id
+        world.jobs.end()
+        await world.until(lambda: world.document()["$run"]["status"] == "Completed", limit_s=60)
+        assert world.jobs.launches[key] == 1
+
+
+@in_virtual_time
+async def test_a_drain_leaves_jobs_to_whoever_comes_next() -> None:
+    """A process that ends neither waits for its jobs nor gives them up: they go on, and so does their run."""
+    world = World()
+    loop = asyncio.get_running_loop()
+    async with world.process(settings=Settings(drain_s=100)) as first:
+        await first.start(single(on_lost="fail"), run_id="r")
+        await world.until_running()
+        left_at = loop.time()
+    assert loop.time() - left_at < 5, "no grace for what ends in an hour"
+    assert world.entry()["status"] == "Running"
+    async with world.process():
+        await asyncio.sleep(60)
+        world.jobs.end()
+        await world.until(lambda: world.document()["$run"]["status"] == "Completed", limit_s=60)
+    assert list(world.jobs.launches.values()) == [1]
+
+
+@in_virtual_time
+async def test_no_more_jobs_at_once_than_allowed() -> None:
+    """Surplus tasks wait as ``New``, and begin in the order in which they became ready as others end."""
+    world = World()
+    async with world.process() as process:
+        run = await process.start(fan_out(10), run_id="r")
+        await asyncio.sleep(5)
+        assert len(world.jobs.running) == LIMIT
+        waiting = [name for name, entry in world.document().items() if entry.get("status") == "New"]
+        assert len(waiting) == 10 - LIMIT
+        while world.jobs.running:
+            world.jobs.end()
+            await asyncio.sleep(60)
+        assert (await run.wait()).status is RunStatus.COMPLETED
+        assert world.jobs.most == LIMIT
+        assert world.jobs.launched == [f"J{n:02}" for n in range(10)]
+
+
+@in_virtual_time
+async def test_runs_wait_for_one_another_in_turn() -> None:
+    """The limit is the process's, not the run's: whoever became ready first is first, also a retry that is due."""
+    world = World()
+    async with world.process() as process:
+        await process.start(fan_out(LIMIT), run_id="r")
+        await asyncio.sleep(5)
+        for number in range(4):
+            await process.start(single(), run_id=f"s{number}")
+            await asyncio.sleep(5)
+        assert world.jobs.most == LIMIT
+        await asyncio.sleep(100)
+        assert [world.entry(run_id=f"s{number}")["status"] for number in range(4)] == ["New"] * 4
+        for number in range(4):
+            world.jobs.end()
+            await asyncio.sleep(60)
+            assert world.entry(run_id=f"s{number}")["status"] == "Running"
+        assert world.jobs.most == LIMIT
+
+
+@in_virtual_time
+async def test_a_retry_waits_for_room_too() -> None:
+    """A due retry that finds no room is made when there is some."""
+    world = World()
+    async with world.process() as process:
+        run = await process.start(single(retry={"max_attempts": 2, "initial_delay": 10}), run_id="r")
+        await world.until_running()
+        world.jobs.end("failed")
+        await world.until(lambda: world.entry()["status"] == "Retrying")
+        await process.start(fan_out(LIMIT), run_id="full")
+        await asyncio.sleep(100)
+        assert (world.entry()["status"], world.jobs.most) == ("Retrying", LIMIT)
+        world.jobs.end()
+        await world.until_running()
+        assert world.entry()["attempt"] == 2
+        for key in list(world.jobs.running):
+            world.jobs.end(key=key)
+        assert (await run.wait()).status is RunStatus.COMPLETED
+
+
+@in_virtual_time
+async def test_another_process_takes_what_one_has_no_room_for() -> None:
+    """Ready tasks that one replica may not launch are launched by one that may."""
+    world = World()
+    async with world.process() as first, world.process():
+        await first.start(fan_out(2 * LIMIT), run_id="r")
+        await world.until(lambda: len(world.jobs.running) == 2 * LIMIT, limit_s=30)
+        assert max(world.jobs.launches.values()) == 1
+        owners = Counter(entry["by"] for entry in world.document().values() if entry.get("by"))
+        assert sorted(owners.values()) == [LIMIT, LIMIT]
+
+
+@in_virtual_time
+async def test_a_job_beyond_its_timeout_is_stopped_before_another_begins() -> None:
+    """A timeout must not leave a job running, and billed, beside the next attempt."""
+    world = World()
+    async with world.process() as process:
+        run = await process.start(single(timeout=100, retry={"max_attempts": 2}), run_id="r")
+        await world.until_running()
+        first = world.entry()["execution_id"]
+        await world.until(lambda: len(world.jobs.states) == 2)
+        assert world.jobs.stopped == [first]
+        assert world.jobs.states[first] == "stopped"
+        assert world.jobs.most == 1
+        world.jobs.end()
+        assert (await run.wait()).status is RunStatus.COMPLETED
+        assert world.entry()["failures"][0]["type"] == "Timeout"
+
+
+@in_virtual_time
+async def test_a_timeout_survives_the_process_that_launched_the_job() -> None:
+    """Whoever takes the job over gives it what is left of its time, not all of it again."""
+    world = World()
+    async with world.process() as first, world.process():
+        await first.start(single(timeout=1000), run_id="r")
+        await world.until_running()
+        await asyncio.sleep(900)
+        await world.die(first)
+        await world.until(lambda: world.document()["$run"]["status"] == "Failed", limit_s=200)
+        assert len(world.jobs.stopped) == 1
+
+
+@pytest.mark.parametrize("at_s", [0, 0.01, 0.05, 0.1, 0.15, 0.3, 3, 100])
+@in_virtual_time
+async def test_a_cancel_that_races_with_a_launch_leaves_no_job_running(at_s: float) -> None:
+    """Before the launch, during it, just after it and long after it: when the run is cancelled, no job goes on."""
+    world = World()
+    async with world.process() as process, world.process() as other:
+        run = await process.start(single(), run_id="r")
+        await asyncio.sleep(at_s)
+        await other.cancel("r")
+        assert (await run.wait()).status is RunStatus.CANCELLED
+        await asyncio.sleep(1000)
+        assert not world.jobs.running
+        assert world.entry()["status"] == "Cancelled"
+
+
+@in_virtual_time
+async def test_a_cancel_of_a_job_whose_process_died_stops_it() -> None:
+    """A stop that is owed by a dead process is owed by whoever finds it."""
+    world = World()
+    async with world.process() as first, world.process() as second:
+        await first.start(single(), run_id="r")
+        await world.until_running()
+        await world.die(first)
+        await second.cancel("r")
+        await world.until(lambda: world.document()["$run"]["status"] == "Cancelled", limit_s=60)
+        assert not world.jobs.running
+
+
+class Unheard(MemoryStore):
+    """A store in which one process was silent for long, until it announces itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent: set[str] = set()
+        self.announced: list[str] = []
+
+    def is_silent(self, process: str) -> bool:
+        return process in self.silent
+
+    async def announce(self, process: str) -> None:
+        self.announced.append(process)
+        self.silent.discard(process)
+
+
+@in_virtual_time
+async def test_a_silent_process_is_heard_before_it_commits_to_work() -> None:
+    """Others would call it dead, and launch again what it has just begun to launch."""
+    world = World()
+    world.memory = store = Unheard()
+    faulty = FaultyStore(store)
+    async with world.process(faulty) as process:
+        store.silent.add(process._executor.process.id)
+        run = await process.start(single(), run_id="r")
+        calls = [call.kind for call in faulty.calls]
+        document = next(n for n, call in enumerate(faulty.calls) if call.names[:1] == ("runs/r.json",))
+        assert calls.index("announce") < document
+        await world.until_running()
+        world.jobs.end()
+        assert (await run.wait()).status is RunStatus.COMPLETED
+
+
+@in_virtual_time
+async def test_a_process_that_was_silent_reads_again_before_it_sends() -> None:
+    """What another process has taken over meanwhile is not sent by the one that was paused."""
+    world = World()
+    world.memory = store = Unheard()
+    async with world.process() as paused:
+        jobs = paused._targets[TargetTypes.DATAFLOW]
+        sends: list[str] = []
+        launch = jobs.launch
+
+        async def refused_once(task: Task, context: TaskContext) -> Answer:
+            sends.append(context.execution_id)
+            return NotStarted("quota") if len(sends) == 1 else await launch(task, context)
+
+        jobs.launch = refused_once  # type: ignore[method-assign]
+        await paused.start(single(), run_id="r")
+        await world.until(lambda: len(sends) == 1)
+        await store.leave(paused._executor.process.id)  # it is paused, and called dead
+        store.silent.add(paused._executor.process.id)
+        document = world.document()
+        document["Job"] |= {"by": "another", "launches": 2}
+        generation = store._objects["runs/r.json"][1]
+        await store.join("another")
+        await store.write("runs/r.json", msgspec.json.encode(document), if_generation_match=generation)
+        await asyncio.sleep(100)
+        assert len(sends) == 1
+        assert store.announced == [paused._executor.process.id]
