@@ -8,6 +8,7 @@ process: launches, stops, retries when they are due. What happens next is decide
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, assert_never
@@ -49,6 +50,9 @@ logger = logging.getLogger(__name__)
 
 TOUCHES_MAX = 4
 """Tries to give a marker a new generation."""
+
+ANSWER_GRACE_S = 10.0
+"""How long the event that a call has ended waits for the call's answer. Commits are seldom held up for longer."""
 
 COMMIT_GRACE_S = 2.0
 """How long the last commits may take at the end, at least."""
@@ -403,6 +407,25 @@ class DAGExecutor:
                 timer.cancel()
             self.spawn(self.close_run(committer))
 
+    async def let_answer_come(self, run_id: str, node: str, attempt: int) -> None:
+        """
+        Return when the answer to a call was committed, or need not be waited for.
+
+        The answer carries the result, the event that the platform writes of the same call does not, and may be faster:
+        the answer may be waiting for its commit, here or in another process. Nothing is lost by waiting, since the
+        event is not acknowledged meanwhile.
+        """
+        committer = self.committer(run_id)
+        if committer.run is None:
+            await committer.apply(None)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_GRACE_S):
+                while _is_under_way_somewhere(committer, node, attempt):
+                    if node in committer.in_flight:
+                        await committer.changed(committer.generation)
+                    else:
+                        await asyncio.sleep(ANSWER_GRACE_S)  # whoever launched it is the one to know
+
     async def hint(self, run_id: str, node: str, attempt: int) -> None:
         """Something said that an execution may have ended: ask about it soon, whoever looks after it."""
         committer = self.committer(run_id)
@@ -534,6 +557,15 @@ class _Launcher:
         assert run is not None
         if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
             self._launches.launch(self._committer, task)
+
+
+def _is_under_way_somewhere(committer: Committer, node: str, attempt: int) -> bool:
+    """Whether some process may still have the answer to a call, as far as is known here."""
+    state = committer.run.nodes.get(node) if committer.run is not None else None
+    if state is None or state.attempt != attempt or not state.is_live:
+        return False
+    sent = committer.in_flight.get(node)
+    return sent is None or not (sent.is_awaited or sent.was_taken_over)
 
 
 def _is_under_way(committer: Committer, name: str, state: NodeState) -> bool:

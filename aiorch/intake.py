@@ -227,6 +227,7 @@ class Intake:
         if record is None or not is_of(event, record):
             return Outcome.FOREIGN
         settling.is_about(record)
+        await self._executor.let_answer_come(record.run_id, record.node_name, record.attempt)
         await self._executor.committer(record.run_id).apply(completion(event, record))
         return Outcome.APPLIED
 

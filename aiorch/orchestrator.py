@@ -174,6 +174,7 @@ class Orchestrator:
             self.store,
             interval_s=sweep_interval_s,
             relook_s=self.settings.relook_s or pace.relook_s,
+            refresh_s=self.settings.relook_s or pace.refresh_s,
         )
         self._background: list[asyncio.Task[None]] = []
         for each in dags:

@@ -162,11 +162,14 @@ class Pace(NamedTuple):
     relook_s: float
     """How often an open run is read without a reason: a message about it may have been lost, and its owner be dead."""
 
+    refresh_s: float
+    """How often a run with executions of this process is read: a cancel by another process may not have been told."""
+
     running_after_s: float
     """After how long an execution that is under way is recorded as ``Running``: that is a write of its own."""
 
 
-LOCAL_PACE = Pace(sweep_interval_s=1.0, relook_s=600.0, running_after_s=0.5)
+LOCAL_PACE = Pace(sweep_interval_s=1.0, relook_s=600.0, refresh_s=30.0, running_after_s=0.5)
 """A look costs next to nothing."""
 
 

@@ -47,6 +47,9 @@ may fail, and the document must stay small."""
 NO_RESULT = msgspec.Raw(b"null")
 """The one object that stands for no result, so that it is omitted from the document."""
 
+REFUSED_RESULTS = frozenset({"ResultTooLarge", "ResultNotJSON"})
+"""Types of failures of attempts that succeeded, and whose answer cannot be kept."""
+
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKET = re.compile(rb"[\[\]{}]")
 _LIVE = frozenset({TaskStatus.STARTING, TaskStatus.RUNNING})

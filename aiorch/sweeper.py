@@ -52,7 +52,7 @@ class Sweeper:
         *,
         interval_s: float,
         relook_s: float,
-        refresh_s: float = 30.0,
+        refresh_s: float,
     ) -> None:
         self._executor = executor
         self._liveness = liveness

@@ -36,6 +36,7 @@ from aiorch.run_state import (
     FAILURES_KEPT,
     MESSAGE_CHARS_WIDE,
     NO_RESULT,
+    REFUSED_RESULTS,
     WIDE_RUN_NODES,
     Failure,
     NodeState,
@@ -285,6 +286,11 @@ def fold(dag: DAG, run: Run, events: Sequence[RunEvent], *, now: datetime, proce
     return draft.changes()
 
 
+def _has_refused_result(state: NodeState) -> bool:
+    """Whether the attempt did succeed, and its answer could not be kept: an event that says so, too, has no result."""
+    return state.status is _RETRYING and state.error is not None and state.error.type in REFUSED_RESULTS
+
+
 def _order(event: RunEvent) -> tuple[int, str, int]:
     return event.rank, event.node, event.attempt
 
@@ -354,7 +360,7 @@ class _Draft:
     def on_succeeded(self, event: TaskSucceeded) -> None:
         # Also while Retrying: the attempt was given up and has succeeded after all, and no other has begun.
         state = self.current(event)
-        if state is None or state.status.is_terminal:
+        if state is None or state.status.is_terminal or _has_refused_result(state):
             return
         self.end(event.node, _COMPLETED, result=event.result, result_in=event.result_in, error=None)
         self.advance(self.dag.all_nodes[event.node])

@@ -18,12 +18,13 @@ from aiorch.executor import DAGExecutor
 from aiorch.intake import Intake
 from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
-from aiorch.ports import Answer, Failed, Unknown
+from aiorch.ports import Answer, Failed, Succeeded, Unknown
 from aiorch.sources.local import LocalSource
 from aiorch.status import ExecutionStatus, OrchestrationStatus
 from aiorch.stores.memory import MemoryStore
 from aiorch.targets.function import FunctionTarget
 from aiorch.testing import CountingObserver, Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
+from aiorch.transitions import ProcessesDied
 
 SAMPLES = Path(__file__).parent.parent / "data" / "log_samples"
 
@@ -75,11 +76,11 @@ class Silent:
 class Engine:
     """An intake with all that is behind it."""
 
-    def __init__(self, *, dags: tuple[Any, ...] = (ETL,)) -> None:
-        self.memory = MemoryStore()
+    def __init__(self, *, dags: tuple[Any, ...] = (ETL,), beside: "Engine | None" = None) -> None:
+        self.memory = beside.memory if beside else MemoryStore()
         self.store = FaultyStore(self.memory)
         self.target = Silent()
-        entropy, clock = SeededEntropy(), ManualClock()
+        entropy, clock = SeededEntropy(1 if beside else 0), ManualClock()
         runs = OrchestrationStatus(self.store)
         functions = FunctionTarget()
         self.executor = DAGExecutor(
@@ -372,6 +373,76 @@ async def test_a_completion_before_its_launch_has_answered() -> None:
         gate.set()
         await made.settled()
         assert made.status() == "Completed"
+
+
+async def answers_late(made: Engine, after_s: float, answer: Answer) -> None:
+    """Let calls be answered, and only so long after they were sent."""
+
+    async def launch(task: Task, context: TaskContext) -> Answer:
+        made.target.sent.append(context)
+        await asyncio.sleep(after_s)
+        return answer
+
+    made.target.launch = launch  # type: ignore[method-assign]
+
+
+@in_virtual_time
+async def test_an_event_that_is_faster_than_the_answer_does_not_cost_the_result() -> None:
+    """The answer has the result, the event has none: the event waits for the answer, and is not acknowledged."""
+    async with engine() as made:
+        await answers_late(made, 5, Succeeded(b'{"rows": 7}'))
+        made.source.publish(start(run_id="r"))
+        await made.until(lambda: bool(made.target.sent))
+        made.source.publish(gen2(made.target.sent[0].execution_id))
+        await asyncio.sleep(3)
+        assert (made.status(), made.source.outstanding) == ("Starting", 1)
+        await made.settled()
+        assert made.document()["Load"]["result"] == {"rows": 7}
+
+
+@in_virtual_time
+async def test_an_event_of_a_call_of_another_process_waits_for_its_answer_too() -> None:
+    """The owner may be about to commit; when it is not, the event counts after ten seconds."""
+    for answer_after_s, result in ((5, {"rows": 7}), (50, None)):
+        async with engine() as owner, engine(beside=owner) as other:
+            await answers_late(owner, answer_after_s, Succeeded(b'{"rows": 7}'))
+            owner.source.publish(start(run_id="r"))
+            await owner.until(lambda owner=owner: bool(owner.target.sent))
+            other.source.publish(gen2(owner.target.sent[0].execution_id))
+            await asyncio.sleep(3)
+            assert other.source.outstanding == 1
+            await asyncio.sleep(9)
+            assert other.source.outstanding == 0
+            load = owner.document()["Load"]
+            assert (load["status"], load.get("result")) == ("Completed", result)
+
+
+@in_virtual_time
+async def test_a_success_whose_answer_was_refused_is_no_success_by_its_event() -> None:
+    """An answer that is too large fails the attempt: the platform's "200" of the same call must not complete it."""
+    async with engine() as made:
+        refused = Failed(Failure.of("ResultTooLarge", "more than the limit"))
+        await answers_late(made, 0.1, refused)
+        made.source.publish(start(run_id="r"))
+        await made.until(lambda: bool(made.names("runs/")) and made.status() == "Retrying")
+        await made.settled(gen2(made.target.sent[0].execution_id))
+        assert (made.status(), made.document()["Load"]["attempt"]) == ("Failed", 2)
+
+
+@in_virtual_time
+async def test_a_call_that_was_taken_over_keeps_its_deadline() -> None:
+    """Its process died while it waited for the event: whoever takes over waits until the same timeout, no longer."""
+    dag = dag_of("short", Load=call(region="us-central1", timeout=100, on_lost="fail"))
+    async with engine(dags=(dag,)) as made, engine(dags=(dag,), beside=made) as heir:
+        made.source.publish(start(run_id="r"))
+        await made.until(lambda: bool(made.names("runs/")) and made.status() == "Running")
+        await asyncio.sleep(50)
+        await made.executor.close(0)
+        await heir.executor.committer("r").apply(ProcessesDied(frozenset({made.executor.process.id})))
+        await asyncio.sleep(40)
+        assert made.status() == "Running"
+        await asyncio.sleep(20)
+        assert (made.status(), made.document()["Load"]["error"]["type"]) == ("Failed", "Lost")
 
 
 # -- what cannot be handled -------------------------------------------------------------------------------------
