@@ -55,7 +55,7 @@ resource "google_cloud_run_v2_service" "orchestrator" {
       # and the one before it goes on.
       startup_probe {
         period_seconds    = 5
-        timeout_seconds   = 5
+        timeout_seconds   = 4
         failure_threshold = 12
 
         http_get {

@@ -12,7 +12,7 @@ import yaml
 
 from aiorch import names
 from aiorch.errors import MalformedEventError
-from aiorch.events import CloudFunctionEvent, EventFactory
+from aiorch.events import CloudFunctionEvent, EventFactory, StartEvent
 from aiorch.intake import USER_AGENT_PREFIX
 from tests.documentation import REPOSITORY, named, rows, section
 from tests.log_filter import compile_filter
@@ -386,6 +386,23 @@ def test_probes() -> None:
     assert CONTAINER["ports"] == [{"container_port": 8080}]
     assert CONTAINER["startup_probe"][0]["http_get"] == [{"path": "/readyz"}]
     assert CONTAINER["liveness_probe"][0]["http_get"] == [{"path": "/healthz"}]
+    for probe in (CONTAINER["startup_probe"][0], CONTAINER["liveness_probe"][0]):
+        assert probe["timeout_seconds"] < probe["period_seconds"]  # else Cloud Run refuses it
+
+
+def test_alerts() -> None:
+    """With somebody to tell there are alerts for dead letters, for messages that wait and for sinks that fail."""
+    policy = resources("google_monitoring_alert_policy")["this"]
+    assert policy["for_each"] == "${length(var.notification_channels) == 0 ? {} : local.alerts}"
+    watched = {
+        "dead-letters": "/num_undelivered_messages .*{google_pubsub_subscription.dead_letters.name}",
+        "waiting": "/oldest_unacked_message_age .*{google_pubsub_subscription.events.name}",
+        "sinks": "logging.googleapis.com/exports/error_count ",
+    }
+    alerts = local_values()["alerts"]
+    assert alerts.keys() == watched.keys()
+    for name, pattern in watched.items():
+        assert re.search(pattern, re.sub(r'[\\"$]+', "", alerts[name]["filter"]).replace(" AND", " ")), name
 
 
 def test_the_service_runs_as_its_own_account() -> None:
@@ -576,7 +593,8 @@ def test_what_the_guide_names_exists() -> None:
     text = (REPOSITORY / GUIDE).read_text()
     metrics = set(re.findall(r"/(\w+)\\\"", (FOLDER / "alerts.tf").read_text()))
     known = named_blocks("variable").keys() | metrics | {"run_id", "on_lost"}
-    assert {word for word in named(text) if re.fullmatch(r"[a-z]+(_[a-z]+)+", word)} <= known
+    words = named(re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
+    assert {word for word in words if re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", word)} <= known
     outputs = set(re.findall(r"terraform output -raw (\w+)", text))
     assert outputs
     assert outputs <= named_blocks("output").keys()
@@ -584,6 +602,15 @@ def test_what_the_guide_names_exists() -> None:
     assert {row[0] for row in rows(section(GUIDE, "How completions come back"))} == {
         f"`{prefix}-{sink}`" for sink in local_values()["sink_filters"]
     }
+
+
+def test_the_start_message_of_the_guide_is_one() -> None:
+    """The message that the guide publishes starts the DAG that it shows."""
+    (message,) = re.findall(r"--message='(.*)'", (REPOSITORY / GUIDE).read_text())
+    event = EventFactory.create_from_event(json.loads(message))
+    assert isinstance(event, StartEvent)
+    assert (event.dag, event.run_id, event.parameters) == ("hello", "first", {"name": "world"})
+    assert f"# {event.dag}.yaml" in (REPOSITORY / GUIDE).read_text()
 
 
 def test_what_the_guide_says_expires_does() -> None:
