@@ -223,8 +223,8 @@ variable "drain" {
   default     = null
 
   validation {
-    condition     = var.drain == null || try(var.drain >= 0 && var.drain <= 8, false)
-    error_message = "It must be 0 to 8: Cloud Run kills an instance 10 seconds after SIGTERM, and closing takes some of them."
+    condition     = var.drain == null || try(var.drain >= 0 && var.drain <= 6, false)
+    error_message = "It must be 0 to 6: Cloud Run kills an instance 10 seconds after SIGTERM, and closing takes up to 3 of them."
   }
 }
 

@@ -462,7 +462,7 @@ REFUSED = [
     ("min_instances", 0),
     ("max_instances", 0),
     ("ingress", "everywhere"),
-    ("drain", 9),
+    ("drain", 7),
     ("log_level", "verbose"),
 ]
 
@@ -483,7 +483,7 @@ def test_every_validation_is_tested() -> None:
     "variables",
     [
         {},
-        {"keep_runs_days": 40, "keep_rejected_days": None, "store_prefix": "team-a/prod.1", "drain": 8},
+        {"keep_runs_days": 40, "keep_rejected_days": None, "store_prefix": "team-a/prod.1", "drain": 6},
         {"min_instances": 2, "max_instances": 3, "log_level": "debug", "ingress": "INGRESS_TRAFFIC_ALL"},
         {"call_services": [{"name": "a"}, {"name": "b", "region": "us-central1", "project": "other-project"}]},
         {"start_publishers": ["user:a@example.com"], "invokers": ["group:ops@example.com"]},
