@@ -28,6 +28,9 @@ from aiorch.run_state import (
     run_from_document,
 )
 
+REJECTED_BYTES_MAX = 1024 * 1024
+"""What is kept of a message that is parked. Pub/Sub carries 10 MB, and encoded that is more than an object may hold."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -136,8 +139,8 @@ class OrchestrationStatus:
         return sorted(runs, key=lambda run: run.created_at, reverse=True)
 
     async def reject(self, token: str, data: bytes, reason: str) -> None:
-        """Park a message that nothing can be done with."""
-        body = {"reason": reason, "data": data}
+        """Park a message that nothing can be done with; of a very large one its beginning."""
+        body = {"reason": reason, "bytes": len(data), "data": data[:REJECTED_BYTES_MAX]}
         await self.store.create_all([(names.rejected_object(token), _encode(body))])
 
     async def ping(self) -> None:

@@ -25,6 +25,7 @@ class Fault(Enum):
     RESET = "connection reset, not applied"
     LOST_REPLY = "applied, connection reset"
     GARBAGE = "applied, answered with something else"
+    OWN_CONFLICT = "applied, answered 412: an earlier try of the same write was applied"
     HOLD = "held until released, then applied"
     CONFLICT = 412
     THROTTLED = 429
@@ -83,6 +84,12 @@ def _parts(content_type: str, body: bytes) -> tuple[dict[str, object], bytes]:
     assert content.endswith(b"\r\n" + boundary + b"--\r\n"), "a body that was cut off"
     data = content.removesuffix(b"\r\n" + boundary + b"--\r\n").partition(b"\r\n\r\n")[2]
     return json.loads(first.partition(b"\r\n\r\n")[2]), data
+
+
+def _refusal(error: _RefusedError) -> web.Response:
+    errors = [{"message": str(error), "domain": "global", "reason": error.reason}]
+    answer = {"error": {"code": error.status, "message": str(error), "errors": errors}}
+    return web.json_response(answer, status=error.status)
 
 
 class _Armed:
@@ -159,11 +166,11 @@ class FakeGCS:
                 raise _RefusedError(401, *_REFUSALS[401])
             response = self._apply(sent)
         except _RefusedError as error:
-            errors = [{"message": str(error), "domain": "global", "reason": error.reason}]
-            answer = {"error": {"code": error.status, "message": str(error), "errors": errors}}
-            return web.json_response(answer, status=error.status)
+            return _refusal(error)
         if fault is Fault.LOST_REPLY:
             return self._reset(request)
+        if fault is Fault.OWN_CONFLICT:
+            return _refusal(_RefusedError(412, *_REFUSALS[412]))
         if fault is Fault.GARBAGE:
             return web.Response(text="<html>a proxy</html>", content_type="text/html")
         return response

@@ -20,7 +20,7 @@ from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Failed, Succeeded, Unknown
 from aiorch.sources.local import LocalSource
-from aiorch.status import ExecutionStatus, OrchestrationStatus
+from aiorch.status import REJECTED_BYTES_MAX, ExecutionStatus, OrchestrationStatus
 from aiorch.stores.memory import MemoryStore
 from aiorch.targets.function import FunctionTarget
 from aiorch.testing import CountingObserver, Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
@@ -468,7 +468,8 @@ async def test_what_is_malformed_is_parked(message: bytes, says: str) -> None:
         (name,) = made.names("rejected/")
         parked = msgspec.json.decode(made.memory._objects[name][0])
         assert says in parked["reason"]
-        assert base64.b64decode(parked["data"]) == message
+        assert parked["bytes"] == len(message)
+        assert base64.b64decode(parked["data"]) == message[:REJECTED_BYTES_MAX]
         assert made.status() == "Running"
 
 
