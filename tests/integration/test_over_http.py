@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from aiorch import Orchestrator, RunStatus, Settings
+from aiorch import Orchestrator, RunStatus, Settings, TargetTypes
 from aiorch.events import NESTING_MAX
 from aiorch.launches import LaunchSettings
 from aiorch.sources import pubsub as pubsub_source
 from aiorch.sources.pubsub import PubSubSource
 from aiorch.stores.gcs import GCSStore
+from aiorch.targets import dataflow
+from aiorch.targets.dataflow import DataflowTarget
 from aiorch.testing import CountingObserver
 from tests.fakes.dataflow import FakeDataflow
 from tests.fakes.gcs import BUCKET, FakeGCS, Fault, Stored, fake_gcs
@@ -69,8 +71,8 @@ class Functions:
 class Cloud:
     """The servers, and an orchestrator that uses them."""
 
-    def __init__(self, gcs: FakeGCS, pubsub: FakePubSub, dataflow: FakeDataflow, functions: Functions) -> None:
-        self.gcs, self.pubsub, self.dataflow, self.functions = gcs, pubsub, dataflow, functions
+    def __init__(self, gcs: FakeGCS, pubsub: FakePubSub, jobs: FakeDataflow, functions: Functions) -> None:
+        self.gcs, self.pubsub, self.dataflow, self.functions = gcs, pubsub, jobs, functions
         self.observer = CountingObserver()
         launches = LaunchSettings(running_after_s=100, poll_interval_s=0.05, backoff_max_s=0.1)
         self.orchestrator = Orchestrator(
@@ -79,7 +81,8 @@ class Cloud:
             source=PubSubSource(SUBSCRIPTION),
             own_names=["orchestrator"],
             observer=self.observer,
-            settings=Settings(sweep_interval_s=1000, drain_s=0.2, dataflow_api=dataflow.root, launches=launches),
+            targets={TargetTypes.DATAFLOW: DataflowTarget(api_root=jobs.root, appears_s=0.1)},
+            settings=Settings(sweep_interval_s=1000, drain_s=0.2, launches=launches),
         )
 
     def dag(self, name: str, *nodes: str, width: int = 0) -> dict[str, Any]:
@@ -195,12 +198,13 @@ async def serving(functions: Functions) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def cloud(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
-    functions, dataflow = Functions(), FakeDataflow()
-    async with fake_gcs() as gcs, fake_pubsub() as (pubsub, address), dataflow.serving(), serving(functions):
+    functions, jobs = Functions(), FakeDataflow()
+    async with fake_gcs() as gcs, fake_pubsub() as (pubsub, address), jobs.serving(), serving(functions):
         monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
+        monkeypatch.setattr(dataflow, "LOOK_AGAIN_S", 0.02)
         monkeypatch.setattr(pubsub_source, "OPEN_PULL_GRACE_S", 0)  # nothing is on its way when a test ends
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
-        made = Cloud(gcs, pubsub, dataflow, functions)
+        made = Cloud(gcs, pubsub, jobs, functions)
         async with made.orchestrator:
             yield made
 
@@ -418,6 +422,34 @@ async def test_any_dataflow_event_is_a_hint(cloud: Cloud) -> None:
     await cloud.until(lambda: cloud.status() == "Failed")
     error = cloud.document()["Job"]["error"]
     assert (error["type"], "no quota" in error["cause"]) == ("JobFailed", True)
+
+
+@pytest.mark.parametrize(
+    ("faults", "jobs"),
+    [((), 0), ((429,) * 50, 0), (("applied, reset",), 1), (("applied, 503",), 1), (("ok",), 1)],
+    ids=["before the launch", "launch refused", "answer lost", "launched, answered 503", "launched"],
+)
+async def test_a_cancel_that_races_with_a_launch_leaves_no_job_running(
+    cloud: Cloud, faults: tuple[Any, ...], jobs: int
+) -> None:
+    """Whichever comes first: when the run is cancelled, the job was cancelled at the API, or has never been."""
+    cloud.dataflow.fail("launch", *faults)
+    if not faults:
+        held = cloud.gcs.arm(Fault.HOLD, "POST", "executions/")
+        await cloud.pubsub.put(json.dumps(start("job")).encode())
+        await held.reached.wait()
+        await cloud.until(lambda: cloud.status("Job") == "Starting")
+    else:
+        await cloud.publish(start("job"))
+        await cloud.until(lambda: bool(cloud.dataflow.requests("launch")))
+    async with Orchestrator(GCSStore(BUCKET), launch=False) as client:
+        await client.cancel("r")
+    cloud.orchestrator._executor.committer("r").refresh()  # what the next sweep would do
+    if not faults:
+        held.released.set()
+    await cloud.until(lambda: cloud.status() == "Cancelled")
+    assert [job.state for job in cloud.dataflow.jobs.values()] == ["JOB_STATE_CANCELLING"] * jobs
+    assert sum(cloud.dataflow.launches.values()) == jobs
 
 
 async def test_while_the_store_does_not_answer_nothing_is_pulled(cloud: Cloud) -> None:
