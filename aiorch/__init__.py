@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from aiorch.errors import StoreError as StoreError
     from aiorch.errors import StoreUrlError as StoreUrlError
     from aiorch.errors import UnresolvedFunctionError as UnresolvedFunctionError
+    from aiorch.events import CancelEvent as CancelEvent
     from aiorch.events import CloudFunctionEvent as CloudFunctionEvent
     from aiorch.events import DataflowEvent as DataflowEvent
     from aiorch.events import Event as Event
@@ -83,7 +84,7 @@ _HOMES = {
         "StoreUrlError",
         "UnresolvedFunctionError",
     ),
-    "events": ("CloudFunctionEvent", "DataflowEvent", "Event", "EventFactory", "StartEvent"),
+    "events": ("CancelEvent", "CloudFunctionEvent", "DataflowEvent", "Event", "EventFactory", "StartEvent"),
     "executor": ("DAGExecutor",),
     "nodes": ("CloudFunction", "DataflowJob", "Function", "Node", "Parallel", "RetryPolicy", "Task"),
     "orchestrator": ("Orchestrator", "Settings"),

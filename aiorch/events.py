@@ -39,6 +39,9 @@ Source: Cloud Logging documentation, "Quotas and limits".
 NAME_CHARS_MAX = 1024
 """The longest of all names is a Dataflow job's. Source: Dataflow REST reference v1b3, "jobName"."""
 
+REASON_CHARS_MAX = 1000
+"""Of a cancel: it is kept in the run's document."""
+
 NESTING_MAX = 64
 """Levels of objects and arrays. Events have 8 at most; a deeper input could not safely be encoded again."""
 
@@ -66,20 +69,22 @@ _KEY_AT_END = re.compile(r"-([0-9a-f]{32})\Z")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """What one message says. The kinds are `StartEvent`, `CloudFunctionEvent` and `DataflowEvent`."""
+    """What one message says. The kinds are `StartEvent`, `CancelEvent`, `CloudFunctionEvent` and `DataflowEvent`."""
 
     event_data: dict[str, Any]
     """The original JSON object; not to be changed."""
 
     target_type: TargetTypes
+    """Of what it tells about; ``Start`` for what somebody asks for, a cancel included."""
+
     task_name: str | None = None
-    """Name of the target: of the function or service, or of the job. `None` for a start."""
+    """Name of the target: of the function or service, or of the job. `None` for a start or cancel."""
 
     execution_id: str | None = None
     """The platform's own id of the execution, fit for an object name; `None` where the event bears none."""
 
     run_id: RunId | None = None
-    """The run that a start asks for. No other event knows its run."""
+    """The run that a start or cancel asks for. No other event knows its run."""
 
     status: TaskStatus | None = None
     """What came of the execution: ``Completed`` or ``Failed``; `None` where the event does not decide that."""
@@ -106,6 +111,16 @@ class StartEvent(Event, frozen=True, kw_only=True):
 
     parameters: dict[str, Any]
     """The run's input. Can be encoded as JSON."""
+
+
+class CancelEvent(Event, frozen=True, kw_only=True):
+    """
+    Somebody wants a run to end.
+
+    ``{"resource": {"type": "cancel", "labels": {"run_id": "etl-7"}}, "reason": "..."}``; the reason may be left out.
+    """
+
+    reason: str
 
 
 class CloudFunctionEvent(Event, frozen=True, kw_only=True):
@@ -223,6 +238,19 @@ class _Start(msgspec.Struct):
     parameters: dict[str, Any] | None = None
 
 
+class _CancelLabels(msgspec.Struct):
+    run_id: str
+
+
+class _CancelResource(msgspec.Struct):
+    labels: _CancelLabels
+
+
+class _Cancel(msgspec.Struct):
+    resource: _CancelResource
+    reason: Annotated[str, Meta(max_length=REASON_CHARS_MAX)] = "cancelled on request"
+
+
 class _HttpRequest(msgspec.Struct, rename="camel"):
     status: Annotated[int, Meta(ge=100, le=599)]
     user_agent: str = ""
@@ -291,6 +319,17 @@ def _start(event_data: dict[str, Any]) -> StartEvent:
         run_id=None if labels.run_id is None else run_id(labels.run_id),
         dag=labels.dag,
         parameters=parameters,
+    )
+
+
+def _cancel(event_data: dict[str, Any]) -> CancelEvent:
+    cancel = msgspec.convert(event_data, _Cancel)
+    cancel.reason.encode()  # refused here, with its reason, rather than when it is stored
+    return CancelEvent(
+        event_data=event_data,
+        target_type=TargetTypes.START,
+        run_id=run_id(cancel.resource.labels.run_id),
+        reason=cancel.reason,
     )
 
 
@@ -404,6 +443,7 @@ def _job_status(event_data: dict[str, Any]) -> DataflowEvent | None:
 
 _BY_RESOURCE: dict[str, Callable[[dict[str, Any]], Event | None]] = {
     "start": _start,
+    "cancel": _cancel,
     "cloud_function": _function_end,
     "cloud_run_revision": _request_end,
     "dataflow_step": _job_line,

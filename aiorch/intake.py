@@ -28,6 +28,7 @@ from aiorch.errors import (
     StoreUnavailable,
 )
 from aiorch.events import (
+    CancelEvent,
     CloudFunctionEvent,
     DataflowEvent,
     Event,
@@ -197,6 +198,9 @@ class Intake:
             case StartEvent():
                 settling.kind = "start"
                 return await self._start(event, settling)
+            case CancelEvent():
+                settling.kind = "cancel"
+                return await self._cancel(event, settling)
             case CloudFunctionEvent():
                 settling.kind = "function"
                 return Outcome.OWN if self._factory.is_own(event) else await self._complete(event, settling)
@@ -211,6 +215,16 @@ class Intake:
         settling.run_id = event.run_id or start_run_id(delivery.message_id, delivery.publish_time)
         dag = self._dag(event.dag)
         await self._executor.start(dag, self._executor.start_command(dag, settling.run_id, _encode(event.parameters)))
+        return Outcome.APPLIED
+
+    async def _cancel(self, event: CancelEvent, settling: _Settling) -> Outcome:
+        assert event.run_id is not None
+        settling.run_id = event.run_id
+        try:
+            await self._executor.cancel(event.run_id, event.reason)
+        except RunNotFoundError as error:
+            settling.error = str(error)
+            return Outcome.RETURNED  # its start may still come
         return Outcome.APPLIED
 
     def _dag(self, name: str | None) -> DAG:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_GEN1_S = 540.0
 DEFAULT_TIMEOUT_GEN2_S = 3600.0
+TIMEOUT_SLACK_S = 60.0
+"""How much longer we wait by default: the platform's own end by timeout shall be what is recorded, not ours."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,9 +229,9 @@ class CloudFunction(Task):
         Seconds that one attempt may take: the platform's own limit when the step sets none.
 
         Source: GCP documentation, "Configure function timeout": 540 s (gen1), 3,600 s (gen2, HTTP). Which generation
-        a function is cannot be told from its name, so the longer one stands.
+        a function is cannot be told from its name, so the longer one stands, and a minute more.
         """
-        return self.timeout if self.timeout is not None else DEFAULT_TIMEOUT_GEN2_S
+        return self.timeout if self.timeout is not None else DEFAULT_TIMEOUT_GEN2_S + TIMEOUT_SLACK_S
 
 
 class DataflowJob(Task):

@@ -317,7 +317,7 @@ class Observer(Protocol):
         A delivery was answered for.
 
         Args:
-            kind: ``start``, ``function``, ``dataflow``, or ``other`` for what is none of ours or cannot be read.
+            kind: ``start``, ``cancel``, ``function``, ``dataflow``; ``other``: none of ours, or it cannot be read.
 
             outcome: What became of it, see `aiorch.intake.Outcome`.
 

@@ -230,6 +230,22 @@ async def test_a_start_is_acknowledged_only_when_it_is_committed() -> None:
         assert made.names("runs/") == ["runs/r.json"]
 
 
+@in_virtual_time
+async def test_a_cancel_ends_its_run_and_waits_for_its_start() -> None:
+    """It is given back while there is no such run, since its start may still come; after the end it changes nothing."""
+    cancel = {"resource": {"type": "cancel", "labels": {"run_id": "r"}}, "reason": "wrong day"}
+    async with engine() as made:
+        made.source.publish(cancel)
+        await asyncio.sleep(300)
+        assert made.source.outstanding + len(made.source._messages) <= 1
+        assert not made.memory._objects
+        made.source.publish(start(run_id="r"))
+        await made.until(lambda: bool(made.names("runs/")) and made.document()["$run"]["status"] == "Cancelled")
+        await made.settled(cancel)
+        assert made.document()["$run"]["error"]["message"] == "wrong day"
+        assert (made.status(), made.status("Done")) == ("Cancelled", "Skipped")
+
+
 # -- completions ------------------------------------------------------------------------------------------------
 
 

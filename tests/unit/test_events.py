@@ -19,6 +19,7 @@ from aiorch.events import (
     MESSAGE_BYTES_MAX,
     NESTING_MAX,
     TERMINAL_JOB_STATES,
+    CancelEvent,
     CloudFunctionEvent,
     DataflowEvent,
     Event,
@@ -241,6 +242,46 @@ def test_sample(name):
 def test_what_an_envelope_holds(name, inside, path):
     """The envelopes are no events, and the data in them is the event that another sample shows."""
     assert create(decode_message(base64.b64decode(path(sample(name))))) == create(sample(inside))
+
+
+# Commands
+
+
+def test_a_cancel_names_its_run():
+    """A run id is all it needs, and the reason is kept."""
+    bare = create({"resource": {"type": "cancel", "labels": {"run_id": "r"}}})
+    assert (type(bare), bare.run_id, bare.reason) == (CancelEvent, "r", "cancelled on request")
+    said = create({"resource": {"type": "cancel", "labels": {"run_id": "r"}}, "reason": "wrong input"})
+    assert said.reason == "wrong input"
+
+
+CANCEL = {"resource": {"type": "cancel", "labels": {"run_id": "r"}}, "reason": "why"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"resource": {"type": "cancel"}},
+        {"resource": {"type": "cancel", "labels": {}}},
+        {"resource": {"type": "cancel", "labels": {"run_id": "../r"}}},
+        {"reason": 7},
+        {"reason": "x" * 1001},
+        {"reason": "\ud800"},
+    ],
+)
+def test_a_cancel_that_cannot_be_read(changes):
+    """It is refused as malformed, and cancels nothing."""
+    with pytest.raises(MalformedEventError):
+        create(CANCEL | changes)
+
+
+@pytest.mark.parametrize("value", ["\ud800", "", "\x00", 10**400, float("nan"), -1, None, True, [], {}])
+def test_any_field_of_a_cancel(value):
+    """No field of it can be replaced by a value that gets through to harm."""
+    for path in list(paths(CANCEL)):
+        data = copy.deepcopy(CANCEL)
+        change(data, path, value)
+        check_answer(data)
 
 
 # Functions
@@ -766,7 +807,7 @@ def check_answer(data):
     if event is None:
         return
     assert event.event_data is data
-    assert type(event) in KINDS.values()
+    assert type(event) in {*KINDS.values(), CancelEvent}
     assert event.execution_id is None or names.execution_id(event.execution_id)
     assert event.run_id is None or names.run_id(event.run_id)
     assert event.execution_key is None or (len(event.execution_key) == 32 and int(event.execution_key, 16) >= 0)
@@ -775,6 +816,9 @@ def check_answer(data):
         case StartEvent():
             msgspec.json.encode(event.parameters)
             assert event.status is None
+        case CancelEvent():
+            msgspec.json.encode(event.reason)
+            assert event.run_id
         case CloudFunctionEvent():
             assert (event.status is TaskStatus.FAILED) == (event.failure is not None)
             msgspec.json.encode(event.failure)
