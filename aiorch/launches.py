@@ -7,7 +7,7 @@ otherwise a ``Starting`` that is still committed would be sent a second time whi
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
@@ -125,9 +125,9 @@ class Launches:
         self._spawn = spawn
         self._on_room = on_room
         self._waiting: deque[_Execution] = deque()
-        self._waiting_limited: dict[TargetTypes, deque[_Execution]] = {kind: deque() for kind in settings.limits}
+        self._limited: dict[TargetTypes, deque[_Execution]] = {kind: deque() for kind in settings.limits}
+        self._counts = dict.fromkeys(settings.limits, 0)
         self._under_way: dict[asyncio.Task[None], _Execution] = {}
-        self._counts: Counter[TargetTypes] = Counter()
         self._asked_about: set[str] = set()
         self._unrecorded: deque[tuple[float, Committer, str, InFlight]] = deque()
         self._recorder: asyncio.TimerHandle | None = None
@@ -143,8 +143,15 @@ class Launches:
         sent = committer.in_flight.get(task.name)
         if sent is None or sent.attempt != state.attempt:
             sent = committer.in_flight[task.name] = InFlight(state.attempt)
-            self._waiting_limited.get(task.target_type, self._waiting).append(_Execution(committer, task, run, sent))
-            self._fill()
+            execution = _Execution(committer, task, run, sent)
+            queue = self._limited.get(task.target_type)
+            if queue is not None:
+                queue.append(execution)
+                self._fill_limited(task.target_type)
+            elif self._may_begin:
+                self._begin(execution)
+            else:
+                self._waiting.append(execution)
 
     def await_end(self, committer: Committer, task: Task) -> None:
         """Find out how an execution ends that another process has launched, and that this one has taken over."""
@@ -166,7 +173,7 @@ class Launches:
 
     def room(self, kind: TargetTypes) -> int:
         """How many more executions of a limited target type may begin now."""
-        return max(0, self._settings.limits[kind] - self._counts[kind] - len(self._waiting_limited[kind]))
+        return max(0, self._settings.limits[kind] - self._counts[kind] - len(self._limited[kind]))
 
     def stop(self, committer: Committer, task: Task) -> None:
         """Stop an execution that the committed run wants stopped, and report it when that is done."""
@@ -194,7 +201,7 @@ class Launches:
         self._is_closing = True
         if self._recorder is not None:
             self._recorder.cancel()
-        left = [execution for queue in (self._waiting, *self._waiting_limited.values()) for execution in queue]
+        left = [execution for queue in (self._waiting, *self._limited.values()) for execution in queue]
         left += self._under_way.values()
         ending = [handle for handle, execution in self._under_way.items() if not execution.sent.is_awaited]
         if ending and grace_s > 0:
@@ -217,12 +224,10 @@ class Launches:
             return TaskRunning(task.name, sent.attempt)  # its completion event will come to another process
         return TaskInterrupted(task.name, sent.attempt, was_sent=sent.has_begun)
 
-    def _fill(self) -> None:
-        for kind, queue in self._waiting_limited.items():
-            while queue and self._counts[kind] < self._settings.limits[kind] and self._may_begin:
-                self._begin(queue.popleft())
-        while self._waiting and self._may_begin:
-            self._begin(self._waiting.popleft())
+    def _fill_limited(self, kind: TargetTypes) -> None:
+        queue = self._limited[kind]
+        while queue and self._counts[kind] < self._settings.limits[kind] and self._may_begin:
+            self._begin(queue.popleft())
 
     @property
     def _may_begin(self) -> bool:
@@ -235,7 +240,8 @@ class Launches:
         loop = asyncio.get_running_loop()
         sent.handle = asyncio.Task(self._execute(execution), loop=loop)
         self._under_way[sent.handle] = execution
-        self._counts[task.target_type] += 1
+        if task.target_type in self._counts:
+            self._counts[task.target_type] += 1
         sent.handle.add_done_callback(self._ended)
         if task.target_type is TargetTypes.DATAFLOW or sent.was_taken_over:
             return  # a job is recorded as soon as it is accepted, what was taken over has been
@@ -246,10 +252,13 @@ class Launches:
 
     def _ended(self, handle: asyncio.Task[None]) -> None:
         kind = self._under_way.pop(handle).task.target_type
-        self._counts[kind] -= 1
-        self._fill()
-        if kind in self._settings.limits and not self._is_closing:
-            self._on_room(kind)
+        while self._waiting and self._may_begin:
+            self._begin(self._waiting.popleft())
+        if kind in self._counts:
+            self._counts[kind] -= 1
+            self._fill_limited(kind)
+            if not self._is_closing:
+                self._on_room(kind)
 
     def _record_running(self) -> None:
         """Record what has been under way for long: lazily, since most executions end before that is due."""
@@ -272,9 +281,7 @@ class Launches:
             answer = await self._answer_in_time(execution)
             if answer is None:
                 return
-            self._observer.ended(
-                task.target_type, type(answer).__name__.lower(), asyncio.get_running_loop().time() - begun_at
-            )
+            self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - begun_at)
             event = await self._event_of(answer, execution)
         except Exception as error:
             logger.exception("launch failed inside aiorch", extra={"run_id": committer.run_id, "node": task.name})

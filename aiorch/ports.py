@@ -337,8 +337,8 @@ class Observer(Protocol):
         """An execution was handed to its target."""
         ...
 
-    def ended(self, target_type: "TargetTypes", answer: str, seconds: float) -> None:
-        """What came of an execution, by the name of its `Answer` in lower case, and how long it was under way here."""
+    def ended(self, target_type: "TargetTypes", answer: Answer, seconds: float) -> None:
+        """What came of an execution, and how long it was under way here."""
         ...
 
 

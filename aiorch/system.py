@@ -5,6 +5,7 @@ import secrets
 from datetime import UTC, datetime
 
 from aiorch.enums import TargetTypes
+from aiorch.ports import Answer
 
 
 class SystemClock:
@@ -42,5 +43,5 @@ class NoObserver:
     def launched(self, target_type: TargetTypes) -> None:
         """Do nothing."""
 
-    def ended(self, target_type: TargetTypes, answer: str, seconds: float) -> None:
+    def ended(self, target_type: TargetTypes, answer: Answer, seconds: float) -> None:
         """Do nothing."""

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from aiorch.enums import TargetTypes
+from aiorch.ports import Answer
 
 
 class CountingObserver:
@@ -44,6 +45,6 @@ class CountingObserver:
         """See `Observer.launched`."""
         self.launches[target_type] += 1
 
-    def ended(self, target_type: TargetTypes, answer: str, seconds: float) -> None:  # noqa: ARG002
+    def ended(self, target_type: TargetTypes, answer: Answer, seconds: float) -> None:  # noqa: ARG002
         """See `Observer.ended`."""
-        self.answers[target_type, answer] += 1
+        self.answers[target_type, type(answer).__name__] += 1
