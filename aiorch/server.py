@@ -34,6 +34,7 @@ from aiorch.errors import (
     DefinitionError,
     InvalidIdError,
     InvalidInputError,
+    OrchestratorLeftError,
     RunConflictError,
     RunNotFoundError,
     RunStateError,
@@ -58,7 +59,11 @@ STOP_GRACE_S = 5.0
 RUNS_MAX = 1000
 """Runs in one listing, whatever limit was asked for."""
 
+READY_S = 2.0
+"""How long the store may take to answer `/readyz`. What probes a process does not wait much longer."""
+
 _PROBES = frozenset({"/healthz", "/readyz"})
+_ANSWERED_ALWAYS = frozenset({"/healthz", "/metrics"})
 
 _STATUS_OF: tuple[tuple[type[AiorchError], int], ...] = (
     (DefinitionError, 400),
@@ -70,6 +75,7 @@ _STATUS_OF: tuple[tuple[type[AiorchError], int], ...] = (
     (RunStateError, 409),
     (RunTooLargeError, 413),
     (StoreError, 503),
+    (OrchestratorLeftError, 503),
 )
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -101,13 +107,14 @@ class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
 _Body = TypeVar("_Body", _Start, _Cancel, _Nothing)
 
 
-def make_app(
+def make_app(  # noqa: PLR0913  all optional but the first
     orchestrator: Orchestrator,
     *,
     token: str | None = None,
     only_loopback_names: bool = True,
     allow_definitions: bool = False,
     deadline_s: float = DEADLINE_S,
+    not_ready: Callable[[], str | None] = lambda: None,
 ) -> web.Application:
     """
     Return the application; the orchestrator stays the caller's to open and to close.
@@ -123,10 +130,12 @@ def make_app(
             everything that this process can import.
 
         deadline_s: How long a request may take before it is answered with a 503.
+
+        not_ready: Says why nothing but ``/healthz`` and ``/metrics`` can be asked for at present; `None` when all can.
     """
     routes = _Routes(orchestrator, allow_definitions=allow_definitions)
     guard = _guard(token, only_loopback_names=only_loopback_names)
-    middlewares = [_errors_as_json, _deadline(deadline_s), guard]
+    middlewares = [_errors_as_json, _deadline(deadline_s), guard, _gate(not_ready)]
     app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
     app.add_routes(
         [
@@ -255,7 +264,11 @@ class _Routes:
         return _answer({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:
-        await self._orchestrator.runs_status.ping()
+        try:
+            async with asyncio.timeout(READY_S):
+                await self._orchestrator.runs_status.ping()
+        except TimeoutError as error:
+            raise _Refused(503, "NotReady", f"the store did not answer within {READY_S:g} s") from error
         return _answer({"status": "ok"})
 
 
@@ -363,6 +376,17 @@ def _guard(token: str | None, *, only_loopback_names: bool) -> Any:
         return await handler(request)
 
     return guard
+
+
+def _gate(not_ready: Callable[[], str | None]) -> Any:
+    @web.middleware
+    async def gate(request: web.Request, handler: _Handler) -> web.StreamResponse:
+        reason = None if request.path in _ANSWERED_ALWAYS else not_ready()
+        if reason is not None:
+            raise _Refused(503, "NotReady", reason, {"Connection": "close"})
+        return await handler(request)
+
+    return gate
 
 
 def _names_loopback(host: str) -> bool:

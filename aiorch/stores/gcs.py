@@ -47,9 +47,14 @@ _T = TypeVar("_T")
 _Page = tuple[list[ObjectInfo], str]
 
 
-def open_gcs(url: str) -> "GCSStore":
+def open_gcs(url: str, **options: Any) -> "GCSStore":
     """
     Return the store that ``gs://bucket`` or ``gs://bucket/prefix`` names.
+
+    Args:
+        url: Its URL.
+
+        options: See `GCSStore`.
 
     Raises:
         StoreUrlError: The URL has another form.
@@ -57,7 +62,7 @@ def open_gcs(url: str) -> "GCSStore":
     match = _URL.fullmatch(url)
     if match is None:
         raise StoreUrlError(url)
-    return GCSStore(match[1], match[2])
+    return GCSStore(match[1], match[2], **options)
 
 
 class GCSStore:
