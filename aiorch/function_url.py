@@ -41,6 +41,12 @@ def fill_in(url_pattern: str, values: Mapping[str, str | None]) -> str:
     return url_pattern.format_map(values)
 
 
+def checked_pattern(text: str) -> str:
+    """Return *text* as a pattern of URLs that can be called. Raises: ValueError when it is none."""
+    checked_url(fill_in(text, dict.fromkeys(placeholders(text), "x")))
+    return text
+
+
 def checked_url(text: str) -> URL:
     """Return *text* as the URL to call. Raises: ValueError when it cannot be called, or must not be."""
     if _NOT_IN_URLS.search(text):

@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from json import dumps
@@ -33,6 +33,7 @@ from aiorch.cli.options import (
 )
 from aiorch.enums import RunStatus
 from aiorch.errors import AiorchError, DefinitionError, DocumentError, RunNotFoundError, StoreError
+from aiorch.process_exit import leave
 from aiorch.views.streams import write_line
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from aiorch.run_handle import RunHandle
     from aiorch.views.graph import Format
 
-DEFINITION_SUFFIXES = (".json", ".yaml", ".yml")
 GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
 
 _Answer = TypeVar("_Answer")
@@ -66,11 +66,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     code = _exit_code(list(sys.argv[1:] if args is None else args))
-    if "aiorch.cli.foreground" in sys.modules:
-        from aiorch.cli.foreground import leave
-
-        leave(code)
-    sys.exit(code)
+    leave(code)
 
 
 def _exit_code(args: list[str]) -> int:
@@ -229,10 +225,12 @@ def serve(
     """
     from aiorch.cli.foreground import run_interruptibly, until_interrupted
     from aiorch.server import exposure_warning, is_loopback, listening, make_app
+    from aiorch.serving import serve_dags
 
     if token == "":
         raise click.UsageError("--token is empty, so nothing is served: it would protect nothing.")
-    _serve_dags(orchestrator, dag)
+    if wrong := serve_dags(orchestrator, dag):
+        raise click.ClickException("\n".join(["nothing is served:", *wrong]))
     warning = exposure_warning(host, token)
     if warning is not None:
         click.secho(warning, err=True, fg="red", bold=True)
@@ -252,31 +250,6 @@ def serve(
 
     run_interruptibly(work())
     _say("Stopped. Open runs go on at the next start.")
-
-
-def _serve_dags(orchestrator: "Orchestrator", paths: Iterable[Path]) -> None:
-    """Let *orchestrator* serve every definition of *paths*; all that is wrong with any of them is reported at once."""
-    wrong: list[str] = []
-    files: dict[str, Path] = {}
-    for path in paths:
-        found = [path]
-        if path.is_dir():
-            found = sorted(each for each in path.iterdir() if each.suffix in DEFINITION_SUFFIXES)
-            if not found:
-                wrong.append(f"{path} holds no definition: no file there ends in {', '.join(DEFINITION_SUFFIXES)}")
-        for file in found:
-            try:
-                dag = orchestrator.dag(file)
-                orchestrator.check(dag)
-            except AiorchError as error:
-                wrong.append(f"{file}: {error}" if str(file) not in str(error) else str(error))
-                continue
-            if dag.name in files:
-                wrong.append(f"{file} and {files[dag.name]} both define a DAG {dag.name!r}: give one another name.")
-            files[dag.name] = file
-            orchestrator.serve_dag(dag)
-    if wrong:
-        raise click.ClickException("\n".join(["nothing is served:", *wrong]))
 
 
 # --- Looking ----------------------------------------------------------------------------------------------------
@@ -341,6 +314,8 @@ def graph(
 
 
 def _what_to_draw(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG", Any]:
+    from aiorch.serving import DEFINITION_SUFFIXES
+
     is_file = Path(dag_or_run).is_file() or Path(dag_or_run).suffix in DEFINITION_SUFFIXES or os.sep in dag_or_run
     if not is_file:
         if run_id is not None:

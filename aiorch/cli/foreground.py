@@ -5,7 +5,6 @@ import asyncio
 import os
 import signal
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ import msgspec
 
 from aiorch.enums import RunStatus
 from aiorch.orchestrator import Orchestrator
+from aiorch.process_exit import leave
 from aiorch.run_handle import RunHandle, RunResult
 from aiorch.views.streams import write_line
 
@@ -62,26 +62,6 @@ async def until_interrupted() -> NoReturn:
     """Wait for ever; a signal cancels it."""
     await asyncio.get_running_loop().create_future()
     raise AssertionError
-
-
-def leave(code: int, *, at_once: bool = False) -> NoReturn:
-    """
-    End the process.
-
-    A function that hangs hangs in a thread, and the interpreter would wait for it for ever: with such a thread, and
-    when it must be *at_once*, the process ends without a further step once what was printed is out.
-    """
-    threads = [
-        thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
-    ]
-    if not threads and not at_once:
-        sys.exit(code)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):  # nobody reads it any more, or it is closed: nothing is left to be said
-            continue
-    os._exit(code)
 
 
 @contextmanager

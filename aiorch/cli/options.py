@@ -66,10 +66,10 @@ run_id_option = option(
 
 def _check_url_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None:
-        from aiorch.function_url import checked_url, fill_in, placeholders
+        from aiorch.function_url import checked_pattern
 
         try:
-            checked_url(fill_in(value, dict.fromkeys(placeholders(value), "x")))
+            checked_pattern(value)
         except ValueError as error:
             raise click.BadParameter(f"nothing was started: {error}", ctx, param) from error
     return value

@@ -1,0 +1,308 @@
+"""
+The settings of the service, from the environment: typed, and everything that is wrong with them told at once.
+
+Each field is the environment variable ``AIORCH_`` and its name in capitals. An empty variable counts as not set, but
+for the token: an empty one would protect nothing.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic import field_validator as check
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from aiorch.definition.hints import Hints
+from aiorch.errors import AiorchError
+from aiorch.function_url import checked_pattern, checked_url
+from aiorch.stores import DEFAULT_STORE, open_store
+
+PREFIX = "AIORCH_"
+MASK = "**********"
+VALUE_CHARS_MAX = 200
+
+OWN_NAME_VARIABLES = ("K_SERVICE", "K_REVISION", "K_CONFIGURATION", "FUNCTION_TARGET", "FUNCTION_NAME")
+"""Where Cloud Run and Cloud Functions tell a container what it is called."""
+
+
+def _store(url: str) -> str:
+    open_store(url)  # connects to nothing, and makes no file
+    return url
+
+
+def _subscription(name: str) -> str:
+    from aiorch.sources.pubsub_api import check_name  # noqa: PLC0415  imported only when used
+
+    return check_name("subscription", name)
+
+
+def _url(text: str) -> str:
+    checked_url(text)
+    return text
+
+
+def _address(text: str) -> str:
+    if "/" in text or ":" not in text:
+        raise ValueError("it is not host:port")
+    return text
+
+
+def _split(separator: str) -> Callable[[Any], Any]:
+    def split(value: Any) -> Any:
+        return [part.strip() for part in value.split(separator) if part.strip()] if isinstance(value, str) else value
+
+    return split
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError(f"there is no {str(path)!r}")
+    return path
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError(f"{str(path)!r} is no folder")
+    return path
+
+
+_Text = Annotated[str, Field(min_length=1)]
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Count = Annotated[int, Field(ge=1)]
+_Paths = Annotated[tuple[Annotated[Path, AfterValidator(_there)], ...], NoDecode, BeforeValidator(_split(os.pathsep))]
+_Folders = Annotated[
+    tuple[Annotated[Path, AfterValidator(_folder)], ...], NoDecode, BeforeValidator(_split(os.pathsep))
+]
+_Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split(","))]
+
+
+def _variable(default: Any, meaning: str, give: str, **more: Any) -> Any:
+    """A setting: what it means, and what to give when it was wrong."""
+    return Field(default, description=meaning, json_schema_extra={"give": give}, **more)
+
+
+class ServiceSettings(BaseSettings):
+    """What ``service.py`` reads from the environment. Made by `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        alias_generator=lambda name: PREFIX + name.upper(),
+        case_sensitive=True,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    store: Annotated[str, AfterValidator(_store)] = _variable(
+        DEFAULT_STORE, "where runs are kept", "gs://bucket/prefix, sqlite:///path or memory:"
+    )
+    subscription: Annotated[str, AfterValidator(_subscription)] | None = _variable(
+        None,
+        "subscription that messages are pulled from; without one they come from within the process",
+        "projects/PROJECT/subscriptions/NAME",
+    )
+    dags: _Paths = _variable(
+        (), "definitions that may be started by name, or folders of them", "files or folders that exist, between ':'"
+    )
+    path: _Folders = _variable((), "more folders with callables", "folders that exist, between ':'")
+    host: _Text = _variable("0.0.0.0", "address to bind", "an address of this machine")  # noqa: S104  a container's
+    port: Annotated[int, Field(ge=0, le=65535)] = _variable(
+        8080,
+        "port to bind, 0 for a free one",
+        "a whole number from 0 to 65535",
+        validation_alias=AliasChoices("AIORCH_PORT", "PORT"),
+    )
+    project_id: _Text | None = _variable(
+        None,
+        "project of steps that name none",
+        "the id of a project",
+        validation_alias=AliasChoices("AIORCH_PROJECT_ID", "GOOGLE_CLOUD_PROJECT"),
+    )
+    region: _Text | None = _variable(None, "region of steps that name none", "a region like europe-west1")
+    function_url: Annotated[str, AfterValidator(checked_pattern)] | None = _variable(
+        None,
+        "URL of Cloud Functions whose step has none",
+        "an https URL with {name}, {service}, {project_id} and {region}",
+    )
+    function_impersonate: _Text | None = _variable(
+        None, "service account in whose name functions are called", "the e-mail of a service account"
+    )
+    function_anonymous: bool = _variable(False, "send no ID tokens to functions", "true or false")
+    concurrency: _Count = _variable(1000, "messages held at once", "a whole number from 1")
+    launches: _Count = _variable(10_000, "executions under way at once", "a whole number from 1")
+    dataflow_jobs: _Count = _variable(25, "Dataflow jobs under way at once", "a whole number from 1")
+    dataflow_api: Annotated[str, AfterValidator(_url)] | None = _variable(
+        None, "another endpoint of the Dataflow API", "an https URL"
+    )
+    poll_interval: _Seconds = _variable(
+        30.0, "longest pause between two questions about a Dataflow job", "seconds above 0"
+    )
+    sweep_interval: _Seconds | None = _variable(
+        None, "pause between two looks at the open runs; by default the store decides", "seconds above 0"
+    )
+    heartbeat: _Seconds = _variable(
+        20.0, "pause between two heartbeats, in a bucket", "seconds above 0, at most half of AIORCH_DEAD_AFTER"
+    )
+    dead_after: _Seconds = _variable(
+        60.0, "silence after which a process counts as dead, in a bucket", "seconds, at least twice AIORCH_HEARTBEAT"
+    )
+    drain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _variable(
+        3.0, "how long work under way may go on at the end", "seconds from 0"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _variable(
+        "info", "what is logged", "debug, info, warning or error"
+    )
+    serve_token: Annotated[SecretStr, Field(min_length=1)] | None = _variable(
+        None,
+        "bearer token that every request but the probes must carry",
+        "a secret, or leave it unset",
+    )
+    serve_allow_definitions: bool = _variable(
+        False, "let requests carry definitions of their own, which can name any callable", "true or false"
+    )
+    own_names: _Names = _variable(frozenset(), "more names under which this service is deployed", "names, between ','")
+    storage_emulator_host: _Text | None = _variable(
+        None,
+        "emulator of Cloud Storage, without credentials",
+        "host:port or a URL",
+        validation_alias="STORAGE_EMULATOR_HOST",
+    )
+    pubsub_emulator_host: Annotated[str, AfterValidator(_address)] | None = _variable(
+        None,
+        "emulator of Pub/Sub, without credentials",
+        "host:port, without http://",
+        validation_alias="PUBSUB_EMULATOR_HOST",
+    )
+
+    @check("dead_after")
+    @classmethod
+    def _fits(cls, dead_after: float, info: ValidationInfo) -> float:
+        heartbeat = info.data.get("heartbeat")
+        if heartbeat is not None and dead_after < 2 * heartbeat:
+            raise ValueError(f"one heartbeat that is lost, of every {heartbeat:g} s, would be taken for death")
+        return dead_after
+
+    def with_own_names(self, environment: Mapping[str, str]) -> Self:
+        """Add the names that the platform says this process has."""
+        told = {name for variable in OWN_NAME_VARIABLES if (name := environment.get(variable))}
+        return self.model_copy(update={"own_names": self.own_names | told})
+
+
+class Wrong(NamedTuple):
+    """One thing that is wrong with the environment."""
+
+    variable: str
+    value: str
+    """As it may be shown."""
+
+    problem: str
+    """What is wrong, and the next move."""
+
+    def __str__(self) -> str:
+        return f"{self.variable} is {self.value}: {self.problem}"
+
+
+class SettingsError(AiorchError):
+    """The environment does not say what the service needs. Nothing was started. Mend every entry of `wrong`."""
+
+    def __init__(self, wrong: Iterable[Wrong]) -> None:
+        self.wrong = tuple(wrong)
+        count = f"{len(self.wrong)} setting{'s are' if len(self.wrong) != 1 else ' is'} wrong"
+        super().__init__("\n  - ".join([f"{count}, so nothing was started:", *map(str, self.wrong)]))
+
+
+def variables(field: str) -> tuple[str, ...]:
+    """The environment variables of a setting, the one that wins first."""
+    return _variables(ServiceSettings.model_fields[field])
+
+
+def load_settings() -> ServiceSettings:
+    """
+    Read the environment.
+
+    Raises:
+        SettingsError: With everything that is wrong with it.
+    """
+    environment = os.environ
+    wrong = [*_unknown(environment), *_empty_secrets(environment)]
+    settings = None
+    try:
+        settings = ServiceSettings()
+    except ValidationError as error:
+        wrong += [_wrong(problem, environment) for problem in error.errors(include_url=False)]
+    if wrong or settings is None:
+        raise SettingsError(sorted(wrong))
+    return settings.with_own_names(environment)
+
+
+def effective(settings: ServiceSettings) -> str:
+    """Return every setting as a line ``NAME=value``, secrets masked, and what it is by default behind that."""
+    lines = []
+    for name, field in ServiceSettings.model_fields.items():
+        value = getattr(settings, name)
+        note = "" if name in settings.model_fields_set else "  (default)"
+        lines.append(f"{_variables(field)[0]}={_shown(value)}{note}")
+    return "\n".join(lines)
+
+
+def _variables(field: FieldInfo) -> tuple[str, ...]:
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return tuple(str(choice) for choice in alias.choices)
+    return (str(alias),)
+
+
+_FIELDS = {variable: field for field in ServiceSettings.model_fields.values() for variable in _variables(field)}
+
+
+def _unknown(environment: Mapping[str, str]) -> list[Wrong]:
+    hints = Hints()
+    wrong = []
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in _FIELDS:
+            meant = hints.closest(name, _FIELDS)
+            hint = f"did you mean {meant}?" if meant else "unset it, or look at docs/service.md for those there are"
+            wrong.append(Wrong(name, MASK, f"there is no such setting: {hint}"))
+    return wrong
+
+
+def _empty_secrets(environment: Mapping[str, str]) -> list[Wrong]:
+    return [
+        Wrong(name, "empty", f"it would protect nothing. Give {_give(_FIELDS[name])}")
+        for name in ("AIORCH_SERVE_TOKEN",)
+        if environment.get(name) == ""
+    ]
+
+
+def _wrong(problem: Any, environment: Mapping[str, str]) -> Wrong:
+    where = str(problem["loc"][0])  # a variable; of a default that fits no more, the field
+    field = _FIELDS[where] if where in _FIELDS else ServiceSettings.model_fields[where]
+    names = _variables(field)
+    variable = next((name for name in names if environment.get(name)), names[0])
+    value = repr(environment[variable][:VALUE_CHARS_MAX]) if environment.get(variable) else _shown(field.default)
+    message = str(problem["ctx"]["error"] if "error" in problem.get("ctx", {}) else problem["msg"]).rstrip(".")
+    return Wrong(variable, MASK if _is_secret(field) else value, f"{message}. Give {_give(field)}")
+
+
+def _give(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["give"])
+
+
+def _is_secret(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    return os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)

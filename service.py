@@ -1,0 +1,161 @@
+"""
+The long-running service: settings from the environment, the engine over them, HTTP routes, and a clean end.
+
+    python service.py           serve until SIGTERM or SIGINT
+    python service.py --check   check settings and definitions, print the settings, and touch nothing
+
+Exit codes: 0 ended as asked, 1 failed at the start for a reason that the settings do not show, 2 settings or
+definitions are wrong (`--check` tells the same), 130 ended at once by a second signal.
+"""
+
+import argparse
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from aiorch import Orchestrator, Settings, __version__
+from aiorch.enums import TargetTypes
+from aiorch.launches import LaunchSettings
+from aiorch.ports import EventSource, Store
+from aiorch.process_exit import leave
+from aiorch.server import exposure_warning, is_loopback, listening, make_app
+from aiorch.service.ending import Ending
+from aiorch.service.settings import ServiceSettings, SettingsError, effective, load_settings
+from aiorch.serving import serve_dags
+from aiorch.stores import open_store
+from aiorch.views.streams import write_line
+
+logger = logging.getLogger("aiorch.service")
+
+ENDED, FAILED, SETTINGS_WRONG = 0, 1, 2
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the service, and end the process with its exit code."""
+    parser = argparse.ArgumentParser(description="aiorch as a service. All settings are environment variables.")
+    parser.add_argument("--check", action="store_true", help="check settings and definitions, print the settings")
+    parser.add_argument("--version", action="version", version=__version__)
+    is_check = parser.parse_args(args).check
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        write_line(sys.stderr, str(error))
+        leave(SETTINGS_WRONG)
+    if is_check:
+        leave(check(settings))
+    logging.basicConfig(level=settings.log_level.upper())
+    orchestrator = open_orchestrator(settings)
+    if wrong := serve_dags(orchestrator, settings.dags):
+        logger.critical("\n".join(["nothing is served:", *wrong]))
+        leave(SETTINGS_WRONG)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        code = runner.run(serve(settings, orchestrator))
+    leave(code)
+
+
+def check(settings: ServiceSettings) -> int:
+    """Print what is in effect, and everything that is wrong with the definitions. Opens nothing."""
+    write_line(sys.stdout, effective(settings))
+    nowhere = Orchestrator("memory:", search_paths=search_paths(settings), settings=engine_settings(settings))
+    wrong = serve_dags(nowhere, settings.dags)
+    if wrong:
+        write_line(sys.stderr, "\n".join(["nothing would be served:", *wrong]))
+        return SETTINGS_WRONG
+    write_line(sys.stdout, f"DAGs: {', '.join(sorted(nowhere.dags)) or 'none'}")
+    return ENDED
+
+
+async def serve(settings: ServiceSettings, orchestrator: Orchestrator) -> int:
+    """Serve until a signal comes. Returns: the exit code."""
+    ending = Ending(settings.drain)
+    return await ending.until_signalled(_serve(settings, orchestrator, ending), FAILED)
+
+
+async def _serve(settings: ServiceSettings, orchestrator: Orchestrator, ending: Ending) -> None:
+    token = settings.serve_token.get_secret_value() if settings.serve_token else None
+    if warning := exposure_warning(settings.host, token):
+        logger.warning(warning)
+    app = make_app(
+        orchestrator,
+        token=token,
+        only_loopback_names=is_loopback(settings.host),
+        allow_definitions=settings.serve_allow_definitions,
+        not_ready=lambda: ending.not_ready,
+    )
+    async with listening(app, settings.host, settings.port) as url, orchestrator:
+        ending.is_ready()
+        logger.info(
+            "serving",
+            extra={"action": "serving", "url": url, "store": settings.store, "dags": sorted(orchestrator.dags)},
+        )
+        await asyncio.get_running_loop().create_future()  # a signal cancels it
+
+
+def open_orchestrator(settings: ServiceSettings) -> Orchestrator:
+    """Return the engine that the settings describe, not entered yet."""
+    return Orchestrator(
+        store(settings),
+        search_paths=search_paths(settings),
+        source=source(settings),
+        own_names=settings.own_names,
+        settings=engine_settings(settings),
+    )
+
+
+def store(settings: ServiceSettings) -> str | Store:
+    """Return the store."""
+    if not settings.store.startswith("gs://"):
+        return open_store(settings.store)
+    from aiorch.stores.gcs import open_gcs  # noqa: PLC0415  imported when used
+
+    return open_gcs(settings.store, heartbeat_s=settings.heartbeat, dead_after_s=settings.dead_after)
+
+
+def source(settings: ServiceSettings) -> EventSource | None:
+    """Return where messages come from; `None`: from within the process."""
+    if settings.subscription is None:
+        return None
+    from aiorch.sources.pubsub import PubSubSource  # noqa: PLC0415  imported when used
+
+    return PubSubSource(settings.subscription, outstanding_messages_max=settings.concurrency)
+
+
+def search_paths(settings: ServiceSettings) -> list[Path]:
+    """Return the folders in which callables are looked up."""
+    return [*settings.path, Path.cwd()]
+
+
+def engine_settings(settings: ServiceSettings) -> Settings:
+    """Return what of the settings the engine itself takes."""
+    return Settings(
+        sweep_interval_s=settings.sweep_interval,
+        drain_s=settings.drain,
+        function_url=settings.function_url,
+        function_anonymous=settings.function_anonymous,
+        function_impersonate=settings.function_impersonate,
+        project_id=settings.project_id,
+        region=settings.region,
+        dataflow_api=settings.dataflow_api,
+        launches=LaunchSettings(
+            at_once_max=settings.launches,
+            poll_interval_s=settings.poll_interval,
+            limits={TargetTypes.DATAFLOW: settings.dataflow_jobs},
+        ),
+    )
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes a fast event loop, `None` where there is none."""
+    try:
+        import uvloop  # noqa: PLC0415  it may be missing
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+if __name__ == "__main__":
+    main()
