@@ -187,6 +187,16 @@ class Orchestrator:
             **targets,
         }
 
+    @property
+    def open_runs(self) -> int | None:
+        """How many runs of the store were open at the last look; `None` before the first, and for a client."""
+        return self._sweeper.open_runs
+
+    @property
+    def held_runs(self) -> int:
+        """How many runs are in the memory of this process."""
+        return len(self._executor.committers)
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:

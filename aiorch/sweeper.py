@@ -43,6 +43,9 @@ class Sweeper:
         relook_s: How often a run is looked at without a reason.
 
         refresh_s: Age at which a run with executions of this process is read again.
+
+    Attributes:
+        open_runs: How many runs the last sweep found open, in the whole store; `None` before the first.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Sweeper:
         self._owners: dict[str, frozenset[str]] = {}
         self._looked_at: dict[str, float] = {}
         self._looks_at_all = False
+        self.open_runs: int | None = None
 
     def look_again(self) -> None:
         """Let the next sweep look at every open run: this process may be able to launch more of them."""
@@ -91,6 +95,7 @@ class Sweeper:
     async def sweep(self) -> None:
         """Look at every open run once. Raises: StoreError when the store does not tell which there are."""
         markers = {marker.run_id: marker.generation for marker in await self._executor.runs.list_open()}
+        self.open_runs = len(markers)
         self._forget_closed(markers)
         self._executor.unclosed.intersection_update(markers)
         held = self._executor.committers
