@@ -113,10 +113,12 @@ class FunctionTarget:
                 raise  # a stop, a timeout, or the end of this process
             return Failed(Failure.of("CancelledError", "the callable was cancelled from within", None, _where(error)))
         except (Exception, SystemExit) as error:
+            # What it says may be of the input, and belongs into the run's document, not into the log.
+            facts = {"run_id": context.run_id, "node": context.node, "attempt": context.attempt}
             logger.info(
                 "function raised",
-                extra={"run_id": context.run_id, "node": context.node, "attempt": context.attempt},
-                exc_info=error,
+                extra={**facts, "error_type": type(error).__name__},
+                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
             )
             return Failed(_failure_of(error))
         if result is None:
