@@ -12,17 +12,21 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import NoReturn
 
 from aiorch import Orchestrator, Settings, __version__
 from aiorch.enums import TargetTypes
+from aiorch.errors import AiorchError
 from aiorch.launches import LaunchSettings
-from aiorch.ports import EventSource, Store
+from aiorch.ports import Store
 from aiorch.process_exit import leave
 from aiorch.server import exposure_warning, is_loopback, listening, make_app
 from aiorch.service.ending import Ending
+from aiorch.service.logs import log_for_cloud
+from aiorch.service.metrics import Metrics
 from aiorch.service.settings import ServiceSettings, SettingsError, effective, load_settings
 from aiorch.serving import serve_dags
 from aiorch.stores import open_store
@@ -46,13 +50,14 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         leave(SETTINGS_WRONG)
     if is_check:
         leave(check(settings))
-    logging.basicConfig(level=settings.log_level.upper())
-    orchestrator = open_orchestrator(settings)
+    log_for_cloud(settings.log_level, settings.log_project_id)
+    metrics = Metrics()
+    orchestrator = open_orchestrator(settings, metrics)
     if wrong := serve_dags(orchestrator, settings.dags):
-        logger.critical("\n".join(["nothing is served:", *wrong]))
+        logger.critical("nothing is served", extra={"action": "failed", "error": "\n".join(wrong)})
         leave(SETTINGS_WRONG)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        code = runner.run(serve(settings, orchestrator))
+        code = runner.run(serve(settings, orchestrator, metrics))
     leave(code)
 
 
@@ -68,13 +73,9 @@ def check(settings: ServiceSettings) -> int:
     return ENDED
 
 
-async def serve(settings: ServiceSettings, orchestrator: Orchestrator) -> int:
+async def serve(settings: ServiceSettings, orchestrator: Orchestrator, metrics: Metrics) -> int:
     """Serve until a signal comes. Returns: the exit code."""
     ending = Ending(settings.drain)
-    return await ending.until_signalled(_serve(settings, orchestrator, ending), FAILED)
-
-
-async def _serve(settings: ServiceSettings, orchestrator: Orchestrator, ending: Ending) -> None:
     token = settings.serve_token.get_secret_value() if settings.serve_token else None
     if warning := exposure_warning(settings.host, token):
         logger.warning(warning)
@@ -85,42 +86,54 @@ async def _serve(settings: ServiceSettings, orchestrator: Orchestrator, ending: 
         allow_definitions=settings.serve_allow_definitions,
         not_ready=lambda: ending.not_ready,
     )
-    async with listening(app, settings.host, settings.port) as url, orchestrator:
-        ending.is_ready()
-        logger.info(
-            "serving",
-            extra={"action": "serving", "url": url, "store": settings.store, "dags": sorted(orchestrator.dags)},
-        )
-        await asyncio.get_running_loop().create_future()  # a signal cancels it
+    app.router.add_get("/metrics", metrics.scrape)
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            try:
+                url = await stack.enter_async_context(listening(app, settings.host, settings.port))
+            except OSError as error:
+                raise AiorchError(
+                    f"{settings.host}:{settings.port} cannot be bound, so nothing is served: {error.strerror}. "
+                    f"AIORCH_HOST and AIORCH_PORT name another address."
+                ) from error
+            await stack.enter_async_context(orchestrator)
+            ending.is_ready()
+            facts = {"url": url, "store": settings.store, "subscription": settings.subscription}
+            logger.info("serving", extra={"action": "serving", **facts, "dags": sorted(orchestrator.dags)})
+            await asyncio.get_running_loop().create_future()  # until a signal cancels it
+
+    return await ending.until_signalled(work(), failed=FAILED)
 
 
-def open_orchestrator(settings: ServiceSettings) -> Orchestrator:
-    """Return the engine that the settings describe, not entered yet."""
-    return Orchestrator(
-        store(settings),
+def open_orchestrator(settings: ServiceSettings, metrics: Metrics) -> Orchestrator:
+    """Return the engine that the settings describe, not entered yet, and let *metrics* watch it."""
+    store, operations = open_counting_store(settings)
+    source = None
+    if settings.subscription is not None:
+        from aiorch.sources.pubsub import PubSubSource  # noqa: PLC0415  imported when used
+
+        source = PubSubSource(settings.subscription, outstanding_messages_max=settings.concurrency)
+    orchestrator = Orchestrator(
+        store,
         search_paths=search_paths(settings),
-        source=source(settings),
+        source=source,
         own_names=settings.own_names,
+        observer=metrics,
         settings=engine_settings(settings),
     )
+    metrics.watch(orchestrator, store_operations=operations, messages=source)
+    return orchestrator
 
 
-def store(settings: ServiceSettings) -> str | Store:
-    """Return the store."""
+def open_counting_store(settings: ServiceSettings) -> tuple[Store, Mapping[str, int] | None]:
+    """Return the store, and its count of requests if it has one."""
     if not settings.store.startswith("gs://"):
-        return open_store(settings.store)
+        return open_store(settings.store), None
     from aiorch.stores.gcs import open_gcs  # noqa: PLC0415  imported when used
 
-    return open_gcs(settings.store, heartbeat_s=settings.heartbeat, dead_after_s=settings.dead_after)
-
-
-def source(settings: ServiceSettings) -> EventSource | None:
-    """Return where messages come from; `None`: from within the process."""
-    if settings.subscription is None:
-        return None
-    from aiorch.sources.pubsub import PubSubSource  # noqa: PLC0415  imported when used
-
-    return PubSubSource(settings.subscription, outstanding_messages_max=settings.concurrency)
+    bucket = open_gcs(settings.store, heartbeat_s=settings.heartbeat, dead_after_s=settings.dead_after)
+    return bucket, bucket.operations
 
 
 def search_paths(settings: ServiceSettings) -> list[Path]:

@@ -50,7 +50,7 @@ class Ending:
         """Take requests from now on."""
         self.not_ready = None
 
-    async def until_signalled(self, work: Coroutine[Any, Any, None], failed: int) -> int:
+    async def until_signalled(self, work: Coroutine[Any, Any, None], *, failed: int) -> int:
         """
         Run *work* in a task. The first SIGINT or SIGTERM cancels it, the second ends the process on the spot.
 
@@ -66,8 +66,11 @@ class Ending:
         except asyncio.CancelledError:
             if not self._is_signalled:
                 raise
-        except (AiorchError, OSError) as error:
+        except AiorchError as error:
             logger.critical("service failed", extra={"action": "failed", "error": str(error)})
+            return failed
+        except Exception:
+            logger.critical("service failed", extra={"action": "failed"}, exc_info=True)
             return failed
         logger.info("stopped", extra={"action": "stopped"})
         return STOPPED

@@ -184,6 +184,11 @@ class ServiceSettings(BaseSettings):
             raise ValueError(f"one heartbeat that is lost, of every {heartbeat:g} s, would be taken for death")
         return dead_after
 
+    @property
+    def log_project_id(self) -> str | None:
+        """Project to which traces belong: ours, as far as it is known."""
+        return self.project_id or (self.subscription.split("/")[1] if self.subscription else None)
+
     def with_own_names(self, environment: Mapping[str, str]) -> Self:
         """Add the names that the platform says this process has."""
         told = {name for variable in OWN_NAME_VARIABLES if (name := environment.get(variable))}

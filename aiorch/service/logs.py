@@ -1,0 +1,76 @@
+"""
+Log records as JSON objects, one a line, with the fields that Cloud Logging gives a meaning to.
+
+A record is a constant message and the facts of this case. Payloads and secrets are facts of no record.
+
+Source: Cloud Logging documentation, "Structured logging", special fields in JSON payloads; Error Reporting
+documentation, "Format errors in logs".
+"""
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+CHARS_MAX = 16 * 1024
+"""Of one text. An entry may have 256 KiB, and what is longer is cut into pieces that nobody can read."""
+
+_NO_FACTS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
+_REPORTED = "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent"
+_TALKATIVE = ("asyncio", "gcloud", "aiohttp", "google", "urllib3")
+"""Libraries whose details nobody has looked through for secrets: they warn, and do no more."""
+
+
+class CloudFormatter(logging.Formatter):
+    """
+    One JSON object per record.
+
+    Args:
+        project_id: Project of the traces: an execution id is the id of the trace that its request carries. `None`:
+            nothing is said about traces.
+    """
+
+    def __init__(self, project_id: str | None = None) -> None:
+        super().__init__()
+        self._project_id = project_id
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its end."""
+        facts = {key: _bounded(value) for key, value in vars(record).items() if key not in _NO_FACTS}
+        entry: dict[str, Any] = {
+            "severity": _severity(record.levelno),
+            "message": _bounded(record.getMessage()),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "logger": record.name,
+        }
+        execution_id = facts.get("execution_id")
+        if self._project_id and isinstance(execution_id, str) and _TRACE_ID.fullmatch(execution_id):
+            entry["logging.googleapis.com/trace"] = f"projects/{self._project_id}/traces/{execution_id}"
+        if record.exc_info:
+            entry["stack_trace"] = _bounded(self.formatException(record.exc_info))
+        elif record.levelno >= logging.ERROR:
+            entry["@type"] = _REPORTED  # without a stack, Error Reporting has to be told that it is an error
+        return json.dumps(entry | {key: value for key, value in facts.items() if key not in entry}, default=repr)
+
+
+def log_for_cloud(level: str, project_id: str | None = None) -> None:
+    """Let everything of at least this level be written to stderr, as JSON; warnings of Python, too."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(CloudFormatter(project_id))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _severity(level: int) -> str:
+    known = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+    return next((logging.getLevelName(each) for each in known if level >= each), "DEFAULT")
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > CHARS_MAX:
+        return value[:CHARS_MAX] + "…"
+    return value
