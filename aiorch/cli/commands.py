@@ -10,14 +10,15 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from aiorch import __version__
 from aiorch.cli.options import (
@@ -32,7 +33,7 @@ from aiorch.cli.options import (
     store_option,
 )
 from aiorch.enums import RunStatus
-from aiorch.errors import AiorchError, DefinitionError, DocumentError, RunNotFoundError, StoreError
+from aiorch.errors import AiorchError, DefinitionError, DocumentError, RunNotFoundError, StoreError, StoreUnavailable
 from aiorch.process_exit import leave
 from aiorch.views.streams import write_line
 
@@ -46,6 +47,9 @@ GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "
 
 _Answer = TypeVar("_Answer")
 
+PATIENCE_S = 30.0
+"""How long a store that does not answer is asked about one run."""
+
 OK, USAGE_OR_DEFINITION_WRONG, STORE_FAILED, FAULT, INTERRUPTED = 0, 2, 3, 70, 130
 
 _EPILOG = """\b
@@ -53,7 +57,7 @@ Exit codes:
     0  done; of run and resume: the run completed
     1  the run failed or was cancelled
     2  wrong usage, or the definition, the run id or the input is wrong
-    3  the store failed, or holds something that cannot be read
+    3  the store or the topic failed, or the store holds something that cannot be read
    70  a fault of aiorch itself
   130  interrupted; the run can be continued
 """
@@ -177,21 +181,69 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
     return run_interruptibly(run_to_end(orchestrator, begin, as_json=json, continue_command=continue_command, say=_say))
 
 
-@cli.command()
-@click.argument("dag")
+@cli.command(epilog=_EPILOG)
+@click.argument("dag", required=False)
+@option("--topic", metavar="TOPIC", help="Publish a start message to projects/PROJECT/topics/NAME instead.")
 @input_option
 @run_id_option
 @store_option
-def start(dag: str, input: Input | None, run_id: str | None, store: str) -> None:
-    """Record the start of a run and print its id; whoever serves the store carries it out."""
+@click.pass_context
+def start(
+    ctx: click.Context, dag: str | None, topic: str | None, input: Input | None, run_id: str | None, store: str
+) -> int:
+    """
+    Record the start of a run and print its id; whoever serves the store carries it out.
+
+    DAG is a definition file. With --topic it is the name of a DAG that the receiver serves, or left out if that serves
+    one only, and a start message is published.
+    """
+    if topic is not None:
+        if ctx.get_parameter_source("store") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("a message has no --store, so nothing was published: who receives it has one.")
+        return _publish_start(topic, dag, input, run_id)
+    if dag is None:
+        raise click.UsageError("a definition file is needed, or a --topic: nothing was started.")
     if store == "memory:":
         raise click.UsageError("a store in memory ends with this command, so nothing was started: use `aiorch run`.")
 
     async def begin() -> str:
-        async with open_client(store, create=True) as client:
+        async with open_client(store, create=True) as client, _patience(store):
             return (await client.start(dag, input=input and input.value, run_id=run_id)).run_id
 
     _print(_ask(begin()))
+    return OK
+
+
+def _publish_start(topic: str, dag: str | None, input: Input | None, run_id: str | None) -> int:
+    from time import time
+
+    from aiorch.names import run_id as checked
+    from aiorch.sources.publish import PublishError, publish
+    from aiorch.system import SystemEntropy
+
+    if dag is not None and _is_file(dag):
+        raise click.UsageError(
+            f"{dag!r} is a file, so nothing was published: a message names a DAG that its receiver serves, "
+            f"like {Path(dag).stem!r}."
+        )
+    if input is not None and not isinstance(input.value, dict):
+        raise click.UsageError(
+            "the input that a message carries is a JSON object, and this is none: nothing was published."
+        )
+    # With an id of our choice the message can be sent again when nobody knows whether it was published.
+    begun = checked(run_id or f"run_{int(time())}_{SystemEntropy().token()[:16]}")
+    labels = {"run_id": str(begun)} | ({} if dag is None else {"dag": dag})
+    message = {"resource": {"type": "start", "labels": labels}}
+    try:
+        message_id = _ask(publish(topic, message if input is None else message | {"parameters": input.value}))
+    except PublishError as error:
+        _say(f"Error: {error}")
+        if not error.is_refused:
+            _say(f"The same start again is the same run: add --run-id {begun}")
+        return STORE_FAILED
+    _say(f"Published message {message_id} to {topic}; it starts this run:")
+    _print(begun)
+    return OK
 
 
 @cli.command()
@@ -314,10 +366,7 @@ def graph(
 
 
 def _what_to_draw(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG", Any]:
-    from aiorch.serving import DEFINITION_SUFFIXES
-
-    is_file = Path(dag_or_run).is_file() or Path(dag_or_run).suffix in DEFINITION_SUFFIXES or os.sep in dag_or_run
-    if not is_file:
+    if not _is_file(dag_or_run):
         if run_id is not None:
             raise click.UsageError(f"{dag_or_run!r} is no definition file; give the run id alone, or a file and --run.")
         try:
@@ -335,6 +384,13 @@ def _what_to_draw(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG
             f"{dag.definition_id}), so nothing was drawn: `aiorch graph {run_id}` draws it as it was."
         )
     return handle.dag, handle.run
+
+
+def _is_file(text: str) -> bool:
+    """Whether *text* is, or looks like, the name of a definition file."""
+    from aiorch.serving import DEFINITION_SUFFIXES
+
+    return Path(text).is_file() or Path(text).suffix in DEFINITION_SUFFIXES or os.sep in text
 
 
 @cli.command()
@@ -397,6 +453,22 @@ def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
 
 async def _with_client(store: str, method: str, *args: str, **options: str) -> "RunHandle":
     """Call one method of a client that is opened for it."""
-    async with open_client(store) as client:
+    async with open_client(store) as client, _patience(store):
+        await client.runs_status.ping()  # a store that does not answer is told at once, and why
         handle: RunHandle = await getattr(client, method)(*args, **options)
         return handle
+
+
+@asynccontextmanager
+async def _patience(store: str) -> AsyncIterator[None]:
+    """Give up a question about a run in the end: the engine would ask a store that does not answer for ever."""
+    import asyncio
+
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield
+    except TimeoutError as error:
+        raise StoreUnavailable(
+            f"{store} gave no usable answer within {PATIENCE_S:g} s, so this was given up. Whether something was "
+            f"changed is unknown: look again when it answers."
+        ) from error

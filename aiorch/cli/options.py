@@ -144,7 +144,7 @@ def open_client(store: str, *, create: bool = False) -> "Orchestrator":
     Raises:
         click.UsageError: There is no such file, and it shall not be made.
     """
-    from aiorch.orchestrator import Orchestrator
+    from aiorch.orchestrator import Orchestrator, Settings
 
     file = store.removeprefix("sqlite:///")
     if not create and file != store and not Path(file).exists():
@@ -152,4 +152,4 @@ def open_client(store: str, *, create: bool = False) -> "Orchestrator":
             f"there is no {file} here, so nothing has run in this store yet; --store or AIORCH_STORE names another."
         )
         raise click.UsageError(message)
-    return Orchestrator(store, launch=False)
+    return Orchestrator(store, launch=False, settings=Settings(drain_s=0))
