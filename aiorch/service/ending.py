@@ -2,7 +2,7 @@
 The end of the service: a signal cancels its work, and nothing holds up the end.
 
     SIGTERM ─▶ not ready ─▶ no more pulls ─▶ drain ─▶ last commits, messages given back ─▶ exit 0
-       └──────────────── after the drain and `REST_S` at the latest, whatever still waits ────┘
+       └──────────────── after `end_after_s` at the latest, whatever still waits ─────────────┘
 
 Everything here is durable, so an end at any moment loses nothing: what was not given back comes again later.
 """
@@ -22,12 +22,20 @@ logger = logging.getLogger(__name__)
 STOPPED, STOPPED_AT_ONCE = 0, 130
 
 REST_S = 6.0
-"""
-How long the end may take beyond the drain: last commits, giving messages back, closing connections.
+CLOSING_S = 3.0
+"""How long the end may take beyond the drain: last commits, giving messages back, closing. At best, and at least."""
 
-With the default drain of 3 s that is 9 s. Source: Cloud Run documentation, "Container runtime contract": SIGKILL
-follows 10 s after SIGTERM.
+CLOUD_RUN_S = 9.0
 """
+When the process must be gone, if the drain leaves time for `CLOSING_S`.
+
+Source: Cloud Run documentation, "Container runtime contract": SIGKILL follows 10 s after SIGTERM.
+"""
+
+
+def end_after_s(drain_s: float) -> float:
+    """Return after how many seconds the process ends, whatever still waits."""
+    return min(drain_s + REST_S, max(drain_s + CLOSING_S, CLOUD_RUN_S))
 
 
 class Ending:
@@ -43,7 +51,7 @@ class Ending:
 
     def __init__(self, drain_s: float) -> None:
         self.not_ready: str | None = "the service is starting: ask again in a moment"
-        self._end_s = drain_s + REST_S
+        self._end_s = end_after_s(drain_s)
         self._is_signalled = False
 
     def is_ready(self) -> None:

@@ -34,6 +34,11 @@ class Messages(Protocol):
     pull_errors: int
 
     @property
+    def is_paused(self) -> bool:
+        """Nothing is pulled: the store does not answer."""
+        ...
+
+    @property
     def outstanding(self) -> int:
         """Messages that take up room."""
         ...
@@ -170,7 +175,10 @@ def _about_messages(messages: Messages) -> Iterator[Metric]:
         "Since the oldest message came that is not answered for; 0 without any.",
         value=messages.oldest_unacked_s,
     )
-    answers = CounterMetricFamily("aiorch_deliveries", "Messages by what Pub/Sub heard of them.", labels=["state"])
+    yield GaugeMetricFamily(
+        "aiorch_paused", "1 while nothing is pulled, since the store does not answer.", value=messages.is_paused
+    )
+    answers = CounterMetricFamily("aiorch_deliveries", "Messages by what became of their lease.", labels=["state"])
     for state in ("received", "acked", "nacked", "let_go", "unheard"):
         answers.add_metric([state], getattr(messages, state))
     yield answers

@@ -223,6 +223,11 @@ def variables(field: str) -> tuple[str, ...]:
     return _variables(ServiceSettings.model_fields[field])
 
 
+def shown_default(field: str) -> str:
+    """The default of a setting as it is written, ``""`` for none."""
+    return _shown(ServiceSettings.model_fields[field].default)
+
+
 def load_settings() -> ServiceSettings:
     """
     Read the environment.

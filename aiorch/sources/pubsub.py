@@ -144,6 +144,11 @@ class PubSubSource:
         self._stopped_at: float | None = None
 
     @property
+    def is_paused(self) -> bool:
+        """Between `pause` and `resume`."""
+        return self._is_paused
+
+    @property
     def outstanding(self) -> int:
         """Messages that take up room: not answered for, or Pub/Sub has not heard the answer yet."""
         return self._leases.messages

@@ -14,6 +14,7 @@ from aiorch import names
 from aiorch.errors import MalformedEventError
 from aiorch.events import CloudFunctionEvent, EventFactory, StartEvent
 from aiorch.intake import USER_AGENT_PREFIX
+from aiorch.service.settings import ServiceSettings, variables
 from tests.documentation import REPOSITORY, named, rows, section
 from tests.log_filter import compile_filter
 from tests.terraform import (
@@ -29,13 +30,7 @@ from tests.terraform import (
     terraform,
 )
 
-SERVICE_VARIABLES = frozenset(
-    f"AIORCH_{name}"
-    for name in (
-        *("STORE", "SUBSCRIPTION", "DAGS", "PORT", "HOST", "PROJECT_ID", "REGION", "FUNCTION_URL", "CONCURRENCY"),
-        *("DATAFLOW_JOBS", "DATAFLOW_API", "DRAIN", "LOG_LEVEL", "SERVE_TOKEN", "OWN_NAMES"),
-    )
-)
+SERVICE_VARIABLES = frozenset(variable for field in ServiceSettings.model_fields for variable in variables(field))
 """What `service.py` reads."""
 
 SAMPLES = REPOSITORY / "tests/data/log_samples"
@@ -592,6 +587,7 @@ def test_what_the_guide_names_exists() -> None:
     """Every variable, output, metric and sink that the guide names is one."""
     text = (REPOSITORY / GUIDE).read_text()
     metrics = set(re.findall(r"/(\w+)\\\"", (FOLDER / "alerts.tf").read_text()))
+    metrics |= {name for row in rows(section("docs/service.md", "Metrics")) for name in named(row[0])}
     known = named_blocks("variable").keys() | metrics | {"run_id", "on_lost"}
     words = named(re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL))
     assert {word for word in words if re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", word)} <= known

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -22,7 +23,10 @@ from aiorch.dag import DAG
 from aiorch.definition import models
 from aiorch.definition.source import parse_definition
 from aiorch.launches import LaunchSettings
+from aiorch.ports import Succeeded
 from aiorch.server import make_app
+from aiorch.service.metrics import Metrics
+from aiorch.service.settings import ServiceSettings, shown_default, variables
 from tests.documentation import PAGES, REPOSITORY, Block, anchors, blocks, named, rows, section
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -190,6 +194,7 @@ def test_every_variable_that_is_named_exists() -> None:
     """No page names an environment variable that nothing reads."""
     known = {variable for name, command in COMMANDS.items() for variable, _ in options_of(name, command).values()}
     known |= {variable for variable, _ in options_of("", cli.cli).values()}
+    known |= {variable for field in ServiceSettings.model_fields for variable in variables(field)}
     for page in PAGES:
         assert set(re.findall(r"AIORCH_\w+", page.read_text())) <= known, page.name
 
@@ -240,6 +245,47 @@ def test_every_argument_of_the_orchestrator_is_documented() -> None:
     documented = first_column(text)
     assert {name for name in documented if name.isidentifier()} == arguments
     assert {re.sub(r"^await |\(.*", "", name) for name in documented if "(" in name} == methods
+
+
+# -- the service -----------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_of_the_service_is_documented() -> None:
+    """The table has the variables of every setting, the one that wins first, with the defaults, and no others."""
+    documented = {tuple(named(row[0])): named(row[1]) for row in rows(section("docs/service.md", "Settings"))}
+    expected = {
+        variables(field): [shown] if (shown := shown_default(field)) else [] for field in ServiceSettings.model_fields
+    }
+    assert documented == expected
+
+
+def test_every_metric_is_documented() -> None:
+    """The table has every metric of the service with its labels, and none that there is not."""
+    messages = SimpleNamespace(is_paused=False, outstanding=0, oldest_unacked_s=0.0, pull_errors=0)
+    for state in ("received", "acked", "nacked", "let_go", "unheard"):
+        setattr(messages, state, 0)
+    metrics = Metrics()
+    metrics.watch(Orchestrator("memory:"), store_operations={"A": 0}, messages=messages)
+    metrics.message_settled("start", "applied", 0)
+    metrics.committed(1, 0)
+    metrics.launched(aiorch.TargetTypes.FUNCTION)
+    metrics.ended(aiorch.TargetTypes.FUNCTION, Succeeded(), 0)
+    families = [family for family in metrics.registry.collect() if family.name.startswith("aiorch")]
+    endings = {"counter": "_total", "info": "_info"}
+    found = {
+        family.name + endings.get(family.type, ""): {
+            label for sample in family.samples for label in sample.labels if label != "le"
+        }
+        for family in families
+    }
+    documented = {named(row[0])[0]: set(named(row[1])) for row in rows(section("docs/service.md", "Metrics"))}
+    assert documented == found
+
+
+def test_every_route_of_the_service_is_documented() -> None:
+    """What is said about routes that stay open while the service is not ready is what the server does."""
+    requests = {name for row in rows(section("docs/service.md", "Routes")) for name in named(row[0])}
+    assert requests == {"GET /metrics", "GET /readyz", "GET /healthz"}
 
 
 # -- the architecture ------------------------------------------------------------------------------------------------
