@@ -25,7 +25,7 @@ REST_S = 6.0
 CLOSING_S = 3.0
 """How long the end may take beyond the drain: last commits, giving messages back, closing. At best, and at least."""
 
-CLOUD_RUN_S = 9.0
+CLOUD_RUN_S = 8.5
 """
 When the process must be gone, if the drain leaves time for `CLOSING_S`.
 

@@ -107,7 +107,7 @@ class Metrics:
 
             messages: The source, if it leases messages.
         """
-        self.registry.register(_State(orchestrator, store_operations or {}, messages))
+        self.registry.register(_State(orchestrator, {} if store_operations is None else store_operations, messages))
 
     async def scrape(self, request: web.Request) -> web.Response:
         """Answer ``GET /metrics``."""

@@ -8,6 +8,7 @@ from io import BytesIO
 import aiohttp
 import pytest
 
+from aiorch import server
 from aiorch.errors import StoreUnavailable
 from aiorch.orchestrator import Orchestrator, Settings
 from aiorch.server import BODY_BYTES_MAX, exposure_warning, is_loopback, listening, make_app
@@ -297,6 +298,49 @@ async def test_probes_tell_process_and_store_apart():
         assert (status, answer["error"]["message"]) == (503, "the disk is gone")
         status, answer, _ = await client.get("/runs/r1")
         assert (status, answer["error"]["type"]) == (503, "Timeout")
+        del orchestrator.store.read
+
+
+async def test_a_store_that_hangs_is_not_ready(monkeypatch):
+    """What probes is told within its time, however long the store takes."""
+    monkeypatch.setattr(server, "READY_S", 0.01)
+    orchestrator = Orchestrator("memory:", settings=NO_DRAIN)
+    async with serving(orchestrator) as client:
+        monkeypatch.setattr(orchestrator.runs_status, "ping", asyncio.get_running_loop().create_future)
+        status, answer, _ = await client.get("/readyz")
+        assert (status, answer["error"]["type"]) == (503, "NotReady")
+
+
+async def test_nothing_is_taken_while_not_ready():
+    """A process that starts or stops says so to everything but the question whether it lives; the token comes first."""
+    reason = "it starts"
+    async with serving(token="t", only_loopback_names=False, not_ready=lambda: reason) as client:
+        headers = {"Authorization": "Bearer t"}
+        for path in ("/readyz", "/runs", "/runs/r1"):
+            status, answer, _ = await client.get(path, headers=headers)
+            assert (status, answer["error"]) == (503, {"type": "NotReady", "message": "it starts"})
+        assert (await client.get("/runs"))[0] == 401
+        assert (await client.get("/healthz"))[0] == 200
+        reason = None
+        assert (await client.get("/runs", headers=headers))[0] == 200
+
+
+async def test_a_run_that_was_left_meanwhile_is_no_fault():
+    """A request that waits for a commit when the orchestrator is left is answered with a 503, not with a 500."""
+    orchestrator = Orchestrator("memory:", dags=DAGS, settings=NO_DRAIN)
+    async with serving(orchestrator) as client:
+        reached = asyncio.Event()
+
+        async def hangs(*_, **__):
+            reached.set()
+            await asyncio.get_running_loop().create_future()
+
+        orchestrator.store.read = hangs
+        asked = asyncio.create_task(client.get("/runs/r1"))
+        await reached.wait()
+        await orchestrator._executor.close(0)
+        status, answer, _ = await asked
+        assert (status, answer["error"]["type"]) == (503, "OrchestratorLeftError")
         del orchestrator.store.read
 
 
