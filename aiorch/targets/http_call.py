@@ -140,7 +140,7 @@ def read_refusal(where: str, status: int, reason: str, location: str | None, bod
     said = f"{where} answered HTTP {status} {reason}".rstrip()
     text = body.decode(errors="replace").strip()
     if status == 429 or (status >= 500 and "no available instance" in text.lower()):
-        return NotStarted(f"{said}: {text[:200]}" if text else said)
+        return NotStarted(f"{said}: turned away for load")  # the body is not for the log, where this goes
     if 300 <= status < 400:
         said += f", a redirect to {_host_of(location)}, and redirects are not followed. Set the URL that it leads to"
     return Failed(Failure.of(f"HTTP {status}", said + _NEXT_MOVES.get(status, ""), text or None))
