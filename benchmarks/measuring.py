@@ -18,17 +18,23 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from operations import per_task
 
 import aiorch
 from aiorch import DAG, DAGBuilder, Node, Orchestrator, Parallel, TaskContext
 from aiorch.names import RUNS
 from aiorch.ports import Store
 from aiorch.stores import open_store
+from aiorch.testing.gcs_server import BUCKET, gcs_server
 
 NOOP = "benchmarks:noop"
 """Name of the function of every task."""
@@ -129,6 +135,11 @@ class CountingStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
+    @property
+    def operations(self) -> Counter[str]:
+        """Requests sent by class, see `GCSStore`; always empty for a store that sends none."""
+        return getattr(self._store, "operations", Counter())
+
     async def write(self, name: str, data: bytes, *, create: Sequence[tuple[str, bytes]] = (), **rest: Any) -> int:
         generation = await self._store.write(name, data, create=create, **rest)
         self.writes += 1 + len(create)
@@ -151,6 +162,9 @@ class Sample(NamedTuple):
 
     writes: int
     commits: int
+    operations: dict[str, int]
+    """Requests to a bucket by class, empty where there is none."""
+
     latencies_ms: dict[str, list[float]]
     """By task, one for each run."""
 
@@ -161,13 +175,16 @@ async def _measure_once(dag: DAG, runs: int, store: CountingStore) -> Sample:
         await (await orchestrator.start(sample())).wait()  # opens the file, imports what is imported late
         clock.seen.clear()
         store.writes = store.commits = 0
+        before = store.operations.copy()
         gc.collect()  # what was there before is not paid for here
         wall, cpu = time.perf_counter(), time.process_time()
         handles = await asyncio.gather(*(orchestrator.start(dag) for _ in range(runs)))
         ends = await asyncio.gather(*(handle.wait() for handle in handles))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        operations = dict(store.operations - before)
     assert all(end.status == "Completed" for end in ends)
-    return Sample(runs, runs * len(dag.all_tasks), wall, cpu, store.writes, store.commits, clock.latencies_ms(dag))
+    tasks, latencies_ms = runs * len(dag.all_tasks), clock.latencies_ms(dag)
+    return Sample(runs, tasks, wall, cpu, store.writes, store.commits, operations, latencies_ms)
 
 
 def measure(definition: Mapping[str, Any], options: argparse.Namespace, *, runs: int = 1) -> dict[str, Any]:
@@ -180,7 +197,11 @@ def measure(definition: Mapping[str, Any], options: argparse.Namespace, *, runs:
     dag, build_s = build(definition)
     load = os.getloadavg()
     samples, syncs_ms = [], []
-    with tempfile.TemporaryDirectory(prefix="aiorch-benchmark-", dir=options.directory) as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aiorch-benchmark-", dir=options.directory))
+        if options.store == "gcs":
+            url = stack.enter_context(gcs_server(Path(folder)))
+            stack.enter_context(patch.dict(os.environ, {"STORAGE_EMULATOR_HOST": url}))
         for number in range(options.repeat):
             if options.store == "sqlite":
                 syncs_ms += sync_times_ms(Path(folder))
@@ -195,7 +216,7 @@ def measure(definition: Mapping[str, Any], options: argparse.Namespace, *, runs:
     return {**result, "build_s": rounded(build_s), "peak_rss_mb": peak_rss_mb(), **environment(options, load)}
 
 
-_COUNTS = {"tasks", "runs_per_s", "tasks_per_s", "store_writes_per_task", "commits"}
+_COUNTS = {"tasks", "runs_per_s", "tasks_per_s", "store_writes_per_task", "commits", *per_task({}, 1)}
 """Figures of which the least is not the best, or always the same."""
 
 
@@ -214,7 +235,7 @@ def _figures(sample: Sample) -> dict[str, float]:
     }
     if "End" in sample.latencies_ms:
         figures["join_latency_ms_p50"] = percentile(sample.latencies_ms["End"], 50)
-    return figures
+    return {**figures, **per_task(sample.operations, sample.tasks)} if sample.operations else figures
 
 
 def sync_times_ms(folder: Path) -> list[float]:
@@ -272,9 +293,10 @@ def arguments(description: str, *, repeats: bool = True) -> argparse.ArgumentPar
     return parser
 
 
-def store_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of those that use a store."""
-    parser.add_argument("--store", choices=("sqlite", "memory"), default="sqlite", help="default: sqlite")
+def store_arguments(parser: argparse.ArgumentParser, *, in_bucket: bool = False) -> None:
+    """Add the options of those that use a store; *in_bucket*: also one in a bucket, of a server started here."""
+    kinds = ("sqlite", "memory", "gcs") if in_bucket else ("sqlite", "memory")
+    parser.add_argument("--store", choices=kinds, default="sqlite", help="default: sqlite")
     directory_argument(parser)
 
 
@@ -285,6 +307,8 @@ def directory_argument(parser: argparse.ArgumentParser) -> None:
 
 def store_url(options: argparse.Namespace, folder: str, name: str = "state") -> str:
     """Return the URL of a new store of the kind that was asked for."""
+    if options.store == "gcs":
+        return f"gs://{BUCKET}/{name}"
     return "memory:" if options.store == "memory" else f"sqlite:///{folder}/{name}.db"
 
 
@@ -320,6 +344,15 @@ class Line(NamedTuple):
     """Of the figure in the result."""
 
     budget: str = ""
+
+
+OPERATION_LINES = [
+    Line("class A operations per task", "class_a_per_task"),
+    Line("class B operations per task", "class_b_per_task"),
+    Line("free operations per task", "free_per_task"),
+    Line("price of a million tasks, $", "usd_per_million_tasks"),
+]
+"""Of a store in a bucket."""
 
 
 def tell(result: Mapping[str, Any], title: str, lines: Sequence[Line], *, as_json: bool) -> None:

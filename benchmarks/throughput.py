@@ -2,14 +2,15 @@
 R runs at once of the sample of five tasks: ``Init``, ``Step1``, a `Parallel` of two branches, ``End``.
 
     python benchmarks/throughput.py --runs 500 --store sqlite --repeat 5
+    python benchmarks/throughput.py --runs 100 --store gcs
 """
 
-from measuring import Line, arguments, measure, positive, sample, store_arguments, tell
+from measuring import OPERATION_LINES, Line, arguments, measure, positive, sample, store_arguments, tell
 
 
 def main() -> None:
     parser = arguments("Measure many small runs at once.")
-    store_arguments(parser)
+    store_arguments(parser, in_bucket=True)
     parser.add_argument("--runs", type=positive, default=500, metavar="R", help="runs at once (default: 500)")
     options = parser.parse_args()
     result = measure(sample(), options, runs=options.runs)
@@ -25,6 +26,8 @@ def main() -> None:
         Line("step latency, p99, ms", "step_latency_ms_p99"),
         Line("peak memory, MB", "peak_rss_mb"),
     ]
+    if options.store == "gcs":
+        lines += OPERATION_LINES
     tell(result, f"{options.runs:,} runs at once of the sample on {options.store}", lines, as_json=options.json)
 
 

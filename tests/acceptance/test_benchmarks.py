@@ -100,6 +100,19 @@ def test_chain(store: str, tmp_path: Path) -> None:
         assert result["step_latency_above_sync_ms_p50"] == pytest.approx(above, abs=1e-3)
 
 
+@pytest.mark.parametrize(("script", "size", "tasks"), [("fanout.py", "--width", 22), ("throughput.py", "--runs", 100)])
+def test_operations_of_a_bucket(script: str, size: str, tasks: int, tmp_path: Path) -> None:
+    """On a bucket, of a server that is started for it, operations per task are told by class, and what they cost."""
+    options = size, "20", "--store", "gcs", "--repeat", "2", "--directory", str(tmp_path)
+    result = result_of(script, *options)
+    check_figures(result, tasks=tasks, store="gcs")
+    assert result["class_a_per_task"] == pytest.approx(result["store_writes_per_task"])  # no listing was due meanwhile
+    assert result["free_per_task"] > 0
+    price = 5 * result["class_a_per_task"] + 0.4 * result["class_b_per_task"]
+    assert result["usd_per_million_tasks"] == pytest.approx(price, rel=1e-3)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_fold() -> None:
     """The core's benchmark tells what an event costs in runs of three sizes, for both shapes."""
     result = result_of("fold.py", "--folds", "10", "--repeat", "2")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from aiorch.testing.gcs_server import gcs_server
 from tests.fakes.gcs import BUCKET, Fault, fake_gcs
-from tests.fakes.gcs_server import gcs_server
 from tests.fakes.pubsub import SUBSCRIPTION, fake_pubsub
 
 pytest_plugins = ["tests.pubsub_emulator"]

@@ -11,8 +11,8 @@ from aiorch.ports import Store
 from aiorch.stores.gcs import GCSStore
 from aiorch.stores.memory import MemoryStore
 from aiorch.stores.sqlite import SQLiteStore
+from aiorch.testing.gcs_server import gcs_server
 from tests.fakes.gcs import BUCKET, fake_gcs
-from tests.fakes.gcs_server import gcs_server
 
 NEEDS_CONDITIONAL_DELETE = {
     "test_a_delete_needs_the_present_generation",

@@ -13,9 +13,9 @@ from aiorch.launches import LaunchSettings
 from aiorch.ports import ObjectInfo
 from aiorch.stores import open_store
 from aiorch.stores.gcs import GCSStore
+from aiorch.testing.gcs_server import BUCKET, gcs_server
 from tests.fakes.gcs import BUCKET as FAKE_BUCKET
 from tests.fakes.gcs import Fault, fake_gcs
-from tests.fakes.gcs_server import BUCKET, gcs_server
 from tests.integration.children import child, kill
 
 FAST = Settings(sweep_interval_s=0.05, drain_s=0.2, launches=LaunchSettings(running_after_s=0.01))

@@ -15,9 +15,9 @@ from aiorch.access_token import AccessToken
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, StoreUrlError
 from aiorch.stores import open_store
 from aiorch.stores.gcs import OBJECT_BYTES_MAX, GCSStore
+from aiorch.testing.gcs_server import BUCKET as SERVER_BUCKET
+from aiorch.testing.gcs_server import gcs_server
 from tests.fakes.gcs import BUCKET, FakeGCS, Fault, fake_gcs
-from tests.fakes.gcs_server import BUCKET as SERVER_BUCKET
-from tests.fakes.gcs_server import gcs_server
 
 NAME = "runs/a.json"
 UNKNOWN = [Fault.UNAVAILABLE, Fault.TIMED_OUT, Fault.CONTENDED, Fault.RESET]
