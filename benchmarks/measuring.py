@@ -367,6 +367,38 @@ def tell(result: Mapping[str, Any], title: str, lines: Sequence[Line], *, as_jso
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for name, middle, lowest, budget in rows:
         print(f"  {name:<{widths[0]}}  {middle:>{widths[1]}}  {lowest:>{widths[2]}}  {budget}".rstrip())
+    print(_facts(result))
+
+
+class Column(NamedTuple):
+    """One column of a table of many rows."""
+
+    name: str
+    key: str
+
+
+def tell_rows(result: Mapping[str, Any], title: str, columns: Sequence[Column], *, as_json: bool) -> None:
+    """Print *result* whole as JSON, or its ``rows`` as a table, each figure with the row's budget for it."""
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(title)
+    cells = [[column.name for column in columns]]
+    cells += [[_with_budget(row, column.key) for column in columns] for row in result["rows"]]
+    widths = [max(len(row[number]) for row in cells) for number in range(len(columns))]
+    for first, *others in cells:
+        aligned = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
+        print(f"  {first:<{widths[0]}}  {'  '.join(aligned)}".rstrip())
+    print(_facts(result))
+
+
+def _with_budget(row: Mapping[str, Any], key: str) -> str:
+    value, budget = row[key], row.get("budget", {}).get(key)
+    text = value if isinstance(value, str) else _number(value) if isinstance(value, float) else f"{value:,}"
+    return text if budget is None else f"{text} (<= {budget:g})"
+
+
+def _facts(result: Mapping[str, Any]) -> str:
     facts = (
         "python",
         "aiorch",
@@ -378,7 +410,7 @@ def tell(result: Mapping[str, Any], title: str, lines: Sequence[Line], *, as_jso
         "load_before",
         "load_after",
     )
-    print("  " + ", ".join(f"{fact} {result[fact]}" for fact in facts))
+    return "  " + ", ".join(f"{fact} {result[fact]}" for fact in facts)
 
 
 def _number(value: float | None) -> str:
