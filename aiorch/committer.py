@@ -131,6 +131,7 @@ class Committer:
         "_offers",
         "_watchers",
         "_working",
+        "_writable_at",
         "dag",
         "error",
         "generation",
@@ -156,6 +157,9 @@ class Committer:
 
         self._is_pursued = False
         """What the copy owes was done, but for what the commits since then changed."""
+
+        self._writable_at = float("-inf")
+        """When the store is likely to take the next commit."""
 
         self._offers = False
         """A commit that may have been applied leaves something to other processes, who do not know of it yet."""
@@ -258,6 +262,8 @@ class Committer:
         batch: _Batch = []
         try:
             while self._inbox:
+                if self._executor.commit_interval_s:
+                    await self._until_writable()
                 batch = self._gather()
                 await self._commit(batch)
                 batch = []
@@ -266,6 +272,12 @@ class Committer:
             # Only when cancelled is anything left: their source sends these events again.
             self._settle([*batch, *self._gather()], OrchestratorLeftError(self.run_id))
             self._executor.release(self)
+
+    async def _until_writable(self) -> None:
+        """Let events gather as long as the store would refuse a commit anyway. To look costs nothing but a read."""
+        pause_s = self._writable_at - asyncio.get_running_loop().time()
+        if pause_s > 0 and any(event is not None for event, _ in self._inbox):
+            await asyncio.sleep(pause_s)
 
     def _gather(self) -> _Batch:
         batch, self._inbox = self._inbox, []
@@ -397,6 +409,7 @@ class Committer:
             changes.header, document, records, if_generation_match=self.generation
         )
         self.known_at = loop.time()
+        self._writable_at = self.known_at + self._executor.commit_interval_s
         self._executor.observer.committed(events, self.known_at - begun_at)
         self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
         self._new = None

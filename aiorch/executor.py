@@ -78,6 +78,8 @@ class DAGExecutor:
 
         observer: Is told what happens.
 
+        commit_interval_s: See `aiorch.ports.Pace`.
+
         on_store_away: Called when the store does not answer: nothing new should be brought until it does.
 
         unclosed: Runs that have ended and whose marker could not be removed.
@@ -96,12 +98,14 @@ class DAGExecutor:
         observer: Observer,
         awaits_events: bool = False,
         settings: LaunchSettings | None = None,
+        commit_interval_s: float = 0.0,
     ) -> None:
         self.runs = runs
         self.executions = executions
         self.clock = clock
         self.entropy = entropy
         self.observer = observer
+        self.commit_interval_s = commit_interval_s
         self.on_store_away: Callable[[], None] = lambda: None
         settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
         room = {kind: partial(self._room, kind) for kind in settings.limits}

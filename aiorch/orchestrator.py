@@ -51,6 +51,9 @@ class Settings:
     relook_s: float | None = None
     """How often an open run is read without a reason."""
 
+    commit_interval_s: float | None = None
+    """Least time between two commits of one run, see `aiorch.ports.Pace`."""
+
     drain_s: float = 5.0
     """How long work that is under way may go on when the orchestrator is left."""
 
@@ -151,6 +154,7 @@ class Orchestrator:
         self._targets = self._own_targets(targets or {}) if launch else {}
         pace = self.store.pace
         sweep_interval_s = self.settings.sweep_interval_s or pace.sweep_interval_s
+        interval_s = self.settings.commit_interval_s
         launches = self.settings.launches
         if launches.running_after_s is None:
             launches = replace(launches, running_after_s=pace.running_after_s)
@@ -165,6 +169,7 @@ class Orchestrator:
             observer=observer or NoObserver(),
             awaits_events=source is not None,
             settings=launches,
+            commit_interval_s=pace.commit_interval_s if interval_s is None else interval_s,
         )
         self._local = LocalSource(self._executor.clock, self._executor.entropy) if source is None else None
         self.source: EventSource = source or cast("EventSource", self._local)

@@ -168,8 +168,11 @@ class Pace(NamedTuple):
     running_after_s: float
     """After how long an execution that is under way is recorded as ``Running``: that is a write of its own."""
 
+    commit_interval_s: float
+    """Least time between two commits of one run: what the store would refuse sooner. Events gather meanwhile."""
 
-LOCAL_PACE = Pace(sweep_interval_s=1.0, relook_s=600.0, refresh_s=30.0, running_after_s=0.5)
+
+LOCAL_PACE = Pace(sweep_interval_s=1.0, relook_s=600.0, refresh_s=30.0, running_after_s=0.5, commit_interval_s=0.0)
 """A look costs next to nothing."""
 
 

@@ -39,7 +39,7 @@ TRIES_MAX = 4
 RETRY_S = 30.0
 """No further try begins after this."""
 
-BUCKET_PACE = Pace(sweep_interval_s=30.0, relook_s=3600.0, refresh_s=3600.0, running_after_s=5.0)
+BUCKET_PACE = Pace(sweep_interval_s=30.0, relook_s=3600.0, refresh_s=3600.0, running_after_s=5.0, commit_interval_s=1.0)
 """2,880 listings a day ($0.0144) for each process, and 24 reads for each open run."""
 
 _URL = re.compile(r"gs://([a-z0-9][a-z0-9._\-]{1,220}[a-z0-9])((?:/[A-Za-z0-9_\-=][A-Za-z0-9_.\-=]*)*)/?", re.ASCII)

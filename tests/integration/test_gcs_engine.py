@@ -18,7 +18,7 @@ from tests.fakes.gcs import BUCKET as FAKE_BUCKET
 from tests.fakes.gcs import Fault, fake_gcs
 from tests.integration.children import child, kill
 
-FAST = Settings(sweep_interval_s=0.05, drain_s=0.2, launches=LaunchSettings(running_after_s=0.01))
+FAST = Settings(sweep_interval_s=0.05, commit_interval_s=0, drain_s=0.2, launches=LaunchSettings(running_after_s=0.01))
 HEARTBEAT_S, DEAD_AFTER_S = 0.2, 2.0
 
 

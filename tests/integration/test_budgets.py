@@ -1,0 +1,111 @@
+"""What runs and idle replicas cost in a bucket, in counted requests: the budgets that must never be broken again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from aiorch import Orchestrator, TaskContext
+from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
+from aiorch.testing.modelled_bucket import ModelledBucket
+
+OF_RUN = ("runs/", "executions/", "open/")
+LATENCY_S_MAX = 1.5
+
+
+def task(next: str | None = None, **keys: Any) -> dict[str, Any]:
+    step = {"type": "Task", "target_type": "Function", "target_name": "t:work", **keys}
+    return {**step, **({"next": next} if next else {"end": True})}
+
+
+def chain(length: int) -> dict[str, Any]:
+    steps = {f"T{n}": task(f"T{n + 1}" if n < length else None) for n in range(1, length + 1)}
+    return {"start": "T1", "steps": steps}
+
+
+def fan_out(width: int) -> dict[str, Any]:
+    branches = [{"start": f"T{n}", "steps": {f"T{n}": task()}} for n in range(width)]
+    fan = {"type": "Parallel", "branches": branches, "next": "End"}
+    return {"start": "Init", "steps": {"Init": task("Fan"), "Fan": fan, "End": task()}}
+
+
+class World:
+    """A bucket, replicas on it, and when their tasks ran."""
+
+    def __init__(self, seconds: Callable[[TaskContext], float], seed: int = 0) -> None:
+        self.bucket = ModelledBucket(seed)
+        self.began_at: dict[str, float] = {}
+        self.ended_at: dict[str, float] = {}
+        self._seconds = seconds
+        self._replicas = seed * 10
+
+    async def work(self, context: TaskContext) -> None:
+        self.began_at[context.node] = asyncio.get_running_loop().time()
+        await asyncio.sleep(self._seconds(context))
+        self.ended_at[context.node] = asyncio.get_running_loop().time()
+
+    @asynccontextmanager
+    async def replica(self, **options: Any) -> AsyncIterator[Orchestrator]:
+        self._replicas += 1
+        entropy = SeededEntropy(self._replicas)
+        options = {"functions": {"t:work": self.work}, "clock": ManualClock(), "entropy": entropy, **options}
+        async with Orchestrator(self.bucket.store(), **options) as orchestrator:
+            yield orchestrator
+
+    async def run(self, definition: dict[str, Any]) -> None:
+        async with self.replica() as orchestrator:
+            run = await orchestrator.start(definition, run_id="r")
+            assert (await run.wait()).status == "Completed"
+
+    def class_a_of_run(self) -> int:
+        """Writes of the run's own objects, refused ones included."""
+        return sum(self.bucket.count("write", prefix=prefix) for prefix in OF_RUN)
+
+    def refused(self) -> int:
+        return self.bucket.count("write", status=429) + self.bucket.count("write", status=412)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.2, 4.0])
+@in_virtual_time
+async def test_a_chain_costs_a_record_and_a_commit_a_task(seconds: float) -> None:
+    """Of n tasks, however short: a marker, the first document, and two writes each; none is refused and sent again."""
+    world = World(lambda _: seconds)
+    await world.run(chain(20))
+    assert world.class_a_of_run() == 2 + 2 * 20
+    assert world.refused() == 0
+
+
+@in_virtual_time
+async def test_a_task_that_takes_long_costs_one_commit_more() -> None:
+    """It is recorded as running, once."""
+    world = World(lambda _: 9.0)
+    await world.run(chain(5))
+    assert world.class_a_of_run() == 2 + 3 * 5
+
+
+@pytest.mark.parametrize("width", [10, 100, 1000])
+@in_virtual_time
+async def test_a_join_waits_for_one_commit_at_most(width: int) -> None:
+    """Whenever the last branch ends, the next task starts within the time that the store needs for two commits."""
+    for seed in range(2000 // width if width < 1000 else 1):
+        world = World(lambda context: part_of(context) * 9, seed)
+        await world.run(fan_out(width))
+        last = max(at for name, at in world.ended_at.items() if name not in ("Init", "End"))
+        assert world.began_at["End"] - last <= LATENCY_S_MAX
+        assert world.refused() == 0
+
+
+def part_of(context: TaskContext) -> float:
+    """A number in [0, 1) that is another one for every execution."""
+    return int(context.execution_id[:8], 16) / 2**32
+
+
+@in_virtual_time
+async def test_a_fan_out_costs_a_record_a_task() -> None:
+    """A thousand branches that end within a minute share their commits: a tenth of a write each at most."""
+    world = World(lambda context: part_of(context) * 50)
+    await world.run(fan_out(1000))
+    assert world.class_a_of_run() <= 1.1 * 1002
+    assert world.bucket.count("write", prefix="runs/") <= 60
