@@ -323,7 +323,7 @@ class Committer:
         if not changes.is_empty:
             await self._write(changes, len(batch))
         if not self._is_pursued:
-            await self._ensure_records()
+            await self._ensure_records(changes)
         self._committed(changes)
 
     def _distrust(self) -> None:
@@ -414,12 +414,13 @@ class Committer:
         self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
         self._new = None
 
-    async def _ensure_records(self) -> None:
+    async def _ensure_records(self, changes: Changes) -> None:
         """
         Make sure that what is owed a launch has its record.
 
         The document may have been written by a process that died before it wrote the records, or by ourselves when
-        only that write succeeded.
+        only that write succeeded. What *changes* let begin has its records: they were written with them just now, and
+        once more would be too soon for them.
         """
         assert self.dag is not None
         assert self.run is not None
@@ -427,6 +428,7 @@ class Committer:
             new_execution(self.dag.all_tasks[name], state, self.run.header, self.run.header.updated_at)
             for name in self.run.active
             if obligation(state := self.run.nodes[name], self._executor.process.id) is Obligation.LAUNCH
+            and name not in changes.nodes
             and not self._is_sent(name, state)
         ]
         if owed:

@@ -85,6 +85,19 @@ async def test_a_task_that_takes_long_costs_one_commit_more() -> None:
     assert world.class_a_of_run() == 2 + 3 * 5
 
 
+@in_virtual_time
+async def test_a_record_is_written_once_however_often_the_run_is_read() -> None:
+    """What a commit lets begin has its record: a look at the document in the same moment does not write it again."""
+    world = World(lambda _: 0.1)
+    async with world.replica() as orchestrator:
+        run = await orchestrator.start(chain(5), run_id="r")
+        while not run.status.is_terminal:
+            orchestrator._executor.committers["r"].refresh()
+            await asyncio.sleep(0.25)
+    assert world.bucket.count("read", prefix="runs/") > 5
+    assert world.class_a_of_run() == 2 + 2 * 5
+
+
 @pytest.mark.parametrize("width", [10, 100, 1000])
 @in_virtual_time
 async def test_a_join_waits_for_one_commit_at_most(width: int) -> None:
