@@ -119,6 +119,7 @@ class Committer:
 
         error: Why the run cannot be committed at present, `None` when it can.
 
+        visitors: How many need this copy, and have nothing under way here that would keep it.
     """
 
     __slots__ = (
@@ -141,6 +142,7 @@ class Committer:
         "marker",
         "run",
         "run_id",
+        "visitors",
     )
 
     def __init__(self, executor: "DAGExecutor", run_id: names.RunId) -> None:
@@ -172,6 +174,7 @@ class Committer:
         self.is_starting = False
         self.marker: int | None = None
         self.known_at = 0.0
+        self.visitors = 0
         self.error: Exception | None = None
 
     # -- for everybody -------------------------------------------------------------------------------------------
@@ -242,7 +245,8 @@ class Committer:
     @property
     def is_idle(self) -> bool:
         """Nothing is under way here: the committer can be forgotten, a later event reads the run again."""
-        return self._working is None and not self.in_flight and not self._watchers and not self.is_starting
+        is_used = self.in_flight or self._watchers or self.visitors or self.is_starting
+        return self._working is None and not is_used
 
     async def close(self) -> None:
         """Wait until what is in the inbox is committed."""

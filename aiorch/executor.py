@@ -420,15 +420,26 @@ class DAGExecutor:
         event is not acknowledged meanwhile.
         """
         committer = self.committer(run_id)
-        if committer.run is None:
+        committer.visitors += 1  # it stays in memory: the events of a thousand calls shall not read it a thousand times
+        try:
+            await self._until_fresh(committer)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(ANSWER_GRACE_S):
+                    while _is_under_way_somewhere(committer, node, attempt):
+                        if node in committer.in_flight:
+                            await committer.changed(committer.generation)
+                        else:
+                            await asyncio.sleep(ANSWER_GRACE_S)  # whoever launched it is the one to know
+            await self._until_fresh(committer)
+        finally:
+            committer.visitors -= 1
+            self.release(committer)
+
+    async def _until_fresh(self, committer: Committer) -> None:
+        """Read a run in which only others are at work, unless it was read just now."""
+        age_s = asyncio.get_running_loop().time() - committer.known_at
+        if committer.run is None or (not committer.in_flight and age_s > self.commit_interval_s):
             await committer.apply(None)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_GRACE_S):
-                while _is_under_way_somewhere(committer, node, attempt):
-                    if node in committer.in_flight:
-                        await committer.changed(committer.generation)
-                    else:
-                        await asyncio.sleep(ANSWER_GRACE_S)  # whoever launched it is the one to know
 
     async def hint(self, run_id: str, node: str, attempt: int) -> None:
         """Something said that an execution may have ended: ask about it soon, whoever looks after it."""

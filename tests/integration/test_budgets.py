@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from aiorch import Orchestrator, TaskContext
+from aiorch import Orchestrator, TargetTypes, Task, TaskContext
+from aiorch.ports import Answer, Succeeded
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from aiorch.testing.modelled_bucket import ModelledBucket
 
@@ -122,3 +123,65 @@ async def test_a_fan_out_costs_a_record_a_task() -> None:
     await world.run(fan_out(1000))
     assert world.class_a_of_run() <= 1.1 * 1002
     assert world.bucket.count("write", prefix="runs/") <= 60
+
+
+class Calls:
+    """A target whose calls take as long as the world says."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.keys: list[str] = []
+
+    def resolve(self, task: Task) -> None:
+        return None
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        await self._world.work(context)
+        self.keys.append(context.execution_id)
+        return Succeeded()
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+def request_log(execution_key: str) -> dict[str, Any]:
+    """What the platform tells of a call that has ended."""
+    return {
+        "resource": {"type": "cloud_run_revision", "labels": {"service_name": "work", "location": "us-central1"}},
+        "httpRequest": {"status": 200, "userAgent": "aiorch/0.1"},
+        "timestamp": "2026-01-01T00:00:00Z",
+        "logName": "projects/acme-data-dev/logs/run.googleapis.com%2Frequests",
+        "trace": f"projects/acme-data-dev/traces/{execution_key}",
+    }
+
+
+@in_virtual_time
+async def test_events_of_a_run_in_other_hands_share_their_reads() -> None:
+    """A replica that is told the end of each of 500 calls of another one reads the run twice a second at most."""
+    world = World(lambda context: 1 + 20 * part_of(context))
+    calls = Calls(world)
+    branches = [
+        {
+            "start": f"T{n}",
+            "steps": {f"T{n}": task(target_type="CloudFunction", target_name="work", region="us-central1")},
+        }
+        for n in range(500)
+    ]
+    definition = {"start": "Fan", "steps": {"Fan": {"type": "Parallel", "branches": branches, "end": True}}}
+    targets = {TargetTypes.CLOUD_FUNCTION: calls}
+    async with world.replica(targets=targets) as owner, world.replica(targets=targets) as other:
+        run = await owner.start(definition, run_id="r")
+        told = 0
+        while not run.status.is_terminal or told < len(calls.keys):
+            for key in calls.keys[told:]:
+                other.publish(request_log(key))
+            told = len(calls.keys)
+            await asyncio.sleep(0.05)
+        seconds = asyncio.get_running_loop().time()
+        await asyncio.sleep(20)
+        assert other.source.outstanding == 0
+    assert told == 500
+    assert world.bucket.count("read", prefix="executions/") == 500
+    assert world.bucket.count("read", prefix="runs/") <= 2 * seconds + 10
+    assert world.refused() == 0
