@@ -5,6 +5,7 @@ The stored documents, read and written through an `ObjectStore`: runs, execution
 definitions, which are stored by content and never change.
 """
 
+import asyncio
 from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
@@ -89,6 +90,7 @@ class OrchestrationStatus:
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self._dags: dict[str, DAG] = {}
+        self._saving = asyncio.Lock()
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -154,10 +156,13 @@ class OrchestrationStatus:
         return self._dags.get(dag.definition_id, dag)
 
     async def save_dag(self, dag: DAG) -> None:
-        """Store the definition under the hash of its content, once."""
-        if dag.definition_id not in self._dags:
-            await self.store.create_all([(names.definition_object(dag.definition_id), dag.definition)])
-            self._dags[dag.definition_id] = dag
+        """Store the definition under the hash of its content, once, however many runs of it begin at the same time."""
+        if dag.definition_id in self._dags:
+            return
+        async with self._saving:
+            if dag.definition_id not in self._dags:
+                await self.store.create_all([(names.definition_object(dag.definition_id), dag.definition)])
+                self._dags[dag.definition_id] = dag
 
     async def get_dag(self, definition_id: str) -> DAG:
         """

@@ -87,6 +87,18 @@ async def test_a_task_that_takes_long_costs_one_commit_more() -> None:
 
 
 @in_virtual_time
+async def test_runs_that_begin_at_once_share_their_definition() -> None:
+    """It is written once, for a hundred runs of a DAG that the store does not know: none is refused for that."""
+    world = World(lambda _: 1.0)
+    async with world.replica() as orchestrator:
+        dag = orchestrator.dag(chain(1))
+        runs = await asyncio.gather(*(orchestrator.start(dag) for _ in range(100)))
+        assert {(await run.wait()).status for run in runs} == {"Completed"}
+    assert world.bucket.count("write", prefix="definitions/") == 1
+    assert world.class_a_of_run() == 100 * (2 + 2)
+
+
+@in_virtual_time
 async def test_a_record_is_written_once_however_often_the_run_is_read() -> None:
     """What a commit lets begin has its record: a look at the document in the same moment does not write it again."""
     world = World(lambda _: 0.1)
