@@ -113,6 +113,51 @@ def test_operations_of_a_bucket(script: str, size: str, tasks: int, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_gcs_model() -> None:
+    """Over the modelled bucket each shape tells, on so many replicas, its latency, its operations and its budgets."""
+    options = "--width", "10", "--length", "3", "--replicas", "1", "2", "--repeat", "1"
+    rows = result_of("gcs_model.py", *options)["rows"]
+    assert [(row["shape"], row["tasks"], row["replicas"]) for row in rows] == [
+        ("chain of 3", 3, 1),
+        ("chain of 3", 3, 2),
+        ("fan-out of 10", 12, 1),
+        ("fan-out of 10", 12, 2),
+    ]
+    for row in rows:
+        assert 0 < row["latency_s_p50"] <= row["latency_s_p99"] < row["run_s"]
+        assert 2 <= row["class_a_of_run_per_task"] <= row["class_a_per_task"]
+        assert row["usd_per_million_tasks"] == pytest.approx(
+            5 * row["class_a_per_task"] + 0.4 * row["class_b_per_task"], rel=1e-3
+        )
+        assert ("budget" in row) == (row["replicas"] == 1)
+    again = result_of("gcs_model.py", *options)["rows"]
+    assert [{**row, "cpu_s": 0} for row in again] == [{**row, "cpu_s": 0} for row in rows], (
+        "chance is that of the seeds"
+    )
+
+
+def test_idle() -> None:
+    """Without runs, and with runs that wait for each kind of thing, requests a day and their price are told."""
+    rows = result_of("idle.py", "--runs", "2", "--replicas", "1", "2", "--hours", "2")["rows"]
+    kinds = ("no runs", "call", "job", "retry", "nobody")
+    assert [(row["waits_for"], row["replicas"]) for row in rows] == [(kind, n) for kind in kinds for n in (1, 2)]
+    for row in rows:
+        assert row["lists"] == pytest.approx(2880, rel=0.1)
+        assert (row["heartbeats"] > 0) == (row["waits_for"] in ("call", "job", "retry"))
+        assert (row["reads_per_run"] > 0) == (row["waits_for"] != "no runs")
+        price = (row["class_a_per_hour"] * 0.005 + row["class_b_per_hour"] * 0.0004) * 24 / 1000
+        assert row["usd_per_day"] == pytest.approx(price, rel=1e-3)
+
+
+def test_table_of_rows() -> None:
+    """Without --json each row has its figures, with the budget beside those that have one."""
+    lines = run("gcs_model.py", "--width", "10", "--length", "3", "--replicas", "1", "--repeat", "1").splitlines()
+    assert "latency p50, s" in lines[1]
+    assert lines[2].strip().startswith("chain of 3")
+    assert "(<= 1.5)" in lines[3]
+    assert "aiorch" in lines[-1]
+
+
 def test_fold() -> None:
     """The core's benchmark tells what an event costs in runs of three sizes, for both shapes."""
     result = result_of("fold.py", "--folds", "10", "--repeat", "2")

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
-from aiorch import Orchestrator, TargetTypes, Task, TaskContext
-from aiorch.ports import Answer, Succeeded
+from aiorch import Failure, Orchestrator, TargetTypes, Task, TaskContext
+from aiorch.ports import Accepted, Answer, Failed, Succeeded
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from aiorch.testing.modelled_bucket import ModelledBucket
 
@@ -197,3 +197,61 @@ async def test_events_of_a_run_in_other_hands_share_their_reads() -> None:
     assert world.bucket.count("read", prefix="executions/") == 500
     assert world.bucket.count("read", prefix="runs/") <= 2 * seconds + 10
     assert world.refused() == 0
+
+
+DAY_S = 86_400.0
+COUNTED_DAYS = 0.25
+
+
+class Waiting(Calls):
+    """A target whose executions do not end within days, or whose first attempt fails."""
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        if task.target_type is TargetTypes.DATAFLOW:
+            return Accepted(f"job-{context.execution_id}")
+        if task.retry.max_attempts > 1:
+            return Failed(Failure.of("Busy", "not now"))
+        await asyncio.sleep(100 * DAY_S)
+        return Succeeded()
+
+    async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> None: ...
+
+
+CALL = {"target_type": "CloudFunction", "target_name": "f", "timeout": 100 * DAY_S}
+RETRY = {"max_attempts": 2, "initial_delay": 100 * DAY_S, "max_delay": 100 * DAY_S}
+WAITS = {
+    "nothing": task(),
+    "call": task(**CALL),
+    "job": task(target_type="Dataflow", target_name="j", template_path="gs://b/t", project_id="p", region="r"),
+    "retry": task(**CALL, retry=RETRY),
+    "nobody": task(target_name="modules:elsewhere"),
+}
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("waits_for", WAITS)
+@in_virtual_time
+async def test_what_waiting_costs_a_day(waits_for: str, replicas: int) -> None:
+    """Per replica: so many listings and heartbeats, none of these without a run of its own; some reads of each run."""
+    world = World(lambda _: 0.0)
+    runs = 0 if waits_for == "nothing" else 20 * replicas
+    targets = {kind: Waiting(world) for kind in TargetTypes if kind is not TargetTypes.FUNCTION}
+    async with AsyncExitStack() as stack:
+        dag = {"name": "d", "start": "A", "steps": {"A": WAITS[waits_for]}}
+        engines = [await stack.enter_async_context(world.replica(targets=targets, dags=[dag])) for _ in range(replicas)]
+        for number in range(runs):
+            engines[number % replicas].publish({"resource": {"type": "start", "labels": {"run_id": f"r{number}"}}})
+        await asyncio.sleep(300)
+        assert sum(name.startswith("open/") for name in world.bucket.objects) == runs
+        before = world.bucket.requests.copy()
+        await asyncio.sleep(COUNTED_DAYS * DAY_S)
+        counts = world.bucket.requests - before
+    has_own_work = waits_for in ("call", "job", "retry")
+    budgets = {
+        ("list", "open/"): 5800 * replicas,
+        ("write", "alive/"): 4400 * replicas if has_own_work else 0,
+        ("read", "alive/"): 2 * 2900 if has_own_work and replicas > 1 else 0,
+        ("read", "runs/"): 30 * replicas * runs,
+    }
+    for request, count in counts.items():
+        assert count <= COUNTED_DAYS * budgets.get(request[:2], 0), request
