@@ -12,6 +12,7 @@ from aiorch.stores.gcs import GCSStore
 from aiorch.stores.memory import MemoryStore
 from aiorch.stores.sqlite import SQLiteStore
 from aiorch.testing.gcs_server import gcs_server
+from aiorch.testing.modelled_bucket import ModelledBucket
 from tests.fakes.gcs import BUCKET, fake_gcs
 
 NEEDS_CONDITIONAL_DELETE = {
@@ -27,7 +28,7 @@ def gcs_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["memory", "sqlite", "gcs in process", "fake-gcs-server"])
+@pytest.fixture(params=["memory", "sqlite", "gcs in process", "modelled bucket", "fake-gcs-server"])
 async def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Store]:
@@ -42,6 +43,8 @@ async def store(
                 fake = await stack.enter_async_context(fake_gcs())
                 monkeypatch.setenv("STORAGE_EMULATOR_HOST", fake.url)
                 store = GCSStore(BUCKET)
+            case "modelled bucket":
+                store = ModelledBucket(write_s=0, read_s=0, write_interval_s=0).store()
             case _:
                 if request.function.__name__ in NEEDS_CONDITIONAL_DELETE:
                     pytest.skip("fake-gcs-server deletes whatever the condition says")

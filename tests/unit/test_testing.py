@@ -8,6 +8,7 @@ import pytest
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import Call, Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
+from aiorch.testing.modelled_bucket import ModelledBucket
 
 APPLIED = {
     Fault.CONFLICT_WITH_ONESELF: (GenerationConflict, {"runs/a", "executions/b"}),
@@ -145,3 +146,42 @@ def test_what_never_waits_is_found_out() -> None:
 
     with pytest.raises(RuntimeError, match="without waiting"):
         spins()
+
+
+@in_virtual_time
+async def test_a_modelled_bucket_takes_its_time() -> None:
+    """A write takes a tenth of a second, a read less, and an object is changed once a second, deletes included."""
+    bucket = ModelledBucket()
+    store = bucket.store(retry_base_s=0.0)
+    loop = asyncio.get_running_loop()
+    begun_at = loop.time()
+    generation = await store.write("runs/a", b"1", if_generation_match=0)
+    assert 0.08 <= loop.time() - begun_at <= 0.12
+    begun_at = loop.time()
+    assert await store.read("runs/a") == (b"1", generation)
+    assert 0.024 <= loop.time() - begun_at <= 0.036
+    with pytest.raises(StoreThrottled):
+        await store.write("runs/a", b"2", if_generation_match=generation)
+    with pytest.raises(StoreThrottled):
+        await store.delete("runs/a", if_generation_match=generation)
+    await store.write("runs/b", b"1", if_generation_match=0)
+    await asyncio.sleep(1)
+    with pytest.raises(GenerationConflict):
+        await store.write("runs/a", b"2", if_generation_match=generation + 100)
+    assert await store.write("runs/a", b"2", if_generation_match=generation) != generation
+    assert await store.read("open/c") is None
+    assert bucket.count("write", prefix="runs/") == store.operations["A"] == 5
+    assert (bucket.count("write", status=429), bucket.count("delete", status=429)) == (1, 4)
+    assert bucket.count("read") == store.operations["B"] == 2
+    await store.aclose()
+
+
+@in_virtual_time
+async def test_a_modelled_bucket_lists_in_pages() -> None:
+    """A thousand names a request, as what is paid for."""
+    bucket = ModelledBucket()
+    store = bucket.store()
+    await store.create_all([(f"open/{number:04}", b"") for number in range(2500)])
+    assert [info.name for info in await store.list("open/")] == [f"open/{number:04}" for number in range(2500)]
+    assert bucket.count("list") == 3
+    await store.aclose()
