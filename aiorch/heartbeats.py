@@ -173,6 +173,10 @@ class Heartbeats:
             if heartbeat.is_working is not None and not heartbeat.is_working():
                 pause_s = self._interval_s
                 continue
+            age_s = asyncio.get_running_loop().time() - heartbeat.begun_at
+            if age_s < self._interval_s / 2:  # it has announced itself meanwhile: once more would be too soon
+                pause_s = self._interval_s - age_s
+                continue
             pause_s = self._interval_s / 4
             try:
                 async with heartbeat.writing, asyncio.timeout(self._interval_s):

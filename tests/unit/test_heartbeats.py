@@ -213,6 +213,24 @@ async def test_a_day_of_heartbeats_is_counted() -> None:
 
 
 @in_virtual_time
+async def test_an_announcement_takes_the_place_of_a_heartbeat() -> None:
+    """A process that begins to work just before its heartbeat would be due is heard once, and goes on from there."""
+    store = FaultyStore(MemoryStore())
+    alive = Heartbeats(store)
+    works = False
+    await alive.join(ONE, lambda: works)
+    await asyncio.sleep(99.9)
+    assert store.count("write", "alive/") == 1
+    works = True
+    await alive.announce(ONE)
+    await asyncio.sleep(19.9)
+    assert store.count("write", "alive/") == 2
+    await asyncio.sleep(20)
+    assert store.count("write", "alive/") == 3
+    await alive.leave(ONE)
+
+
+@in_virtual_time
 async def test_an_id_that_can_be_no_object_name_is_refused() -> None:
     """Nobody joins under it, so whoever is said to have is dead; nothing is read under such a name."""
     store = FaultyStore(MemoryStore())
