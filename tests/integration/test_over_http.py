@@ -82,7 +82,7 @@ class Cloud:
             own_names=["orchestrator"],
             observer=self.observer,
             targets={TargetTypes.DATAFLOW: DataflowTarget(api_root=jobs.root, appears_s=0.1)},
-            settings=Settings(sweep_interval_s=1000, drain_s=0.2, launches=launches),
+            settings=Settings(sweep_interval_s=1000, commit_interval_s=0, drain_s=0.2, launches=launches),
         )
 
     def dag(self, name: str, *nodes: str, width: int = 0) -> dict[str, Any]:
