@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/demo/demo.py
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
