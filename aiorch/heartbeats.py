@@ -7,10 +7,11 @@ announces itself. An observer calls a process dead when it has seen the same gen
 when there is no such object. Clocks of different machines are never compared, and an observer that looks for the first
 time waits those 60 s. So does one that could not look for 60 s: the store may have been away, for everybody.
 
-Whoever calls a process dead removes its object, on condition of the generation that it saw: nothing is left behind by
-processes that were killed, and the next observer need not wait. A process that was only paused finds its object gone
-when it goes on, and writes it anew. It may have been called dead meanwhile: it can tell by the age of its own heartbeat
-(`is_silent`), and reads a run again before it sends anything for it.
+Whoever calls a process dead removes its object, on condition of the generation that it saw, and the next observer need
+not wait. Nobody asks about a process that died owing nothing, so whoever joins looks for objects that stay the same,
+and removes them: nothing is left behind by processes that were killed. A process that was idle or only paused finds its
+object gone when it goes on, and writes it anew. It may have been called dead meanwhile: it can tell by the age of its
+own heartbeat (`is_silent`), and reads a run again before it sends anything for it.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ class _Heartbeat:
         self.count = 0
         self.begun_at = float("-inf")
         self.task: asyncio.Task[None] | None = None
+        self.clearing: asyncio.Task[None] | None = None
 
 
 class _Observed(msgspec.Struct, frozen=True, gc=False):
@@ -55,7 +57,7 @@ class Heartbeats:
     """
     `Liveness` over any `ObjectStore`. Durations are those of the event loop's clock.
 
-    A process that works all day writes 4,320 times.
+    A process that works all day writes 4,320 times. It lists when it joins, and once more when it is not the only one.
 
     An observer reads one object per process asked about, and says from memory for a quarter of the interval that one
     is alive: any number of runs with the same owners costs one look. Death is never told from memory, since a process
@@ -126,6 +128,7 @@ class Heartbeats:
         else:
             await self._beat(name, heartbeat)
         heartbeat.task = asyncio.create_task(self._keep_beating(name, heartbeat), name=f"heartbeat of {process}")
+        heartbeat.clearing = asyncio.create_task(self._clear(name), name=f"clearing by {process}")
         self._joined[process] = heartbeat
 
     async def leave(self, process: str) -> None:
@@ -134,8 +137,10 @@ class Heartbeats:
         if heartbeat is None:
             return
         assert heartbeat.task is not None
+        assert heartbeat.clearing is not None
         heartbeat.task.cancel()
-        await asyncio.wait([heartbeat.task])
+        heartbeat.clearing.cancel()
+        await asyncio.wait([heartbeat.task, heartbeat.clearing])
         self._observed.pop(process, None)
         name = names.alive_object(process)
         try:
@@ -225,6 +230,7 @@ class Heartbeats:
         since = known.since if known is not None and known.generation == generation else loop.time()
         if generation and begun_at - since >= self._dead_after_s:
             if await self._remove(name, generation):
+                logger.warning("process is dead", extra={"object": name, "silent_s": self._dead_after_s})
                 generation = 0
             else:
                 since = loop.time()
@@ -238,5 +244,24 @@ class Heartbeats:
             return False
         except StoreError as error:  # it is dead all the same, and whoever looks next removes it
             logger.warning("heartbeat of the dead not removed", extra={"object": name, "error": str(error)})
-        logger.warning("process is dead", extra={"object": name, "silent_s": self._dead_after_s})
         return True
+
+    async def _clear(self, own_name: str) -> None:
+        """
+        Remove the objects of others that stay the same: whose they are died, or owes nothing.
+
+        One that lives and owes nothing writes anew before it commits to anything: by its own clock it is silent.
+        """
+        try:
+            others = [info for info in await self._store.list(names.ALIVE) if info.name != own_name]
+            if not others:
+                return
+            await asyncio.sleep(self._dead_after_s)
+            known = {info.name: info.generation for info in others}
+            for info in await self._store.list(names.ALIVE):
+                if known.get(info.name) == info.generation and await self._remove(info.name, info.generation):
+                    logger.info("heartbeat of nobody removed", extra={"object": info.name})
+        except StoreError as error:
+            logger.warning("no look for heartbeats of the dead", extra={"error": str(error)})  # the next to join looks
+        except Exception:
+            logger.exception("no look for heartbeats of the dead")

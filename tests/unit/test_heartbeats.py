@@ -9,7 +9,7 @@ from aiorch.heartbeats import Heartbeats
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import Fault, FaultyStore, in_virtual_time
 
-ONE, TWO = "1" * 32, "2" * 32
+ONE, TWO, THREE = "1" * 32, "2" * 32, "3" * 32
 BOTH = frozenset({ONE, TWO})
 JUST_ONE = frozenset({ONE})
 
@@ -18,8 +18,10 @@ async def silence(heartbeats: Heartbeats, process: str) -> None:
     """Let *process* be as dead as if it had been killed: it neither writes nor leaves."""
     heartbeat = heartbeats._joined.pop(process)
     assert heartbeat.task is not None
+    assert heartbeat.clearing is not None
     heartbeat.task.cancel()
-    await asyncio.wait([heartbeat.task])
+    heartbeat.clearing.cancel()
+    await asyncio.wait([heartbeat.task, heartbeat.clearing])
 
 
 async def first_death(observer: Heartbeats, *, every_s: float = 1.0, until_s: float = 1000.0) -> float:
@@ -80,6 +82,42 @@ async def test_the_dead_leave_nothing_behind() -> None:
     await first_death(observer)
     assert await store.list("") == []
     assert await Heartbeats(store).dead_among(JUST_ONE) == JUST_ONE
+
+
+@in_virtual_time
+async def test_one_that_died_owing_nothing_leaves_nothing_behind() -> None:
+    """Nobody ever asks about it: whoever joins next removes its object, and no other that is kept up."""
+    store = MemoryStore()
+    dead, alive, next_one = Heartbeats(store), Heartbeats(store), Heartbeats(store)
+    await dead.join(ONE)
+    await silence(dead, ONE)
+    await alive.join(TWO)
+    await asyncio.sleep(30)
+    await next_one.join(THREE)
+    await asyncio.sleep(25)
+    assert {info.name for info in await store.list("")} == {f"alive/{process}" for process in (ONE, TWO, THREE)}
+    await asyncio.sleep(6)
+    assert {info.name for info in await store.list("")} == {f"alive/{process}" for process in (TWO, THREE)}
+    await alive.leave(TWO)
+    await next_one.leave(THREE)
+    assert await store.list("") == []
+
+
+@in_virtual_time
+async def test_an_idle_process_is_heard_again_before_it_works() -> None:
+    """Its object was removed while it owed nothing: by its own clock it is silent, so it announces itself first."""
+    store = MemoryStore()
+    idle, next_one = Heartbeats(store), Heartbeats(store)
+    await idle.join(ONE, lambda: False)
+    await next_one.join(TWO, lambda: True)
+    await asyncio.sleep(61)
+    assert [info.name for info in await store.list("")] == [f"alive/{TWO}"]
+    assert idle.is_silent(ONE)
+    await idle.announce(ONE)
+    assert await next_one.dead_among(JUST_ONE) == frozenset()
+    await idle.leave(ONE)
+    await next_one.leave(TWO)
+    assert await store.list("") == []
 
 
 @in_virtual_time
@@ -202,12 +240,13 @@ async def test_any_number_of_questions_costs_one_look() -> None:
 
 @in_virtual_time
 async def test_a_day_of_heartbeats_is_counted() -> None:
-    """A process writes every 20 s, 4,320 times a day, and does nothing else by itself."""
+    """A process lists once, writes every 20 s, 4,320 times a day, and does nothing else by itself."""
     store = FaultyStore(MemoryStore())
     alive = Heartbeats(store)
     await alive.join(ONE)
     await asyncio.sleep(86_399)
-    assert len(store.calls) == store.count("write", f"alive/{ONE}") == 4320
+    assert store.count("write", f"alive/{ONE}") == 4320
+    assert len(store.calls) == 4320 + store.count("list") == 4321
     await alive.aclose()
     assert await store.list("") == []
 
