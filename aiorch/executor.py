@@ -54,6 +54,9 @@ TOUCHES_MAX = 4
 ANSWER_GRACE_S = 10.0
 """How long the event that a call has ended waits for the call's answer. Commits are seldom held up for longer."""
 
+ANSWER_LOOK_S = 1.0
+"""Pause before the first look whether another process has committed the answer; doubled each time."""
+
 COMMIT_GRACE_S = 2.0
 """How long the last commits may take at the end, at least."""
 
@@ -421,6 +424,7 @@ class DAGExecutor:
         """
         committer = self.committer(run_id)
         committer.visitors += 1  # it stays in memory: the events of a thousand calls shall not read it a thousand times
+        pause_s = ANSWER_LOOK_S
         try:
             await self._until_fresh(committer)
             with suppress(TimeoutError):
@@ -429,7 +433,10 @@ class DAGExecutor:
                         if node in committer.in_flight:
                             await committer.changed(committer.generation)
                         else:
-                            await asyncio.sleep(ANSWER_GRACE_S)  # whoever launched it is the one to know
+                            # Whoever launched it is the one to know, and has mostly committed it by the first look.
+                            await asyncio.sleep(pause_s)
+                            pause_s *= 2
+                            await self._read_again(committer)
             await self._until_fresh(committer)
         finally:
             committer.visitors -= 1
@@ -437,8 +444,13 @@ class DAGExecutor:
 
     async def _until_fresh(self, committer: Committer) -> None:
         """Read a run in which only others are at work, unless it was read just now."""
+        if committer.run is None or not committer.in_flight:
+            await self._read_again(committer)
+
+    async def _read_again(self, committer: Committer) -> None:
+        """Read a run, unless it was read or written just now."""
         age_s = asyncio.get_running_loop().time() - committer.known_at
-        if committer.run is None or (not committer.in_flight and age_s > self.commit_interval_s):
+        if committer.run is None or age_s > self.commit_interval_s:
             await committer.apply(None)
 
     async def hint(self, run_id: str, node: str, attempt: int) -> None:

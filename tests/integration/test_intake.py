@@ -434,6 +434,22 @@ async def test_an_event_of_a_call_of_another_process_waits_for_its_answer_too() 
 
 
 @in_virtual_time
+async def test_an_event_is_not_held_longer_than_its_answer_takes() -> None:
+    """An answer that another process commits within a second lets the event go: held ones take up room."""
+    async with engine() as owner, engine(beside=owner) as other:
+        await answers_late(owner, 0.5, Succeeded(b'{"rows": 7}'))
+        owner.source.publish(start(run_id="r"))
+        await owner.until(lambda: bool(owner.target.sent))
+        reads = other.store.count("read", "runs/")
+        other.source.publish(gen2(owner.target.sent[0].execution_id))
+        await asyncio.sleep(0.4)
+        assert other.source.outstanding == 1
+        await asyncio.sleep(1)
+        assert other.source.outstanding == 0
+        assert other.store.count("read", "runs/") - reads <= 3
+
+
+@in_virtual_time
 async def test_a_success_whose_answer_was_refused_is_no_success_by_its_event() -> None:
     """An answer that is too large fails the attempt: the platform's "200" of the same call must not complete it."""
     async with engine() as made:
