@@ -16,6 +16,13 @@ The first lease lasts as long as the subscription says, which a subscriber has n
 Source: Pub/Sub REST reference, "projects.subscriptions", ``ackDeadlineSeconds``.
 """
 
+FIRST_LEASE_S = 15.0
+"""
+How long the first extension lasts; each further one lasts twice as long, up to the whole.
+
+After a crash, what a process had held for some seconds comes again some seconds later, and not a minute later.
+"""
+
 
 class Lease:
     """
@@ -29,22 +36,25 @@ class Lease:
         since: When it came.
 
         extend_at: When its deadline is to be moved.
+
+        lasts_s: Seconds from there to the new deadline.
     """
 
-    __slots__ = ("ack_id", "extend_at", "since", "size")
+    __slots__ = ("ack_id", "extend_at", "lasts_s", "since", "size")
 
     def __init__(self, ack_id: str, size: int, since: float) -> None:
         self.ack_id = ack_id
         self.size = size
         self.since = since
         self.extend_at = since + FIRST_EXTENSION_S
+        self.lasts_s = 0.0
 
 
 class Due(NamedTuple):
     """What is to be done about leases now."""
 
     extend: list[Lease]
-    """Move their deadlines."""
+    """Move their deadlines, each by its own `lasts_s`."""
 
     let_go: list[Lease]
     """Held too long, and extended no more from now on: Pub/Sub will deliver them again."""
@@ -62,7 +72,7 @@ class Leases:
 
         bytes_max: Bytes of content held at once. Exceeded by what a pull brings that was opened below it.
 
-        ack_deadline_s: Seconds that an extended lease lasts.
+        ack_deadline_s: Seconds that an extended lease lasts, at most.
 
         hold_s_max: Seconds after which a lease is extended no more.
 
@@ -123,7 +133,8 @@ class Leases:
             if now < lease.extend_at:
                 continue
             if now - lease.since < self._hold_s_max:
-                lease.extend_at = now + self._ack_deadline_s * (0.4 + 0.2 * jitter)
+                lease.lasts_s = min(self._ack_deadline_s, 2 * lease.lasts_s or FIRST_LEASE_S)
+                lease.extend_at = now + lease.lasts_s * (0.4 + 0.2 * jitter)
                 due.extend.append(lease)
             else:
                 lease.extend_at = inf

@@ -77,8 +77,8 @@ class PubSubSource:
         outstanding_bytes_max: Bytes of messages held at once. A pull is not opened above it, and may pass it by what it
             brings.
 
-        ack_deadline_s: Seconds that an extended lease lasts, 10 to 600: after a crash, so long until the messages that
-            were held longest are delivered again.
+        ack_deadline_s: Seconds that an extended lease lasts in the end, 10 to 600: after a crash, so long until the
+            messages that were held longest are delivered again.
 
         hold_s_max: Seconds after which a lease is extended no more: what has held the message is stuck.
 
@@ -119,7 +119,6 @@ class PubSubSource:
         self.subscription = check_name("subscription", subscription)
         self.received = self.acked = self.nacked = self.extended = 0
         self.let_go = self.unheard = self.pull_errors = 0
-        self._ack_deadline_s = ack_deadline_s
         self._pulls_max = pulls
         self._pull_share = max(1, outstanding_messages_max // pulls)
         self._entropy = entropy or SystemEntropy()
@@ -314,8 +313,9 @@ class PubSubSource:
         loop = asyncio.get_running_loop()
         self._tick_timer = loop.call_later(TICK_S, self._tick) if self._leases.messages else None
         due = self._leases.due(loop.time(), self._entropy.jitter())
-        for part in _parts(due.extend):
-            _spawn(self._extend(part), self._sends)
+        for lasts_s in {lease.lasts_s for lease in due.extend}:
+            for part in _parts([lease for lease in due.extend if lease.lasts_s == lasts_s]):
+                _spawn(self._extend(part, lasts_s), self._sends)
         if due.let_go:
             self.let_go += len(due.let_go)
             logger.warning(
@@ -323,9 +323,9 @@ class PubSubSource:
                 extra={"messages": len(due.let_go), "subscription": self.subscription},
             )
 
-    async def _extend(self, leases: list[Lease]) -> None:
+    async def _extend(self, leases: list[Lease], lasts_s: float) -> None:
         assert self._api is not None
-        if await self._api.extend([lease.ack_id for lease in leases], self._ack_deadline_s):
+        if await self._api.extend([lease.ack_id for lease in leases], round(lasts_s)):
             self.extended += len(leases)
         else:
             self.unheard += len(leases)

@@ -175,7 +175,7 @@ async def test_leases_of_held_messages_are_extended(fake, monkeypatch):
     monkeypatch.setattr(pubsub, "TICK_S", 0.02)
     monkeypatch.setattr(leases, "FIRST_EXTENSION_S", 0.0)
     await fake.put(*[b"x"] * 20)
-    async with a_source(ack_deadline_s=77) as source:
+    async with a_source(ack_deadline_s=12) as source:
         deliveries = await receive(source, 20)
         for delivery in deliveries[:5]:
             delivery.ack()
@@ -185,7 +185,7 @@ async def test_leases_of_held_messages_are_extended(fake, monkeypatch):
             await asyncio.sleep(0)  # the answers are on their way
         acked = set(fake.ids("acknowledge"))
         assert len(acked) == 5
-        assert set(fake.ids("modifyAckDeadline", 77)) == set(fake.outstanding)
+        assert set(fake.ids("modifyAckDeadline", 12)) == set(fake.outstanding)
         assert (source.received, source.acked, source.extended) == (20, 5, 15)
         assert source.oldest_unacked_s > 0
 

@@ -46,15 +46,24 @@ def test_the_first_answer_counts():
 
 
 def test_extensions_come_before_every_deadline():
-    """However jitter falls, a held lease is extended before the first deadline of 10 s, and then before half as much
-    again would have passed of each further one."""
+    """However jitter falls, a held lease is extended before the first deadline of 10 s, and well within each further
+    one, in half of the time that it lasts or so."""
     for jitter in (0.0, 0.5, 0.999):
         leases = some_leases()
-        leases.take("a1", 1, 0)
-        extended = [now for now in range(600) if leases.due(now, jitter).extend]
-        gaps = [after - before for before, after in pairwise(extended)]
-        assert extended[0] == FIRST_EXTENSION_S < 10
-        assert 20 < min(gaps) <= max(gaps) < 40
+        lease = leases.take("a1", 1, 0)
+        extended = [(now, lease.lasts_s) for now in range(600) if leases.due(now, jitter).extend]
+        assert extended[0] == (FIRST_EXTENSION_S, 15)
+        for (before, lasts_s), (after, _) in pairwise(extended):
+            assert lasts_s * 0.4 <= after - before <= lasts_s * 0.6 + 1
+
+
+def test_leases_grow_with_the_time_that_a_message_is_held():
+    """A crash costs what was held for seconds some seconds, and only what was held long the whole deadline."""
+    for whole_s, lengths in ((60, [15, 30, 60, 60]), (20, [15, 20, 20]), (10, [10, 10])):
+        leases = some_leases(ack_deadline_s=whole_s)
+        lease = leases.take("a1", 1, 0)
+        extended = [lease.lasts_s for now in range(600) if leases.due(now, 0.5).extend]
+        assert extended[: len(lengths)] == lengths
 
 
 def test_only_what_is_held_is_extended():
@@ -71,8 +80,8 @@ def test_those_extended_together_stay_together():
     for number in range(3):
         leases.take(f"a{number}", 1, number / 2)
     assert ids(leases.due(6, 0.3).extend) == ["a0", "a1", "a2"]
-    assert leases.due(33, 0.3).extend == []
-    assert ids(leases.due(34, 0.3).extend) == ["a0", "a1", "a2"]
+    assert leases.due(12, 0.3).extend == []
+    assert ids(leases.due(13, 0.3).extend) == ["a0", "a1", "a2"]
 
 
 def test_a_message_held_too_long_is_let_go_once():
