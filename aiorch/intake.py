@@ -52,6 +52,9 @@ PROBE_PAUSE_S = 0.5
 PROBE_PAUSE_MAX_S = 10.0
 """First and longest pause before a store that did not answer is asked again."""
 
+CANCEL_WAITS_S = 3600.0
+"""How long a cancel waits for the start of its run where no dead-letter topic takes it in the end."""
+
 USER_AGENT_PREFIX = "aiorch/"
 
 _encode = msgspec.json.Encoder().encode
@@ -224,8 +227,13 @@ class Intake:
             await self._executor.cancel(event.run_id, event.reason)
         except RunNotFoundError as error:
             settling.error = str(error)
+            if settling.delivery.delivery_attempt is None and self._age_s(settling.delivery) > CANCEL_WAITS_S:
+                return Outcome.DROPPED  # there is no dead-letter topic to end its rounds
             return Outcome.RETURNED  # its start may still come
         return Outcome.APPLIED
+
+    def _age_s(self, delivery: Delivery) -> float:
+        return (self._executor.clock.now() - delivery.publish_time).total_seconds()
 
     def _dag(self, name: str | None) -> DAG:
         if name is None and len(self._dags) == 1:

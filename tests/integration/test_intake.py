@@ -246,6 +246,20 @@ async def test_a_cancel_ends_its_run_and_waits_for_its_start() -> None:
         assert (made.status(), made.status("Done")) == ("Cancelled", "Skipped")
 
 
+@in_virtual_time
+async def test_a_cancel_does_not_wait_for_ever() -> None:
+    """Without a dead-letter topic nobody else would end its rounds: after an hour without a run it is dropped."""
+    async with engine() as made:
+        made.source.publish({"resource": {"type": "cancel", "labels": {"run_id": "r"}}})
+        made.executor.clock.advance(3000)
+        await asyncio.sleep(300)
+        assert set(made.executor.observer.settled) == {("cancel", "returned")}
+        made.executor.clock.advance(400)
+        await asyncio.sleep(1000)
+        assert made.executor.observer.settled["cancel", "dropped"] == 1
+        assert not made.memory._objects
+
+
 # -- completions ------------------------------------------------------------------------------------------------
 
 
