@@ -388,6 +388,7 @@ class DAGExecutor:
         assert dag is not None
         assert run is not None
         launcher = _Launcher(self._launches, committer, self.process.id)
+        waiting: dict[TargetTypes, None] = {}
         for name in touched:
             state, node = run.nodes[name], dag.all_nodes[name]
             if _is_under_way(committer, name, state):
@@ -406,9 +407,13 @@ class DAGExecutor:
                 case Obligation.RETRY:
                     self._arm_retry(committer, name, state)
                 case None:
-                    pass
+                    kind = dag.all_tasks[name].target_type
+                    if state.by is None and state.is_active and kind in self.process.room:
+                        waiting[kind] = None
                 case unreachable:
                     assert_never(unreachable)
+        for kind in waiting:
+            self._offer_room(kind)  # there may be some by now: what took it when this was folded may have ended since
         if run.status.is_terminal:
             if timer := self._run_timers.pop(committer.run_id, None):
                 timer.cancel()

@@ -1,0 +1,52 @@
+"""Limits per target type: what waits for room begins as soon as there is some."""
+
+import asyncio
+from typing import Any
+
+from aiorch import Orchestrator, Settings, TargetTypes, TaskContext
+from aiorch.launches import LaunchSettings
+from aiorch.nodes import Task
+from aiorch.ports import Accepted, Answer, Succeeded
+from aiorch.stores.memory import MemoryStore
+from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
+
+
+class Jobs:
+    """A polled target whose jobs end at the first question."""
+
+    def resolve(self, task: Task) -> str | None:
+        return None
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        return Accepted(f"job-{context.node}")
+
+    async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
+        return Succeeded()
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+def job(**link: Any) -> dict[str, Any]:
+    target = {"target_name": "etl", "template_path": "gs://bucket/etl", "project_id": "acme", "region": "europe-west1"}
+    return {"type": "Task", "target_type": "Dataflow", **target, **link}
+
+
+@in_virtual_time
+async def test_the_room_of_the_task_before_is_free_for_the_next() -> None:
+    """A task that waits for the room that the one before it has just left does not wait for the next look at the run."""
+    definition = {"start": "a", "steps": {"a": job(next="b"), "b": job(next="c"), "c": job(end=True)}}
+    settings = Settings(launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1}))
+    async with Orchestrator(
+        MemoryStore(),
+        targets={TargetTypes.DATAFLOW: Jobs()},
+        settings=settings,
+        clock=ManualClock(),
+        entropy=SeededEntropy(1),
+    ) as orchestrator:
+        run = await orchestrator.start(definition)
+        async with asyncio.timeout(30):
+            await run.wait()
