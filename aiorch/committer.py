@@ -111,7 +111,7 @@ class Committer:
 
         in_flight: Executions that this process has launched, by node name.
 
-        is_starting: The marker is being written by this process.
+        starting: How many starts of this run are writing its marker in this process.
 
         marker: Generation of the run's open marker, when this process has written it.
 
@@ -137,11 +137,11 @@ class Committer:
         "error",
         "generation",
         "in_flight",
-        "is_starting",
         "known_at",
         "marker",
         "run",
         "run_id",
+        "starting",
         "visitors",
     )
 
@@ -171,7 +171,7 @@ class Committer:
         self.run: Run | None = None
         self.generation = 0
         self.in_flight: dict[str, InFlight] = {}
-        self.is_starting = False
+        self.starting = 0
         self.marker: int | None = None
         self.known_at = 0.0
         self.visitors = 0
@@ -245,7 +245,7 @@ class Committer:
     @property
     def is_idle(self) -> bool:
         """Nothing is under way here: the committer can be forgotten, a later event reads the run again."""
-        is_used = self.in_flight or self._watchers or self.visitors or self.is_starting
+        is_used = self.in_flight or self._watchers or self.visitors or self.starting
         return self._working is None and not is_used
 
     async def close(self) -> None:

@@ -211,14 +211,14 @@ class DAGExecutor:
         run = await self._new_run(dag, command)
         await self.runs.save_dag(dag)
         committer = self.committer(command.run_id)
-        committer.is_starting = True  # it is not forgotten meanwhile, and a sweep that finds the marker leaves it to us
+        committer.starting += 1  # it is not forgotten meanwhile, and a sweep that finds the marker leaves it to us
         try:
             committer.marker = await self.runs.open_run(command) or committer.marker
         except BaseException:
-            committer.is_starting = False
+            committer.starting -= 1
             self.release(committer)
             raise
-        committer.is_starting = False
+        committer.starting -= 1
         committer.begin(run)
         await committer.apply(RunStarted())
         stored = committer.run or (await self.stored_run(command.run_id)).run

@@ -125,7 +125,7 @@ class Sweeper:
     def _is_ours(self, run_id: str, generation: int) -> bool:
         """Whether the marker is of our own making, and its run in our hands: there is nothing to learn from it yet."""
         held = self._executor.committers.get(run_id)
-        return held is not None and (held.is_starting or held.marker == generation)
+        return held is not None and (held.starting > 0 or held.marker == generation)
 
     def _forget_closed(self, markers: Mapping[str, int]) -> None:
         for run_id in self._owners.keys() - markers.keys():

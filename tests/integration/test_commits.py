@@ -23,6 +23,7 @@ from aiorch import (
     TaskContext,
     TaskStatus,
 )
+from aiorch.errors import StoreUnavailable
 from aiorch.launches import LaunchSettings
 from aiorch.ports import Answer
 from aiorch.stores.memory import MemoryStore
@@ -785,6 +786,30 @@ async def test_a_start_is_not_disturbed_by_those_who_ask_for_its_run() -> None:
             await asyncio.gather(*asking)
             assert not orchestrator._executor.committers
         world.check_done_once("A")
+
+
+@in_virtual_time
+async def test_a_start_is_not_disturbed_by_another_that_fails() -> None:
+    """Of three starts of one run, one fails while the others write the marker: neither of these is told of no run."""
+    world = World()
+    store = world.faulty()
+    async with world.engine(store) as orchestrator:
+        refused = store.arm("write", "open/", Fault.UNAVAILABLE, hold=True)
+        slow = store.arm("write", "open/", hold=True)
+        slower = store.arm("write", "open/", hold=True)
+        failing = asyncio.create_task(_outcome(orchestrator.start(chain("A"), run_id="r")))
+        await refused.reached.wait()
+        first = asyncio.create_task(finish(orchestrator, chain("A")))
+        await slow.reached.wait()
+        refused.release()
+        assert type(await failing) is StoreUnavailable
+        second = asyncio.create_task(finish(orchestrator, chain("A")))
+        await slower.reached.wait()
+        slow.release()
+        assert (await first).status is RunStatus.COMPLETED
+        slower.release()
+        assert (await second).status is RunStatus.COMPLETED
+    world.check_done_once("A")
 
 
 @in_virtual_time
