@@ -350,8 +350,8 @@ class _Draft:
 
     def on_running(self, event: TaskRunning) -> None:
         state = self.current(event)
-        if state is None:
-            return
+        if state is None or state.by != self.process.id:
+            return  # a process that was called dead, and is not: whoever has taken over owes the launch, and says so
         if state.status is _STARTING:
             self.set(event.node, replace(state, status=_RUNNING, job_id=event.job_id or state.job_id))
         elif state.status is _RUNNING and event.job_id and event.job_id != state.job_id:

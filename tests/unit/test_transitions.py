@@ -263,7 +263,8 @@ def test_every_event_at_every_status(status: str, event: str) -> None:
     """The whole table: what each event makes of a task in each status, and that all else changes nothing at all."""
     scene = STATUSES[status]()
     expected = TABLE[status].get(event)
-    scene.fold(EVENTS[event](max(1, scene["A"].attempt)), by=HEIR, after_s=after_timeout(scene, event))
+    by = ME if event.startswith("TaskRunning") else HEIR  # only its owner says that a task is running
+    scene.fold(EVENTS[event](max(1, scene["A"].attempt)), by=by, after_s=after_timeout(scene, event))
     if expected is None:
         assert scene.changes.is_empty, f"changed {set(scene.changes.nodes)}"
         assert not scene.changes.nodes
@@ -590,6 +591,17 @@ def test_a_launch_of_the_dead_is_sent_again_as_the_same_attempt() -> None:
         assert (after.by, after.launches) == ("heir", 2)
         assert msgspec.structs.replace(after, by="me", launches=1) == before
         assert obligation(after, "heir") is Obligation.LAUNCH
+
+
+def test_only_the_owner_says_that_a_task_is_running() -> None:
+    """What a process says that was called dead and lives does not take the launch from the one that has taken over."""
+    for step in (task(), call(), job()):
+        scene = Scene(dag_of(chain(A=step))).fold(RunStarted()).fold(DIED, by=HEIR)
+        scene.fold(TaskRunning("A", 1, "job-1"), by=ME)
+        assert scene.changes.is_empty
+        assert obligation(scene["A"], "heir") is Obligation.LAUNCH
+        scene.fold(TaskRunning("A", 1, "job-1"), by=HEIR)
+        assert described(scene["A"]) == "Running 1 job-1 again"
 
 
 def test_a_function_that_kills_its_process_does_not_loop_for_ever() -> None:
