@@ -304,8 +304,8 @@ class Launches:
                     sent.deadline.reschedule(asyncio.get_running_loop().time() + self._left_s(execution, limit_s))
                 return await self._answer(execution, context)
         except TimeoutError:
-            if sent.is_at_target:
-                await self._until_stopped(execution, context)
+            if sent.is_at_target and not await self._until_stopped(execution, context):
+                return None
             return _timed_out(task, sent)
 
     def _left_s(self, execution: "_Execution", limit_s: float) -> float:
@@ -429,19 +429,27 @@ class Launches:
         finally:
             self._asked_about.discard(key)
 
-    async def _until_stopped(self, execution: "_Execution", context: TaskContext) -> None:
-        """Stop what goes on at its target beyond its timeout: another attempt must not run beside it."""
-        committer, task, _, sent = execution
+    async def _until_stopped(self, execution: "_Execution", context: TaskContext) -> bool:
+        """
+        Stop an execution at its target, however often that takes: it costs money, and another attempt may wait for it.
+
+        Returns:
+            `False` when this process ends before that: it is not reported as stopped, and whoever takes over stops it.
+        """
+        committer, task, run, sent = execution
         pause_s = 1.0
         while True:
             try:
-                await self._targets[task.target_type].stop(task, context, sent.job_id)
+                job_id = sent.job_id or run.nodes[task.name].job_id
+                await self._targets[task.target_type].stop(task, context, job_id)
             except Exception:
                 logger.exception(
                     "task cannot be stopped, trying again", extra={"run_id": committer.run_id, "node": task.name}
                 )
             else:
-                return
+                return True
+            if self._is_closing:
+                return False
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(self._settings.backoff_max_s, pause_s * 2)
 
@@ -503,18 +511,12 @@ class Launches:
     async def _stop(
         self, committer: Committer, task: Task, run: Run, sent: InFlight, running: asyncio.Task[None] | None
     ) -> None:
-        try:
-            if running is not None:
-                await asyncio.wait([running], timeout=GIVE_UP_S)
-            context = _new_context(task, run, Results(run, EarlierNodes(task), {}), sent)
-            await self._targets[task.target_type].stop(task, context, sent.job_id or run.nodes[task.name].job_id)
-        except Exception:
-            # Perhaps it goes on there: not reported as stopped, and tried again when the run is read again.
-            logger.exception("task cannot be stopped", extra={"run_id": committer.run_id, "node": task.name})
-            sent.is_stopping = False
-            return
-        sent.has_ended = True
-        committer.post(TaskStopped(task.name, sent.attempt))
+        if running is not None:
+            await asyncio.wait([running], timeout=GIVE_UP_S)
+        context = _new_context(task, run, Results(run, EarlierNodes(task), {}), sent)
+        if await self._until_stopped(_Execution(committer, task, run, sent), context):
+            sent.has_ended = True
+            committer.post(TaskStopped(task.name, sent.attempt))
 
 
 class _Execution(NamedTuple):
