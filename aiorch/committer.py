@@ -115,7 +115,8 @@ class Committer:
 
         marker: Generation of the run's open marker, when this process has written it.
 
-        known_at: When the copy was last known to be what is stored, in the event loop's time.
+        known_at: When the copy was last known to be what is stored, in the event loop's time: the beginning of the
+            read or write that told so.
 
         error: Why the run cannot be committed at present, `None` when it can.
 
@@ -184,7 +185,7 @@ class Committer:
         if self.run is None and self._new is None:
             self._new = new
             if self._working is None:  # nothing was read yet: the write on condition of generation 0 will tell
-                self._take(new)
+                self._take(new, asyncio.get_running_loop().time())
                 self._is_pursued = True
 
     def post(self, event: RunEvent | None, settle: Settle | None = None) -> None:
@@ -365,18 +366,19 @@ class Committer:
         await asyncio.sleep(delay * (0.5 + 0.5 * self._executor.entropy.jitter()))
 
     async def _read(self) -> None:
+        begun_at = asyncio.get_running_loop().time()
         stored = await self._executor.runs.get_run(self.run_id)
         if stored is None and self._new is None:
             raise RunNotFoundError(self.run_id, str(self._executor.runs.store))
         self._new = self._new if stored is None else None
         stored = stored or self._new
         assert stored is not None
-        self._take(stored)
+        self._take(stored, begun_at)
 
-    def _take(self, stored: StoredRun) -> None:
+    def _take(self, stored: StoredRun, known_at: float) -> None:
         """Let *stored* be the copy."""
         self.dag, self.run, self.generation = stored
-        self.known_at = asyncio.get_running_loop().time()
+        self.known_at = known_at
         self._is_current = True
         self._is_pursued = False
 
@@ -412,9 +414,9 @@ class Committer:
         self.generation = await self._executor.runs.save_run(
             changes.header, document, records, if_generation_match=self.generation
         )
-        self.known_at = loop.time()
-        self._writable_at = self.known_at + self._executor.commit_interval_s
-        self._executor.observer.committed(events, self.known_at - begun_at)
+        self.known_at = begun_at
+        self._writable_at = loop.time() + self._executor.commit_interval_s
+        self._executor.observer.committed(events, loop.time() - begun_at)
         self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
         self._new = None
 

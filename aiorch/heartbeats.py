@@ -11,7 +11,7 @@ Whoever calls a process dead removes its object, on condition of the generation 
 not wait. Nobody asks about a process that died owing nothing, so whoever joins looks for objects that stay the same,
 and removes them: nothing is left behind by processes that were killed. A process that was idle or only paused finds its
 object gone when it goes on, and writes it anew. It may have been called dead meanwhile: it can tell by the age of its
-own heartbeat (`is_silent`), and reads a run again before it sends anything for it.
+own heartbeat (`is_silent`, `heard_since`), and reads a run again before it sends anything for it.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ class _Heartbeat:
         self.generation = 0
         self.count = 0
         self.begun_at = float("-inf")
+        self.heard_since = float("-inf")
         self.task: asyncio.Task[None] | None = None
         self.clearing: asyncio.Task[None] | None = None
 
@@ -81,6 +82,7 @@ class Heartbeats:
         self._store = store
         self._interval_s = interval_s
         self._dead_after_s = dead_after_s
+        self._silent_after_s = dead_after_s * 2 / 3
         self._joined: dict[str, _Heartbeat] = {}
         self._observed: dict[str, _Observed] = {}
         self._looking = asyncio.Lock()
@@ -97,7 +99,12 @@ class Heartbeats:
 
     def is_silent(self, process: str) -> bool:
         """See `Liveness.is_silent`. Two thirds of `dead_after_s` leave time for what is done after asking."""
-        return self.own_age_s(process) > self._dead_after_s * 2 / 3
+        return self.own_age_s(process) > self._silent_after_s
+
+    def heard_since(self, process: str) -> float:
+        """See `Liveness.heard_since`."""
+        heartbeat = self._joined.get(process)
+        return heartbeat.heard_since if heartbeat else float("inf")
 
     async def announce(self, process: str) -> None:
         """See `Liveness.announce`. Any number of callers at once cost one write."""
@@ -204,6 +211,8 @@ class Heartbeats:
             stored = await self._store.read(name)
             written = await self._store.write(name, data, if_generation_match=stored.generation if stored else 0)
         heartbeat.generation = written
+        if begun_at - heartbeat.begun_at > self._silent_after_s:
+            heartbeat.heard_since = begun_at
         heartbeat.begun_at = begun_at
 
     def _is_due(self, process: str, now: float, asked_after: int) -> bool:

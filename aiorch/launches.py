@@ -344,7 +344,7 @@ class Launches:
         pause_s = 0.5
         sent.is_at_target = task.target_type is TargetTypes.DATAFLOW
         while True:
-            if self._liveness.is_silent(self._process.id) and not await self._is_still_owed(execution):
+            if not await self._is_still_owed(execution):
                 return None
             self._observer.launched(task.target_type)
             answer = await self._targets[task.target_type].launch(task, context)
@@ -359,25 +359,34 @@ class Launches:
 
     async def _is_still_owed(self, execution: "_Execution") -> bool:
         """
-        Be heard, read the run again, and say whether the launch is still ours.
+        Say whether the launch is still ours, as far as can be known.
 
-        This process was silent for so long that it may have been called dead: another one may have taken over.
+        If this process was silent for so long that it may have been called dead, now or since it last knew the run,
+        another one may have taken over: then it makes itself heard and reads the run again.
         """
         committer, task, _, sent = execution
+        process = self._process.id
+        is_known = True
+        if self._liveness.is_silent(process) or committer.known_at < self._liveness.heard_since(process):
+            is_known = await self._look_again(committer, task)
+        if committer.in_flight.get(task.name) is not sent:
+            return False
+        state = committer.run.nodes[task.name] if is_known and committer.run is not None else None
+        if state is not None and state.attempt == sent.attempt and state.by == process and state.is_live:
+            return not state.stop
+        if not sent.is_stopping:
+            del committer.in_flight[task.name]  # should it be owed all the same, the next look at the run launches it
+        return False
+
+    async def _look_again(self, committer: Committer, task: Task) -> bool:
+        """Be heard, and read the run again. `False`: it cannot be read."""
         await self._until_stored(committer, lambda: self._liveness.announce(self._process.id))
         try:
             await committer.apply(None)
         except AiorchError as error:
             logger.warning("not launched", extra={"run_id": committer.run_id, "node": task.name, "error": str(error)})
             return False
-        run = committer.run
-        if run is None or committer.in_flight.get(task.name) is not sent:
-            return False
-        state = run.nodes[task.name]
-        is_ours = state.attempt == sent.attempt and state.by == self._process.id and state.is_live and not state.stop
-        if not is_ours and not sent.is_stopping:
-            del committer.in_flight[task.name]
-        return is_ours
+        return True
 
     # -- what ends later -----------------------------------------------------------------------------------------
 

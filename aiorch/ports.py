@@ -143,6 +143,15 @@ class Liveness(Protocol):
         """Whether *process*, which joined here, was not heard for so long that others may call it dead."""
         ...
 
+    def heard_since(self, process: str) -> float:
+        """
+        Return since when *process*, which joined here, has been heard without being silent in between.
+
+        In the event loop's time. What it knew before that may be wrong: others may have called it dead and taken over.
+        Minus infinity where the dead are told from the silent.
+        """
+        ...
+
     async def announce(self, process: str) -> None:
         """
         Be heard now, if *process* is silent. Called before it commits to do something.

@@ -215,6 +215,10 @@ class GCSStore:
         """See `Liveness.is_silent`."""
         return self.heartbeats.is_silent(process)
 
+    def heard_since(self, process: str) -> float:
+        """See `Liveness.heard_since`."""
+        return self.heartbeats.heard_since(process)
+
     async def announce(self, process: str) -> None:
         """See `Liveness.announce`."""
         await self.heartbeats.announce(process)

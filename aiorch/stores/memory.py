@@ -1,5 +1,6 @@
 """Objects in memory, as strict about generations as any other store. For tests, simulations and benchmarks."""
 
+import math
 from asyncio import sleep
 from collections.abc import Callable, Mapping, Sequence
 
@@ -91,6 +92,10 @@ class MemoryStore:
     def is_silent(self, process: str) -> bool:  # noqa: ARG002
         """See `Liveness.is_silent`. Never: others find out at once who is dead."""
         return False
+
+    def heard_since(self, process: str) -> float:  # noqa: ARG002
+        """See `Liveness.heard_since`."""
+        return -math.inf
 
     async def announce(self, process: str) -> None:
         """See `Liveness.announce`. Nothing to do."""

@@ -7,6 +7,7 @@ transaction, waits until that is on disk, and wakes the callers all at once. Whi
 """
 
 import asyncio
+import math
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -109,6 +110,10 @@ class SQLiteStore:
     def is_silent(self, process: str) -> bool:  # noqa: ARG002
         """See `Liveness.is_silent`. Never: others find out at once who is dead."""
         return False
+
+    def heard_since(self, process: str) -> float:  # noqa: ARG002
+        """See `Liveness.heard_since`."""
+        return -math.inf
 
     async def announce(self, process: str) -> None:
         """See `Liveness.announce`. Nothing to do."""

@@ -234,6 +234,10 @@ class FaultyStore:
         """See `Liveness.is_silent`. Never fails."""
         return self.store.is_silent(process)
 
+    def heard_since(self, process: str) -> float:
+        """See `Liveness.heard_since`. Never fails."""
+        return self.store.heard_since(process)
+
     async def announce(self, process: str) -> None:
         """See `Liveness.announce`."""
         fault = await self._meet("announce", process)

@@ -462,6 +462,7 @@ class Unheard(MemoryStore):
         super().__init__()
         self.silent: set[str] = set()
         self.announced: list[str] = []
+        self.heard_at = float("-inf")
 
     def is_silent(self, process: str) -> bool:
         return process in self.silent
@@ -469,6 +470,10 @@ class Unheard(MemoryStore):
     async def announce(self, process: str) -> None:
         self.announced.append(process)
         self.silent.discard(process)
+        self.heard_at = asyncio.get_running_loop().time()
+
+    def heard_since(self, process: str) -> float:
+        return self.heard_at
 
 
 @in_virtual_time
@@ -488,9 +493,10 @@ async def test_a_silent_process_is_heard_before_it_commits_to_work() -> None:
         assert (await run.wait()).status is RunStatus.COMPLETED
 
 
+@pytest.mark.parametrize("heard_again", [False, True], ids=["silent still", "heard again since"])
 @in_virtual_time
-async def test_a_process_that_was_silent_reads_again_before_it_sends() -> None:
-    """What another process has taken over meanwhile is not sent by the one that was paused."""
+async def test_a_process_that_was_silent_reads_again_before_it_sends(heard_again: bool) -> None:  # noqa: FBT001
+    """What another process has taken over meanwhile is not sent by the one that was paused, heartbeat or not."""
     world = World()
     world.memory = store = Unheard()
     async with world.process() as paused:
@@ -512,6 +518,9 @@ async def test_a_process_that_was_silent_reads_again_before_it_sends() -> None:
         generation = store._objects["runs/r.json"][1]
         await store.join("another")
         await store.write("runs/r.json", msgspec.json.encode(document), if_generation_match=generation)
+        if heard_again:
+            await asyncio.sleep(0.01)
+            await store.announce(paused._executor.process.id)
         await asyncio.sleep(100)
         assert len(sends) == 1
-        assert store.announced == [paused._executor.process.id]
+        assert set(store.announced) == {paused._executor.process.id}

@@ -37,7 +37,7 @@ def job(**link: Any) -> dict[str, Any]:
 
 @in_virtual_time
 async def test_the_room_of_the_task_before_is_free_for_the_next() -> None:
-    """A task that waits for the room that the one before it has just left does not wait for the next look at the run."""
+    """A task that waits for the room which the one before has just left waits for no look at the run."""
     definition = {"start": "a", "steps": {"a": job(next="b"), "b": job(next="c"), "c": job(end=True)}}
     settings = Settings(launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1}))
     async with Orchestrator(

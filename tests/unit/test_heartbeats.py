@@ -270,6 +270,28 @@ async def test_an_announcement_takes_the_place_of_a_heartbeat() -> None:
 
 
 @in_virtual_time
+async def test_a_silence_is_remembered_after_its_end() -> None:
+    """What a process knew before it was silent may be wrong, also when it is heard again: the end of it is told."""
+    loop = asyncio.get_running_loop()
+    store = FaultyStore(MemoryStore())
+    alive = Heartbeats(store)
+    await alive.join(ONE)
+    joined_at = alive.heard_since(ONE)
+    assert joined_at <= loop.time()
+    await asyncio.sleep(100)
+    assert alive.heard_since(ONE) == joined_at, "it was heard all the time"
+    away = store.arm("write", fault=Fault.UNAVAILABLE, times=None)
+    await asyncio.sleep(50)
+    assert alive.is_silent(ONE)
+    away.disarm()
+    back_at = loop.time()
+    await asyncio.sleep(30)
+    assert not alive.is_silent(ONE)
+    assert back_at <= alive.heard_since(ONE) <= loop.time()
+    await alive.aclose()
+
+
+@in_virtual_time
 async def test_an_id_that_can_be_no_object_name_is_refused() -> None:
     """Nobody joins under it, so whoever is said to have is dead; nothing is read under such a name."""
     store = FaultyStore(MemoryStore())
