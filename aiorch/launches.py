@@ -252,13 +252,15 @@ class Launches:
 
     def _ended(self, handle: asyncio.Task[None]) -> None:
         kind = self._under_way.pop(handle).task.target_type
-        while self._waiting and self._may_begin:
-            self._begin(self._waiting.popleft())
         if kind in self._counts:
             self._counts[kind] -= 1
-            self._fill_limited(kind)
-            if not self._is_closing:
-                self._on_room(kind)
+        for limited, queue in self._limited.items():
+            if queue:  # perhaps it was only this process that was full
+                self._fill_limited(limited)
+        while self._waiting and self._may_begin:
+            self._begin(self._waiting.popleft())
+        if kind in self._counts and not self._is_closing:
+            self._on_room(kind)
 
     def _record_running(self) -> None:
         """Record what has been under way for long: lazily, since most executions end before that is due."""

@@ -50,3 +50,26 @@ async def test_the_room_of_the_task_before_is_free_for_the_next() -> None:
         run = await orchestrator.start(definition)
         async with asyncio.timeout(30):
             await run.wait()
+
+
+@in_virtual_time
+async def test_what_waits_for_a_full_process_begins_when_anything_ends() -> None:
+    """A job for which its target type has room and its process has not begins as soon as something else has ended."""
+
+    async def work(context: TaskContext) -> None:
+        await asyncio.sleep(5)
+
+    function = {"type": "Task", "target_type": "Function", "target_name": "t:work", "end": True}
+    branches = [{"start": "f", "steps": {"f": function}}, {"start": "j", "steps": {"j": job(end=True)}}]
+    definition = {"start": "p", "steps": {"p": {"type": "Parallel", "branches": branches, "end": True}}}
+    async with Orchestrator(
+        MemoryStore(),
+        functions={"t:work": work},
+        targets={TargetTypes.DATAFLOW: Jobs()},
+        settings=Settings(launches=LaunchSettings(at_once_max=1)),
+        clock=ManualClock(),
+        entropy=SeededEntropy(1),
+    ) as orchestrator:
+        run = await orchestrator.start(definition)
+        async with asyncio.timeout(30):
+            await run.wait()
