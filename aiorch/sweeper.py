@@ -99,8 +99,9 @@ class Sweeper:
         self._forget_closed(markers)
         self._executor.unclosed.intersection_update(markers)
         held = self._executor.committers
-        for run_id in held.keys() & markers.keys():
-            self._owners[run_id] = self._executor.owners(held[run_id])
+        for run_id, committer in held.items():
+            if run_id in markers and committer.generation:  # else its copy is none yet, or only to be
+                self._owners[run_id] = self._executor.owners(committer)
         everybody = frozenset().union(*self._owners.values()) - {self._executor.process.id}
         dead = await self._liveness.dead_among(everybody) if everybody else frozenset()
         gate = asyncio.Semaphore(LOOKS_MAX)

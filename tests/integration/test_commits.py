@@ -881,6 +881,27 @@ async def test_a_death_is_noticed_by_those_who_knew_the_run_before() -> None:
 
 
 @in_virtual_time
+async def test_a_death_is_noticed_although_the_run_was_started_again_meanwhile() -> None:
+    """A sweep during a second start, whose copy of the run is only to be, does not forget who owes something to it."""
+    world = World()
+    world.bodies["A"] = lambda _: asyncio.Event().wait() if world.calls["A"] == 1 else asyncio.sleep(0)
+    store, others = world.faulty(), world.faulty()
+    async with world.engine(store) as one, world.engine(others) as other:
+        await one.start(chain("A"), run_id="r")
+        await asyncio.sleep(60)
+        slow = others.arm("write", "runs/", hold=True)
+        again = asyncio.create_task(other.start(chain("A"), run_id="r"))
+        await slow.reached.wait()
+        await asyncio.sleep(10)
+        slow.release()
+        await again
+        silence = await world.kill(store, one)
+        await until(lambda: world.document()["$run"]["status"] == "Completed", within_s=10)
+        silence.disarm()
+    assert world.calls == {"A": 2}
+
+
+@in_virtual_time
 async def test_a_target_that_cannot_stop_is_asked_again() -> None:
     """A stop that raises is not reported as done, and tried again soon: what goes on at the target costs money."""
     world = World()
