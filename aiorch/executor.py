@@ -121,6 +121,7 @@ class DAGExecutor:
         self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._run_timers: dict[str, asyncio.TimerHandle] = {}
+        self._may_wait: dict[TargetTypes, None] = {}
         self._launches = Launches(
             targets=targets,
             functions=functions,
@@ -336,14 +337,20 @@ class DAGExecutor:
         return any(task.target_type in self.process.room for task, _ in self._unclaimed(committer))
 
     def _offer_room(self, kind: TargetTypes) -> None:
-        """An execution has ended: let those begin that have waited longest, whatever run they are of."""
+        """
+        There may be room: let those begin that have waited longest, whatever run they are of.
+
+        What was launched by another process meanwhile is offered in vain; the read that tells so offers again.
+        """
         now = self.clock.now()
         waiting = [
             (_due(state), committer, task.name, state)
             for committer in self.committers.values()
             for task, state in self._waiting(committer)
-            if task.target_type is kind and _due(state) <= now
+            if task.target_type is kind and (state.status is TaskStatus.NEW or _due(state) <= now)
         ]
+        if not waiting:
+            self._may_wait.pop(kind, None)
         waiting.sort(key=lambda each: each[0])
         for _, committer, name, state in waiting[: self._room(kind)]:
             committer.post(_claim(name, state))
@@ -356,7 +363,9 @@ class DAGExecutor:
         own = [
             (dag.all_tasks[name], state)
             for name in run.active
-            if (state := run.nodes[name]).status is TaskStatus.RETRYING and state.by == self.process.id
+            if (state := run.nodes[name]).status is TaskStatus.RETRYING
+            and state.by == self.process.id
+            and self._can_launch(dag.all_tasks[name])  # near its end it could not, and would offer that for ever
         ]
         return [*self._unclaimed(committer), *own]
 
@@ -388,7 +397,6 @@ class DAGExecutor:
         assert dag is not None
         assert run is not None
         launcher = _Launcher(self._launches, committer, self.process.id)
-        waiting: dict[TargetTypes, None] = {}
         for name in touched:
             state, node = run.nodes[name], dag.all_nodes[name]
             if _is_under_way(committer, name, state):
@@ -409,11 +417,12 @@ class DAGExecutor:
                 case None:
                     kind = dag.all_tasks[name].target_type
                     if state.by is None and state.is_active and kind in self.process.room:
-                        waiting[kind] = None
+                        self._may_wait[kind] = None
                 case unreachable:
                     assert_never(unreachable)
-        for kind in waiting:
-            self._offer_room(kind)  # there may be some by now: what took it when this was folded may have ended since
+        for kind in list(self._may_wait):
+            if self._room(kind):  # what took it when this was folded may have ended since
+                self._offer_room(kind)
         if run.status.is_terminal:
             if timer := self._run_timers.pop(committer.run_id, None):
                 timer.cancel()
@@ -534,6 +543,8 @@ class DAGExecutor:
         if self._seconds_to(state.retry_at) > 0:
             self._arm_retry(committer, name, state)  # the loop's clock ran ahead of the time of day
         else:
+            if committer.dag is not None and (kind := committer.dag.all_tasks[name].target_type) in self.process.room:
+                self._may_wait[kind] = None  # should there be no room for it
             committer.post(RetryDue(name, state.attempt))
 
     def _arm_run_timeout(self, committer: Committer) -> None:

@@ -524,3 +524,20 @@ async def test_a_process_that_was_silent_reads_again_before_it_sends(heard_again
         await asyncio.sleep(100)
         assert len(sends) == 1
         assert set(store.announced) == {paused._executor.process.id}
+
+
+@in_virtual_time
+async def test_room_that_is_offered_in_vain_is_offered_again() -> None:
+    """What another process has launched meanwhile takes no room here: whatever waits after it begins instead."""
+    world = World()
+    one_at_a_time = LaunchSettings(limits={TargetTypes.DATAFLOW: 1})
+    seldom = Settings(sweep_interval_s=10_000, drain_s=0, launches=one_at_a_time)
+    often = Settings(sweep_interval_s=1, drain_s=0, launches=one_at_a_time)
+    async with world.process(settings=seldom) as one:
+        await one.start(fan_out(2), run_id="r")
+        await world.until_running("J00")
+        async with world.process(settings=often):
+            await world.until(lambda: world.jobs.launched == ["J00", "J01"])
+            await one.start(single(), run_id="later")
+            world.jobs.end(key=world.entry("J00")["execution_id"])
+            await world.until(lambda: "Job" in world.jobs.launched, limit_s=60)

@@ -6,7 +6,8 @@ from typing import Any
 from aiorch import Orchestrator, Settings, TargetTypes, TaskContext
 from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
-from aiorch.ports import Accepted, Answer, Succeeded
+from aiorch.ports import Accepted, Answer, Failed, Succeeded
+from aiorch.run_state import Failure
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 
@@ -73,3 +74,48 @@ async def test_what_waits_for_a_full_process_begins_when_anything_ends() -> None
         run = await orchestrator.start(definition)
         async with asyncio.timeout(30):
             await run.wait()
+
+
+@in_virtual_time
+async def test_a_process_that_ends_offers_itself_nothing() -> None:
+    """A retry that waits for room when its process is told to end is left to others: the end is not held up."""
+
+    class Uneven(Jobs):
+        async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
+            return Failed(Failure.of("JobFailed", "no luck")) if context.node == "fails" else None
+
+    async def hang(context: TaskContext) -> None:
+        await asyncio.Event().wait()
+
+    retry = {"max_attempts": 2, "initial_delay": 5}
+    function = {"type": "Task", "target_type": "Function", "target_name": "t:hang", "end": True}
+    steps = {"fails": job(end=True, retry=retry), "runs": job(end=True), "hangs": function}
+    branches = [{"start": name, "steps": {name: step}} for name, step in steps.items()]
+    one_at_a_time = LaunchSettings(limits={TargetTypes.DATAFLOW: 1})
+    async with Orchestrator(
+        MemoryStore(),
+        functions={"t:hang": hang},
+        targets={TargetTypes.DATAFLOW: Uneven()},
+        settings=Settings(drain_s=1, launches=one_at_a_time),
+        clock=ManualClock(),
+        entropy=SeededEntropy(1),
+    ) as orchestrator:
+        run = await orchestrator.start(
+            {"start": "p", "steps": {"p": {"type": "Parallel", "branches": branches, "end": True}}}
+        )
+        await asyncio.sleep(60)
+        assert {name: str(run.run.nodes[name].status) for name in steps} == {
+            "fails": "Retrying",
+            "runs": "Running",
+            "hangs": "Running",
+        }
+        offers = []
+        offer_room = orchestrator._executor._offer_room
+
+        def offer(kind: TargetTypes) -> None:
+            offers.append(kind)
+            assert len(offers) < 100, "for ever"
+            offer_room(kind)
+
+        orchestrator._executor._offer_room = offer  # type: ignore[method-assign]
+    assert len(offers) < 100
