@@ -5,10 +5,12 @@ The target `Dataflow`: one job per execution, launched from a template, asked ab
 having one name. A job that has ended gives its name back, so the name alone would not keep a launch that is sent again
 from starting a second job. Hence the rule: **no launch is sent but after a complete listing of that name, in all
 states, that shows no job of ours**. It costs one read per launch; there is no other way to know whether somebody sent
-it before, since the process that did may have died. What comes of a launch:
+it before, since the process that did may have died. A listing that is old proves nothing: a process that stood still
+after it may have been called dead, and another one have launched a job that has ended since. What comes of a launch:
 
     2xx                                           Accepted    the job's id
     no connection, no access token                NotStarted  it was not sent
+    the listing is old by now                     NotStarted  it was not sent
     429, 403 for rate, quota of jobs              NotStarted  refused for now: a quota refusal is no launch
     409, 5xx, 408, reset, timeout, no JSON        list the name: ours is Accepted; none there: NotStarted, again
     a job of the name bears another's label       Failed      ``JobNameTaken``
@@ -49,6 +51,9 @@ APPEARS_S = 30.0
 """Seconds for which a job that is to be stopped is looked for: its launch may still be on its way."""
 
 LOOK_AGAIN_S = 2.0
+
+LISTING_S = 40.0
+"""Seconds for which a listing proves that there is no job: less than it takes for a process to be called dead."""
 
 MISSING_S = 600.0
 """Seconds after which an accepted job that the API does not know is given up: it shows new jobs late, but not so."""
@@ -185,6 +190,7 @@ class DataflowTarget:
     # -- launching -----------------------------------------------------------------------------------------------
 
     async def _launch(self, key: JobKey, request: LaunchRequest) -> Answer:
+        listed_at = asyncio.get_running_loop().time()
         try:
             found = await self._jobs.find(key)
         except DataflowRefused as error:
@@ -197,7 +203,8 @@ class DataflowTarget:
             return found
         sending = self._sending.get(key.execution_id)
         if sending is None:
-            sending = self._sending[key.execution_id] = asyncio.create_task(self._send(key, request))
+            sending = asyncio.create_task(self._send(key, request, listed_at))
+            self._sending[key.execution_id] = sending
             sending.add_done_callback(partial(self._sent, key.execution_id))
         return await asyncio.shield(sending)
 
@@ -206,7 +213,12 @@ class DataflowTarget:
         if not sending.cancelled():
             sending.exception()  # looked at, since nobody may wait for it any more
 
-    async def _send(self, key: JobKey, request: LaunchRequest) -> Answer:
+    async def _send(self, key: JobKey, request: LaunchRequest, listed_at: float) -> Answer:
+        if asyncio.get_running_loop().time() - listed_at > LISTING_S:
+            return NotStarted(f"the listing of jobs named {key.name!r} is too old to prove that there is none")
+        return await self._post(key, request)
+
+    async def _post(self, key: JobKey, request: LaunchRequest) -> Answer:
         try:
             data = await self._client.post(request.path, request.params, request.body)
         except DataflowUnreachable as error:

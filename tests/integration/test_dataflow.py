@@ -232,6 +232,15 @@ async def test_a_partial_listing_is_none(api, target):
     assert api.requests("launch") == []
 
 
+async def test_an_old_listing_proves_nothing(api, target, monkeypatch):
+    """A process that stood still between listing and launch launches nothing: another one may have, meanwhile."""
+    monkeypatch.setattr(dataflow, "LISTING_S", -1.0)
+    answer = await target.launch(a_task(), a_context())
+    assert isinstance(answer, NotStarted)
+    assert "too old" in answer.reason
+    assert not api.launches
+
+
 async def test_labels_that_listings_do_not_show(api, target):
     """Where summaries have no labels, the job itself is asked for them."""
     api.summaries_have_labels = False
