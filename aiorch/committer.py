@@ -120,6 +120,9 @@ class Committer:
 
         error: Why the run cannot be committed at present, `None` when it can.
 
+        is_announced: The marker was written since this process owes something to the run, so that the others look who
+            does: should it die, they know.
+
         visitors: How many need this copy, and have nothing under way here that would keep it.
     """
 
@@ -138,6 +141,7 @@ class Committer:
         "error",
         "generation",
         "in_flight",
+        "is_announced",
         "known_at",
         "marker",
         "run",
@@ -165,7 +169,8 @@ class Committer:
         """When the store is likely to take the next commit."""
 
         self._offers = False
-        """A commit that may have been applied leaves something to other processes, who do not know of it yet."""
+        """A commit that may have been applied leaves something to other processes, or makes this one owe something to
+        the run, and they do not know of it yet."""
 
         self.run_id = run_id
         self.dag: DAG | None = None
@@ -175,6 +180,7 @@ class Committer:
         self.starting = 0
         self.marker: int | None = None
         self.known_at = 0.0
+        self.is_announced = False
         self.visitors = 0
         self.error: Exception | None = None
 
@@ -381,6 +387,7 @@ class Committer:
         self.known_at = known_at
         self._is_current = True
         self._is_pursued = False
+        self.is_announced = self.is_announced and (stored is self._new or self._executor.owns(self))
 
     def _fold(self, batch: _Batch) -> Changes:
         assert self.dag is not None
@@ -408,6 +415,8 @@ class Committer:
         ]
         if any(state.by == self._executor.process.id for state in changes.nodes.values()):
             await self._executor.announce()
+            self._offers |= not self.is_announced
+            self.is_announced = True
         self._is_unsure = True
         loop = asyncio.get_running_loop()
         begun_at = loop.time()

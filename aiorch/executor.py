@@ -214,12 +214,14 @@ class DAGExecutor:
         committer = self.committer(command.run_id)
         committer.starting += 1  # it is not forgotten meanwhile, and a sweep that finds the marker leaves it to us
         try:
-            committer.marker = await self.runs.open_run(command) or committer.marker
+            marker = await self.runs.open_run(command)
         except BaseException:
             committer.starting -= 1
             self.release(committer)
             raise
         committer.starting -= 1
+        if marker is not None:
+            committer.marker, committer.is_announced = marker, True
         committer.begin(run)
         await committer.apply(RunStarted())
         stored = committer.run or (await self.stored_run(command.run_id)).run
@@ -377,10 +379,7 @@ class DAGExecutor:
             events.append(ProcessesDied(dead))
             logger.warning("going on with a run whose process is gone", extra={"run_id": committer.run_id})
         if events:
-            before = committer.generation
             await committer.apply(*events)
-            if committer.generation != before:
-                await self._touch_open(committer)  # so that the others learn who owes now, should we die too
 
     # -- what the committed state owes ---------------------------------------------------------------------------
 
@@ -477,7 +476,7 @@ class DAGExecutor:
             self._launches.hint(committer, task, attempt)
 
     def offer(self, committer: Committer) -> None:
-        """Let other processes know of tasks that this one cannot launch."""
+        """Let other processes look at a run: there is something that this one cannot launch, or has taken on."""
         self.spawn(self._touch_open(committer))
 
     async def _touch_open(self, committer: Committer) -> None:

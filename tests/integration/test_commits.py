@@ -881,6 +881,32 @@ async def test_a_death_is_noticed_by_those_who_knew_the_run_before() -> None:
 
 
 @in_virtual_time
+async def test_a_death_is_noticed_of_a_process_that_an_event_made_the_owner() -> None:
+    """Whoever goes on with a run that others began, since a completion came to it, is known to all of them."""
+    world = World()
+
+    async def hangs_at_first(context: TaskContext) -> None:
+        if world.calls["C"] == 1:
+            await asyncio.Event().wait()
+
+    answers = {"A": asyncio.Event(), "B": asyncio.Event()}
+    world.bodies |= {"A": lambda _: answers["A"].wait(), "B": lambda _: answers["B"].wait(), "C": hangs_at_first}
+    store = world.faulty()
+    async with world.engine() as first, world.engine() as second, world.engine(store) as third:
+        await first.start(chain("A", "B", "C"), run_id="r")
+        for node, process in (("A", second), ("B", third)):
+            await asyncio.sleep(10)
+            await process._executor.committer("r").apply(TaskSucceeded(node, 1))
+            answers[node].set()
+        await asyncio.sleep(10)
+        assert world.calls == {"A": 1, "B": 1, "C": 1}
+        silence = await world.kill(store, third)
+        await until(lambda: world.document()["$run"]["status"] == "Completed", within_s=10)
+        silence.disarm()
+    assert world.calls == {"A": 1, "B": 1, "C": 2}
+
+
+@in_virtual_time
 async def test_a_death_is_noticed_although_the_run_was_started_again_meanwhile() -> None:
     """A sweep during a second start, whose copy of the run is only to be, does not forget who owes something to it."""
     world = World()
