@@ -119,7 +119,7 @@ class DAGExecutor:
         self._functions = functions
         self._targets = targets
         self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._run_timers: dict[str, asyncio.TimerHandle] = {}
         self._may_wait: dict[TargetTypes, None] = {}
         self._launches = Launches(
@@ -140,8 +140,8 @@ class DAGExecutor:
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run *work* in the background, inside the scope that `close` ends."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
         return task
 
     async def close(self, grace_s: float) -> None:

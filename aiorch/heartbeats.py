@@ -159,7 +159,7 @@ class Heartbeats:
 
     async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
         """See `Liveness.dead_among`."""
-        others = processes - self._joined.keys()
+        others = sorted(processes - self._joined.keys())
         asked_after = self._looks
         async with self._looking:
             now = asyncio.get_running_loop().time()
