@@ -1,0 +1,88 @@
+"""S7: what must be true of every single fold, and fields of versions to come."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import aiorch.committer
+from aiorch.errors import StoreThrottled
+from aiorch.run_state import Run, decode_document, run_from_document
+from aiorch.transitions import FoldError, RunEvent
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+Fail = Callable[[str, str], None]
+
+
+@contextmanager
+def checked(fail: Fail, *, is_on: bool) -> Iterator[None]:
+    """Check every fold of the engine."""
+    if not is_on:
+        yield
+        return
+    real = aiorch.committer.fold
+
+    def fold(dag: Any, run: Run, events: Sequence[RunEvent], **keys: Any) -> Any:
+        changes = real(dag, run, events, **keys)
+        try:
+            for problem in _problems(partial(real, dag), run, events, changes, keys):
+                fail("S7", problem)
+        except FoldError as error:
+            fail("S7", f"events that were folded cannot be folded again: {error}")
+        return changes
+
+    aiorch.committer.fold = fold
+    try:
+        yield
+    finally:
+        aiorch.committer.fold = real
+
+
+def _problems(fold: Callable[..., Any], run: Run, events: Sequence[RunEvent], changes: Any, keys: Any) -> Iterator[str]:
+    dag = fold.args[0]  # type: ignore[attr-defined]
+    kinds = [type(event).__name__ for event in events]
+    document, _ = run.encode(changes.header, changes.nodes)
+    keys_of = [(event.rank, event.node, event.attempt) for event in events]
+    if len(set(keys_of)) == len(keys_of) > 1:
+        other = fold(run, list(reversed(events)), **keys)
+        if run.encode(other.header, other.nodes)[0] != document:
+            yield f"the order of events changes what is folded: {kinds}"
+    if changes.is_empty or changes.is_stale:  # what is stale is read again and never written
+        return
+    again = run_from_document(dag, *decode_document(document, "document"), "document")
+    if again.encode(again.header, {})[0] != document:
+        yield "a document that is read and written is another one"
+    # Room is no state of the run: what found none the first time may find some the second.
+    full = msgspec.structs.replace(keys["process"], room=dict.fromkeys(keys["process"].room, _no_room))
+    if not fold(again, events, **{**keys, "process": full}).is_empty:
+        yield f"events fold a second time: {kinds}"
+
+
+def _no_room() -> int:
+    return 0
+
+
+def add_future_fields(world: "World") -> None:
+    """Commit to every open run, as a newer version might: fields that nobody here knows."""
+    for name, stored in list(world.bucket.objects.items()):
+        if not name.startswith("runs/"):
+            continue
+        document = msgspec.json.decode(stored.data)
+        if document["$run"]["status"] in ("Completed", "Failed", "Cancelled"):
+            continue
+        value = f"since {world.loop.time()}"
+        for entry in document.values():
+            if entry["status"] not in ("Completed", "Failed", "Cancelled", "Skipped"):
+                entry["x_future"] = value
+        document["$run"]["x_future"] = value
+        world.count("fields of a newer version")
+        world.note("newer", f"adds fields to {name}")
+        try:
+            world.bucket.write(name, msgspec.json.encode(document), stored.generation, stored.metadata)
+        except StoreThrottled:
+            continue
+        world.oracle.note_future(name[5:-5], value)

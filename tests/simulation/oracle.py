@@ -1,0 +1,482 @@
+"""
+What must never happen, and what must have happened in the end.
+
+The oracle sees what the bucket accepts, what targets start and end, what processes acknowledge and what clients are
+told. It knows nothing of the engine: documents are plain JSON to it.
+
+    S1   statuses never move back, what is terminal never changes, a run ends only when nothing of it is live
+    S2   what a target starts is a committed intent, and has its record
+    S3   no execution is started more often than commits say, with ``on_lost: fail`` once at most
+    S4   a task starts only after those before it, inside what is running
+    S5   what was acknowledged, or told to a client, is committed
+    S6   the end is the one that a reference interpreter works out
+    S7   folds are idempotent and do not depend on order, documents survive being read and written
+    S8   in worlds without faults, operations stay within their budget
+    S9   an open run has its marker
+    S10  nothing begins after a cancel, nothing goes on after the end
+    S11  nobody who is heard is called dead
+    L1   when faults have stopped, every run ends in time
+    L2   where nothing is lost and nobody dies, also without a sweeper
+    L3   no deadlock, no livelock (the loop sees to it)
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tests.simulation.reference import ENDS, Facts, Interpreter
+from tests.simulation.targets import Execution, result_of
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import SimulatedProcess
+    from tests.simulation.world import World
+
+RANKS = {"New": 0, "Starting": 1, "Running": 2, "Retrying": 3, **dict.fromkeys(ENDS, 4)}
+RUN_ENDS = ("Completed", "Failed", "Cancelled")
+LIVE = ("Starting", "Running")
+
+_decode = msgspec.json.Decoder().decode
+
+
+def cancel_of(run_id: str) -> bytes:
+    """Return the message that asks for the end of a run."""
+    return msgspec.json.encode({"resource": {"type": "cancel", "labels": {"run_id": run_id}}})
+
+
+class Violation(AssertionError):  # noqa: N818  what it is called
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, message: str) -> None:
+        self.invariant = invariant
+        super().__init__(f"{invariant}: {message}")
+
+
+class Structure:
+    """What comes before each node of a definition, and around it."""
+
+    def __init__(self, definition: Mapping[str, Any]) -> None:
+        self.before: dict[str, str | None] = {}
+        self.around: dict[str, str | None] = {}
+        self.steps: dict[str, Mapping[str, Any]] = {}
+        self._add(definition, None)
+
+    def _add(self, dag: Mapping[str, Any], parallel: str | None) -> None:
+        for name, step in dag["steps"].items():
+            self.steps[name] = step
+            self.before.setdefault(name, None)
+            self.around[name] = parallel
+            if "next" in step:
+                self.before[step["next"]] = name
+            for branch in step.get("branches", ()):
+                self._add(branch, name)
+
+
+class Oracle:
+    """
+    Watches one world.
+
+    Attributes:
+        violation: The first one; the world ends with it.
+
+        definitions: Of the runs that anybody asked for.
+
+        cancels: Runs whose end somebody asked for.
+
+        calls: Calls of Python functions that are under way.
+    """
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._bucket = world.bucket
+        self._documents: dict[str, dict[str, Any]] = {}
+        self._structures: dict[str, Structure] = {}
+        self._resumed_from: dict[str, str] = {}
+        self._kept: dict[str, frozenset[str]] = {}
+        self._executions: dict[str, Execution] = {}
+        self._live_jobs: dict[str, None] = {}
+        self._late: set[str] = set()
+        self._taken_at: dict[str, tuple[float, str | None]] = {}
+        self._launches: dict[str, int] = {}
+        self._starts: Counter[str] = Counter()
+        self._facts: dict[str, Facts] = {}
+        self._confirmed: set[str] = set()
+        self._future: dict[str, str] = {}
+        self.violation: Violation | None = None
+        self.definitions: dict[str, dict[str, Any]] = {}
+        self.cancels: set[str] = set()
+        self.called_dead: set[str] = set()
+        self.calls: set[tuple[SimulatedProcess, Execution]] = set()
+
+    def fail(self, invariant: str, message: str) -> None:
+        """An invariant does not hold."""
+        if self.violation is None:
+            self.violation = Violation(invariant, message)
+            self._world.note("oracle", str(self.violation))
+            self._world.stop()
+
+    # -- what clients want ---------------------------------------------------------------------------------------
+
+    def expect(self, run_id: str, definition: dict[str, Any], resumed_from: str | None = None) -> None:
+        """Somebody means to start a run."""
+        if run_id not in self.definitions:
+            self.definitions[run_id] = definition
+            self._structures[run_id] = Structure(definition)
+            self._facts[run_id] = Facts()
+            if resumed_from is not None:
+                self._resumed_from[run_id] = resumed_from
+
+    def confirmed(self, run_id: str) -> None:
+        """A client was told that its run has started."""
+        self._confirmed.add(run_id)
+        if run_id not in self._documents:
+            self.fail("S5", f"a client was told that run {run_id} has started, and there is no document")
+
+    def cancelled(self, run_id: str) -> None:
+        """A client was told that its cancel is taken."""
+        if self.status(run_id) not in (*RUN_ENDS, "Cancelling", "Failing"):
+            self.fail("S5", f"a client was told that {run_id} is cancelled, and it is {self.status(run_id)}")
+
+    def status(self, run_id: str) -> str | None:
+        """Status of a run, as it is stored."""
+        document = self._documents.get(run_id)
+        return None if document is None else document["$run"]["status"]
+
+    @property
+    def open_runs(self) -> list[str]:
+        """Runs that have not ended, or whose marker is still there."""
+        running = [run_id for run_id in self._documents if self.status(run_id) not in RUN_ENDS]
+        markers = [name[5:] for name in self._bucket.objects if name.startswith("open/")]
+        return sorted({*running, *(markers if self._world.swarm.sweeps else [])})
+
+    # -- what the bucket accepts ---------------------------------------------------------------------------------
+
+    def changed(self, name: str, before: bytes | None, after: bytes | None) -> None:
+        """See `storage.Watcher`."""
+        kind, _, rest = name.partition("/")
+        if kind == "runs":
+            run_id = rest.removesuffix(".json")
+            if after is None:
+                self.fail("S1", f"the document of {run_id} was deleted")
+            else:
+                self._document_changed(run_id, self._documents.get(run_id), _decode(after))
+        elif kind == "open" and after is None and self.status(rest) not in RUN_ENDS:
+            self.fail("S9", f"the marker of {rest} was deleted, and the run is {self.status(rest)}")
+        elif kind == "executions" and before is not None and after is not None:
+            old = _decode(before)
+            if old.get("succeeded") is not None and old != _decode(after):
+                self.fail("S1", f"record {rest} knew its outcome, and was changed")
+
+    def _document_changed(self, run_id: str, old: dict[str, Any] | None, new: dict[str, Any]) -> None:
+        self._documents[run_id] = new
+        header = new["$run"]
+        if run_id not in self.definitions:
+            self.fail("S5", f"nobody wanted a run {run_id}")
+            return
+        if old is None:
+            old = self._first_document(run_id, new)
+        elif old["$run"]["status"] in RUN_ENDS:
+            self.fail("S1", f"run {run_id} was {old['$run']['status']} and was changed")
+        if header["status"] in RUN_ENDS:
+            self._check_end_of_run(run_id, new)
+        elif f"open/{run_id}" not in self._bucket.objects:
+            self.fail("S9", f"run {run_id} is {header['status']} and has no marker")
+        future = self._future.get(run_id)
+        if future is not None and (header.get("x_future") != future):
+            self.fail("S7", f"run {run_id} has lost a field of a newer version")
+        for name, entry in new.items():
+            if name != "$run" and entry is not old[name] and entry != old[name]:
+                self._entry_changed(run_id, name, old, new)
+
+    def _first_document(self, run_id: str, new: dict[str, Any]) -> dict[str, Any]:
+        """Return the document before the first one: everything is new, but what a resumed run takes over."""
+        source = self._resumed_from.get(run_id)
+        kept: dict[str, Any] = {}
+        if source is not None:
+            resumed = self._documents[source]
+            kept = {name: entry for name, entry in resumed.items() if entry.get("status") == "Completed"}
+            kept.pop("$run", None)
+        self._kept[run_id] = frozenset(kept)
+        blank = {name: kept.get(name, {"status": "New"}) for name in new if name != "$run"}
+        if missing := self._structures[run_id].steps.keys() ^ blank.keys():
+            self.fail("S6", f"the document of {run_id} has other nodes than its definition: {missing}")
+        return {"$run": {"status": "Running"}, **blank}
+
+    def _entry_changed(self, run_id: str, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+        before, after = old[name], new[name]
+        then = before.get("attempt", 0), RANKS[before["status"]]
+        now = after.get("attempt", 0), RANKS[after["status"]]
+        if now < then:
+            self.fail("S1", f"{run_id} {name} moved back from {before['status']} {then[0]} to {after['status']}")
+        if then[1] == 4 and before["status"] in ENDS:
+            self.fail("S1", f"{run_id} {name} was {before['status']}, and was changed")
+        if after.get("launches", 0) > before.get("launches", 0) > 0 and then[0] == now[0]:
+            self._world.count("takeover of a launch")
+        if after.get("lost", 0) > before.get("lost", 0):
+            self._world.count("attempt lost")
+        if now[1] == 4 and before["status"] == "Starting":
+            self._world.count("end before Running")
+        if before["status"] == "Retrying" and after["status"] == "Completed":
+            self._world.count("success while Retrying")
+        if before.get("by") is not None and before.get("by") != after.get("by"):
+            self._taken_at[before.get("execution_id", "")] = self._world.loop.time(), after.get("by")
+        if after["status"] == "Starting" and then[0] < now[0]:
+            self._intent(run_id, name, old, new)
+        elif now[0] > then[0] and after["status"] != "Starting":
+            self.fail("S1", f"{run_id} {name} has attempt {now[0]}, which was never Starting")
+        key = after.get("execution_id")
+        if key is not None:
+            self._launches[key] = max(self._launches.get(key, 0), after.get("launches", 0))
+
+    def _intent(self, run_id: str, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+        entry = new[name]
+        attempt = entry["attempt"]
+        self._executions[entry["execution_id"]] = Execution(run_id, name, attempt, entry["execution_id"])
+        structure = self._structures[run_id]
+        due = old[name].get("retry_at")
+        if old[name]["status"] == "Retrying" and due is not None and not self._world.swarm.skewed:
+            left_s = (datetime.fromisoformat(due) - self._world.time_of_day()).total_seconds()
+            if left_s > 0.001:
+                self.fail("S4", f"{run_id} {name} is to start again, and that is due in {left_s:g} s")
+        if attempt != old[name].get("attempt", 0) + 1:
+            self.fail("S1", f"{run_id} {name} skipped from attempt {old[name].get('attempt', 0)} to {attempt}")
+        step = structure.steps[name]
+        if attempt > 1 and step.get("on_lost") == "fail" and step["target_type"] != "Dataflow":
+            key = old[name].get("execution_id", "")
+            if self._starts[key] and not self._facts[run_id].ends.get((name, attempt - 1)):
+                self.fail("S3", f"{run_id} {name} is to start again, and its attempt {attempt - 1} may go on")
+        for header in (old["$run"], new["$run"]):
+            if header["status"] != "Running":
+                self.fail("S10", f"{run_id} {name} is to start, and the run is {header['status']}")
+        before, around = structure.before[name], structure.around[name]
+        if before is not None and new[before]["status"] != "Completed":
+            self.fail("S4", f"{run_id} {name} is to start, and {before} before it is {new[before]['status']}")
+        while around is not None:
+            if new[around]["status"] != "Running":
+                self.fail("S4", f"{run_id} {name} is to start, and {around} around it is {new[around]['status']}")
+            before = structure.before[around]
+            if before is not None and new[before]["status"] != "Completed":
+                self.fail("S4", f"{run_id} {name} is to start, and {before} before it is {new[before]['status']}")
+            around = structure.around[around]
+
+    def _check_end_of_run(self, run_id: str, document: dict[str, Any]) -> None:
+        for name, entry in document.items():
+            if name != "$run" and (entry["status"] not in ENDS or entry.get("stop")):
+                self.fail("S1", f"run {run_id} has ended, and {name} is {entry['status']}")
+        for key in self._live_jobs:
+            execution = self._executions[key]
+            if execution.run_id == run_id and key not in self._late:
+                self.fail("S10", f"run {run_id} has ended, and the job of {execution.label} goes on")
+        for process, execution in self.calls:
+            was_taken_over = self._starts[execution.key] > 1
+            if execution.run_id == run_id and process.is_running and not (process.was_paused or was_taken_over):
+                self.fail("S10", f"run {run_id} has ended, and {execution.label} goes on in {process.name}")
+
+    # -- what targets see ----------------------------------------------------------------------------------------
+
+    def started(self, kind: str, process: "SimulatedProcess", execution: Execution, *, is_late: bool = False) -> int:
+        """
+        A target starts an execution. Return how often it did.
+
+        A launch of a job that is carried out long after its sender has given it up, looked for it and launched again,
+        may meet a name that is free again: nothing can be done about that one. It is counted.
+        """
+        run_id, node, attempt, key = execution
+        self._world.note(process.name, f"starts {execution.label} ({kind})")
+        self._starts[key] += 1
+        count = self._starts[key]
+        what = f"attempt {attempt} of {run_id} {node}"
+        if self._executions.get(key) != execution:
+            self.fail("S2", f"{what} was started by {process.name}, and that was never committed")
+            return count
+        if f"executions/{key}.json" not in self._bucket.objects:
+            self.fail("S2", f"{what} was started by {process.name}, and has no record")
+        if kind == "Dataflow":
+            self._live_jobs[key] = None
+        if count > 1:
+            self._world.count("second start of an execution")
+            self._check_another_start(kind, execution, count, is_late=is_late)
+        if not is_late:
+            self._check_still_wanted(process, execution)
+        self._plan(execution)
+        return count
+
+    def _check_another_start(self, kind: str, execution: Execution, count: int, *, is_late: bool) -> None:
+        what = f"attempt {execution.attempt} of {execution.run_id} {execution.node}"
+        if is_late:
+            self._world.count("second job of a late launch")
+            self._late.add(execution.key)
+        if execution.key in self._late:
+            return
+        if kind == "Dataflow":
+            self.fail("S3", f"{what} was started {count} times, though it could be found")
+        elif self._structures[execution.run_id].steps[execution.node].get("on_lost") == "fail":
+            self.fail("S3", f"{what} was started {count} times, and must not be started twice")
+        elif count > self._launches.get(execution.key, 0):
+            self.fail("S3", f"{what} was started {count} times, and committed {self._launches[execution.key]} times")
+
+    def _check_still_wanted(self, process: "SimulatedProcess", execution: Execution) -> None:
+        """
+        Only a process that was called dead may start what is not its own any more, and only before it knows better.
+
+        Whoever was silent for as long as it takes to be called dead reads the run again before it sends. So a takeover
+        that was committed before the last heartbeat of a process began is known to it.
+        """
+        taken_at, by = self._taken_at.get(execution.key, (0.0, process.id))
+        if by == process.id:
+            return
+        if process.id not in self.called_dead and self._launches.get(execution.key, 0) > 1:
+            return  # it has taken over from one that lives, and has told the end meanwhile
+        self._world.count("start by a process that has lost it")
+        begun_at = self._world.loop.time() - process.client.heartbeats.own_age_s(process.id)
+        what = f"{execution.label} was started by {process.name}"
+        if process.id not in self.called_dead:
+            self.fail("S10", f"{what}, which lives and has lost it {self._world.loop.time() - taken_at:g} s ago")
+        elif taken_at < begun_at:
+            self.fail("S3", f"{what}, which was called dead, was heard again since, and has not looked")
+
+    def _plan(self, execution: Execution) -> None:
+        script = self._world.scripts.of(execution)
+        step = self._structures[execution.run_id].steps[execution.node]
+        timeout = step.get("timeout", 3600) - (60 if step["target_type"] == "Dataflow" else 0)
+        is_certain = not (script.hangs or script.takes_s + 6 >= timeout or self._world.swarm.two_ends)
+        planned = self._facts[execution.run_id].planned
+        planned[execution.node, execution.attempt] = script.succeeds if is_certain else None
+
+    def ended(self, execution: Execution, *, succeeded: bool, cancelled: bool = False) -> None:
+        """An execution has ended at its target."""
+        facts, which = self._facts[execution.run_id], (execution.node, execution.attempt)
+        facts.ends.setdefault(which, set()).add(succeeded)
+        if cancelled:
+            facts.planned[which] = None
+        self._live_jobs.pop(execution.key, None)
+
+    def execution_of(self, key: str) -> Execution:
+        """Return the execution of a committed intent."""
+        found = self._executions.get(key)
+        if found is None:
+            self.fail("S2", f"execution {key} was started, and that was never committed")
+            return Execution("", "", 0, key)
+        return found
+
+    def stop_requested(self, key: str) -> None:
+        """A job is told to end."""
+        self._live_jobs.pop(key, None)
+
+    def dead(self, observer: "SimulatedProcess | None", processes: frozenset[str]) -> None:
+        """These were called dead."""
+        self.called_dead |= processes
+        if observer is None or observer.was_paused:
+            return  # what it says may be old
+        for process in self._world.cluster.processes.values():
+            if process.id in processes and process.is_running and process.parked is None:
+                age_s = process.client.heartbeats.own_age_s(process.id)
+                # A look may have begun before it was heard again.
+                is_heard = self._world.loop.time() - process.client.heartbeats.heard_since(process.id) > 30
+                if age_s < 40 and is_heard:
+                    self.fail("S11", f"{process.name} was called dead, {age_s:g} s after its last heartbeat")
+
+    # -- what is acknowledged ------------------------------------------------------------------------------------
+
+    def acknowledged(self, data: bytes) -> None:
+        """A message was."""
+        try:
+            message = json.loads(data)
+            resource = message["resource"]
+            kind = resource["type"]
+        except (ValueError, KeyError, RecursionError, TypeError):
+            return
+        if kind == "start":
+            run_id = resource.get("labels", {}).get("run_id")
+            if run_id in self.definitions and run_id not in self._documents:
+                self.fail("S5", f"the start of {run_id} was acknowledged, and there is no document")
+        elif kind == "cancel":
+            run_id = resource["labels"]["run_id"]
+            if self.status(run_id) == "Running":
+                self.fail("S5", f"the cancel of {run_id} was acknowledged, and it is Running")
+        elif kind != "dataflow_step" and "trace" in message:
+            name = resource["labels"].get("function_name") or resource["labels"].get("service_name")
+            is_success = (
+                "code: 200" in message.get("textPayload", "") or message.get("httpRequest", {}).get("status") == 200
+            )
+            self._completion_acknowledged(message["trace"].rpartition("/")[2], name, is_success=is_success)
+
+    def is_of_nothing(self, data: bytes) -> bool:
+        """Whether a message wants the end of a run that does not exist: nobody can ever do that."""
+        return any(data == cancel_of(run_id) for run_id in self.definitions.keys() - self._documents.keys())
+
+    def _completion_acknowledged(self, key: str, function: str, *, is_success: bool) -> None:
+        record = self._bucket.data(f"executions/{key}.json")
+        if record is None:
+            self.fail("S2", f"execution {key} has ended, and has no record")
+            return
+        execution = _decode(record)
+        if execution["task_name"] != function:
+            return
+        entry = self._documents[execution["run_id"]][execution["node_name"]]
+        open_statuses = (*LIVE, "New", "Retrying") if is_success else (*LIVE, "New")
+        is_known = entry.get("attempt", 0) > execution["attempt"] or entry["status"] not in open_statuses
+        if not is_known:
+            what = f"attempt {execution['attempt']} of {execution['run_id']} {execution['node_name']}"
+            self.fail("S5", f"the end of {what} was acknowledged, and it is {entry['status']}")
+
+    # -- versions to come ----------------------------------------------------------------------------------------
+
+    def note_future(self, run_id: str, value: str) -> None:
+        """A newer version has added a field to a document."""
+        self._future[run_id] = value
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def check_end(self) -> None:
+        """Everything has come to its end: is it the right one?"""
+        for run_id in sorted(self._confirmed):
+            if run_id not in self._documents:
+                self.fail("S5", f"run {run_id} was confirmed to a client, and does not exist")
+        for run_id, document in self._documents.items():
+            self._check_results(run_id, document)
+            interpreter = Interpreter(
+                self.definitions[run_id],
+                document,
+                self._facts_of(run_id),
+                kept=self._kept[run_id],
+                was_cancelled=run_id in self.cancels,
+            )
+            for difference in interpreter.differences():
+                self.fail("S6", f"{run_id}: {difference}")
+        if self._world.swarm.is_faultless:
+            self._check_budget()
+
+    def _facts_of(self, run_id: str) -> Facts:
+        return self._facts[run_id]
+
+    def _check_results(self, run_id: str, document: dict[str, Any]) -> None:
+        for name, entry in document.items():
+            if name == "$run" or entry["status"] != "Completed" or entry.get("node_type") != "Task":
+                continue
+            result = entry.get("result")
+            if entry.get("result_in") == "execution":
+                record = self._bucket.data(f"executions/{entry['execution_id']}.json")
+                result = None if record is None else _decode(record).get("response")
+                if result is None:
+                    self.fail("S6", f"{run_id} {name} has a large result, and its record has none")
+                    continue
+            if result is None:
+                continue  # told by an event, which has none
+            if entry["target_type"] == "Dataflow":
+                if result.get("state") != "JOB_STATE_DONE":
+                    self.fail("S6", f"{run_id} {name} has the result {result}")
+                continue
+            if result not in [result_of(name, entry["attempt"], is_large=large) for large in (False, True)]:
+                self.fail("S6", f"{run_id} {name} has the result {result}")
+
+    def _check_budget(self) -> None:
+        attempts = len(self._executions)
+        runs = len(self._documents)
+        budget = runs * 6 + attempts * 5
+        writes = self._world.writes["runs"] + self._world.writes["open"] + self._world.writes["executions"]
+        if writes > budget:
+            self.fail("S8", f"{writes} writes for {runs} runs with {attempts} attempts, and {budget} were to be enough")

@@ -1,0 +1,329 @@
+"""
+Cloud Storage, as the engine sees it through its ports: one bucket, and one client per process.
+
+Every operation is a request that takes time, is carried out at one moment, and is answered after some more time. The
+bucket knows nothing of processes: a request of one that has lost power is carried out all the same.
+
+Source: Cloud Storage documentation, "Consistency", "Request preconditions", "Quotas and limits"; what a client is told
+when only some of several objects could be written is that of `aiorch.stores.gcs`.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from aiorch.errors import GenerationConflict, StoreThrottled, StoreUnavailable
+from aiorch.heartbeats import Heartbeats
+from aiorch.ports import ObjectInfo, Pace, StoredObject
+from aiorch.stores.gcs import BUCKET_PACE
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import SimulatedProcess
+    from tests.simulation.world import World
+
+_NO_METADATA: Mapping[str, str] = {}
+
+# 20 ms, then what a log-normal distribution with a long tail gives, up to 20 times 200 ms.
+LATENCIES_S = (0.02, 0.02, 0.03, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.2, 0.5, 1.0, 4.0)
+
+GIVE_UP_S = 10.0
+"""After how long a client gives up a request."""
+
+
+class Fault(IntEnum):
+    """What becomes of one operation."""
+
+    NONE = 0
+    REFUSED = 1
+    """Not applied, no answer."""
+    REPLY_LOST = 2
+    """Applied, no answer."""
+    LATE = 3
+    """No answer; applied when nobody reckons with it any more."""
+    REPEATED = 4
+    """Applied, and once more by the client itself, whose second answer counts."""
+    THROTTLED = 5
+    CUT_BEFORE = 6
+    """The process loses power before the request goes out."""
+    CUT_AFTER = 7
+    """The process loses power after the request was carried out and before its answer."""
+    PAUSE_BEFORE = 8
+    """The process stands still before the request goes out, for so long that it is called dead."""
+    PAUSE_AFTER = 9
+    """The same after the request has gone out."""
+
+
+class Watcher(Protocol):
+    """Who is told of every change."""
+
+    def changed(self, name: str, before: bytes | None, after: bytes | None) -> None:
+        """An object was written, or deleted."""
+
+
+class _Object(NamedTuple):
+    data: bytes
+    generation: int
+    metadata: Mapping[str, str]
+
+
+class Bucket:
+    """
+    The objects. Everything is carried out at once, in the order in which it is asked for.
+
+    Attributes:
+        objects: Content, generation and metadata by name.
+
+        digest: Of all changes so far.
+
+        watchers: Told of every change.
+    """
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._loop = world.loop
+        self._generation = 1000
+        self._changed_at: dict[str, float] = {}
+        self.objects: dict[str, _Object] = {}
+        self.digest = 0
+        self.watchers: list[Watcher] = []
+
+    def data(self, name: str) -> bytes | None:
+        found = self.objects.get(name)
+        return None if found is None else found.data
+
+    def read(self, name: str) -> StoredObject | None:
+        found = self.objects.get(name)
+        return None if found is None else StoredObject(found.data, found.generation)
+
+    def list(self, prefix: str) -> list[ObjectInfo]:
+        return [
+            ObjectInfo(name, found.generation, found.metadata)
+            for name, found in sorted(self.objects.items())
+            if name.startswith(prefix)
+        ]
+
+    def write(self, name: str, data: bytes, expected: int, metadata: Mapping[str, str]) -> int:
+        """Replace an object. Raises: GenerationConflict, StoreThrottled."""
+        self._admit(name, expected)
+        found = self.objects.get(name)
+        self._generation += 1
+        self.objects[name] = _Object(data, self._generation, metadata)
+        self._took(name, None if found is None else found.data, data)
+        return self._generation
+
+    def delete(self, name: str, expected: int) -> None:
+        """Delete an object; one that is gone is none to delete. Raises: GenerationConflict, StoreThrottled."""
+        found = self.objects.get(name)
+        if found is None:
+            return
+        self._admit(name, expected)
+        del self.objects[name]
+        self._took(name, found.data, None)
+
+    def _admit(self, name: str, expected: int) -> None:
+        is_rate_first = self._world.swarm.is_rate_first
+        if is_rate_first:
+            self._check_rate(name)
+        found = self.objects.get(name)
+        current = found.generation if found is not None else 0
+        if current != expected:
+            self._world.count("conflict")
+            raise GenerationConflict(f"object {name!r} is at generation {current}, and the condition was {expected}")
+        if not is_rate_first:
+            self._check_rate(name)
+
+    def _check_rate(self, name: str) -> None:
+        limit = self._world.swarm.rate_limit if self._world.is_faulty else 0
+        if limit and self._loop.time() - self._changed_at.get(name, -1.0) < 1.0:
+            if limit == 1 and not self._world.tape.draw("rate limit", 2):
+                return
+            self._world.count("429 for its rate")
+            raise StoreThrottled(f"object {name!r} was changed less than a second ago")
+
+    def _took(self, name: str, before: bytes | None, after: bytes | None) -> None:
+        self._changed_at[name] = self._loop.time()
+        self.digest = zlib.crc32(after or b"", zlib.crc32(name.encode(), self.digest))
+        for watcher in self.watchers:
+            watcher.changed(name, before, after)
+
+
+class BucketClient:
+    """
+    The `Store` of one process: objects in the bucket, and `Heartbeats` over them.
+
+    Attributes:
+        heartbeats: The engine's own, over this store.
+    """
+
+    def __init__(self, world: "World", process: "SimulatedProcess | None") -> None:
+        self._world = world
+        self._bucket = world.bucket
+        self._loop = world.loop
+        self._process = process
+        self._who = process.name if process is not None else "world"
+        self.heartbeats = Heartbeats(self)
+
+    def __str__(self) -> str:
+        return f"bucket of {self._who}"
+
+    async def read(self, name: str) -> StoredObject | None:
+        """See `ObjectStore.read`."""
+        return await self._ask("read", name, partial(self._bucket.read, name))
+
+    async def write(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        if_generation_match: int,
+        metadata: Mapping[str, str] | None = None,
+        create: Sequence[tuple[str, bytes]] = (),
+    ) -> int:
+        """See `ObjectStore.write`: the document is one request, and each object to create is one more."""
+        apply = partial(self._bucket.write, name, data, if_generation_match, dict(metadata or _NO_METADATA))
+        if not create:
+            return await self._ask("write", name, apply)
+        written, *created = await asyncio.gather(
+            self._ask("write", name, apply),
+            *(self._create(beside, content) for beside, content in create),
+            return_exceptions=True,
+        )
+        if isinstance(written, BaseException):
+            raise written
+        for each in created:
+            if isinstance(each, BaseException):
+                raise StoreUnavailable(f"{name} was written, and not all that was to be created beside it") from each
+        return written
+
+    async def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
+        """See `ObjectStore.create_all`."""
+        created = await asyncio.gather(*(self._create(*each) for each in objects), return_exceptions=True)
+        for each in created:
+            if isinstance(each, BaseException):
+                raise each
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        """See `ObjectStore.list`."""
+        return await self._ask("list", prefix, partial(self._bucket.list, prefix))
+
+    async def delete(self, name: str, *, if_generation_match: int) -> None:
+        """See `ObjectStore.delete`."""
+        await self._ask("delete", name, partial(self._bucket.delete, name, if_generation_match))
+
+    async def aclose(self) -> None:
+        """Leave on behalf of the process that joined here."""
+        await self.heartbeats.aclose()
+
+    @property
+    def pace(self) -> Pace:
+        """That of a bucket."""
+        return BUCKET_PACE
+
+    async def join(self, process: str, is_working: Callable[[], bool] | None = None) -> None:
+        """See `Liveness.join`."""
+        await self.heartbeats.join(process, is_working)
+
+    def is_silent(self, process: str) -> bool:
+        """See `Liveness.is_silent`."""
+        return self.heartbeats.is_silent(process)
+
+    def heard_since(self, process: str) -> float:
+        """See `Liveness.heard_since`."""
+        return self.heartbeats.heard_since(process)
+
+    async def announce(self, process: str) -> None:
+        """See `Liveness.announce`."""
+        await self.heartbeats.announce(process)
+
+    async def leave(self, process: str) -> None:
+        """See `Liveness.leave`."""
+        await self.heartbeats.leave(process)
+
+    async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
+        """See `Liveness.dead_among`."""
+        dead = await self.heartbeats.dead_among(processes)
+        if dead:
+            self._world.count("called dead", len(dead))
+            self._world.oracle.dead(self._process, dead)
+        return dead
+
+    async def _create(self, name: str, data: bytes) -> None:
+        try:
+            await self._ask("write", name, partial(self._bucket.write, name, data, 0, _NO_METADATA))
+        except GenerationConflict:
+            return  # it exists, and whoever made it
+
+    # -- requests ------------------------------------------------------------------------------------------------
+
+    async def _ask(self, kind: str, name: str, apply: Callable[[], Any]) -> Any:
+        world = self._world
+        fault = world.store_fault(self._process, kind, name)
+        world.operations[kind] += 1
+        fault = await world.before_call(self._process, fault)
+        answer = self._loop.create_future()
+        self._loop.later(self._latency(kind), self._carry_out, kind, name, apply, fault, answer)
+        return await answer
+
+    def _latency(self, kind: str) -> float:
+        world = self._world
+        if world.swarm.is_latency_drawn and world.is_faulty:
+            latencies = LATENCIES_S[len(LATENCIES_S) // 2 :] if world.swarm.is_slow else LATENCIES_S
+            return world.tape.pick(f"latency of {kind} by {self._who}", latencies)
+        return LATENCIES_S[0]
+
+    def _carry_out(
+        self, kind: str, name: str, apply: Callable[[], Any], fault: Fault, answer: "asyncio.Future[Any]"
+    ) -> None:
+        """The request has arrived."""
+        world = self._world
+        told: Any
+        delay = self._latency(kind)
+        if fault in (Fault.NONE, Fault.CUT_AFTER):
+            told = _outcome(apply)
+        elif fault is Fault.REPEATED:
+            first, told = _outcome(apply), _outcome(apply)
+            if isinstance(told, GenerationConflict) and not isinstance(first, Exception):
+                world.count("conflict with oneself")
+        elif fault is Fault.THROTTLED:
+            told = StoreThrottled(f"{kind} {name!r} is refused for its rate")
+        elif fault is Fault.REFUSED:
+            told, delay = StoreUnavailable(f"{kind} {name!r} got no answer"), min(delay * 5, GIVE_UP_S)
+        else:
+            told, delay = StoreUnavailable(f"{kind} {name!r} got no answer"), GIVE_UP_S
+            if fault is Fault.REPLY_LOST:
+                if not isinstance(_outcome(apply), Exception) and kind in ("write", "delete"):
+                    world.count("applied and not told")
+            else:
+                after = GIVE_UP_S + world.tape.pick(f"late {kind}", (1.0, 5.0, 30.0, 120.0))
+                self._loop.later(after, self._carry_out_late, kind, name, apply)
+        if world.trace is not None:
+            what = told if isinstance(told, Exception) else ""
+            world.note(self._who, f"{kind} {name} {fault.name.lower() if fault else ''} {what}".rstrip())
+        if fault is Fault.CUT_AFTER:
+            world.cut(self._process)
+        self._loop.later(delay, _answer, answer, told)
+
+    def _carry_out_late(self, kind: str, name: str, apply: Callable[[], Any]) -> None:
+        told = _outcome(apply)
+        if kind in ("write", "delete"):
+            self._world.count("late and refused" if isinstance(told, Exception) else "late and applied")
+        self._world.note(self._who, f"{kind} {name} late {told if isinstance(told, Exception) else ''}".rstrip())
+
+
+def _outcome(apply: Callable[[], Any]) -> Any:
+    try:
+        return apply()
+    except (GenerationConflict, StoreThrottled) as error:
+        return error
+
+
+def _answer(answer: "asyncio.Future[Any]", told: Any) -> None:
+    if answer.done():
+        return  # given up
+    if isinstance(told, Exception):
+        answer.set_exception(told)
+    else:
+        answer.set_result(told)

@@ -1,0 +1,179 @@
+"""
+What can go wrong in one world: every fault is on or off, at a rate of its own, all drawn once per seed.
+
+Worlds in which everything goes wrong at once hide defects: what one fault breaks another mends. The sweeper is such a
+mender, so it is off where the drawn faults do not need it.
+"""
+
+from dataclasses import dataclass
+
+from tests.simulation.tape import Tape
+
+RATES = (0.0, 0.0, 0.0, 0.01, 0.03, 0.1)
+"""Half of the worlds do not know a fault at all."""
+
+LOG_RATES = (0.0, 0.0, 0.1, 0.3, 1.0)
+
+
+THEMES = ("none", "none", "none", "none", "zombies", "zombies", "starts", "drains", "jobs")
+"""What half of the worlds is about besides: rare things that take several others to happen at once."""
+
+
+@dataclass
+class Swarm:
+    """The faults of one world."""
+
+    processes: int = 1
+    runs: int = 1
+    is_order_drawn: bool = False
+    is_latency_drawn: bool = False
+    is_slow: bool = False
+    """Every answer of the store takes long."""
+    awaits_events: bool = True
+    sweeps: bool = True
+
+    # The store
+    refused: float = 0.0
+    """No answer, nothing applied."""
+    reply_lost: float = 0.0
+    """No answer, applied."""
+    late: float = 0.0
+    """No answer, applied long after the client has given up."""
+    repeated: float = 0.0
+    """Applied, and the client's own second try meets it."""
+    throttled: float = 0.0
+    """429 for no reason that the client could know."""
+    rate_limit: int = 0
+    """Within a second of an object's last change: 1 refuses some, 2 refuses all."""
+    is_rate_first: bool = False
+    """The rate is looked at before the precondition."""
+    outages: bool = False
+
+    # Pub/Sub
+    has_source: bool = True
+    duplicated: float = 0.0
+    delayed: float = 0.0
+    ack_lost: float = 0.0
+    poison: bool = False
+    foreign: float = 0.0
+    """Events that carry a key of ours and are of another function."""
+    topic_outage: bool = False
+
+    # Targets
+    not_started: float = 0.0
+    answer_lost: float = 0.0
+    event_lost: float = 0.0
+    event_first: float = 0.0
+    """The event of a completion comes before the answer."""
+    two_ends: float = 0.0
+    """An execution that is started a second time ends otherwise."""
+    fails: float = 0.0
+    hangs: float = 0.0
+    large: float = 0.0
+
+    # Processes
+    power_cuts: bool = False
+    pauses: bool = False
+    drains: bool = False
+    is_draining_all: bool = False
+    """Every process is told to end soon, and takes its time for it."""
+    skewed: bool = False
+    newer: bool = False
+    """A newer version adds fields to documents."""
+    narrow: bool = False
+    """Few executions at once: others wait for their turn."""
+    zombies: bool = False
+    """Something happens to every process, and pauses are long: they wake up when their work has been taken over."""
+    lasts_s: float | None = None
+    """How long faults last, `None` to draw it."""
+
+    # Clients
+    cancels: bool = False
+    resumes: bool = False
+    starts: int = 1
+    """Clients that start the same run."""
+    starts_within: int = 20
+    """Half seconds in which they do."""
+
+    deep_checks: bool = False
+    """S7 is checked at every fold, which takes time."""
+
+    @property
+    def is_calm(self) -> bool:
+        """No event is lost and no process dies, stalls, or is told wrong times: L2 applies."""
+        return not (self.power_cuts or self.pauses or self.drains or self.cancels or self.skewed or self.newer)
+
+    @property
+    def is_faultless(self) -> bool:
+        """Nothing goes wrong on the way to the store: S8 applies."""
+        lost = self.refused + self.reply_lost + self.late + self.repeated + self.throttled
+        again = self.duplicated + self.ack_lost + (self.starts > 1) + self.poison
+        return self.is_calm and not (lost or again or self.rate_limit or self.outages or self.topic_outage)
+
+
+def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
+    """Draw the faults of a world."""
+
+    def flag(name: str, *, one_in: int = 3) -> bool:
+        return tape.draw(f"swarm {name}", one_in) == 1
+
+    def rate(name: str, rates: tuple[float, ...] = RATES) -> float:
+        return tape.pick(f"swarm {name}", rates)
+
+    swarm = Swarm(
+        processes=tape.pick("swarm processes", (1, 2, 2, 3)),
+        runs=tape.pick("swarm runs", (1, 1, 2, 3)),
+        is_order_drawn=flag("order", one_in=2),
+        is_latency_drawn=flag("latency", one_in=2),
+        deep_checks=flag("deep checks", one_in=4),
+        narrow=flag("narrow", one_in=6),
+    )
+    # A third of all worlds has no trouble with the store, a third none with messages, and so on.
+    if not flag("good store"):
+        swarm.refused, swarm.reply_lost = rate("refused"), rate("reply lost")
+        swarm.late, swarm.repeated = rate("late"), rate("repeated")
+        swarm.throttled = rate("throttled")
+        swarm.rate_limit = tape.pick("swarm rate limit", (0, 0, 1, 2))
+        swarm.is_rate_first = flag("rate first", one_in=2)
+        swarm.outages = flag("outages", one_in=6)
+    if not flag("good topic"):
+        swarm.duplicated, swarm.delayed = rate("duplicated", LOG_RATES), rate("delayed", LOG_RATES)
+        swarm.ack_lost, swarm.foreign = rate("ack lost", LOG_RATES), rate("foreign", LOG_RATES)
+        swarm.event_first = rate("event first", LOG_RATES)
+        swarm.poison = flag("poison")
+        swarm.topic_outage = flag("topic outage", one_in=6)
+    if not flag("good targets"):
+        swarm.not_started, swarm.answer_lost = rate("not started"), rate("answer lost", LOG_RATES)
+        swarm.event_lost = rate("event lost", LOG_RATES)
+        swarm.two_ends = rate("two ends", LOG_RATES)
+        swarm.fails, swarm.hangs = rate("fails", LOG_RATES), rate("hangs", LOG_RATES)
+        swarm.large = rate("large", LOG_RATES)
+    if not flag("good processes"):
+        swarm.power_cuts, swarm.pauses = flag("power cuts"), flag("pauses")
+        swarm.drains, swarm.skewed = flag("drains"), flag("skewed")
+        swarm.newer = flag("newer", one_in=6)
+    swarm.cancels, swarm.resumes = flag("cancels", one_in=4), flag("resumes")
+    swarm.starts = 1 + flag("twice")
+    swarm.has_source = not flag("no source", one_in=8)
+    theme = tape.pick("swarm theme", THEMES)
+    if theme == "zombies":
+        swarm.zombies = swarm.pauses = True
+        swarm.processes, swarm.runs, swarm.lasts_s = max(2, swarm.processes), max(2, swarm.runs), 240.0
+        swarm.narrow, swarm.power_cuts = flag("narrow zombies", one_in=2), False
+        swarm.not_started = rate("zombies not started", (0.0, 0.0, 0.3))
+        swarm.late, swarm.reply_lost = rate("late zombies", (0.0, 0.0, 0.15)), rate("lost zombies", (0.0, 0.0, 0.15))
+    elif theme == "starts":
+        swarm.starts, swarm.processes = 4, min(2, swarm.processes)
+        swarm.starts_within = tape.pick("swarm starts within", (2, 80))
+        swarm.refused, swarm.late = rate("refused starts", (0.1, 0.3)), rate("late starts", (0.0, 0.1))
+        swarm.is_latency_drawn, swarm.is_slow = True, swarm.starts_within == 2
+        swarm.power_cuts = swarm.starts_within > 2
+        swarm.lasts_s = 120.0
+    elif theme == "drains":
+        swarm.drains, swarm.processes, swarm.fails = True, max(2, swarm.processes), 0.5
+        swarm.is_draining_all, swarm.skewed = True, False
+    elif theme == "jobs":
+        swarm.answer_lost, swarm.power_cuts, swarm.cancels = 0.3, True, flag("cancels of jobs", one_in=2)
+    if swarm.is_calm and not (swarm.event_lost and swarm.answer_lost):
+        swarm.sweeps = not flag("no sweeps", one_in=2)
+    return swarm
