@@ -1,0 +1,440 @@
+"""
+Mutants: proof that the simulation can fail.
+
+Each is one small change of the engine's source that breaks a promise, and must be found. Every defect that was ever
+mended adds the one that brings it back. A mutant that no longer fits the source is an error: it has to be written anew.
+
+Nothing here imports the engine: a mutant is installed before that happens, in a Python process of its own.
+"""
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import NamedTuple
+
+SEEDS_MAX = 2000
+"""A mutant must be killed within so many seeds, wherever one begins."""
+
+
+class Mutant(NamedTuple):
+    """One change of the engine."""
+
+    name: str
+    module: str
+    old: str
+    """Text that stands there exactly once."""
+    new: str
+    seed: int = 0
+    """One that kills it, or from which it is killed soon."""
+
+
+class DoesNotFitError(Exception):
+    """The source is not what the mutant was made for."""
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != self._mutant.module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        assert spec is not None
+        assert spec.origin is not None
+        spec.loader = _Loader(fullname, spec.origin, self._mutant)
+        return spec
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, fullname: str, path: str, mutant: Mutant) -> None:
+        super().__init__(fullname, path)
+        self._mutant = mutant
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(changed(self._mutant, Path(self.path).read_text()), self.path, "exec", dont_inherit=True)
+
+
+def changed(mutant: Mutant, source: str) -> str:
+    """Return the source of the module with the change. Raises: DoesNotFitError."""
+    count = source.count(mutant.old)
+    if count != 1:
+        raise DoesNotFitError(
+            f"mutant {mutant.name!r}: its text stands {count} times in {mutant.module}; write it anew"
+        )
+    return source.replace(mutant.old, mutant.new)
+
+
+def install(mutant: Mutant) -> None:
+    """Let the engine be imported with the change."""
+    imported = sorted(name for name in sys.modules if name.partition(".")[0] == "aiorch")
+    assert not imported, f"imported already: {imported}"
+    sys.meta_path.insert(0, _Finder(mutant))
+
+
+MUTANTS = (
+    # -- commits -------------------------------------------------------------------------------------------------
+    Mutant(
+        "effects of a first fold reused after a conflict",
+        "aiorch.committer",
+        "        changes = self._fold(batch)\n        if changes.is_stale and not was_read:",
+        "        first = globals().setdefault('_FIRST', {})\n"
+        "        changes = first[id(batch)][0] if id(batch) in first else self._fold(batch)\n"
+        "        first[id(batch)] = changes, batch\n"
+        "        if changes.is_stale and not was_read:",
+    ),
+    Mutant(
+        "batch dropped on a conflict",
+        "aiorch.committer",
+        "            self._executor.observer.conflicted()\n            return 0.01",
+        "            self._executor.observer.conflicted()\n"
+        "            self._settle(batch, None)\n"
+        "            batch.clear()\n"
+        "            return 0.01",
+    ),
+    Mutant(
+        "outcomes dropped when the store does not answer",
+        "aiorch.committer",
+        "            self._executor.on_store_away()\n",
+        "            self._executor.on_store_away()\n            self._settle(batch, error)\n            batch.clear()\n",
+    ),
+    Mutant(
+        "acknowledged before the commit",
+        "aiorch.committer",
+        "                batch = self._gather()\n                await self._commit(batch)",
+        "                batch = self._gather()\n"
+        "                self._settle(batch, None)\n"
+        "                batch = [(event, None) for event, _ in batch]\n"
+        "                await self._commit(batch)",
+    ),
+    Mutant(
+        "launched before the commit",
+        "aiorch.committer",
+        "        self._is_unsure = True\n        loop = asyncio",
+        "        self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))\n"
+        "        self._executor.pursue(self, changes.nodes)\n"
+        "        self._is_unsure = True\n"
+        "        loop = asyncio",
+    ),
+    Mutant(
+        "stale body with a refreshed generation",
+        "aiorch.committer",
+        "        assert stored is not None\n        self._take(stored, begun_at)",
+        "        assert stored is not None\n"
+        "        if self.run is None:\n"
+        "            self._take(stored, begun_at)\n"
+        "        self.generation, self._is_current = stored.generation, True",
+    ),
+    Mutant(
+        "copy kept after a conflict",
+        "aiorch.committer",
+        '        """Read again before the next fold."""\n        self._is_current = False',
+        '        """Read again before the next fold."""\n        self._is_current = self._new is None',
+    ),
+    Mutant(
+        "launches from the difference of a fold only",
+        "aiorch.committer",
+        "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))\n",
+        "            touched = changes.nodes\n",
+    ),
+    Mutant(
+        "takeover without the record",
+        "aiorch.committer",
+        "            await self._ensure_records(changes)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "stale copy taken for the truth",
+        "aiorch.committer",
+        "        if changes.is_stale and not was_read:",
+        "        if False:",
+    ),
+    Mutant(
+        "forgotten while executions are in flight",
+        "aiorch.executor",
+        "            committer.is_idle\n            and not self.owns(committer)",
+        "            committer._working is None",
+    ),
+    Mutant(
+        "a second committer for one run",
+        "aiorch.committer",
+        "        registered = self._executor.committers.setdefault(self.run_id, self)\n",
+        "        registered = self\n",
+    ),
+    # -- documents -----------------------------------------------------------------------------------------------
+    Mutant(
+        "unconditional write",
+        "aiorch.status",
+        "        return await self.store.write(\n            name,\n            document,\n"
+        "            if_generation_match=if_generation_match,",
+        "        stored = await self.store.read(name)\n"
+        "        return await self.store.write(\n            name,\n            document,\n"
+        "            if_generation_match=stored.generation if stored else 0,",
+    ),
+    Mutant(
+        "launched before its record",
+        "aiorch.status",
+        "            create=[_named(each) for each in executions],",
+        "            create=(),",
+    ),
+    Mutant(
+        "marker removed before the end",
+        "aiorch.executor",
+        "        if run.status.is_terminal:\n            if timer",
+        '        if run.status != "Running":\n            if timer',
+    ),
+    Mutant(
+        "starts that share a flag",
+        "aiorch.executor",
+        "            committer.starting -= 1\n            self.release(committer)\n            raise",
+        "            committer.starting = 0\n            self.release(committer)\n            raise",
+    ),
+    Mutant(
+        "document before its marker",
+        "aiorch.executor",
+        "            marker = await self.runs.open_run(command)\n",
+        "            marker = None\n",
+    ),
+    Mutant(
+        "fields of a newer version dropped",
+        "aiorch.run_state",
+        '    if extra:\n        changes["extra"] = extra\n',
+        "",
+    ),
+    # -- launches ------------------------------------------------------------------------------------------------
+    Mutant(
+        "another execution key at a takeover",
+        "aiorch.launches",
+        '        execution_id=state.execution_id or "",',
+        '        execution_id=(state.execution_id or "")[:: 1 if state.launches < 2 else -1],',
+    ),
+    Mutant(
+        "sent forgotten at the answer",
+        "aiorch.launches",
+        "        sent.has_ended = True\n        committer.post(event)",
+        "        sent.has_ended = True\n        committer.in_flight.pop(task.name, None)\n        committer.post(event)",
+    ),
+    Mutant(
+        "no look before sending after a silence",
+        "aiorch.launches",
+        "        if self._liveness.is_silent(process) or committer.known_at",
+        "        if False and committer.known_at",
+    ),
+    Mutant(
+        "a silence that is over forgotten",
+        "aiorch.launches",
+        " or committer.known_at < self._liveness.heard_since(process):",
+        ":",
+    ),
+    Mutant(
+        "a stop not tried again",
+        "aiorch.launches",
+        "            if self._is_closing:\n                return False\n            await asyncio.sleep(pause_s",
+        "            if True:\n                return False\n            await asyncio.sleep(pause_s",
+    ),
+    Mutant(
+        "jobs wait for jobs when their process was full",
+        "aiorch.launches",
+        "            if queue:  # perhaps it was only this process that was full",
+        "            if queue and limited is kind:",
+    ),
+    Mutant(
+        "taken over and not awaited",
+        "aiorch.executor",
+        "                    self._launches.await_end(committer, dag.all_tasks[name])",
+        "                    pass",
+    ),
+    Mutant(
+        "what waits for room not offered at its commit",
+        "aiorch.executor",
+        "        for kind in list(self._may_wait):\n",
+        "        for kind in ():\n",
+    ),
+    Mutant(
+        "stopped without telling the target",
+        "aiorch.launches",
+        "                await self._targets[task.target_type].stop(task, context, job_id)\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "not stopped at its timeout",
+        "aiorch.launches",
+        "            if sent.is_at_target and not await self._until_stopped(execution, context):",
+        "            if False:",
+    ),
+    Mutant(
+        "timeout that must not run twice taken for a failure",
+        "aiorch.launches",
+        "    if task.on_lost is OnLost.FAIL and not sent.is_at_target:\n",
+        "    if False:\n",
+    ),
+    # -- events --------------------------------------------------------------------------------------------------
+    Mutant(
+        "completion accepted of whatever function",
+        "aiorch.intake",
+        "        record.task_name in event.names\n        and _is_at",
+        "        _is_at",
+    ),
+    Mutant(
+        "acknowledged although the store is away",
+        "aiorch.intake",
+        "            if isinstance(error, StoreUnavailable):\n                self._pause()",
+        "            if isinstance(error, StoreUnavailable):\n                self._pause()\n"
+        "                return Outcome.DROPPED",
+    ),
+    Mutant(
+        "a job launched without looking for it",
+        "aiorch.targets.dataflow",
+        "        if found is not None:\n            return found\n",
+        "",
+    ),
+    Mutant(
+        "a job launched on the proof of an old listing",
+        "aiorch.targets.dataflow",
+        "        if asyncio.get_running_loop().time() - listed_at > LISTING_S:",
+        "        if False:",
+    ),
+    Mutant(
+        "a failed job taken for a success",
+        "aiorch.targets.dataflow_api",
+        '_FINE_BY_ITSELF = frozenset({"JOB_STATE_DONE", "JOB_STATE_DRAINED"})',
+        '_FINE_BY_ITSELF = frozenset({"JOB_STATE_DONE", "JOB_STATE_DRAINED", "JOB_STATE_FAILED"})',
+    ),
+    # -- the fold ------------------------------------------------------------------------------------------------
+    Mutant(
+        "join tested on the state before the fold",
+        "aiorch.transitions",
+        "self.open_branches[parallel.name] = self.open_branches_of(parallel) - 1",
+        "self.open_branches[parallel.name] = self.base.open_branches[parallel.name] - 1",
+    ),
+    Mutant(
+        "nested join forgotten after a failure",
+        "aiorch.transitions",
+        "                self.join(parallel, None, ended=branch.end_node)",
+        "                self.join(parallel, None, ended=branch.end_node if parallel.parent_dag.parent_node is None else None)",
+    ),
+    Mutant(
+        "an end counted twice",
+        "aiorch.transitions",
+        "            if self.base.nodes[ended.name].status.is_terminal:\n                return\n",
+        "",
+    ),
+    Mutant(
+        "run ended while a stop is owed",
+        "aiorch.transitions",
+        "        if self.live:\n            return\n",
+        "        if any(self.state(name).is_live and not self.state(name).stop for name in self.base.active):\n"
+        "            return\n",
+    ),
+    Mutant(
+        "stopped by a process that does not own it",
+        "aiorch.transitions",
+        "    if state.by != process_id:\n        return None\n",
+        "    if state.by != process_id and not state.stop:\n        return None\n",
+    ),
+    Mutant(
+        "running said by whoever wants to",
+        "aiorch.transitions",
+        "        if state is None or state.by != self.process.id:\n",
+        "        if state is None:\n",
+    ),
+    Mutant(
+        "a cancel leaves retries",
+        "aiorch.transitions",
+        "            elif isinstance(node, Parallel) or state.status is _RETRYING:",
+        "            elif isinstance(node, Parallel):",
+    ),
+    Mutant(
+        "what a fold had begun goes on after its cancel",
+        "aiorch.transitions",
+        "            if committed.status is _NEW:\n                self.set(",
+        "            if committed.status is _NEW and state.status is not _NEW:\n"
+        "                self.set(node.name, replace(state, stop=True))\n"
+        "            elif committed.status is _NEW:\n                self.set(",
+    ),
+    Mutant(
+        "retry before it is due",
+        "aiorch.transitions",
+        "        if state.retry_at is None or state.retry_at <= self.now:\n            self.start(task, state.attempt + 1)",
+        "        if True:\n            self.start(task, state.attempt + 1)",
+    ),
+    Mutant(
+        "lost attempts counted as failures",
+        "aiorch.transitions",
+        "        failures = state.attempt - state.lost - state.interrupted\n",
+        "        failures = state.attempt\n",
+    ),
+    Mutant(
+        "one retry too many",
+        "aiorch.transitions",
+        "failures >= task.retry.max_attempts",
+        "failures > task.retry.max_attempts",
+    ),
+    Mutant(
+        "lost without an end",
+        "aiorch.transitions",
+        " or state.lost >= LOST_ATTEMPTS_MAX:",
+        ":",
+    ),
+    Mutant(
+        "sent again although it must not be",
+        "aiorch.transitions",
+        "        elif is_call and task.on_lost is OnLost.FAIL:",
+        "        elif False:",
+    ),
+    Mutant(
+        "success of an attempt that was given up ignored",
+        "aiorch.transitions",
+        "        if state is None or state.status.is_terminal or _has_refused_result(state):\n",
+        "        if state is None or not state.is_live:\n",
+    ),
+    Mutant(
+        "batch folded in the order of its arrival",
+        "aiorch.transitions",
+        "        events = sorted(events, key=_order)",
+        "        events = list(events)",
+    ),
+    Mutant(
+        "resume keeps what has failed",
+        "aiorch.run_state",
+        "if state.status is TaskStatus.COMPLETED}",
+        "if state.status in (TaskStatus.COMPLETED, TaskStatus.FAILED)}",
+    ),
+    # -- who is alive --------------------------------------------------------------------------------------------
+    Mutant(
+        "called dead at first sight",
+        "aiorch.heartbeats",
+        "        if generation and begun_at - since >= self._dead_after_s:",
+        "        if generation:",
+    ),
+    Mutant(
+        "work of the dead left alone",
+        "aiorch.executor",
+        "            events.append(ProcessesDied(dead))\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "owners forgotten at a second start",
+        "aiorch.sweeper",
+        "            if run_id in markers and committer.generation:",
+        "            if run_id in markers:",
+    ),
+    Mutant(
+        "a new owner that nobody knows of",
+        "aiorch.committer",
+        "            self._offers |= not self.is_announced\n",
+        "",
+    ),
+    Mutant(
+        "marker without a document left alone",
+        "aiorch.sweeper",
+        "            committer = await self._begin(run_id)\n",
+        "            return\n",
+    ),
+)
+"""All of them."""
