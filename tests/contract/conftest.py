@@ -14,6 +14,7 @@ from aiorch.stores.sqlite import SQLiteStore
 from aiorch.testing.gcs_server import gcs_server
 from aiorch.testing.modelled_bucket import ModelledBucket
 from tests.fakes.gcs import BUCKET, fake_gcs
+from tests.simulation.standalone import standalone_store
 
 NEEDS_CONDITIONAL_DELETE = {
     "test_a_delete_needs_the_present_generation",
@@ -28,7 +29,7 @@ def gcs_server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=["memory", "sqlite", "gcs in process", "modelled bucket", "fake-gcs-server"])
+@pytest.fixture(params=["memory", "sqlite", "gcs in process", "modelled bucket", "fake-gcs-server", "simulated"])
 async def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Store]:
@@ -37,6 +38,8 @@ async def store(
         match request.param:
             case "memory":
                 store = MemoryStore()
+            case "simulated":
+                store = standalone_store()
             case "sqlite":
                 store = SQLiteStore(tmp_path / "state.db")
             case "gcs in process":
