@@ -57,6 +57,9 @@ ANSWER_GRACE_S = 10.0
 ANSWER_LOOK_S = 1.0
 """Pause before the first look whether another process has committed the answer; doubled each time."""
 
+ROOM_CHECK_S = 60.0
+"""Pause before a retry that was due is looked at again: it may have found no room, and the clock may go back."""
+
 COMMIT_GRACE_S = 2.0
 """How long the last commits may take at the end, at least."""
 
@@ -544,6 +547,7 @@ class DAGExecutor:
         else:
             if committer.dag is not None and (kind := committer.dag.all_tasks[name].target_type) in self.process.room:
                 self._may_wait[kind] = None  # should there be no room for it
+                self._arm(ROOM_CHECK_S, self._retry_is_due, committer, name, state)
             committer.post(RetryDue(name, state.attempt))
 
     def _arm_run_timeout(self, committer: Committer) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from aiorch import Orchestrator, Settings, TargetTypes, TaskContext
 from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
-from aiorch.ports import Accepted, Answer, Failed, Succeeded
+from aiorch.ports import LOCAL_PACE, Accepted, Answer, Failed, Succeeded
 from aiorch.run_state import Failure
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
@@ -29,6 +29,12 @@ class Jobs:
 
     async def aclose(self) -> None:
         pass
+
+
+class Seldom(MemoryStore):
+    """A store that is hardly ever looked at without a reason."""
+
+    pace = LOCAL_PACE._replace(sweep_interval_s=10_000, relook_s=10_000, refresh_s=10_000)
 
 
 def job(**link: Any) -> dict[str, Any]:
@@ -119,3 +125,41 @@ async def test_a_process_that_ends_offers_itself_nothing() -> None:
 
         orchestrator._executor._offer_room = offer  # type: ignore[method-assign]
     assert len(offers) < 100
+
+
+@in_virtual_time
+async def test_a_retry_that_waits_for_room_survives_a_clock_that_is_set_back() -> None:
+    """It was due, found no room, and is not due any more when there is some: it is made when it is due again."""
+    ended: set[str] = set()
+    launched: list[str] = []
+
+    class Uneven(Jobs):
+        async def launch(self, task: Task, context: TaskContext) -> Answer:
+            launched.append(context.node)
+            return await super().launch(task, context)
+
+        async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
+            if context.node == "fails":
+                return Succeeded() if context.attempt == 2 else Failed(Failure.of("JobFailed", "no luck"))
+            return Succeeded() if ended else None
+
+    steps = {"fails": job(end=True, retry={"max_attempts": 2, "initial_delay": 5}), "runs": job(end=True)}
+    branches = [{"start": name, "steps": {name: step}} for name, step in steps.items()]
+    clock = ManualClock()
+    async with Orchestrator(
+        Seldom(),
+        targets={TargetTypes.DATAFLOW: Uneven()},
+        settings=Settings(launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1})),
+        clock=clock,
+        entropy=SeededEntropy(1),
+    ) as orchestrator:
+        run = await orchestrator.start(
+            {"start": "p", "steps": {"p": {"type": "Parallel", "branches": branches, "end": True}}}
+        )
+        await asyncio.sleep(60)
+        assert launched == ["fails", "runs"]
+        clock.advance(-70)
+        ended.add("runs")
+        async with asyncio.timeout(240):
+            await run.wait()
+    assert launched == ["fails", "runs", "fails"]
