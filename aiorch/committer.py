@@ -28,7 +28,7 @@ from aiorch.errors import (
     StoreUnavailable,
 )
 from aiorch.run_state import NodeState, Run
-from aiorch.status import StoredRun, new_execution
+from aiorch.status import StoredRun
 from aiorch.transitions import Changes, FoldError, Obligation, RunEvent, RunStarted, fold, obligation
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 BACKOFF_MAX_S = 10.0
 """Longest pause between two tries of one commit: an outage of the store must not cost a minute after its end."""
+
+THROTTLED_QUIETLY = 3
+"""Refusals of one commit for its rate before a warning: one or two are the normal course of a wide run."""
 
 Settle = Callable[[Exception | None], None]
 """Told once what became of an event: `None` when what it says is committed, else why it was not applied."""
@@ -51,12 +54,14 @@ class InFlight:
     __slots__ = (
         "_hint",
         "attempt",
+        "begun_at",
         "deadline",
         "handle",
         "has_begun",
         "has_ended",
         "is_at_target",
         "is_awaited",
+        "is_out",
         "is_stopping",
         "job_id",
         "limit_s",
@@ -68,6 +73,7 @@ class InFlight:
         self.handle: asyncio.Task[None] | None = None
         self.deadline: asyncio.Timeout | None = None
         self.limit_s = 0.0
+        self.begun_at = 0.0
         self.job_id: str | None = None
         self._hint: asyncio.Event | None = None
         self.was_taken_over = False
@@ -78,6 +84,9 @@ class InFlight:
 
         self.is_at_target = False
         """It goes on at its target, and can be stopped there."""
+
+        self.is_out = False
+        """It may be at work at its target: sent, and not turned away. Only then may it be called ``Running``."""
 
         self.has_begun = False
         self.is_stopping = False
@@ -92,6 +101,7 @@ class InFlight:
 
     def begin(self) -> None:
         """The target takes it now: it may have done something from here on, and its timeout runs."""
+        self.is_out = True
         if not self.has_begun:
             self.has_begun = True
             if self.deadline is not None:
@@ -302,8 +312,12 @@ class Committer:
                 self._is_current = False
             try:
                 await self._try_commit(batch)
-            except StoreThrottled:
+            except StoreThrottled as error:
                 pause_s = 1.0  # nothing was applied: the copy is as good as before
+                self._executor.observer.throttled()
+                if tries >= THROTTLED_QUIETLY:
+                    extra = {"run_id": self.run_id, "tries": tries + 1, "error": str(error)}
+                    logger.warning("commit refused for its rate, trying again", extra=extra)
             except RunNotFoundError as error:
                 self._is_unsure = False
                 self._settle(batch, error)
@@ -331,11 +345,12 @@ class Committer:
         if changes.is_stale and not was_read:
             await self._read()
             changes = self._fold(batch)
-        if not changes.is_empty:
-            await self._write(changes, len(batch))
-        if not self._is_pursued:
-            await self._ensure_records(changes)
-        self._committed(changes)
+        with self._executor.claiming(changes):
+            if not changes.is_empty:
+                await self._write(changes, len(batch))
+            if not self._is_pursued:
+                await self._ensure_records(changes)
+            self._committed(changes)
 
     def _distrust(self) -> None:
         """Read again before the next fold."""
@@ -407,13 +422,17 @@ class Committer:
         assert self.dag is not None
         assert self.run is not None
         document, encoded = self.run.encode(changes.header, changes.nodes)
-        self._offers |= any(state.by is None and state.is_active for state in changes.nodes.values())
-        records = [
-            new_execution(self.dag.all_tasks[name], state, changes.header, changes.header.updated_at)
+        me, known = self._executor.process.id, self.run.nodes
+        self._offers |= any(
+            (state.by is None and state.is_active) or known[name].by not in (None, me)
             for name, state in changes.nodes.items()
-            if obligation(state, self._executor.process.id) is Obligation.LAUNCH
+        )
+        records = [
+            self._executor.record_of(self.dag.all_tasks[name], state, changes.header)
+            for name, state in changes.nodes.items()
+            if obligation(state, me) is Obligation.LAUNCH
         ]
-        if any(state.by == self._executor.process.id for state in changes.nodes.values()):
+        if any(state.by == me for state in changes.nodes.values()):
             await self._executor.announce()
             self._offers |= not self.is_announced
             self.is_announced = True
@@ -428,6 +447,8 @@ class Committer:
         self._executor.observer.committed(events, loop.time() - begun_at)
         self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
         self._new = None
+        if self.run.status.is_terminal:
+            self._executor.run_ended(self)
 
     async def _ensure_records(self, changes: Changes) -> None:
         """
@@ -440,7 +461,7 @@ class Committer:
         assert self.dag is not None
         assert self.run is not None
         owed = [
-            new_execution(self.dag.all_tasks[name], state, self.run.header, self.run.header.updated_at)
+            self._executor.record_of(self.dag.all_tasks[name], state, self.run.header)
             for name in self.run.active
             if obligation(state := self.run.nodes[name], self._executor.process.id) is Obligation.LAUNCH
             and name not in changes.nodes

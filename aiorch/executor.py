@@ -7,8 +7,8 @@ process: launches, stops, retries when they are due. What happens next is decide
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol, assert_never
@@ -20,21 +20,23 @@ from aiorch import names
 from aiorch.committer import Committer
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes, TaskStatus
-from aiorch.errors import AiorchError, RunConflictError, RunNotFoundError
+from aiorch.errors import AiorchError, RunConflictError, RunNotFoundError, StoreUnavailable
 from aiorch.launches import Launches, LaunchSettings, SupplementaryFunctions
 from aiorch.nodes import Parallel, Task
 from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
 from aiorch.run_state import (
     SCHEMA_VERSION,
     NodeState,
+    RunHeader,
     StartCommand,
     kept_by_resume,
     new_header,
     new_run,
 )
-from aiorch.status import ExecutionStatus, OrchestrationStatus, StoredRun
+from aiorch.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
 from aiorch.transitions import (
     CancelRequested,
+    Changes,
     LaunchOffered,
     Obligation,
     Process,
@@ -88,6 +90,8 @@ class DAGExecutor:
 
         on_store_away: Called when the store does not answer: nothing new should be brought until it does.
 
+        untold: Runs that others should look at, and could not be told.
+
         unclosed: Runs that have ended and whose marker could not be removed.
     """
 
@@ -105,6 +109,7 @@ class DAGExecutor:
         awaits_events: bool = False,
         settings: LaunchSettings | None = None,
         commit_interval_s: float = 0.0,
+        default_region: str | None = None,
     ) -> None:
         self.runs = runs
         self.executions = executions
@@ -119,10 +124,14 @@ class DAGExecutor:
         self.committers: dict[str, Committer] = {}
         self._liveness = liveness
         self.unclosed: set[str] = set()
+        self.untold: dict[str, None] = {}
+        self._default_region = default_region
         self._functions = functions
         self._targets = targets
         self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
         self._tasks: dict[asyncio.Task[None], None] = {}
+        self._sleepers: dict[asyncio.Task[None], None] = {}
+        self._claimed: dict[TargetTypes, int] = dict.fromkeys(settings.limits, 0)
         self._run_timers: dict[str, asyncio.TimerHandle] = {}
         self._may_wait: dict[TargetTypes, None] = {}
         self._launches = Launches(
@@ -137,14 +146,23 @@ class DAGExecutor:
             settings=settings,
             spawn=self.spawn,
             on_room=self._offer_room,
+            record_of=self.record_of,
         )
         self._is_closing = False
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run *work* in the background, inside the scope that `close` ends."""
+    def spawn(self, work: Coroutine[Any, Any, None], *, may_be_cut: bool = False) -> asyncio.Task[None]:
+        """
+        Run *work* in the background, inside the scope that `close` ends.
+
+        Args:
+            work: What to do. Raises nothing.
+
+            may_be_cut: It mostly waits, and nothing is lost when it is cancelled: `close` does not wait for it.
+        """
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks[task] = None
-        task.add_done_callback(self._tasks.pop)
+        tasks = self._sleepers if may_be_cut else self._tasks
+        tasks[task] = None
+        task.add_done_callback(tasks.pop)
         return task
 
     async def close(self, grace_s: float) -> None:
@@ -154,6 +172,8 @@ class DAGExecutor:
         What is still under way then is given up here. Its runs stay open, and go on in whichever process comes next.
         """
         self._is_closing = True
+        for sleeper in self._sleepers:
+            sleeper.cancel()
         await self._launches.close(grace_s)
         try:
             # An unreachable store must not hold up the end.
@@ -166,10 +186,11 @@ class DAGExecutor:
             logger.warning("the store did not take the last commits in time; their work will be done again")
         for committer in list(self.committers.values()):
             await committer.abandon()
-        for task in self._tasks:
+        left = [*self._tasks, *self._sleepers]
+        for task in left:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if left:
+            await asyncio.wait(left)
 
     # -- commands ------------------------------------------------------------------------------------------------
 
@@ -244,11 +265,16 @@ class DAGExecutor:
 
         Raises:
             RunNotFoundError: There is no such run.
+
+            StoreUnavailable: It is recorded, and those who run the tasks were not told.
         """
         committer = self.committer(run_id)
         await committer.apply(CancelRequested(reason))
-        if self.owners(committer) - {self.process.id}:
-            await self._touch_open(committer)
+        if self.owners(committer) - {self.process.id} and not await self._touch_open(committer):
+            raise StoreUnavailable(
+                f"the cancel of run {run_id!r} is recorded, and the processes that run its tasks could not be told, so "
+                f"they may go on for a while. Cancel it again."
+            )
         return committer
 
     async def stored_run(self, run_id: str) -> StoredRun:
@@ -283,6 +309,27 @@ class DAGExecutor:
             and self.committers.get(committer.run_id) is committer
         ):
             del self.committers[committer.run_id]
+
+    def record_of(self, task: Task, state: NodeState, header: RunHeader) -> Execution:
+        """Return the record of the execution that *state* is about."""
+        return new_execution(task, state, header, default_region=self._default_region)
+
+    def run_ended(self, committer: Committer) -> None:
+        """Say that this process has committed the end of a run."""
+        assert committer.run is not None
+        header = committer.run.header
+        self.observer.run_ended(header.status)
+        logger.info(
+            "run ended",
+            extra={
+                "action": "run_ended",
+                "run_id": committer.run_id,
+                "dag": header.dag,
+                "status": header.status.value,
+                "duration_s": (header.updated_at - header.created_at).total_seconds(),
+                "error_type": header.error.type if header.error else None,
+            },
+        )
 
     def owners(self, committer: Committer) -> frozenset[str]:
         """The processes that owe something to a run, as far as this copy knows."""
@@ -333,7 +380,23 @@ class DAGExecutor:
     # -- room for executions of target types with a limit --------------------------------------------------------
 
     def _room(self, kind: TargetTypes) -> int:
-        return self._launches.room(kind)
+        return max(0, self._launches.room(kind) - self._claimed[kind])
+
+    @contextmanager
+    def claiming(self, changes: Changes) -> Iterator[None]:
+        """Count what *changes* let begin here as if it had begun, until it has: others are folded meanwhile."""
+        kinds = [
+            state.target_type
+            for state in changes.nodes.values()
+            if state.target_type in self._claimed and obligation(state, self.process.id) is Obligation.LAUNCH
+        ]
+        for kind in kinds:
+            self._claimed[kind] += 1
+        try:
+            yield
+        finally:
+            for kind in kinds:
+                self._claimed[kind] -= 1
 
     def _waits_for_room(self, committer: Committer) -> bool:
         run = committer.run
@@ -430,9 +493,9 @@ class DAGExecutor:
                 timer.cancel()
             self.spawn(self.close_run(committer))
 
-    async def let_answer_come(self, run_id: str, node: str, attempt: int) -> None:
+    async def let_answer_come(self, run_id: str, node: str, attempt: int) -> bool:
         """
-        Return when the answer to a call was committed, or need not be waited for.
+        Return when the answer to a call was committed, or need not be waited for, and whether it is still missing.
 
         The answer carries the result, the event that the platform writes of the same call does not, and may be faster:
         the answer may be waiting for its commit, here or in another process. Nothing is lost by waiting, since the
@@ -454,6 +517,7 @@ class DAGExecutor:
                             pause_s *= 2
                             await self._read_again(committer)
             await self._until_fresh(committer)
+            return _is_undecided(committer, node, attempt)
         finally:
             committer.visitors -= 1
             self.release(committer)
@@ -480,18 +544,26 @@ class DAGExecutor:
 
     def offer(self, committer: Committer) -> None:
         """Let other processes look at a run: there is something that this one cannot launch, or has taken on."""
-        self.spawn(self._touch_open(committer))
+        self.spawn(self._tell(committer))
 
-    async def _touch_open(self, committer: Committer) -> None:
+    async def _tell(self, committer: Committer) -> None:
+        await self._touch_open(committer)
+
+    async def _touch_open(self, committer: Committer) -> bool:
+        """Let the others look at a run. `False`: not now; the next sweep tries again."""
+        refusal: AiorchError | None = None
         for tries in range(TOUCHES_MAX):
             try:
                 committer.marker = await self.runs.touch_open(committer.run_id)
             except AiorchError as error:
-                # The others look at the run all the same, only later: see `Sweeper`.
-                logger.warning("marker not touched", extra={"run_id": committer.run_id, "error": str(error)})
+                refusal = error
                 await asyncio.sleep(2**tries * (0.5 + self.entropy.jitter()))
             else:
-                return
+                self.untold.pop(committer.run_id, None)
+                return True
+        logger.warning("marker not touched", extra={"run_id": committer.run_id, "error": str(refusal)})
+        self.untold[committer.run_id] = None
+        return False
 
     async def close_run(self, committer: Committer) -> None:
         """
@@ -603,6 +675,11 @@ class _Launcher:
         assert run is not None
         if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
             self._launches.launch(self._committer, task)
+
+
+def _is_undecided(committer: Committer, node: str, attempt: int) -> bool:
+    state = committer.run.nodes.get(node) if committer.run is not None else None
+    return state is not None and state.attempt == attempt and not state.status.is_terminal
 
 
 def _is_under_way_somewhere(committer: Committer, node: str, attempt: int) -> bool:

@@ -25,7 +25,6 @@ from aiorch.errors import (
     RunNotFoundError,
     RunTooLargeError,
     StoreError,
-    StoreUnavailable,
 )
 from aiorch.events import (
     CancelEvent,
@@ -185,7 +184,7 @@ class Intake:
             outcome = next((outcome for kinds, outcome in _REFUSED if isinstance(error, kinds)), Outcome.RETURNED)
             if outcome is Outcome.PARKED:
                 return await self._park(settling)
-            if isinstance(error, StoreUnavailable):
+            if isinstance(error, StoreError):
                 self._pause()
             elif isinstance(error, UnknownDAGError) and settling.delivery.delivery_attempt is None:
                 # Nobody would ever stop giving it back: there is no dead-letter topic.
@@ -249,7 +248,9 @@ class Intake:
         if record is None or not is_of(event, record):
             return Outcome.FOREIGN
         settling.is_about(record)
-        await self._executor.let_answer_come(record.run_id, record.node_name, record.attempt)
+        if await self._executor.let_answer_come(record.run_id, record.node_name, record.attempt):
+            # A large result is stored before its commit, and outlives the process that did not come to that.
+            record = await self._executor.executions.get_record(event.execution_key) or record
         await self._executor.committer(record.run_id).apply(completion(event, record))
         return Outcome.APPLIED
 
@@ -280,7 +281,7 @@ class Intake:
         if not self._is_paused:
             self._is_paused = True
             self._source.pause()
-            self._executor.spawn(self._until_store_answers())
+            self._executor.spawn(self._until_store_answers(), may_be_cut=True)
 
     async def _until_store_answers(self) -> None:
         pause_s = PROBE_PAUSE_S
@@ -288,11 +289,10 @@ class Intake:
             await asyncio.sleep(pause_s * (0.5 + 0.5 * self._executor.entropy.jitter()))
             try:
                 await self._executor.runs.ping()
-            except StoreUnavailable:
+            except StoreError as error:
+                logger.warning("nothing is pulled while the store is away", extra={"error": str(error)})
                 pause_s = min(PROBE_PAUSE_MAX_S, pause_s * 2)
                 continue
-            except StoreError as error:  # it answers, and that is all that matters here
-                logger.warning("store answers, and refuses", extra={"error": str(error)})
             self._is_paused = False
             self._source.resume()
             return
@@ -335,6 +335,8 @@ def _is_at(event: Event, record: Execution) -> bool:
 
 def completion(event: CloudFunctionEvent, record: Execution) -> RunEvent:
     """What a completion says about the run of its execution."""
+    if record.succeeded:
+        return TaskSucceeded(record.node_name, record.attempt, result_in="execution")
     if event.status is TaskStatus.COMPLETED:
         return TaskSucceeded(record.node_name, record.attempt)
     return TaskFailed(record.node_name, record.attempt, event.failure or Failure.of("Error", "failed without a reason"))

@@ -8,7 +8,7 @@ otherwise a ``Starting`` that is still committed would be sent a second time whi
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
 
@@ -18,7 +18,14 @@ from aiorch.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
 from aiorch.committer import Committer, InFlight
 from aiorch.context import TaskContext
 from aiorch.enums import OnLost, TargetTypes
-from aiorch.errors import AiorchError, StoreError, StoreThrottled, StoreUnavailable
+from aiorch.errors import (
+    AiorchError,
+    OrchestratorLeftError,
+    RunNotFoundError,
+    StoreError,
+    StoreThrottled,
+    StoreUnavailable,
+)
 from aiorch.nodes import Task
 from aiorch.ports import (
     Accepted,
@@ -35,8 +42,8 @@ from aiorch.ports import (
     Unknown,
 )
 from aiorch.results import EarlierNodes, Results, SpilledResults
-from aiorch.run_state import INLINE_RESULT_BYTES_MAX, Failure, Run
-from aiorch.status import ExecutionStatus, new_execution
+from aiorch.run_state import INLINE_RESULT_BYTES_MAX, Failure, NodeState, Run, RunHeader
+from aiorch.status import Execution, ExecutionStatus
 from aiorch.transitions import (
     Process,
     RunEvent,
@@ -109,9 +116,11 @@ class Launches:
         entropy: Entropy,
         observer: Observer,
         settings: LaunchSettings,
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        spawn: Callable[..., asyncio.Task[None]],
         on_room: Callable[[TargetTypes], None],
+        record_of: Callable[[Task, NodeState, RunHeader], Execution],
     ) -> None:
+        self._record_of = record_of
         self._targets = targets
         self._functions = functions
         self._executions = executions
@@ -160,7 +169,7 @@ class Launches:
         is_told = task.target_type is not TargetTypes.FUNCTION
         if is_told and task.name not in committer.in_flight and not self._is_closing:
             sent = committer.in_flight[task.name] = InFlight(run.nodes[task.name].attempt)
-            sent.was_taken_over = sent.has_begun = True
+            sent.was_taken_over = sent.has_begun = sent.is_out = True
             self._begin(_Execution(committer, task, run, sent))
 
     def hint(self, committer: Committer, task: Task, attempt: int) -> None:
@@ -169,7 +178,7 @@ class Launches:
         if sent is not None and sent.attempt == attempt:
             sent.hint.set()
         else:
-            self._spawn(self._ask_about(committer, task, attempt))
+            self._spawn(self._ask_about(committer, task, attempt), may_be_cut=True)
 
     def room(self, kind: TargetTypes) -> int:
         """How many more executions of a limited target type may begin now."""
@@ -218,11 +227,11 @@ class Launches:
                     committer.post(event)
 
     def _given_up(self, task: Task, sent: InFlight) -> RunEvent | None:
-        if sent.has_begun and task.target_type is TargetTypes.DATAFLOW:
+        if sent.is_out and task.target_type is TargetTypes.DATAFLOW:
             return None  # whoever takes it over finds the job, if there is one
-        if sent.has_begun and self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION:
+        if sent.is_out and self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION:
             return TaskRunning(task.name, sent.attempt)  # its completion event will come to another process
-        return TaskInterrupted(task.name, sent.attempt, was_sent=sent.has_begun)
+        return TaskInterrupted(task.name, sent.attempt, was_sent=sent.is_out)
 
     def _fill_limited(self, kind: TargetTypes) -> None:
         queue = self._limited[kind]
@@ -238,6 +247,7 @@ class Launches:
         if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
             return
         loop = asyncio.get_running_loop()
+        sent.begun_at = loop.time()
         sent.handle = asyncio.Task(self._execute(execution), loop=loop)
         self._under_way[sent.handle] = execution
         if task.target_type in self._counts:
@@ -268,8 +278,13 @@ class Launches:
         loop = asyncio.get_running_loop()
         while self._unrecorded and self._unrecorded[0][0] <= loop.time():
             _, committer, name, sent = self._unrecorded.popleft()
-            if committer.in_flight.get(name) is sent and not sent.has_ended:
+            if committer.in_flight.get(name) is not sent or sent.has_ended:
+                continue
+            if sent.is_out:
                 committer.post(TaskRunning(name, sent.attempt))
+            else:  # it waits for its turn, or was turned away: nothing of it runs, and nobody shall wait for its end
+                assert self._settings.running_after_s is not None
+                self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, name, sent))
         if self._unrecorded:
             self._recorder = loop.call_at(self._unrecorded[0][0], self._record_running)
 
@@ -278,12 +293,11 @@ class Launches:
     async def _execute(self, execution: "_Execution") -> None:
         """Carry an execution from its launch to the event that tells what came of it."""
         committer, task, _, sent = execution
-        begun_at = asyncio.get_running_loop().time()
         try:
             answer = await self._answer_in_time(execution)
             if answer is None:
                 return
-            self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - begun_at)
+            self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
             event = await self._event_of(answer, execution)
         except Exception as error:
             logger.exception("launch failed inside aiorch", extra={"run_id": committer.run_id, "node": task.name})
@@ -313,7 +327,10 @@ class Launches:
     def _left_s(self, execution: "_Execution", limit_s: float) -> float:
         """What is left of the timeout of an execution that another process has launched."""
         started_at = execution.run.nodes[execution.task.name].started_at
-        return limit_s if started_at is None else limit_s - (self._clock.now() - started_at).total_seconds()
+        if started_at is None:
+            return limit_s
+        # By the clocks of two machines, so within what it could be.
+        return min(limit_s, max(0.0, limit_s - (self._clock.now() - started_at).total_seconds()))
 
     async def _answer(self, execution: "_Execution", context: TaskContext) -> Answer | None:
         committer, task, run, sent = execution
@@ -326,6 +343,9 @@ class Launches:
         if isinstance(answer, Unknown) and self._process.awaits_events:
             # It may have run: its completion event tells, and the commit of that ends this wait.
             sent.is_awaited = True
+            if not sent.was_taken_over:
+                self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
+                logger.warning("no answer, waiting for its event", extra=_about(context) | {"reason": answer.reason})
             committer.post(TaskRunning(task.name, sent.attempt))
             await asyncio.get_running_loop().create_future()
         return answer
@@ -338,24 +358,26 @@ class Launches:
     async def _launch(self, execution: "_Execution", context: TaskContext) -> Answer | None:
         """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
         _, task, _, sent = execution
-        if task.target_type is not TargetTypes.FUNCTION:
+        if task.target_type is not TargetTypes.FUNCTION and task.function:
             context.begin()
-            failure = await self._supplement(task.function, context) if task.function else None
+            failure = await self._supplement(task.function, context)
             if failure is not None:
                 return Failed(failure)
+            sent.is_out = False
         pause_s = 0.5
         sent.is_at_target = task.target_type is TargetTypes.DATAFLOW
         while True:
             if not await self._is_still_owed(execution):
                 return None
             self._observer.launched(task.target_type)
+            if task.target_type is TargetTypes.DATAFLOW:
+                context.begin()
             answer = await self._targets[task.target_type].launch(task, context)
+            sent.begin()  # also when its target did not say so: from here on its timeout runs
             if not isinstance(answer, NotStarted):
                 return answer
-            logger.warning(
-                "launch did not start, trying again",
-                extra={"run_id": context.run_id, "node": context.node, "reason": answer.reason},
-            )
+            sent.is_out = False
+            logger.warning("launch did not start, trying again", extra=_about(context) | {"reason": answer.reason})
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(self._settings.backoff_max_s, pause_s * 2)
 
@@ -381,14 +403,21 @@ class Launches:
         return False
 
     async def _look_again(self, committer: Committer, task: Task) -> bool:
-        """Be heard, and read the run again. `False`: it cannot be read."""
+        """Be heard, and read the run again, however often that takes. `False`: there is none any more, or no time."""
         await self._until_stored(committer, lambda: self._liveness.announce(self._process.id))
-        try:
-            await committer.apply(None)
-        except AiorchError as error:
-            logger.warning("not launched", extra={"run_id": committer.run_id, "node": task.name, "error": str(error)})
-            return False
-        return True
+        pause_s = 1.0
+        while True:
+            try:
+                await committer.apply(None)
+            except AiorchError as error:
+                about = {"run_id": committer.run_id, "node": task.name, "error": str(error)}
+                logger.warning("not launched, since its run cannot be read", extra=about)
+                if isinstance(error, RunNotFoundError | OrchestratorLeftError):
+                    return False
+            else:
+                return True
+            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
+            pause_s = min(self._settings.backoff_max_s, pause_s * 2)
 
     # -- what ends later -----------------------------------------------------------------------------------------
 
@@ -401,7 +430,7 @@ class Launches:
         sent.job_id = job_id
         committer.post(TaskRunning(task.name, sent.attempt, job_id))
         if job_id is not None and not sent.was_taken_over:
-            record = new_execution(task, run.nodes[task.name], run.header, run.header.updated_at)
+            record = self._record_of(task, run.nodes[task.name], run.header)
             await self._until_stored(committer, lambda: self._executions.name_also(job_id, record))
         pause_s = FIRST_POLL_S
         while True:
@@ -494,7 +523,8 @@ class Launches:
                 if result is None:
                     return TaskSucceeded(task.name, sent.attempt)
                 if len(result) > INLINE_RESULT_BYTES_MAX or not run.has_room(len(result)):
-                    await self._until_stored(committer, lambda: self._spilled.save(run, task, result))
+                    record = self._record_of(task, run.nodes[task.name], run.header)
+                    await self._until_stored(committer, lambda: self._spilled.save(record, result))
                     return TaskSucceeded(task.name, sent.attempt, result_in="execution")
                 return TaskSucceeded(task.name, sent.attempt, msgspec.Raw(result))
             case Failed(failure=failure):
@@ -539,11 +569,20 @@ class _Execution(NamedTuple):
     sent: InFlight
 
 
+def _about(context: TaskContext) -> dict[str, Any]:
+    return {
+        "run_id": context.run_id,
+        "node": context.node,
+        "attempt": context.attempt,
+        "execution_id": context.execution_id,
+    }
+
+
 def _timed_out(task: Task, sent: InFlight) -> Answer:
     if sent.is_awaited and not sent.is_at_target:
         return Unknown(f"no answer, and no event within its timeout of {sent.limit_s:g} s")
     message = f"{task.target_name!r} did not end within its timeout of {sent.limit_s:g} s"
-    if task.on_lost is OnLost.FAIL and not sent.is_at_target:
+    if task.on_lost is OnLost.FAIL and sent.is_out and not sent.is_at_target:
         return Unknown(f"{message}, and may go on: it must not be started twice")
     return Failed(Failure.of("Timeout", message + (", and was stopped" if sent.is_at_target else "")))
 

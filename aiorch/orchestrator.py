@@ -168,6 +168,7 @@ class Orchestrator:
             entropy=entropy or SystemEntropy(),
             observer=observer or NoObserver(),
             awaits_events=source is not None,
+            default_region=self.settings.region,
             settings=launches,
             commit_interval_s=pace.commit_interval_s if interval_s is None else interval_s,
         )

@@ -13,7 +13,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from aiorch.context import TaskContext
-    from aiorch.enums import TargetTypes
+    from aiorch.enums import RunStatus, TargetTypes
     from aiorch.nodes import Task
     from aiorch.run_state import Failure
 
@@ -339,6 +339,14 @@ class Observer(Protocol):
 
     def committed(self, events: int, seconds: float) -> None:
         """A run document was written, with this many events in it; the write took so long."""
+        ...
+
+    def throttled(self) -> None:
+        """A commit was refused for its rate."""
+        ...
+
+    def run_ended(self, status: "RunStatus") -> None:
+        """The end of a run was committed here."""
         ...
 
     def conflicted(self) -> None:

@@ -12,7 +12,7 @@ from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, TaskStatus
 from aiorch.nodes import Task
 from aiorch.run_state import NodeState, Run
-from aiorch.status import ExecutionStatus, new_execution
+from aiorch.status import Execution, ExecutionStatus
 
 CACHE_BYTES_MAX = 64 * 1024 * 1024
 """Large results kept in memory, so that a thousand branches that read one do not fetch it a thousand times."""
@@ -85,10 +85,8 @@ class SpilledResults:
         found = await asyncio.gather(*(self._get(execution_id, gate) for execution_id in wanted.values()))
         return dict(zip(wanted, found, strict=True))
 
-    async def save(self, run: Run, task: Task, result: bytes) -> None:
+    async def save(self, execution: Execution, result: bytes) -> None:
         """Write a large result to the execution's record; the commit that completes the task comes after."""
-        state = run.nodes[task.name]
-        execution = new_execution(task, state, run.header, state.started_at or run.header.updated_at)
         await self._executions.save_execution(
             msgspec.structs.replace(execution, succeeded=True, response=msgspec.Raw(result))
         )

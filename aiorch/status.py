@@ -317,15 +317,29 @@ def _with_outcome(execution: Execution, state: NodeState) -> Execution:
     return execution
 
 
-def new_execution(task: Task, state: NodeState, header: RunHeader, launched_at: datetime) -> Execution:
-    """The record of the execution that *state* is about."""
+def new_execution(task: Task, state: NodeState, header: RunHeader, *, default_region: str | None = None) -> Execution:
+    """
+    Return the record of the execution that *state* is about.
+
+    Args:
+        task: The task.
+
+        state: Its entry.
+
+        header: Of its run, as of the commit of the intent.
+
+        default_region: Where the target is when the step names no region and no URL: a completion must be from there.
+    """
+    region = getattr(task, "region", None)
+    if region is None and getattr(task, "url", None) is None and task.target_type is not TargetTypes.FUNCTION:
+        region = default_region
     return Execution(
         execution_id=state.execution_id or "",
         task_name=task.target_name,
         node_name=task.name,
         run_id=header.run_id,
         attempt=state.attempt,
-        launched_at=launched_at,
+        launched_at=header.updated_at,
         target_type=task.target_type,
-        region=getattr(task, "region", None),
+        region=region,
     )

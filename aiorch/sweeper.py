@@ -98,6 +98,10 @@ class Sweeper:
         self.open_runs = len(markers)
         self._forget_closed(markers)
         self._executor.unclosed.intersection_update(markers)
+        for run_id in list(self._executor.untold):
+            del self._executor.untold[run_id]
+            if run_id in markers:
+                self._executor.offer(self._executor.committer(run_id))
         held = self._executor.committers
         for run_id, committer in held.items():
             if run_id in markers and committer.generation:  # else its copy is none yet, or only to be
@@ -133,7 +137,7 @@ class Sweeper:
             del self._owners[run_id]
         for run_id, committer in self._executor.committers.items():
             run = committer.run
-            if run_id in self._seen and run_id not in markers and run is not None and not run.status.is_terminal:
+            if run_id in self._looked_at and run_id not in markers and run is not None and not run.status.is_terminal:
                 committer.refresh()
 
     def _refresh_old(self) -> None:

@@ -4,7 +4,7 @@ import random
 import secrets
 from datetime import UTC, datetime
 
-from aiorch.enums import TargetTypes
+from aiorch.enums import RunStatus, TargetTypes
 from aiorch.ports import Answer
 
 
@@ -35,6 +35,12 @@ class NoObserver:
         """Do nothing."""
 
     def committed(self, events: int, seconds: float) -> None:
+        """Do nothing."""
+
+    def throttled(self) -> None:
+        """Do nothing."""
+
+    def run_ended(self, status: RunStatus) -> None:
         """Do nothing."""
 
     def conflicted(self) -> None:

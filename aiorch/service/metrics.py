@@ -14,7 +14,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from aiorch import __version__
-from aiorch.enums import TargetTypes
+from aiorch.enums import RunStatus, TargetTypes
 from aiorch.orchestrator import Orchestrator
 from aiorch.ports import Answer
 
@@ -73,6 +73,8 @@ class Metrics:
             registry=registry,
         )
         self._conflicts = Counter("aiorch_conflicts", "Commits that found somebody else's.", registry=registry)
+        self._throttled = Counter("aiorch_throttled", "Commits refused for their rate.", registry=registry)
+        self._runs = Counter("aiorch_runs", "Runs whose end was committed here.", ["status"], registry=registry)
         self._launches = Counter(
             "aiorch_launches", "Executions handed to their target.", ["target_type"], registry=registry
         )
@@ -89,6 +91,9 @@ class Metrics:
         for target_type in TargetTypes:
             if target_type is not TargetTypes.START:
                 self._launches.labels(target_type.value)  # a rate needs a first value
+        for status in RunStatus:
+            if status.is_terminal:
+                self._runs.labels(status.value)
 
     def watch(
         self,
@@ -131,6 +136,14 @@ class Metrics:
     def conflicted(self) -> None:
         """See `Observer.conflicted`."""
         self._conflicts.inc()
+
+    def throttled(self) -> None:
+        """See `Observer.throttled`."""
+        self._throttled.inc()
+
+    def run_ended(self, status: RunStatus) -> None:
+        """See `Observer.run_ended`."""
+        self._runs.labels(status.value).inc()
 
     def launched(self, target_type: TargetTypes) -> None:
         """See `Observer.launched`."""

@@ -12,6 +12,7 @@ What comes of a call that gets an answer stands in `aiorch.targets.http_call`; o
     reset, end of stream, an answer that breaks off or is no HTTP           Unknown     it was sent, and may have run
 """
 
+import asyncio
 import io
 import socket
 import ssl
@@ -121,6 +122,7 @@ class CloudFunctionTarget:
         self._project_id = project_id
         self._region = region
         self._connections_max = connections_max
+        self._connections = asyncio.Semaphore(connections_max)
         self._result_bytes_max = result_bytes_max
         self._ssl_context = ssl_context
         self._session: aiohttp.ClientSession | None = None
@@ -137,7 +139,12 @@ class CloudFunctionTarget:
         )
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
-        """Call the function and return what comes of it."""
+        """Call the function when a connection is free, and return what comes of it."""
+        async with self._connections:
+            context.begin()  # the timeout is the call's: waiting for a connection does not count
+            return await self._call(task, context)
+
+    async def _call(self, task: Task, context: TaskContext) -> Answer:
         assert isinstance(task, CloudFunction)
         try:
             url = function_url.checked_url(task.url or function_url.fill_in(self._url_pattern, self._url_parts(task)))

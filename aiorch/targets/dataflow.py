@@ -245,7 +245,7 @@ class DataflowTarget:
 
     async def _poll(self, key: JobKey, job_id: str | None) -> Answer | None:
         job = await self._jobs.current(key, job_id)
-        if job is None:
+        if job is None or job.state == "JOB_STATE_UPDATED":  # replaced by a job that is not to be seen
             return self._missing(key, job_id)
         self._missing_since.pop(key.execution_id, None)
         messages = await self._jobs.error_messages(key, job) if job.state == "JOB_STATE_FAILED" else []

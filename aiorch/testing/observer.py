@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from aiorch.enums import TargetTypes
+from aiorch.enums import RunStatus, TargetTypes
 from aiorch.ports import Answer
 
 
@@ -17,6 +17,10 @@ class CountingObserver:
 
         conflicts: Commits that found somebody else's.
 
+        throttles: Commits that were refused for their rate.
+
+        ends: Runs whose end was committed, by status.
+
         launches: Executions handed to their target, by target type.
 
         answers: What came of executions, by target type and answer.
@@ -24,7 +28,8 @@ class CountingObserver:
 
     def __init__(self) -> None:
         self.settled: Counter[tuple[str, str]] = Counter()
-        self.commits = self.events = self.conflicts = 0
+        self.commits = self.events = self.conflicts = self.throttles = 0
+        self.ends: Counter[RunStatus] = Counter()
         self.launches: Counter[TargetTypes] = Counter()
         self.answers: Counter[tuple[TargetTypes, str]] = Counter()
 
@@ -36,6 +41,14 @@ class CountingObserver:
         """See `Observer.committed`."""
         self.commits += 1
         self.events += events
+
+    def throttled(self) -> None:
+        """See `Observer.throttled`."""
+        self.throttles += 1
+
+    def run_ended(self, status: RunStatus) -> None:
+        """See `Observer.run_ended`."""
+        self.ends[status] += 1
 
     def conflicted(self) -> None:
         """See `Observer.conflicted`."""

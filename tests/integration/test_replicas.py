@@ -1,0 +1,387 @@
+"""Replicas on one bucket at its real pace: what one commits for the others, they learn within seconds, not hours."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from aiorch import Orchestrator, Settings, Task, TaskContext
+from aiorch.enums import RunStatus, TargetTypes
+from aiorch.errors import DocumentError, StoreUnavailable
+from aiorch.launches import LaunchSettings
+from aiorch.ports import Accepted, Answer, Failed, NotStarted, Succeeded, Unknown
+from aiorch.run_state import Failure
+from aiorch.sources.local import LocalSource
+from aiorch.stores.gcs import GCSStore
+from aiorch.testing import CountingObserver, ManualClock, SeededEntropy, in_virtual_time
+from aiorch.testing.modelled_bucket import ModelledBucket
+from tests.integration.test_jobs import fan_out, job
+
+SOON_S = 130.0
+"""What a word to another replica, or the work of a dead one, may take: a sweep, 60 s of silence, and some commits."""
+
+
+def call(next: str | None = None, **keys: Any) -> dict[str, Any]:
+    step = {
+        "type": "Task",
+        "target_type": "CloudFunction",
+        "target_name": "load_orders",
+        "url": "https://f.example/",
+        "region": "us-central1",
+        **keys,
+    }
+    return {**step, **({"next": next} if next else {"end": True})}
+
+
+def chain(**steps: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "chain", "start": next(iter(steps)), "steps": steps}
+
+
+def ended(key: str) -> dict[str, Any]:
+    """The platform's log of a call that went well."""
+    return {
+        "resource": {
+            "type": "cloud_run_revision",
+            "labels": {"service_name": "load-orders", "location": "us-central1", "project_id": "p"},
+        },
+        "labels": {"goog-drz-cloudfunctions-id": "load_orders"},
+        "logName": "projects/p/logs/run.googleapis.com%2Frequests",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "trace": f"projects/p/traces/{key}",
+        "httpRequest": {"status": 200, "userAgent": "aiorch/0.1", "latency": "0.1s"},
+    }
+
+
+class Calls:
+    """Functions that answer what they are told, after so many seconds."""
+
+    def __init__(self, answer: Answer, seconds: float = 0.1) -> None:
+        self.answer, self.seconds = answer, seconds
+        self.sent: list[TaskContext] = []
+
+    def resolve(self, task: Task) -> None:
+        return None
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        context.begin()
+        self.sent.append(context)
+        answer = self.answer
+        await asyncio.sleep(self.seconds)
+        return answer
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        return None
+
+    async def aclose(self) -> None:
+        return None
+
+
+class Jobs:
+    """Jobs of a region, by execution key, with the process that launched each."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.refused_stops = 0
+
+    @property
+    def running(self) -> list[str]:
+        return [key for key, state in self.states.items() if state == "running"]
+
+
+class JobTarget:
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    def resolve(self, task: Task) -> None:
+        return None
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        self._jobs.states.setdefault(context.execution_id, "running")
+        await asyncio.sleep(0.1)
+        return Accepted(f"job-{context.execution_id[:8]}")
+
+    async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
+        match self._jobs.states.get(context.execution_id):
+            case "done":
+                return Succeeded(b"1")
+            case "failed":
+                return Failed(Failure.of("JobFailed", "its workers were lost"))
+            case _:
+                return None
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        if self._jobs.refused_stops:
+            self._jobs.refused_stops -= 1
+            raise StoreUnavailable("503")
+        self._jobs.states[context.execution_id] = "stopped"
+
+    async def aclose(self) -> None:
+        return None
+
+
+class World:
+    """A bucket, a region of jobs, and replicas with sources of their own."""
+
+    def __init__(self) -> None:
+        self.bucket, self.jobs = ModelledBucket(), Jobs()
+        self._count = 0
+
+    def replica(self, calls: Calls | None = None, *, limit: int = 25, at_once: int = 10_000) -> Orchestrator:
+        self._count += 1
+        targets: dict[TargetTypes, Any] = {TargetTypes.DATAFLOW: JobTarget(self.jobs)}
+        if calls is not None:
+            targets[TargetTypes.CLOUD_FUNCTION] = calls
+        launches = LaunchSettings(limits={TargetTypes.DATAFLOW: limit}, at_once_max=at_once)
+        return Orchestrator(
+            self.bucket.store(),
+            targets=targets,
+            source=LocalSource(ManualClock(), SeededEntropy(100 + self._count)),
+            observer=CountingObserver(),
+            settings=Settings(launches=launches, drain_s=0),
+            clock=ManualClock(),
+            entropy=SeededEntropy(self._count),
+        )
+
+    @asynccontextmanager
+    async def doomed(self, calls: Calls | None = None) -> AsyncIterator[Orchestrator]:
+        """A replica that is killed before the context ends."""
+        replica = self.replica(calls)
+        await replica.__aenter__()
+        yield replica
+
+    async def kill(self, replica: Orchestrator) -> None:
+        """Let everything of it vanish: it neither finishes nor announces anything."""
+        executor, store = replica._executor, replica.store
+        executor._is_closing = executor._launches._is_closing = True
+        for task in (*replica._background, *executor._tasks, *executor._sleepers, *executor._launches._under_way):
+            task.cancel()
+        for committer in list(executor.committers.values()):
+            await committer.abandon()
+            committer.in_flight.clear()
+        assert isinstance(store, GCSStore)
+        for heartbeat in store.heartbeats._joined.values():
+            for task in (heartbeat.task, heartbeat.clearing):
+                assert task is not None
+                task.cancel()
+        store.heartbeats._joined.clear()
+        await asyncio.sleep(0)
+
+    def document(self, run_id: str = "r") -> dict[str, Any]:
+        name = f"runs/{run_id}.json"
+        return msgspec.json.decode(self.bucket.objects[name].data) if name in self.bucket.objects else {}
+
+    def status(self, node: str = "$run", run_id: str = "r") -> str | None:
+        return self.document(run_id).get(node, {}).get("status")
+
+    async def until(self, condition: Callable[[], Any], limit_s: float = SOON_S) -> None:
+        async with asyncio.timeout(limit_s):
+            while not condition():
+                await asyncio.sleep(0.1)
+
+
+def publish(replica: Orchestrator, message: dict[str, Any]) -> LocalSource:
+    source = replica.source
+    assert isinstance(source, LocalSource)
+    source.publish(message)
+    return source
+
+
+@in_virtual_time
+async def test_a_failure_on_one_replica_stops_the_jobs_of_another() -> None:
+    """`fail_fast` marks what another replica runs, and tells it: its jobs do not go on, and cost, for an hour."""
+    world = World()
+    async with world.replica(limit=2) as one, world.replica(limit=2):
+        await one.start(fan_out(4), run_id="r")
+        await world.until(lambda: len(world.jobs.running) == 4)
+        entries = [entry for entry in world.document().values() if entry.get("by")]
+        owners = {entry["by"] for entry in entries}
+        assert len(owners) == 2, "both replicas run some of it"
+        await asyncio.sleep(100)
+        mine = next(entry["execution_id"] for entry in entries if entry["by"] == one._executor.process.id)
+        world.jobs.states[mine] = "failed"
+        await world.until(lambda: world.status() == "Failing")
+        await world.until(lambda: not world.jobs.running, 45)  # a sweep, not a death by silence
+        await world.until(lambda: world.status() == "Failed")
+
+
+@in_virtual_time
+async def test_whoever_takes_a_run_on_is_known_to_the_others() -> None:
+    """A replica that goes on with the run of another by an event, and is killed, is taken over from within seconds."""
+    world = World()
+    lost, long = Calls(Unknown("reset")), Calls(Succeeded(b"1"), seconds=100_000)
+    async with world.replica(lost) as one, world.doomed(long) as other:
+        await one.start(chain(A=call("B"), B=call()), run_id="r")
+        await asyncio.sleep(60)
+        publish(other, ended(world.document()["A"]["execution_id"]))
+        await world.until(lambda: bool(long.sent))
+        await asyncio.sleep(30)
+        await world.kill(other)
+        await world.until(lambda: world.document()["B"].get("by") == one._executor.process.id)
+
+
+@in_virtual_time
+async def test_a_run_that_another_replica_has_ended_is_noticed_by_who_waits() -> None:
+    """Whoever began it need not be the one who ends it: `wait` returns all the same, and nothing is held for it."""
+    world = World()
+    async with world.replica(Calls(Unknown("reset"))) as one, world.replica(Calls(Succeeded(b"1"))) as other:
+        run = await one.start(chain(A=call()), run_id="r")
+        await asyncio.sleep(60)
+        publish(other, ended(world.document()["A"]["execution_id"]))
+        async with asyncio.timeout(SOON_S):
+            assert (await run.wait()).status is RunStatus.COMPLETED
+        await asyncio.sleep(SOON_S)
+        assert "r" not in one._executor.committers
+
+
+@in_virtual_time
+async def test_a_call_that_was_turned_away_is_not_called_running() -> None:
+    """Nothing of it runs: a replica that ends meanwhile gives it back, and the next one sends it at once."""
+    world = World()
+    busy, free = Calls(NotStarted("HTTP 429")), Calls(Succeeded(b"1"))
+    async with world.replica(busy) as one:
+        await one.start(chain(A=call(on_lost="fail")), run_id="r")
+        await asyncio.sleep(60)
+        assert world.status("A") == "Starting"
+    async with world.replica(free):
+        await world.until(lambda: world.status() == "Completed")
+    assert len(free.sent) == 1
+
+
+@in_virtual_time
+async def test_a_job_does_not_wait_behind_a_process_that_was_full() -> None:
+    """When calls have filled the process, a job that was committed to begins as soon as one of them ends."""
+    world = World()
+    async with world.replica(Calls(Succeeded(b"1"), seconds=30), at_once=1) as one:
+        await one.start(chain(A=call()), run_id="full")
+        await world.until(lambda: world.status("A", "full") == "Running")
+        await one.start({"name": "j", "start": "J", "steps": {"J": job()}}, run_id="r")
+        await world.until(lambda: bool(world.jobs.running))
+
+
+@in_virtual_time
+async def test_a_cancel_that_was_not_told_is_given_back() -> None:
+    """Whoever runs the task could not be told: the message comes again, and the job is stopped within seconds."""
+    world = World()
+    async with world.replica() as one, world.replica() as other:
+        await one.start({"name": "j", "start": "J", "steps": {"J": job()}}, run_id="r")
+        await world.until(lambda: bool(world.jobs.running))
+        await asyncio.sleep(100)
+        touch, refused = other.runs_status.touch_open, []
+
+        async def refuse_four_times(run_id: Any) -> int | None:
+            refused.append(run_id)
+            if len(refused) <= 4:
+                raise StoreUnavailable("503")
+            return await touch(run_id)
+
+        other.runs_status.touch_open = refuse_four_times  # type: ignore[method-assign]
+        publish(other, {"resource": {"type": "cancel", "labels": {"run_id": "r"}}})
+        await world.until(lambda: not world.jobs.running)
+        await world.until(lambda: world.status() == "Cancelled")
+
+
+@in_virtual_time
+async def test_a_stop_that_the_target_refused_is_tried_again_soon() -> None:
+    """One error of an API does not leave a cancelled job running, and billed, until the next look at its run."""
+    world = World()
+    world.jobs.refused_stops = 3
+    async with world.replica() as one:
+        await one.start({"name": "j", "start": "J", "steps": {"J": job()}}, run_id="r")
+        await world.until(lambda: bool(world.jobs.running))
+        await one.cancel("r")
+        await world.until(lambda: world.status() == "Cancelled", 30)
+
+
+@in_virtual_time
+async def test_a_large_result_outlives_its_process() -> None:
+    """It is in the record before the commit: when the process dies in between, the event completes the task with it."""
+    world = World()
+    large = Succeeded(b'"' + b"x" * 5000 + b'"')
+    async with world.doomed(Calls(large, seconds=30)) as one, world.replica(Calls(Succeeded(b"1"))) as other:
+        await one.start(chain(A=call("B"), B=call()), run_id="r")
+        key = world.document()["A"]["execution_id"]
+        await world.until(lambda: b'"succeeded":true' in world.bucket.objects[f"executions/{key}.json"].data)
+        await world.kill(one)
+        assert world.status("A") != "Completed"
+        publish(other, ended(key))
+        await world.until(lambda: world.status() == "Completed")
+        assert (await (await other.attach("r")).wait()).results["A"] == "x" * 5000
+
+
+@in_virtual_time
+async def test_claims_keep_to_the_room_there_is() -> None:
+    """Runs that begin at the same moment do not all take the last place: what finds none stays free for the others."""
+    world = World()
+    async with world.replica(limit=5) as one, world.replica(limit=5):
+        definition = {"name": "j", "start": "J", "steps": {"J": job()}}
+        await asyncio.gather(*(one.start(definition, run_id=f"r{n}") for n in range(40)))
+        await asyncio.sleep(SOON_S)
+        assert len(world.jobs.running) == 10, "five in each process"
+        statuses = [world.status("J", f"r{n}") for n in range(40)]
+        assert (statuses.count("Running"), statuses.count("New")) == (10, 30)
+
+
+@in_virtual_time
+async def test_a_lost_answer_is_counted_and_logged() -> None:
+    """Operators see that answers get lost, whatever the events then tell."""
+    world = World()
+    async with world.replica(Calls(Unknown("connection reset"))) as one:
+        await one.start(chain(A=call()), run_id="r")
+        await world.until(lambda: world.status("A") == "Running")
+        observer = one._executor.observer
+        assert isinstance(observer, CountingObserver)
+        assert observer.answers[TargetTypes.CLOUD_FUNCTION, "Unknown"] == 1
+
+
+@in_virtual_time
+async def test_an_idle_replica_leaves_at_once() -> None:
+    """What only sleeps (a hint that was followed, a store that is asked whether it is back) holds up no end."""
+    world = World()
+    loop = asyncio.get_running_loop()
+    async with world.replica() as one:
+        await one.start({"name": "j", "start": "J", "steps": {"J": job()}}, run_id="r")
+        await world.until(lambda: world.status("J") == "Running")
+        other = world.replica()
+        async with other:
+            (key,) = world.jobs.running
+            labels = {"job_id": "x", "job_name": f"wc-{key}", "project_id": "1", "region": "us-central1"}
+            publish(
+                other,
+                {
+                    "resource": {"type": "dataflow_step", "labels": labels},
+                    "logName": "projects/p/logs/dataflow.googleapis.com%2Fjob-message",
+                    "timestamp": "2026-01-01T00:00:00Z",
+                    "textPayload": "Worker pool stopped.",
+                },
+            )
+            await asyncio.sleep(20)
+            assert other._executor._sleepers, "it asks again in a while"
+            left_at = loop.time()
+        assert loop.time() - left_at < 1
+
+
+@in_virtual_time
+async def test_a_launch_that_cannot_be_looked_at_is_tried_again() -> None:
+    """A silent process reads the run before it sends; one reading that fails does not cost the launch an hour."""
+    world = World()
+    calls = Calls(NotStarted("HTTP 429"))
+    async with world.replica(calls) as one:
+        process, store = one._executor.process.id, one.store
+        assert isinstance(store, GCSStore)
+        get_run, failures = one.runs_status.get_run, []
+
+        async def fail_once(run_id: Any) -> Any:
+            failures.append(run_id)
+            if len(failures) == 1:
+                raise DocumentError("not readable just now")
+            return await get_run(run_id)
+
+        one.runs_status.get_run = fail_once  # type: ignore[method-assign]
+        await one.start(chain(A=call()), run_id="r")
+        await world.until(lambda: bool(calls.sent))
+        calls.answer = Succeeded(b"1")
+        store.heartbeats._joined[process].begun_at = float("-inf")
+        await world.until(lambda: world.status() == "Completed")
+        assert failures
