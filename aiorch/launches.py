@@ -121,6 +121,7 @@ class Launches:
         record_of: Callable[[Task, NodeState, RunHeader], Execution],
     ) -> None:
         self._record_of = record_of
+        self._begin_themselves = {kind for kind, target in targets.items() if getattr(target, "begins_itself", False)}
         self._targets = targets
         self._functions = functions
         self._executions = executions
@@ -370,10 +371,10 @@ class Launches:
             if not await self._is_still_owed(execution):
                 return None
             self._observer.launched(task.target_type)
-            if task.target_type is TargetTypes.DATAFLOW:
+            target = self._targets[task.target_type]
+            if task.target_type not in self._begin_themselves:
                 context.begin()
-            answer = await self._targets[task.target_type].launch(task, context)
-            sent.begin()  # also when its target did not say so: from here on its timeout runs
+            answer = await target.launch(task, context)
             if not isinstance(answer, NotStarted):
                 return answer
             sent.is_out = False

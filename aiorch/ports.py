@@ -271,7 +271,12 @@ Answer = Succeeded | Failed | Accepted | NotStarted | Unknown
 
 
 class Target(Protocol):
-    """Does the work of one `target_type`."""
+    """
+    Does the work of one `target_type`.
+
+    An execution counts as sent, and its timeout runs, from the call of `launch`. One that may have to wait before it
+    sends has an attribute ``begins_itself = True``, and calls `context.begin` when it does.
+    """
 
     def resolve(self, task: "Task") -> str | None:
         """

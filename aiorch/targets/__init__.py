@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def http_targets(settings: "Settings") -> dict[TargetTypes, "Target"]:
     """Return the targets for Cloud Functions and Dataflow jobs. What they import takes long, so it is imported late."""
     return {
-        TargetTypes.CLOUD_FUNCTION: _Lazy(lambda: _cloud_function_target(settings)),
-        TargetTypes.DATAFLOW: _LazyPolled(lambda: _dataflow_target(settings)),
+        TargetTypes.CLOUD_FUNCTION: _Lazy(lambda: _cloud_function_target(settings), begins_itself=True),
+        TargetTypes.DATAFLOW: _LazyPolled(lambda: _dataflow_target(settings), begins_itself=False),
     }
 
 
@@ -45,7 +45,8 @@ def _dataflow_target(settings: "Settings") -> "PolledTarget":
 class _Lazy:
     """A target that is made when a task first needs it."""
 
-    def __init__(self, make: "Callable[[], Target]") -> None:
+    def __init__(self, make: "Callable[[], Target]", *, begins_itself: bool) -> None:
+        self.begins_itself = begins_itself
         self._make = make
         self._made: Target | None = None
 

@@ -104,6 +104,8 @@ class CloudFunctionTarget:
         ValueError: *url_pattern* holds a placeholder that is not known.
     """
 
+    begins_itself = True
+
     def __init__(  # noqa: PLR0913  settings, all named
         self,
         *,

@@ -56,6 +56,8 @@ class FunctionTarget:
         result_bytes_max: Size of an encoded result above which the task fails.
     """
 
+    begins_itself = True
+
     def __init__(
         self,
         functions: Mapping[str, Callable[..., Any]] | None = None,
