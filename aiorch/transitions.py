@@ -147,7 +147,7 @@ class CancelRequested(msgspec.Struct, frozen=True, gc=False):
 class TaskLost(msgspec.Struct, frozen=True, gc=False):
     """What became of the execution will not be known: `on_lost` decides."""
 
-    rank: ClassVar[int] = 7
+    rank: ClassVar[int] = 8
     node: str
     attempt: int
     reason: str
@@ -156,7 +156,7 @@ class TaskLost(msgspec.Struct, frozen=True, gc=False):
 class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
     """These processes will never act again: what they owed is owed by whoever says so."""
 
-    rank: ClassVar[int] = 8
+    rank: ClassVar[int] = 9
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
     processes: frozenset[str]
@@ -165,7 +165,7 @@ class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
 class LaunchOffered(msgspec.Struct, frozen=True, gc=False):
     """A task is ready, nobody has launched it, and this process could."""
 
-    rank: ClassVar[int] = 9
+    rank: ClassVar[int] = 10
     node: str
     attempt: ClassVar[int] = 0
 
@@ -173,7 +173,7 @@ class LaunchOffered(msgspec.Struct, frozen=True, gc=False):
 class RetryDue(msgspec.Struct, frozen=True, gc=False):
     """The next attempt after this one is due."""
 
-    rank: ClassVar[int] = 10
+    rank: ClassVar[int] = 11
     node: str
     attempt: int
 
@@ -181,7 +181,7 @@ class RetryDue(msgspec.Struct, frozen=True, gc=False):
 class RunTimeoutDue(msgspec.Struct, frozen=True, gc=False):
     """The run has taken as long as it may."""
 
-    rank: ClassVar[int] = 11
+    rank: ClassVar[int] = 7
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
 

@@ -783,6 +783,14 @@ def test_a_run_that_takes_too_long_fails() -> None:
     )  # fmt: skip
 
 
+def test_a_run_whose_time_is_over_takes_nothing_over_from_the_dead() -> None:
+    """What is to be stopped has ended with its process, also when one that launches nothing says so."""
+    scene = Scene(dag_of(chain(A=task()), timeout=TIMEOUT_S)).fold(RunStarted())
+    scene.fold(DIED, RunTimeoutDue(), by=CLIENT, after_s=TIMEOUT_S)
+    assert described(scene["A"]) == "Cancelled 1"
+    assert scene.run.status is RunStatus.FAILED
+
+
 def test_a_run_without_a_timeout_never_takes_too_long() -> None:
     """A timer that fires for it by mistake does nothing."""
     scene = Scene(dag_of(chain(A=task()))).fold(RunStarted()).fold(RunTimeoutDue(), after_s=1e9)
