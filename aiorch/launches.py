@@ -377,7 +377,8 @@ class Launches:
             answer = await target.launch(task, context)
             if not isinstance(answer, NotStarted):
                 return answer
-            sent.is_out = False
+            # A launch of a job that was not answered may still arrive: only whoever takes over can find out.
+            sent.is_out = sent.is_at_target
             logger.warning("launch did not start, trying again", extra=_about(context) | {"reason": answer.reason})
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(self._settings.backoff_max_s, pause_s * 2)

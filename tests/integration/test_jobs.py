@@ -328,6 +328,21 @@ async def test_a_drain_leaves_jobs_to_whoever_comes_next() -> None:
 
 
 @in_virtual_time
+async def test_a_launch_that_was_not_answered_is_not_given_back() -> None:
+    """It may still arrive: a process that ends says nothing of it, and whoever takes over looks for the job."""
+    world = World()
+    async with world.process() as process:
+
+        async def unanswered(task: Task, context: TaskContext) -> Answer:
+            return NotStarted("no answer, and no job of that name")
+
+        process._targets[TargetTypes.DATAFLOW].launch = unanswered  # type: ignore[method-assign]
+        await process.start(single(on_lost="fail"), run_id="r")
+        await asyncio.sleep(10)
+    assert (world.entry()["status"], world.entry()["attempt"]) == ("Starting", 1)
+
+
+@in_virtual_time
 async def test_no_more_jobs_at_once_than_allowed() -> None:
     """Surplus tasks wait as ``New``, and begin in the order in which they became ready as others end."""
     world = World()

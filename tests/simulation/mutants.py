@@ -270,7 +270,7 @@ MUTANTS = (
     Mutant(
         "timeout that must not run twice taken for a failure",
         "aiorch.launches",
-        "    if task.on_lost is OnLost.FAIL and not sent.is_at_target:\n",
+        "    if task.on_lost is OnLost.FAIL and sent.is_out and not sent.is_at_target:\n",
         "    if False:\n",
     ),
     # -- events --------------------------------------------------------------------------------------------------
@@ -283,9 +283,16 @@ MUTANTS = (
     Mutant(
         "acknowledged although the store is away",
         "aiorch.intake",
-        "            if isinstance(error, StoreUnavailable):\n                self._pause()",
-        "            if isinstance(error, StoreUnavailable):\n                self._pause()\n"
+        "            if isinstance(error, StoreError):\n                self._pause()",
+        "            if isinstance(error, StoreError):\n                self._pause()\n"
         "                return Outcome.DROPPED",
+    ),
+    Mutant(
+        "a job whose launch was not answered taken for never sent",
+        "aiorch.launches",
+        "sent.is_out = sent.is_at_target\n",
+        "sent.is_out = False\n",
+        seed=2144,
     ),
     Mutant(
         "a job launched without looking for it",
