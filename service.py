@@ -24,13 +24,18 @@ from aiorch.launches import LaunchSettings
 from aiorch.ports import Store
 from aiorch.process_exit import leave
 from aiorch.server import exposure_warning, is_loopback, listening, make_app
-from aiorch.service.ending import Ending
-from aiorch.service.logs import log_for_cloud
-from aiorch.service.metrics import Metrics
-from aiorch.service.settings import ServiceSettings, SettingsError, effective, load_settings
 from aiorch.serving import serve_dags
 from aiorch.stores import open_store
 from aiorch.views.streams import write_line
+
+try:
+    from aiorch.service.ending import Ending
+    from aiorch.service.logs import log_for_cloud
+    from aiorch.service.metrics import Metrics
+    from aiorch.service.settings import ServiceSettings, SettingsError, effective, load_settings
+except ModuleNotFoundError as missing:
+    write_line(sys.stderr, f"{missing.name} is not installed, so nothing is served: pip install 'aiorch[service]'")
+    leave(2)
 
 logger = logging.getLogger("aiorch.service")
 

@@ -197,7 +197,7 @@ def exposure_warning(host: str, token: str | None) -> str | None:
         return None
     return (
         f"WARNING: serving on {host} WITHOUT AUTHENTICATION: everyone who can reach this address can start, cancel "
-        f"and read runs. Set AIORCH_SERVE_TOKEN (or --token) to require a bearer token, or bind --host 127.0.0.1."
+        f"and read runs. Set AIORCH_SERVE_TOKEN to require a bearer token, or AIORCH_HOST (or --host) to 127.0.0.1."
     )
 
 

@@ -241,7 +241,7 @@ def _publish_start(topic: str, dag: str | None, input: Input | None, run_id: str
         if not error.is_refused:
             _say(f"The same start again is the same run: add --run-id {begun}")
         return STORE_FAILED
-    _say(f"Published message {message_id} to {topic}; it starts this run:")
+    _say(f"Published message {message_id} to {topic}. Whoever receives it and serves the DAG starts this run:")
     _print(begun)
     return OK
 

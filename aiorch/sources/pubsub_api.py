@@ -77,9 +77,17 @@ def back_off_s(failures: int, jitter: float) -> float:
     return min(BACK_OFF_S_MAX, BACK_OFF_S * 2.0 ** min(failures - 1, 16)) * (0.5 + jitter / 2)
 
 
+_NEXT_MOVES = {
+    403: "give this process roles/pubsub.subscriber on the subscription",
+    404: "create the subscription, or correct its name",
+}
+
+
 def describe(error: Exception) -> str:
-    """What went wrong, in one line of bounded length."""
-    return f"{type(error).__name__}: {error}"[:500]
+    """What went wrong, in one line of bounded length, with the next move where there is one."""
+    text = f"{type(error).__name__}: {error}"[:500]
+    move = _NEXT_MOVES.get(error.status) if isinstance(error, aiohttp.ClientResponseError) else None
+    return f"{text}; {move}" if move else text
 
 
 class Subscription:

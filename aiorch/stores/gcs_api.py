@@ -33,6 +33,11 @@ _UNKNOWN = frozenset({408, 409})
 _T = TypeVar("_T")
 
 
+def _endpoint() -> str:
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+    return f"STORAGE_EMULATOR_HOST={emulator}" if emulator else "Cloud Storage"
+
+
 class MissingError(StoreError):
     """404: there is no such object."""
 
@@ -102,7 +107,7 @@ class BucketApi:
             except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
                 raise StoreUnavailable(
                     f"no usable answer came about {about} ({type(error).__name__}: {error}), so whether it was {done} "
-                    f"is unknown. Read it again and decide again."
+                    f"is unknown. Trying again is safe; if this repeats, look whether {_endpoint()} can be reached."
                 ) from error
 
     async def aclose(self) -> None:
@@ -144,7 +149,7 @@ class BucketApi:
         if status == 429:
             return StoreThrottled(f"{about} was not {done}: {reason}. Wait, then the same again.")
         if status in _UNKNOWN or status >= 500:
-            return StoreUnavailable(f"whether {about} was {done} is unknown: {reason}. Read it again and decide again.")
+            return StoreUnavailable(f"whether {about} was {done} is unknown: {reason}. Trying again is safe.")
         if status == 404 and done in ("read", "deleted") and "bucket does not exist" not in message:
             return MissingError(f"{about} does not exist")
         next_move = {
