@@ -387,7 +387,8 @@ class _Draft:
 
     def on_interrupted(self, event: TaskInterrupted) -> None:
         state = self.current(event)
-        if state is not None and state.is_live:
+        # What another one has taken over goes on there, whatever becomes of this process.
+        if state is not None and state.is_live and state.by == self.process.id:
             self.interrupt(self.task(event.node), state, was_sent=event.was_sent)
 
     def on_cancel(self, event: CancelRequested) -> None:

@@ -263,7 +263,8 @@ def test_every_event_at_every_status(status: str, event: str) -> None:
     """The whole table: what each event makes of a task in each status, and that all else changes nothing at all."""
     scene = STATUSES[status]()
     expected = TABLE[status].get(event)
-    by = ME if event.startswith("TaskRunning") else HEIR  # only its owner says that a task is running
+    # Only its owner says that a task is running, or given up.
+    by = ME if event.startswith("TaskRunning") or event == "TaskInterrupted" else HEIR
     scene.fold(EVENTS[event](max(1, scene["A"].attempt)), by=by, after_s=after_timeout(scene, event))
     if expected is None:
         assert scene.changes.is_empty, f"changed {set(scene.changes.nodes)}"
@@ -532,7 +533,7 @@ def test_an_attempt_that_was_given_up_on_purpose_is_for_another_process() -> Non
     """A process that is stopped waits for nobody: any that can launches the next attempt, and no retry is used up."""
     scene = Scene(dag_of(chain(A=task()))).fold(RunStarted())
     for attempt in range(1, 6):
-        scene.fold(TaskInterrupted("A", attempt))
+        scene.fold(TaskInterrupted("A", attempt), by=ME if attempt == 1 else HEIR)
         assert (described(scene["A"]), scene["A"].by, scene["A"].interrupted) == (f"Retrying {attempt}", None, attempt)
         scene.fold(RetryDue("A", attempt), by=HEIR)
         assert (described(scene["A"]), scene["A"].by) == (f"Starting {attempt + 1}", "heir")
@@ -602,6 +603,14 @@ def test_only_the_owner_says_that_a_task_is_running() -> None:
         assert obligation(scene["A"], "heir") is Obligation.LAUNCH
         scene.fold(TaskRunning("A", 1, "job-1"), by=HEIR)
         assert described(scene["A"]) == "Running 1 job-1 again"
+
+
+def test_only_the_owner_gives_an_attempt_up() -> None:
+    """A process that ends, and was called dead before, does not take the attempt from the one that has taken over."""
+    for step in (task(), call(), job(), job(on_lost="fail")):
+        scene = Scene(dag_of(chain(A=step))).fold(RunStarted()).fold(DIED, by=HEIR)
+        scene.fold(TaskInterrupted("A", 1), by=ME)
+        assert scene.changes.is_empty
 
 
 def test_a_function_that_kills_its_process_does_not_loop_for_ever() -> None:
