@@ -154,7 +154,9 @@ def _shrink(options: argparse.Namespace) -> int:
 
 
 def _ci(options: argparse.Namespace) -> int:
-    """Random schedules, each in two processes that must agree; every call; every mutant."""
+    """Every mutant; random schedules, each in two processes that must agree; every call."""
+    # First, while nothing has imported the engine here.
+    failed = _mutants(argparse.Namespace(quick=True, only=None, jobs=2, starts=1))
     from tests.simulation.runner import Tally, missing_faults, run_shared
 
     start = options.start
@@ -165,7 +167,7 @@ def _ci(options: argparse.Namespace) -> int:
     total = Tally()
     total.add(one)
     _print_tally(total, start)
-    failed = _report(total)
+    failed |= _report(total)
     for seed in sorted(one.digests.keys() & other.digests.keys()):
         if one.digests[seed] != other.digests[seed]:
             print(f"seed {seed} is not the same in two processes: {one.digests[seed]} and {other.digests[seed]}")
@@ -174,8 +176,7 @@ def _ci(options: argparse.Namespace) -> int:
     if missing := missing_faults(total):
         print(f"C1: this never occurred: {', '.join(missing)}")
         failed = 1
-    failed |= _calls(options)
-    return failed | _mutants(argparse.Namespace(quick=True, only=None, jobs=2, starts=1))
+    return failed | _calls(options)
 
 
 def _calls(_: argparse.Namespace) -> int:
@@ -197,13 +198,20 @@ def _mutants(options: argparse.Namespace) -> int:
 
     chosen = [mutant for mutant in MUTANTS if not options.only or mutant.name in options.only]
     starts = {mutant.name: [mutant.seed] if options.quick else list(STARTS[: options.starts]) for mutant in chosen}
-    orders = [(mutant.name, starts[mutant.name], SEEDS_MAX) for mutant in chosen]
-    survivors = 0
+    orders = [
+        (mutant.name, starts[mutant.name], 1 if options.quick and mutant.test else SEEDS_MAX) for mutant in chosen
+    ]
+    survivors = rare = 0
     print(f"{'mutant':<58} {'median':>6} {'worst':>6}  killed by")
     for found in kill_all(orders, jobs=options.jobs):
         seeds = [each["seeds"] for each in found["killed"]]
         killers = Counter(each["by"] for each in found["killed"] if each["by"])
-        if found["error"] or None in seeds:
+        if found["is_swept"]:
+            print(f"{found['name']:<58} by the sweep of all calls; by seeds: {seeds}")
+        elif None in seeds and (test := next(each.test for each in chosen if each.name == found["name"])):
+            rare += 1
+            print(f"{found['name']:<58} by {test} only; by seeds: {seeds}")
+        elif found["error"] or None in seeds:
             survivors += 1
             print(f"{found['name']:<58} {found['error'] or f'SURVIVED {seeds}'}")
         else:
@@ -211,7 +219,8 @@ def _mutants(options: argparse.Namespace) -> int:
             first = "" if options.quick else f", first with seed {found['killed'][0]['seed']}"
             print(f"{found['name']:<58} {statistics.median(seeds):>6g} {max(seeds):>6}  {names}{first}")
         sys.stdout.flush()
-    print(f"{len(chosen) - survivors} of {len(chosen)} mutants killed")
+    by_tests = f", {rare} of them by a plain test only" if rare else ""
+    print(f"{len(chosen) - survivors} of {len(chosen)} mutants killed{by_tests}")
     return 1 if survivors else 0
 
 

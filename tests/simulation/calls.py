@@ -109,7 +109,7 @@ def _planned(name: str) -> PlannedRun:
 def run_case(name: str, directed: Directed | None, *, processes: int = 1, traces: bool = False) -> Outcome:
     """Run one scene."""
     _, notes, swarm = SCENES[name]
-    swarm = replace(swarm, processes=processes)
+    swarm = replace(swarm, processes=processes, lasts_s=400.0)  # no pause is cut short
     return simulate(notes=notes, swarm=swarm, directed=directed, runs=[_planned(name)], traces=traces)
 
 

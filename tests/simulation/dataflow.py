@@ -165,6 +165,8 @@ class SimulatedClient:
     async def _ask(self, method: str, path: str, params: Mapping[str, str], body: bytes | None) -> Any:
         world, tape = self._world, self._world.tape
         directed = world.enter(self._process, method, path.rpartition("/")[2])
+        if directed is Fault.PAUSE_BEFORE and method == "POST":
+            directed = Fault.PAUSE_AFTER  # between its last look and its request a process can do nothing about that
         directed = await world.before_call(self._process, directed)
         # What cannot be stopped is tried again for as long as it takes: trouble enough for worlds with a sweeper.
         is_faulty = world.is_faulty and world.swarm.sweeps

@@ -29,6 +29,8 @@ class Mutant(NamedTuple):
     new: str
     seed: int = 0
     """One that kills it, or from which it is killed soon."""
+    test: str = ""
+    """Of one that takes more seeds than `SEEDS_MAX` today: the plain test that kills it."""
 
 
 class DoesNotFitError(Exception):
@@ -153,6 +155,7 @@ MUTANTS = (
         "aiorch.committer",
         "        if changes.is_stale and not was_read:",
         "        if False:",
+        seed=202,
     ),
     Mutant(
         "forgotten while executions are in flight",
@@ -193,6 +196,7 @@ MUTANTS = (
         "aiorch.executor",
         "            committer.starting -= 1\n            self.release(committer)\n            raise",
         "            committer.starting = 0\n            self.release(committer)\n            raise",
+        seed=688,
     ),
     Mutant(
         "document before its marker",
@@ -205,6 +209,7 @@ MUTANTS = (
         "aiorch.run_state",
         '    if extra:\n        changes["extra"] = extra\n',
         "",
+        seed=19,
     ),
     # -- launches ------------------------------------------------------------------------------------------------
     Mutant(
@@ -218,42 +223,55 @@ MUTANTS = (
         "aiorch.launches",
         "        sent.has_ended = True\n        committer.post(event)",
         "        sent.has_ended = True\n        committer.in_flight.pop(task.name, None)\n        committer.post(event)",
+        seed=36,
     ),
     Mutant(
         "no look before sending after a silence",
         "aiorch.launches",
         "        if self._liveness.is_silent(process) or committer.known_at",
         "        if False and committer.known_at",
+        seed=575,
     ),
     Mutant(
         "a silence that is over forgotten",
         "aiorch.launches",
         " or committer.known_at < self._liveness.heard_since(process):",
         ":",
+        seed=23,
     ),
     Mutant(
         "a stop not tried again",
         "aiorch.launches",
         "            if self._is_closing:\n                return False\n            await asyncio.sleep(pause_s",
         "            if True:\n                return False\n            await asyncio.sleep(pause_s",
+        seed=45,
     ),
     Mutant(
         "jobs wait for jobs when their process was full",
         "aiorch.launches",
         "            if queue:  # perhaps it was only this process that was full",
         "            if queue and limited is kind:",
+        seed=53,
+    ),
+    Mutant(
+        "a job that was not seen taken for one that never was",
+        "aiorch.launches",
+        "            sent.is_out = sent.is_at_target\n",
+        "            sent.is_out = False\n",
     ),
     Mutant(
         "taken over and not awaited",
         "aiorch.executor",
         "                    self._launches.await_end(committer, dag.all_tasks[name])",
         "                    pass",
+        seed=21,
     ),
     Mutant(
         "what waits for room not offered at its commit",
         "aiorch.executor",
         "        for kind in list(self._may_wait):\n",
         "        for kind in ():\n",
+        seed=113,
     ),
     Mutant(
         "stopped without telling the target",
@@ -272,6 +290,7 @@ MUTANTS = (
         "aiorch.launches",
         "    if task.on_lost is OnLost.FAIL and sent.is_out and not sent.is_at_target:\n",
         "    if False:\n",
+        seed=54,
     ),
     # -- events --------------------------------------------------------------------------------------------------
     Mutant(
@@ -299,6 +318,7 @@ MUTANTS = (
         "aiorch.targets.dataflow",
         "        if found is not None:\n            return found\n",
         "",
+        seed=71,
     ),
     Mutant(
         "a job launched on the proof of an old listing",
@@ -324,6 +344,7 @@ MUTANTS = (
         "aiorch.transitions",
         "                self.join(parallel, None, ended=branch.end_node)",
         "                self.join(parallel, None, ended=branch.end_node if parallel.parent_dag.parent_node is None else None)",
+        seed=21,
     ),
     Mutant(
         "an end counted twice",
@@ -343,12 +364,21 @@ MUTANTS = (
         "aiorch.transitions",
         "    if state.by != process_id:\n        return None\n",
         "    if state.by != process_id and not state.stop:\n        return None\n",
+        seed=301,
     ),
     Mutant(
         "running said by whoever wants to",
         "aiorch.transitions",
         "        if state is None or state.by != self.process.id:\n",
         "        if state is None:\n",
+        test="tests/unit/test_transitions.py::test_only_the_owner_says_that_a_task_is_running",
+    ),
+    Mutant(
+        "given up by a process that does not own it",
+        "aiorch.transitions",
+        "        if state is not None and state.is_live and state.by == self.process.id:\n            self.interrupt(",
+        "        if state is not None and state.is_live:\n            self.interrupt(",
+        seed=20542,
     ),
     Mutant(
         "a cancel leaves retries",
@@ -363,6 +393,7 @@ MUTANTS = (
         "            if committed.status is _NEW and state.status is not _NEW:\n"
         "                self.set(node.name, replace(state, stop=True))\n"
         "            elif committed.status is _NEW:\n                self.set(",
+        seed=178,
     ),
     Mutant(
         "retry before it is due",
@@ -375,6 +406,7 @@ MUTANTS = (
         "aiorch.transitions",
         "        failures = state.attempt - state.lost - state.interrupted\n",
         "        failures = state.attempt\n",
+        seed=141,
     ),
     Mutant(
         "one retry too many",
@@ -393,18 +425,21 @@ MUTANTS = (
         "aiorch.transitions",
         "        elif is_call and task.on_lost is OnLost.FAIL:",
         "        elif False:",
+        seed=21,
     ),
     Mutant(
         "success of an attempt that was given up ignored",
         "aiorch.transitions",
         "        if state is None or state.status.is_terminal or _has_refused_result(state):\n",
         "        if state is None or not state.is_live:\n",
+        seed=104,
     ),
     Mutant(
         "batch folded in the order of its arrival",
         "aiorch.transitions",
         "        events = sorted(events, key=_order)",
         "        events = list(events)",
+        seed=19,
     ),
     Mutant(
         "resume keeps what has failed",
@@ -430,18 +465,21 @@ MUTANTS = (
         "aiorch.sweeper",
         "            if run_id in markers and committer.generation:",
         "            if run_id in markers:",
+        seed=8907,
     ),
     Mutant(
         "a new owner that nobody knows of",
         "aiorch.committer",
         "            self._offers |= not self.is_announced\n",
         "",
+        test="tests/integration/test_commits.py::test_a_death_is_noticed_of_a_process_that_an_event_made_the_owner",
     ),
     Mutant(
         "marker without a document left alone",
         "aiorch.sweeper",
         "            committer = await self._begin(run_id)\n",
         "            return\n",
+        seed=29,
     ),
 )
 """All of them."""

@@ -99,7 +99,7 @@ class Oracle:
         self._executions: dict[str, Execution] = {}
         self._live_jobs: dict[str, None] = {}
         self._late: set[str] = set()
-        self._taken_at: dict[str, tuple[float, str | None]] = {}
+        self._taken_at: dict[str, tuple[float, str | None, str | None]] = {}
         self._launches: dict[str, int] = {}
         self._starts: Counter[str] = Counter()
         self._facts: dict[str, Facts] = {}
@@ -222,7 +222,8 @@ class Oracle:
         if before["status"] == "Retrying" and after["status"] == "Completed":
             self._world.count("success while Retrying")
         if before.get("by") is not None and before.get("by") != after.get("by"):
-            self._taken_at[before.get("execution_id", "")] = self._world.loop.time(), after.get("by")
+            lost = self._world.loop.time(), before.get("by"), after.get("by")
+            self._taken_at[before.get("execution_id", "")] = lost
         if after["status"] == "Starting" and then[0] < now[0]:
             self._intent(run_id, name, old, new)
         elif now[0] > then[0] and after["status"] != "Starting":
@@ -325,11 +326,11 @@ class Oracle:
         Whoever was silent for as long as it takes to be called dead reads the run again before it sends. So a takeover
         that was committed before the last heartbeat of a process began is known to it.
         """
-        taken_at, by = self._taken_at.get(execution.key, (0.0, process.id))
+        taken_at, before, by = self._taken_at.get(execution.key, (0.0, None, process.id))
         if by == process.id:
             return
-        if process.id not in self.called_dead and self._launches.get(execution.key, 0) > 1:
-            return  # it has taken over from one that lives, and has told the end meanwhile
+        if before == process.id and self._launches.get(execution.key, 0) > 1:
+            return  # it has taken over from one that lives, and that has told the end meanwhile
         self._world.count("start by a process that has lost it")
         begun_at = self._world.loop.time() - process.client.heartbeats.own_age_s(process.id)
         what = f"{execution.label} was started by {process.name}"
@@ -476,7 +477,7 @@ class Oracle:
     def _check_budget(self) -> None:
         attempts = len(self._executions)
         runs = len(self._documents)
-        budget = runs * 6 + attempts * 5
+        budget = runs * 8 + attempts * 6
         writes = self._world.writes["runs"] + self._world.writes["open"] + self._world.writes["executions"]
         if writes > budget:
             self.fail("S8", f"{writes} writes for {runs} runs with {attempts} attempts, and {budget} were to be enough")
