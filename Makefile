@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types layers check clean
+.PHONY: demo test simulation lint types layers check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo/demo.py
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+simulation: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.simulation ci
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
