@@ -272,6 +272,7 @@ class Intake:
             await self._executor.runs.reject(token, settling.delivery.data, settling.error or "")
         except AiorchError:
             logger.exception("message not parked", extra={"message_id": settling.delivery.message_id})
+            self._pause()  # it would come again at once, and the others with it
             return Outcome.RETURNED
         return Outcome.PARKED
 
