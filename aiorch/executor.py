@@ -356,7 +356,7 @@ class DAGExecutor:
         """What this process could launch in a run and nobody has claimed: ready tasks, retries without an owner."""
         events: list[RunEvent] = []
         room: dict[TargetTypes, int] = {}
-        for task, state in self._unclaimed(committer):
+        for task, state in self._waiting(committer):
             kind = task.target_type
             if kind in self.process.room:
                 left = room[kind] = room.get(kind, self._room(kind)) - 1
@@ -365,17 +365,26 @@ class DAGExecutor:
             events.append(_claim(task.name, state))
         return events
 
-    def _unclaimed(self, committer: Committer) -> list[tuple[Task, NodeState]]:
-        """In the order in which they became ready."""
+    def _waiting(self, committer: Committer, *, own_retries: bool = False) -> list[tuple[Task, NodeState]]:
+        """
+        What this process could begin: what nobody has claimed, in the order in which it became ready.
+
+        Args:
+            committer: The run.
+
+            own_retries: Retries that this process waits for, too; they come last.
+        """
         dag, run = committer.dag, committer.run
         if dag is None or run is None:
             return []
-        found = [
-            (dag.all_tasks[name], state)
-            for name in run.active
-            if (state := run.nodes[name]).by is None and self._can_launch(dag.all_tasks[name])
-        ]
-        return sorted(found, key=lambda each: _due(each[1]))
+        found = []
+        for name in run.active:
+            task, state = dag.all_tasks[name], run.nodes[name]
+            is_own_retry = state.by == self.process.id and state.status is TaskStatus.RETRYING
+            # Near its end this process can launch nothing, and would offer that to itself for ever.
+            if (state.by is None or (own_retries and is_own_retry)) and self._can_launch(task):
+                found.append((task, state))
+        return sorted(found, key=lambda each: (each[1].by is not None, _due(each[1])))
 
     # -- room for executions of target types with a limit --------------------------------------------------------
 
@@ -402,7 +411,7 @@ class DAGExecutor:
         run = committer.run
         if run is None or not run.active:
             return False
-        return any(task.target_type in self.process.room for task, _ in self._unclaimed(committer))
+        return any(task.target_type in self.process.room for task, _ in self._waiting(committer))
 
     def _offer_room(self, kind: TargetTypes) -> None:
         """
@@ -414,7 +423,7 @@ class DAGExecutor:
         waiting = [
             (_due(state), committer, task.name, state)
             for committer in self.committers.values()
-            for task, state in self._waiting(committer)
+            for task, state in self._waiting(committer, own_retries=True)
             if task.target_type is kind and (state.status is TaskStatus.NEW or _due(state) <= now)
         ]
         if not waiting:
@@ -422,20 +431,6 @@ class DAGExecutor:
         waiting.sort(key=lambda each: each[0])
         for _, committer, name, state in waiting[: self._room(kind)]:
             committer.post(_claim(name, state))
-
-    def _waiting(self, committer: Committer) -> list[tuple[Task, NodeState]]:
-        """What could begin but for the room: what nobody has claimed, and retries of our own."""
-        dag, run = committer.dag, committer.run
-        if dag is None or run is None:
-            return []
-        own = [
-            (dag.all_tasks[name], state)
-            for name in run.active
-            if (state := run.nodes[name]).status is TaskStatus.RETRYING
-            and state.by == self.process.id
-            and self._can_launch(dag.all_tasks[name])  # near its end it could not, and would offer that for ever
-        ]
-        return [*self._unclaimed(committer), *own]
 
     async def adopt(self, committer: Committer, dead: frozenset[str]) -> None:
         """Take over what dead processes left of a run, claim what nobody has claimed, and watch its timeout."""
