@@ -25,7 +25,9 @@ async def main():
     store = SQLiteStore(sys.argv[1])
     await store.join(sys.argv[2])
     if sys.argv[3] == "with a program":
-        subprocess.Popen([sys.executable, "-c", "input()"], close_fds=False)
+        program = [sys.executable, "-c", "print(flush=True); input()"]
+        child = subprocess.Popen(program, close_fds=False, stdout=subprocess.PIPE)
+        child.stdout.readline()  # what is not inherited may still be open for a moment after Popen has returned
     has_forked = sys.argv[3] == "with a fork" and os.fork() != 0
     if not has_forked:
         print("joined", flush=True)
