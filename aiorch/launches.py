@@ -393,7 +393,10 @@ class Launches:
         committer, task, _, sent = execution
         process = self._process.id
         is_known = True
-        if self._liveness.is_silent(process) or committer.known_at < self._liveness.heard_since(process):
+        # Again, since it may have been silent while it looked.
+        while is_known and (
+            self._liveness.is_silent(process) or committer.known_at < self._liveness.heard_since(process)
+        ):
             is_known = await self._look_again(committer, task)
         if committer.in_flight.get(task.name) is not sent:
             return False

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 FUSES = (0, 5, 20, 50, 80, 120, 200, 300, 450, 700, 1000, 1500)
 """Steps until a process loses power or is paused; 0: it does not."""
 
-PAUSES_S = (3.0, 20.0, 45.0, 70.0, 85.0, 100.0, 110.0, 200.0)
+PAUSES_S = (3.0, 20.0, 45.0, 70.0, 77.0, 85.0, 92.0, 100.0, 110.0, 200.0)
 """Some shorter than it takes to be called dead, some longer."""
+
+DEAD_AFTER_S = 60.0
+"""After how long a process that is not heard is called dead."""
 
 SKEWS_S = (0.0, -30.0, -3.0, 3.0, 30.0)
 
@@ -77,6 +80,8 @@ class SimulatedProcess:
         parked: See `loop.Process`.
 
         was_paused: It may have been called dead, and live.
+
+        woke_at: When it last went on after a pause that is long enough to be called dead.
     """
 
     def __init__(self, world: "World", slot: int, number: int) -> None:
@@ -88,6 +93,7 @@ class SimulatedProcess:
         self.pauses_next = False
         self.is_running = False
         self.was_paused = False
+        self.paused_at = self.woke_at = 0.0
         self.has_power = True
         self.clock = SkewedClock(world)
         self.orchestrator: Orchestrator | None = None
@@ -219,10 +225,13 @@ class Cluster:
         if process.parked is None:
             process.parked = []
         world.oracle.calls = {call for call in world.oracle.calls if call[0] is not process}
-        if len(self.processes) > 1 and world.tape.draw(f"{process.name} is not replaced", 3) == 1:
+        if len(self.processes) > 1 and self._is_given_up(process):
             world.count("process that is not replaced")
             self._given_up.add(process.slot)
         self._vacate(process, world.tape.pick(f"{process.name} comes back after", (2.0, 0.5, 15.0, 90.0)))
+
+    def _is_given_up(self, process: SimulatedProcess) -> bool:
+        return self._world.swarm.leaves or self._world.tape.draw(f"{process.name} is not replaced", 3) == 1
 
     def pause(self, process: SimulatedProcess, seconds: float) -> None:
         """Let a process stand still."""
@@ -233,6 +242,7 @@ class Cluster:
         world.note(process.name, f"is paused for {seconds:g} s")
         process.parked = []
         process.was_paused = True
+        process.paused_at = world.loop.time()
         world.loop.later(seconds, self.go_on, process)
 
     def go_on(self, process: SimulatedProcess) -> None:
@@ -240,10 +250,14 @@ class Cluster:
         if not process.has_power or process.parked is None:
             return
         self._world.note(process.name, "goes on")
+        if self._world.loop.time() - process.paused_at >= DEAD_AFTER_S:
+            process.woke_at = self._world.loop.time()
         parked, process.parked = process.parked, None
         self._world.loop.give_back(parked)
         if self._world.is_faulty:
             self._light(process)
+            if self._world.swarm.zombies and self._world.tape.draw(f"{process.name} ends when it wakes up", 4) == 1:
+                self._drain(process)
 
     def _drain(self, process: SimulatedProcess) -> None:
         if process.has_power and self._world.is_faulty:

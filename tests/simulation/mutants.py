@@ -228,16 +228,23 @@ MUTANTS = (
     Mutant(
         "no look before sending after a silence",
         "aiorch.launches",
-        "        if self._liveness.is_silent(process) or committer.known_at",
-        "        if False and committer.known_at",
+        "            self._liveness.is_silent(process) or committer.known_at",
+        "            False and committer.known_at",
         seed=575,
     ),
     Mutant(
         "a silence that is over forgotten",
         "aiorch.launches",
-        " or committer.known_at < self._liveness.heard_since(process):",
-        ":",
+        " or committer.known_at < self._liveness.heard_since(process)\n",
+        "\n",
         seed=23,
+    ),
+    Mutant(
+        "silent while it looked",
+        "aiorch.launches",
+        "            is_known = await self._look_again(committer, task)\n",
+        "            is_known = await self._look_again(committer, task)\n            break\n",
+        seed=668,
     ),
     Mutant(
         "a stop not tried again",

@@ -12,7 +12,7 @@ told. It knows nothing of the engine: documents are plain JSON to it.
     S6   the end is the one that a reference interpreter works out
     S7   folds are idempotent and do not depend on order, documents survive being read and written
     S8   in worlds without faults, operations stay within their budget
-    S9   an open run has its marker
+    S9   an open run has its marker, and the others know who owns something in it
     S10  nothing begins after a cancel, nothing goes on after the end
     S11  nobody who is heard is called dead
     L1   when faults have stopped, every run ends in time
@@ -39,12 +39,19 @@ RANKS = {"New": 0, "Starting": 1, "Running": 2, "Retrying": 3, **dict.fromkeys(E
 RUN_ENDS = ("Completed", "Failed", "Cancelled")
 LIVE = ("Starting", "Running")
 
+ANNOUNCED_S = 3.0
+"""How long a new owner of something in a run may stay unknown, when nothing is wrong with the bucket."""
+
 _decode = msgspec.json.Decoder().decode
 
 
 def cancel_of(run_id: str) -> bytes:
     """Return the message that asks for the end of a run."""
     return msgspec.json.encode({"resource": {"type": "cancel", "labels": {"run_id": run_id}}})
+
+
+def _owners(document: Mapping[str, Any]) -> set[str]:
+    return {entry["by"] for entry in document.values() if entry.get("by") is not None}
 
 
 class Violation(AssertionError):  # noqa: N818  what it is called
@@ -105,6 +112,7 @@ class Oracle:
         self._facts: dict[str, Facts] = {}
         self._confirmed: set[str] = set()
         self._future: dict[str, str] = {}
+        self._announced: dict[str, set[str]] = {}
         self.violation: Violation | None = None
         self.definitions: dict[str, dict[str, Any]] = {}
         self.cancels: set[str] = set()
@@ -163,7 +171,9 @@ class Oracle:
                 self.fail("S1", f"the document of {run_id} was deleted")
             else:
                 self._document_changed(run_id, self._documents.get(run_id), _decode(after))
-        elif kind == "open" and after is None and self.status(rest) not in RUN_ENDS:
+        elif kind == "open" and after is not None:
+            self._marker_touched(rest)
+        elif kind == "open" and self.status(rest) not in RUN_ENDS:
             self.fail("S9", f"the marker of {rest} was deleted, and the run is {self.status(rest)}")
         elif kind == "executions" and before is not None and after is not None:
             old = _decode(before)
@@ -190,6 +200,9 @@ class Oracle:
         for name, entry in new.items():
             if name != "$run" and entry is not old[name] and entry != old[name]:
                 self._entry_changed(run_id, name, old, new)
+        for process in self._world.cluster.processes.values() if self._world.swarm.is_store_good else ():
+            if process.id in _owners(new) and process.id not in self._announced.get(run_id, ()):
+                self._world.loop.later(ANNOUNCED_S, self._check_announced, run_id, process)
 
     def _first_document(self, run_id: str, new: dict[str, Any]) -> dict[str, Any]:
         """Return the document before the first one: everything is new, but what a resumed run takes over."""
@@ -224,6 +237,8 @@ class Oracle:
         if before.get("by") is not None and before.get("by") != after.get("by"):
             lost = self._world.loop.time(), before.get("by"), after.get("by")
             self._taken_at[before.get("execution_id", "")] = lost
+        if (writer := self._bucket.writer) is not None:
+            self._check_writer(writer, f"{run_id} {name}", before, after)
         if after["status"] == "Starting" and then[0] < now[0]:
             self._intent(run_id, name, old, new)
         elif now[0] > then[0] and after["status"] != "Starting":
@@ -231,6 +246,38 @@ class Oracle:
         key = after.get("execution_id")
         if key is not None:
             self._launches[key] = max(self._launches.get(key, 0), after.get("launches", 0))
+
+    def _marker_touched(self, run_id: str) -> None:
+        """The others look at the run, see who owns it now, and forget about anybody else."""
+        owners = _owners(self._documents.get(run_id, {}))
+        known = self._announced.get(run_id, set()) & owners
+        if self._bucket.writer is not None:
+            known.add(self._bucket.writer.id)
+        self._announced[run_id] = known
+
+    def _check_announced(self, run_id: str, process: "SimulatedProcess") -> None:
+        """Whoever owns something in a run has let the others know, or nobody would miss it for an hour."""
+        is_able = process.is_running and process.parked is None and self._world.loop.time() - process.woke_at > 5
+        is_known = process.id in self._announced.get(run_id, ())
+        if is_able and not is_known and process.id in _owners(self._documents[run_id]):
+            self.fail("S9", f"{process.name} owns something in {run_id}, and the others do not know of it")
+
+    def _check_writer(
+        self, writer: "SimulatedProcess", what: str, before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> None:
+        """What only the owner of an entry knows, only the owner says; and it owns it until somebody calls it dead."""
+        owner = before.get("by")
+        goes_on = before["status"] in LIVE and after["status"] in LIVE and before["attempt"] == after["attempt"]
+        if (
+            after["status"] == "Running" != before["status"]
+            and "branches" not in after
+            and after.get("by") != writer.id
+        ):
+            self.fail("S10", f"{what} was called Running by {writer.name}, which does not own it")
+        if after.get("interrupted", 0) > before.get("interrupted", 0) and owner != writer.id:
+            self.fail("S10", f"{what} was given up by {writer.name}, which does not own it")
+        if goes_on and after.get("by") != owner and owner not in self.called_dead:
+            self.fail("S10", f"{what} was taken over by {writer.name}, and nobody has called its owner dead")
 
     def _intent(self, run_id: str, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
         entry = new[name]
@@ -304,6 +351,17 @@ class Oracle:
             self._check_still_wanted(process, execution)
         self._plan(execution)
         return count
+
+    def sends(self, process: "SimulatedProcess", execution: Execution) -> None:
+        """A process is about to launch something: if it may have been called dead, it has looked at the run since."""
+        known_at = process.client.known_at.get(f"runs/{execution.run_id}.json", 0.0)
+        if known_at < process.woke_at:
+            self.fail("S3", f"{execution.label} is launched by {process.name}, which was silent and has not looked")
+
+    def launches(self, process: "SimulatedProcess", job: str, listed_at: float) -> None:
+        """A process is about to launch a job: there is none, as far as could be known when it last went on."""
+        if listed_at < process.woke_at:
+            self.fail("S3", f"job {job} is launched by {process.name}, which was silent and has not looked for it")
 
     def _check_another_start(self, kind: str, execution: Execution, count: int, *, is_late: bool) -> None:
         what = f"attempt {execution.attempt} of {execution.run_id} {execution.node}"

@@ -79,6 +79,8 @@ class Bucket:
         digest: Of all changes so far.
 
         watchers: Told of every change.
+
+        writer: The process whose request is carried out, `None` for a newer version and for nobody.
     """
 
     def __init__(self, world: "World") -> None:
@@ -89,6 +91,7 @@ class Bucket:
         self.objects: dict[str, _Object] = {}
         self.digest = 0
         self.watchers: list[Watcher] = []
+        self.writer: SimulatedProcess | None = None
 
     def data(self, name: str) -> bytes | None:
         found = self.objects.get(name)
@@ -158,6 +161,8 @@ class BucketClient:
 
     Attributes:
         heartbeats: The engine's own, over this store.
+
+        known_at: When the last read or write of an object began that was answered, by name.
     """
 
     def __init__(self, world: "World", process: "SimulatedProcess | None") -> None:
@@ -167,6 +172,7 @@ class BucketClient:
         self._process = process
         self._who = process.name if process is not None else "world"
         self.heartbeats = Heartbeats(self)
+        self.known_at: dict[str, float] = {}
 
     def __str__(self) -> str:
         return f"bucket of {self._who}"
@@ -266,8 +272,21 @@ class BucketClient:
         world.operations[kind] += 1
         fault = await world.before_call(self._process, fault)
         answer = self._loop.create_future()
-        self._loop.later(self._latency(kind), self._carry_out, kind, name, apply, fault, answer)
-        return await answer
+        self._loop.later(self._latency(kind), self._carry_out, kind, name, partial(self._apply, apply), fault, answer)
+        begun_at = self._loop.time()
+        told = await answer
+        self.known_at[name] = begun_at
+        return told
+
+    def _apply(self, apply: Callable[[], Any]) -> Any:
+        """Carry out a request in the name of this process. Return what it came to, an error included."""
+        self._bucket.writer = self._process
+        try:
+            return apply()
+        except (GenerationConflict, StoreThrottled) as error:
+            return error
+        finally:
+            self._bucket.writer = None
 
     def _latency(self, kind: str) -> float:
         world = self._world
@@ -284,9 +303,9 @@ class BucketClient:
         told: Any
         delay = self._latency(kind)
         if fault in (Fault.NONE, Fault.CUT_AFTER):
-            told = _outcome(apply)
+            told = apply()
         elif fault is Fault.REPEATED:
-            first, told = _outcome(apply), _outcome(apply)
+            first, told = apply(), apply()
             if isinstance(told, GenerationConflict) and not isinstance(first, Exception):
                 world.count("conflict with oneself")
         elif fault is Fault.THROTTLED:
@@ -296,7 +315,7 @@ class BucketClient:
         else:
             told, delay = StoreUnavailable(f"{kind} {name!r} got no answer"), GIVE_UP_S
             if fault is Fault.REPLY_LOST:
-                if not isinstance(_outcome(apply), Exception) and kind in ("write", "delete"):
+                if not isinstance(apply(), Exception) and kind in ("write", "delete"):
                     world.count("applied and not told")
             else:
                 after = GIVE_UP_S + world.tape.pick(f"late {kind}", (1.0, 5.0, 30.0, 120.0))
@@ -309,17 +328,10 @@ class BucketClient:
         self._loop.later(delay, _answer, answer, told)
 
     def _carry_out_late(self, kind: str, name: str, apply: Callable[[], Any]) -> None:
-        told = _outcome(apply)
+        told = apply()
         if kind in ("write", "delete"):
             self._world.count("late and refused" if isinstance(told, Exception) else "late and applied")
         self._world.note(self._who, f"{kind} {name} late {told if isinstance(told, Exception) else ''}".rstrip())
-
-
-def _outcome(apply: Callable[[], Any]) -> Any:
-    try:
-        return apply()
-    except (GenerationConflict, StoreThrottled) as error:
-        return error
 
 
 def _answer(answer: "asyncio.Future[Any]", told: Any) -> None:

@@ -15,8 +15,8 @@ RATES = (0.0, 0.0, 0.0, 0.01, 0.03, 0.1)
 LOG_RATES = (0.0, 0.0, 0.1, 0.3, 1.0)
 
 
-THEMES = ("none", "none", "none", "none", "zombies", "zombies", "starts", "drains", "jobs")
-"""What half of the worlds is about besides: rare things that take several others to happen at once."""
+THEMES = (*("none",) * 6, *("zombies",) * 5, *("starts",) * 3, "drains", *("jobs",) * 3, *("strangers",) * 2)
+"""What most of the worlds are about besides: rare things that take several others to happen at once."""
 
 
 @dataclass
@@ -84,6 +84,10 @@ class Swarm:
     """Few executions at once: others wait for their turn."""
     zombies: bool = False
     """Something happens to every process, and pauses are long: they wake up when their work has been taken over."""
+    jobs: bool = False
+    """Runs of which at least two tasks are jobs."""
+    leaves: bool = False
+    """Most processes that lose power are not replaced."""
     lasts_s: float | None = None
     """How long faults last, `None` to draw it."""
 
@@ -92,8 +96,9 @@ class Swarm:
     resumes: bool = False
     starts: int = 1
     """Clients that start the same run."""
+    starts_from: int = 0
     starts_within: int = 20
-    """Half seconds in which they do."""
+    """Half seconds after which, and within which, they do."""
 
     deep_checks: bool = False
     """S7 is checked at every fold, which takes time."""
@@ -101,7 +106,14 @@ class Swarm:
     @property
     def is_calm(self) -> bool:
         """No event is lost and no process dies, stalls, or is told wrong times: L2 applies."""
-        return not (self.power_cuts or self.pauses or self.drains or self.cancels or self.skewed or self.newer)
+        ends = self.drains or self.is_draining_all
+        return not (self.power_cuts or self.pauses or ends or self.cancels or self.skewed or self.newer)
+
+    @property
+    def is_store_good(self) -> bool:
+        """Nothing goes wrong between a process and the bucket, and every answer comes at once."""
+        lost = self.refused + self.reply_lost + self.late + self.repeated + self.throttled
+        return not (lost or self.rate_limit or self.outages or self.is_latency_drawn)
 
     @property
     def is_faultless(self) -> bool:
@@ -159,21 +171,30 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
     if theme == "zombies":
         swarm.zombies = swarm.pauses = True
         swarm.processes, swarm.runs, swarm.lasts_s = max(2, swarm.processes), max(2, swarm.runs), 240.0
-        swarm.narrow, swarm.power_cuts = flag("narrow zombies", one_in=2), False
-        swarm.not_started = rate("zombies not started", (0.0, 0.0, 0.3))
+        swarm.narrow, swarm.power_cuts = not flag("wide zombies"), False
+        swarm.not_started = rate("zombies not started", (0.0, 0.3, 0.3))
+        swarm.hangs, swarm.answer_lost = rate("zombies hang", (0.0, 1.0)), rate("zombies unanswered", (0.0, 0.5))
         swarm.late, swarm.reply_lost = rate("late zombies", (0.0, 0.0, 0.15)), rate("lost zombies", (0.0, 0.0, 0.15))
     elif theme == "starts":
-        swarm.starts, swarm.processes = 4, min(2, swarm.processes)
-        swarm.starts_within = tape.pick("swarm starts within", (2, 80))
+        swarm.starts, swarm.processes = 6, min(2, swarm.processes)
+        # At once with the first sweep or the second one, or whenever there is work already.
+        swarm.starts_from, swarm.starts_within = tape.pick("swarm starts", ((0, 2), (48, 14), (0, 80)))
         swarm.refused, swarm.late = rate("refused starts", (0.1, 0.3)), rate("late starts", (0.0, 0.1))
-        swarm.is_latency_drawn, swarm.is_slow = True, swarm.starts_within == 2
-        swarm.power_cuts = swarm.starts_within > 2
+        swarm.is_latency_drawn = swarm.is_slow = True
+        swarm.power_cuts = swarm.leaves = swarm.starts_within == 80
         swarm.lasts_s = 120.0
     elif theme == "drains":
         swarm.drains, swarm.processes, swarm.fails = True, max(2, swarm.processes), 0.5
         swarm.is_draining_all, swarm.skewed = True, False
     elif theme == "jobs":
-        swarm.answer_lost, swarm.power_cuts, swarm.cancels = 0.3, True, flag("cancels of jobs", one_in=2)
+        swarm.jobs, swarm.answer_lost = True, rate("jobs unanswered", (0.3, 1.0))
+        swarm.narrow, swarm.runs = flag("narrow jobs", one_in=2), max(2, swarm.runs)
+        swarm.power_cuts, swarm.is_draining_all = flag("jobs cut", one_in=2), flag("jobs drained", one_in=2)
+        swarm.pauses, swarm.cancels = flag("jobs paused", one_in=2), flag("cancels of jobs", one_in=2)
+    elif theme == "strangers":
+        swarm.has_source, swarm.answer_lost, swarm.event_lost = True, 1.0, 0.0
+        swarm.power_cuts = swarm.leaves = True
+        swarm.processes, swarm.pauses, swarm.lasts_s = 2, False, 120.0
     if swarm.is_calm and not (swarm.event_lost and swarm.answer_lost):
         swarm.sweeps = not flag("no sweeps", one_in=2)
     return swarm

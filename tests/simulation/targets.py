@@ -96,6 +96,7 @@ def python_function(world: "World", process: "SimulatedProcess") -> Callable[[Ta
 
     async def work(context: TaskContext) -> Any:
         execution = Execution.of(context)
+        world.oracle.sends(process, execution)
         dict(context.results)
         world.oracle.started("Function", process, execution)
         script = world.scripts.of(execution)
@@ -195,6 +196,7 @@ class CloudFunctions:
     async def launch(self, task: Task, context: TaskContext) -> Answer:
         """See `Target.launch`."""
         world = self._world
+        world.oracle.sends(self._process, Execution.of(context))
         fault = world.enter(self._process, "launch", f"{context.run_id} {context.node}")
         fault = await world.before_call(self._process, fault)
         if fault in (Fault.REFUSED, Fault.THROTTLED):

@@ -97,6 +97,12 @@ def dag(size: int, number: int) -> DAG:
     return DAGBuilder(definition(size, number)).build_dag()
 
 
+@cache
+def members_with_jobs(size: int) -> tuple[int, ...]:
+    """Return which definitions of a size launch more than one job."""
+    return tuple(number for number in range(MEMBERS) if repr(definition(size, number)).count("'Dataflow'") > 1)
+
+
 class PlannedRun:
     """One run that a client wants."""
 
@@ -122,8 +128,13 @@ class Clients:
         self.runs = [self._draw(f"r{number}") for number in range(world.swarm.runs)] if runs is None else runs
 
     def _draw(self, run_id: str) -> PlannedRun:
-        size = self._world.tape.draw(f"size of {run_id}", len(SIZES))
-        number = self._world.tape.draw(f"dag of {run_id}", MEMBERS)
+        tape = self._world.tape
+        if self._world.swarm.jobs:
+            size = 2 + tape.draw(f"size of {run_id} with jobs", len(SIZES) - 2)
+            number = tape.pick(f"dag of {run_id} with jobs", members_with_jobs(size))
+        else:
+            size = tape.draw(f"size of {run_id}", len(SIZES))
+            number = tape.draw(f"dag of {run_id}", MEMBERS)
         return PlannedRun(run_id, definition(size, number), dag(size, number))
 
     async def act(self) -> None:
@@ -144,7 +155,9 @@ class Clients:
     async def _start(self, run: PlannedRun) -> None:
         world, tape = self._world, self._world.tape
         world.oracle.expect(run.run_id, run.definition)
-        await asyncio.sleep(tape.draw(f"start {run.run_id} at", world.swarm.starts_within) * 0.5)
+        await asyncio.sleep(
+            (world.swarm.starts_from + tape.draw(f"start {run.run_id} at", world.swarm.starts_within)) * 0.5
+        )
         if world.swarm.has_source and tape.draw(f"start {run.run_id} by message", 2):
             labels = {"dag": run.dag.name, "run_id": run.run_id}
             message_id = None
