@@ -1,9 +1,4 @@
-"""
-Launches: what a committed intent turns into, and what each answer of a target means.
-
-In memory an execution counts as sent from before its request goes out until the commit that holds its outcome;
-otherwise a ``Starting`` that is still committed would be sent a second time while the outcome waits in the inbox.
-"""
+"""Launches: what a committed intent turns into, and what each answer of a target means."""
 
 import asyncio
 import logging
@@ -15,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
 import msgspec
 
 from aiorch.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
-from aiorch.committer import Committer, InFlight
+from aiorch.committer import Committer
 from aiorch.context import TaskContext
 from aiorch.enums import OnLost, TargetTypes
 from aiorch.errors import (
@@ -26,6 +21,7 @@ from aiorch.errors import (
     StoreThrottled,
     StoreUnavailable,
 )
+from aiorch.in_flight import InFlight
 from aiorch.nodes import Task
 from aiorch.ports import (
     Accepted,
@@ -169,8 +165,8 @@ class Launches:
         assert run is not None
         is_told = task.target_type is not TargetTypes.FUNCTION
         if is_told and task.name not in committer.in_flight and not self._is_closing:
-            sent = committer.in_flight[task.name] = InFlight(run.nodes[task.name].attempt)
-            sent.was_taken_over = sent.has_begun = sent.is_out = True
+            attempt = run.nodes[task.name].attempt
+            sent = committer.in_flight[task.name] = InFlight(attempt, was_taken_over=True)
             self._begin(_Execution(committer, task, run, sent))
 
     def hint(self, committer: Committer, task: Task, attempt: int) -> None:
