@@ -286,7 +286,7 @@ class Committer:
         if changes.is_stale and not was_read:
             await self._read()
             changes = self._fold(batch)
-        with self._executor.claiming(changes):
+        with self._executor.room.claiming(changes):
             if not changes.is_empty:
                 await self._write(changes, len(batch))
             if not self._is_pursued:

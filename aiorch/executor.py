@@ -7,10 +7,9 @@ process: launches, stops, retries when they are due. What happens next is decide
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Protocol, assert_never
 from weakref import WeakKeyDictionary
 
@@ -24,6 +23,7 @@ from aiorch.errors import AiorchError, RunConflictError, RunNotFoundError, Store
 from aiorch.launches import Launches, LaunchSettings, SupplementaryFunctions
 from aiorch.nodes import Parallel, Task
 from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
+from aiorch.room import Room
 from aiorch.run_state import (
     SCHEMA_VERSION,
     NodeState,
@@ -36,13 +36,10 @@ from aiorch.run_state import (
 from aiorch.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
 from aiorch.transitions import (
     CancelRequested,
-    Changes,
-    LaunchOffered,
     Obligation,
     Process,
     ProcessesDied,
     RetryDue,
-    RunEvent,
     RunStarted,
     RunTimeoutDue,
     obligation,
@@ -84,6 +81,8 @@ class DAGExecutor:
 
         committers: Of the runs that are in memory, by run id.
 
+        room: For executions of target types with a limit.
+
         observer: Is told what happens.
 
         commit_interval_s: See `aiorch.ports.Pace`.
@@ -119,9 +118,16 @@ class DAGExecutor:
         self.commit_interval_s = commit_interval_s
         self.on_store_away: Callable[[], None] = lambda: None
         settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
-        room = {kind: partial(self._room, kind) for kind in settings.limits}
-        self.process = Process(entropy.token(), self._can_launch, awaits_events, room)
+        process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
+        self.room = Room(
+            settings.limits,
+            process_id=process_id,
+            can_launch=self._can_launch,
+            committers=self.committers,
+            clock=clock,
+        )
+        self.process = Process(process_id, self._can_launch, awaits_events, self.room.left_by_type)
         self._liveness = liveness
         self.unclosed: set[str] = set()
         self.untold: dict[str, None] = {}
@@ -131,9 +137,7 @@ class DAGExecutor:
         self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._sleepers: dict[asyncio.Task[None], None] = {}
-        self._claimed: dict[TargetTypes, int] = dict.fromkeys(settings.limits, 0)
         self._run_timers: dict[str, asyncio.TimerHandle] = {}
-        self._may_wait: dict[TargetTypes, None] = {}
         self._launches = Launches(
             targets=targets,
             functions=functions,
@@ -145,7 +149,7 @@ class DAGExecutor:
             observer=self.observer,
             settings=settings,
             spawn=self.spawn,
-            on_room=self._offer_room,
+            room=self.room,
             record_of=self.record_of,
         )
         self._is_closing = False
@@ -305,7 +309,7 @@ class DAGExecutor:
         if (
             committer.is_idle
             and not self.owns(committer)
-            and not self._waits_for_room(committer)
+            and not self.room.is_wanted_by(committer)
             and self.committers.get(committer.run_id) is committer
         ):
             del self.committers[committer.run_id]
@@ -352,90 +356,10 @@ class DAGExecutor:
         if self._liveness.is_silent(self.process.id):
             await self._liveness.announce(self.process.id)
 
-    def unclaimed(self, committer: Committer) -> list[RunEvent]:
-        """What this process could launch in a run and nobody has claimed: ready tasks, retries without an owner."""
-        events: list[RunEvent] = []
-        room: dict[TargetTypes, int] = {}
-        for task, state in self._waiting(committer):
-            kind = task.target_type
-            if kind in self.process.room:
-                left = room[kind] = room.get(kind, self._room(kind)) - 1
-                if left < 0:
-                    continue
-            events.append(_claim(task.name, state))
-        return events
-
-    def _waiting(self, committer: Committer, *, own_retries: bool = False) -> list[tuple[Task, NodeState]]:
-        """
-        What this process could begin: what nobody has claimed, in the order in which it became ready.
-
-        Args:
-            committer: The run.
-
-            own_retries: Retries that this process waits for, too; they come last.
-        """
-        dag, run = committer.dag, committer.run
-        if dag is None or run is None:
-            return []
-        found = []
-        for name in run.active:
-            task, state = dag.all_tasks[name], run.nodes[name]
-            is_own_retry = state.by == self.process.id and state.status is TaskStatus.RETRYING
-            # Near its end this process can launch nothing, and would offer that to itself for ever.
-            if (state.by is None or (own_retries and is_own_retry)) and self._can_launch(task):
-                found.append((task, state))
-        return sorted(found, key=lambda each: (each[1].by is not None, _due(each[1])))
-
-    # -- room for executions of target types with a limit --------------------------------------------------------
-
-    def _room(self, kind: TargetTypes) -> int:
-        return max(0, self._launches.room(kind) - self._claimed[kind])
-
-    @contextmanager
-    def claiming(self, changes: Changes) -> Iterator[None]:
-        """Count what *changes* let begin here as if it had begun, until it has: others are folded meanwhile."""
-        kinds = [
-            state.target_type
-            for state in changes.nodes.values()
-            if state.target_type in self._claimed and obligation(state, self.process.id) is Obligation.LAUNCH
-        ]
-        for kind in kinds:
-            self._claimed[kind] += 1
-        try:
-            yield
-        finally:
-            for kind in kinds:
-                self._claimed[kind] -= 1
-
-    def _waits_for_room(self, committer: Committer) -> bool:
-        run = committer.run
-        if run is None or not run.active:
-            return False
-        return any(task.target_type in self.process.room for task, _ in self._waiting(committer))
-
-    def _offer_room(self, kind: TargetTypes) -> None:
-        """
-        There may be room: let those begin that have waited longest, whatever run they are of.
-
-        What was launched by another process meanwhile is offered in vain; the read that tells so offers again.
-        """
-        now = self.clock.now()
-        waiting = [
-            (_due(state), committer, task.name, state)
-            for committer in self.committers.values()
-            for task, state in self._waiting(committer, own_retries=True)
-            if task.target_type is kind and (state.status is TaskStatus.NEW or _due(state) <= now)
-        ]
-        if not waiting:
-            self._may_wait.pop(kind, None)
-        waiting.sort(key=lambda each: each[0])
-        for _, committer, name, state in waiting[: self._room(kind)]:
-            committer.post(_claim(name, state))
-
     async def adopt(self, committer: Committer, dead: frozenset[str]) -> None:
         """Take over what dead processes left of a run, claim what nobody has claimed, and watch its timeout."""
         self._arm_run_timeout(committer)
-        events: list[RunEvent] = self.unclaimed(committer)
+        events = self.room.unclaimed(committer)
         if dead & self.owners(committer):
             events.append(ProcessesDied(dead))
             logger.warning("going on with a run whose process is gone", extra={"run_id": committer.run_id})
@@ -475,14 +399,11 @@ class DAGExecutor:
                 case Obligation.RETRY:
                     self._arm_retry(committer, name, state)
                 case None:
-                    kind = dag.all_tasks[name].target_type
-                    if state.by is None and state.is_active and kind in self.process.room:
-                        self._may_wait[kind] = None
+                    if state.by is None and state.is_active:
+                        self.room.want(dag.all_tasks[name].target_type)
                 case unreachable:
                     assert_never(unreachable)
-        for kind in list(self._may_wait):
-            if self._room(kind):  # what took it when this was folded may have ended since
-                self._offer_room(kind)
+        self.room.offer_wanted()  # what took it when this was folded may have ended since
         if run.status.is_terminal:
             if timer := self._run_timers.pop(committer.run_id, None):
                 timer.cancel()
@@ -613,7 +534,7 @@ class DAGExecutor:
             self._arm_retry(committer, name, state)  # the loop's clock ran ahead of the time of day
         else:
             if committer.dag is not None and (kind := committer.dag.all_tasks[name].target_type) in self.process.room:
-                self._may_wait[kind] = None  # should there be no room for it
+                self.room.want(kind)  # should there be none for it
                 self._arm(ROOM_CHECK_S, self._retry_is_due, committer, name, state)
             committer.post(RetryDue(name, state.attempt))
 
@@ -642,17 +563,6 @@ class DAGExecutor:
 
     def _seconds_to(self, due: datetime | None) -> float:
         return 0.0 if due is None else (due - self.clock.now()).total_seconds()
-
-
-def _due(state: NodeState) -> datetime:
-    """Since when a ready task or a retry could begin."""
-    due = state.retry_at or state.ready_at
-    assert due is not None, state.node_name
-    return due
-
-
-def _claim(name: str, state: NodeState) -> RunEvent:
-    return RetryDue(name, state.attempt) if state.status is TaskStatus.RETRYING else LaunchOffered(name)
 
 
 class _Launcher:

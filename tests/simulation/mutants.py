@@ -268,8 +268,8 @@ MUTANTS = (
     ),
     Mutant(
         "what waits for room not offered at its commit",
-        "aiorch.executor",
-        "        for kind in list(self._may_wait):\n",
+        "aiorch.room",
+        "        for kind in list(self._wanted):\n",
         "        for kind in ():\n",
         seed=113,
     ),
