@@ -19,8 +19,9 @@ from aiorch import names
 from aiorch.committer import Committer
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes, TaskStatus
-from aiorch.errors import AiorchError, RunConflictError, RunNotFoundError, StoreUnavailable
+from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable
 from aiorch.launches import Launches, LaunchSettings, SupplementaryFunctions
+from aiorch.markers import Markers
 from aiorch.nodes import Parallel, Task
 from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
 from aiorch.room import Room
@@ -46,9 +47,6 @@ from aiorch.transitions import (
 )
 
 logger = logging.getLogger(__name__)
-
-TOUCHES_MAX = 4
-"""Tries to give a marker a new generation."""
 
 ANSWER_GRACE_S = 10.0
 """How long the event that a call has ended waits for the call's answer. Commits are seldom held up for longer."""
@@ -83,15 +81,13 @@ class DAGExecutor:
 
         room: For executions of target types with a limit.
 
+        markers: Of open runs: they draw the attention of other processes.
+
         observer: Is told what happens.
 
         commit_interval_s: See `aiorch.ports.Pace`.
 
         on_store_away: Called when the store does not answer: nothing new should be brought until it does.
-
-        untold: Runs that others should look at, and could not be told.
-
-        unclosed: Runs that have ended and whose marker could not be removed.
     """
 
     def __init__(  # noqa: PLR0913  the ports, one each
@@ -128,9 +124,8 @@ class DAGExecutor:
             clock=clock,
         )
         self.process = Process(process_id, self._can_launch, awaits_events, self.room.left_by_type)
+        self.markers = Markers(runs, entropy)
         self._liveness = liveness
-        self.unclosed: set[str] = set()
-        self.untold: dict[str, None] = {}
         self._default_region = default_region
         self._functions = functions
         self._targets = targets
@@ -242,14 +237,12 @@ class DAGExecutor:
         committer = self.committer(command.run_id)
         committer.starting += 1  # it is not forgotten meanwhile, and a sweep that finds the marker leaves it to us
         try:
-            marker = await self.runs.open_run(command)
+            await self.markers.create(committer, command)
         except BaseException:
             committer.starting -= 1
             self.release(committer)
             raise
         committer.starting -= 1
-        if marker is not None:
-            committer.marker, committer.is_announced = marker, True
         committer.begin(run)
         await committer.apply(RunStarted())
         stored = committer.run or (await self.stored_run(command.run_id)).run
@@ -274,7 +267,7 @@ class DAGExecutor:
         """
         committer = self.committer(run_id)
         await committer.apply(CancelRequested(reason))
-        if self.owners(committer) - {self.process.id} and not await self._touch_open(committer):
+        if self.owners(committer) - {self.process.id} and not await self.markers.touch(committer):
             raise StoreUnavailable(
                 f"the cancel of run {run_id!r} is recorded, and the processes that run its tasks could not be told, so "
                 f"they may go on for a while. Cancel it again."
@@ -407,7 +400,7 @@ class DAGExecutor:
         if run.status.is_terminal:
             if timer := self._run_timers.pop(committer.run_id, None):
                 timer.cancel()
-            self.spawn(self.close_run(committer))
+            self.spawn(self.markers.remove(committer))
 
     async def let_answer_come(self, run_id: str, node: str, attempt: int) -> bool:
         """
@@ -463,38 +456,7 @@ class DAGExecutor:
         self.spawn(self._tell(committer))
 
     async def _tell(self, committer: Committer) -> None:
-        await self._touch_open(committer)
-
-    async def _touch_open(self, committer: Committer) -> bool:
-        """Let the others look at a run. `False`: not now; the next sweep tries again."""
-        refusal: AiorchError | None = None
-        for tries in range(TOUCHES_MAX):
-            try:
-                committer.marker = await self.runs.touch_open(committer.run_id)
-            except AiorchError as error:
-                refusal = error
-                await asyncio.sleep(2**tries * (0.5 + self.entropy.jitter()))
-            else:
-                self.untold.pop(committer.run_id, None)
-                return True
-        logger.warning("marker not touched", extra={"run_id": committer.run_id, "error": str(refusal)})
-        self.untold[committer.run_id] = None
-        return False
-
-    async def close_run(self, committer: Committer) -> None:
-        """
-        Remove the marker of a run that has ended.
-
-        Not only at its end: whoever sweeps removes it when the process that ended the run died before this, and the
-        next sweep here does when the store did not.
-        """
-        try:
-            await self.runs.close_run(committer.run_id, committer.marker)
-        except AiorchError as error:
-            logger.warning("marker of an ended run left", extra={"run_id": committer.run_id, "error": str(error)})
-            self.unclosed.add(committer.run_id)
-        else:
-            self.unclosed.discard(committer.run_id)
+        await self.markers.touch(committer)
 
     def _can_launch(self, task: Task) -> bool:
         if self._is_closing:

@@ -200,9 +200,9 @@ MUTANTS = (
     ),
     Mutant(
         "document before its marker",
-        "aiorch.executor",
-        "            marker = await self.runs.open_run(command)\n",
-        "            marker = None\n",
+        "aiorch.markers",
+        "        marker = await self._runs.open_run(command)\n",
+        "        marker = None\n",
     ),
     Mutant(
         "fields of a newer version dropped",
