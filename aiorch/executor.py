@@ -8,7 +8,6 @@ process: launches, stops, retries when they are due. What happens next is decide
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Protocol, assert_never
 from weakref import WeakKeyDictionary
@@ -47,12 +46,6 @@ from aiorch.transitions import (
 )
 
 logger = logging.getLogger(__name__)
-
-ANSWER_GRACE_S = 10.0
-"""How long the event that a call has ended waits for the call's answer. Commits are seldom held up for longer."""
-
-ANSWER_LOOK_S = 1.0
-"""Pause before the first look whether another process has committed the answer; doubled each time."""
 
 ROOM_CHECK_S = 60.0
 """Pause before a retry that was due is looked at again: it may have found no room, and the clock may go back."""
@@ -402,46 +395,6 @@ class DAGExecutor:
                 timer.cancel()
             self.spawn(self.markers.remove(committer))
 
-    async def let_answer_come(self, run_id: str, node: str, attempt: int) -> bool:
-        """
-        Return when the answer to a call was committed, or need not be waited for, and whether it is still missing.
-
-        The answer carries the result, the event that the platform writes of the same call does not, and may be faster:
-        the answer may be waiting for its commit, here or in another process. Nothing is lost by waiting, since the
-        event is not acknowledged meanwhile.
-        """
-        committer = self.committer(run_id)
-        committer.visitors += 1  # it stays in memory: the events of a thousand calls shall not read it a thousand times
-        pause_s = ANSWER_LOOK_S
-        try:
-            await self._until_fresh(committer)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ANSWER_GRACE_S):
-                    while _is_under_way_somewhere(committer, node, attempt):
-                        if node in committer.in_flight:
-                            await committer.changed(committer.generation)
-                        else:
-                            # Whoever launched it is the one to know, and has mostly committed it by the first look.
-                            await asyncio.sleep(pause_s)
-                            pause_s *= 2
-                            await self._read_again(committer)
-            await self._until_fresh(committer)
-            return _is_undecided(committer, node, attempt)
-        finally:
-            committer.visitors -= 1
-            self.release(committer)
-
-    async def _until_fresh(self, committer: Committer) -> None:
-        """Read a run in which only others are at work, unless it was read just now."""
-        if committer.run is None or not committer.in_flight:
-            await self._read_again(committer)
-
-    async def _read_again(self, committer: Committer) -> None:
-        """Read a run, unless it was read or written just now."""
-        age_s = asyncio.get_running_loop().time() - committer.known_at
-        if committer.run is None or age_s > self.commit_interval_s:
-            await committer.apply(None)
-
     async def hint(self, run_id: str, node: str, attempt: int) -> None:
         """Something said that an execution may have ended: ask about it soon, whoever looks after it."""
         committer = self.committer(run_id)
@@ -542,20 +495,6 @@ class _Launcher:
         assert run is not None
         if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
             self._launches.launch(self._committer, task)
-
-
-def _is_undecided(committer: Committer, node: str, attempt: int) -> bool:
-    state = committer.run.nodes.get(node) if committer.run is not None else None
-    return state is not None and state.attempt == attempt and not state.status.is_terminal
-
-
-def _is_under_way_somewhere(committer: Committer, node: str, attempt: int) -> bool:
-    """Whether some process may still have the answer to a call, as far as is known here."""
-    state = committer.run.nodes.get(node) if committer.run is not None else None
-    if state is None or state.attempt != attempt or not state.is_live:
-        return False
-    sent = committer.in_flight.get(node)
-    return sent is None or not (sent.is_awaited or sent.was_taken_over)
 
 
 def _is_under_way(committer: Committer, name: str, state: NodeState) -> bool:
