@@ -8,7 +8,7 @@ process: launches, stops, retries when they are due. What happens next is decide
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Protocol, assert_never
 from weakref import WeakKeyDictionary
 
@@ -34,21 +34,17 @@ from aiorch.run_state import (
     new_run,
 )
 from aiorch.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
+from aiorch.timers import Timers
 from aiorch.transitions import (
     CancelRequested,
     Obligation,
     Process,
     ProcessesDied,
-    RetryDue,
     RunStarted,
-    RunTimeoutDue,
     obligation,
 )
 
 logger = logging.getLogger(__name__)
-
-ROOM_CHECK_S = 60.0
-"""Pause before a retry that was due is looked at again: it may have found no room, and the clock may go back."""
 
 COMMIT_GRACE_S = 2.0
 """How long the last commits may take at the end, at least."""
@@ -125,7 +121,7 @@ class DAGExecutor:
         self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._sleepers: dict[asyncio.Task[None], None] = {}
-        self._run_timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers = Timers(clock, self.room)
         self._launches = Launches(
             targets=targets,
             functions=functions,
@@ -164,6 +160,7 @@ class DAGExecutor:
         What is still under way then is given up here. Its runs stay open, and go on in whichever process comes next.
         """
         self._is_closing = True
+        self._timers.close()
         for sleeper in self._sleepers:
             sleeper.cancel()
         await self._launches.close(grace_s)
@@ -239,7 +236,7 @@ class DAGExecutor:
         committer.begin(run)
         await committer.apply(RunStarted())
         stored = committer.run or (await self.stored_run(command.run_id)).run
-        self._arm_run_timeout(committer)
+        self._timers.arm_timeout(committer)
         for difference, ours, theirs in (
             ("definition", command.definition, stored.header.definition),
             ("input", bytes(command.input), bytes(stored.header.input)),
@@ -344,7 +341,7 @@ class DAGExecutor:
 
     async def adopt(self, committer: Committer, dead: frozenset[str]) -> None:
         """Take over what dead processes left of a run, claim what nobody has claimed, and watch its timeout."""
-        self._arm_run_timeout(committer)
+        self._timers.arm_timeout(committer)
         events = self.room.unclaimed(committer)
         if dead & self.owners(committer):
             events.append(ProcessesDied(dead))
@@ -383,7 +380,7 @@ class DAGExecutor:
                 case Obligation.STOP:
                     self._launches.stop(committer, dag.all_tasks[name])
                 case Obligation.RETRY:
-                    self._arm_retry(committer, name, state)
+                    self._timers.arm_retry(committer, name, state)
                 case None:
                     if state.by is None and state.is_active:
                         self.room.want(dag.all_tasks[name].target_type)
@@ -391,8 +388,7 @@ class DAGExecutor:
                     assert_never(unreachable)
         self.room.offer_wanted()  # what took it when this was folded may have ended since
         if run.status.is_terminal:
-            if timer := self._run_timers.pop(committer.run_id, None):
-                timer.cancel()
+            self._timers.drop_timeout(committer.run_id)
             self.spawn(self.markers.remove(committer))
 
     async def hint(self, run_id: str, node: str, attempt: int) -> None:
@@ -436,48 +432,6 @@ class DAGExecutor:
         if reason is None and task.function is not None and task.target_type is not TargetTypes.FUNCTION:
             reason = self._functions.resolve_name(task.function)
         return reason
-
-    # -- timers --------------------------------------------------------------------------------------------------
-
-    def _arm_retry(self, committer: Committer, name: str, state: NodeState) -> None:
-        self._arm(self._seconds_to(state.retry_at), self._retry_is_due, committer, name, state)
-
-    def _retry_is_due(self, committer: Committer, name: str, state: NodeState) -> None:
-        if committer.run is None or committer.run.nodes[name] is not state:
-            return
-        if self._seconds_to(state.retry_at) > 0:
-            self._arm_retry(committer, name, state)  # the loop's clock ran ahead of the time of day
-        else:
-            if committer.dag is not None and (kind := committer.dag.all_tasks[name].target_type) in self.process.room:
-                self.room.want(kind)  # should there be none for it
-                self._arm(ROOM_CHECK_S, self._retry_is_due, committer, name, state)
-            committer.post(RetryDue(name, state.attempt))
-
-    def _arm_run_timeout(self, committer: Committer) -> None:
-        run, run_id = committer.run, committer.run_id
-        if run is None or run.header.timeout_at is None or run.status.is_terminal or run_id in self._run_timers:
-            return
-        timeout_at = run.header.timeout_at
-        self._run_timers[run_id] = self._arm(
-            self._seconds_to(timeout_at), self._run_timeout_is_due, committer, timeout_at
-        )
-
-    def _run_timeout_is_due(self, committer: Committer, timeout_at: datetime) -> None:
-        del self._run_timers[committer.run_id]
-        if self._seconds_to(timeout_at) > 0:
-            self._arm_run_timeout(committer)
-        else:
-            committer.post(RunTimeoutDue())
-
-    def _arm(self, delay_s: float, callback: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
-        def fire() -> None:
-            if not self._is_closing:
-                callback(*args)
-
-        return asyncio.get_running_loop().call_later(max(0.0, delay_s), fire)
-
-    def _seconds_to(self, due: datetime | None) -> float:
-        return 0.0 if due is None else (due - self.clock.now()).total_seconds()
 
 
 class _Launcher:

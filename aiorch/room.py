@@ -63,6 +63,10 @@ class Room:
 
     # -- how much there is ---------------------------------------------------------------------------------------
 
+    def is_limited(self, kind: TargetTypes) -> bool:
+        """Whether a target type has a limit."""
+        return kind in self._limits
+
     def left(self, kind: TargetTypes) -> int:
         """How many more executions of a limited target type may be launched now."""
         return max(0, self._limits[kind] - self._taken[kind] - self._claimed[kind])

@@ -188,8 +188,8 @@ MUTANTS = (
     Mutant(
         "marker removed before the end",
         "aiorch.executor",
-        "        if run.status.is_terminal:\n            if timer",
-        '        if run.status != "Running":\n            if timer',
+        "        if run.status.is_terminal:\n            self._timers",
+        '        if run.status != "Running":\n            self._timers',
     ),
     Mutant(
         "starts that share a flag",
