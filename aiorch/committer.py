@@ -27,6 +27,7 @@ from aiorch.errors import (
     StoreThrottled,
     StoreUnavailable,
 )
+from aiorch.in_flight import InFlight
 from aiorch.run_state import NodeState, Run
 from aiorch.status import StoredRun
 from aiorch.transitions import Changes, FoldError, Obligation, RunEvent, RunStarted, fold, obligation
@@ -46,66 +47,6 @@ Settle = Callable[[Exception | None], None]
 """Told once what became of an event: `None` when what it says is committed, else why it was not applied."""
 
 _Batch = list[tuple[RunEvent | None, Settle | None]]
-
-
-class InFlight:
-    """An execution that counts as sent, from before the request goes out until its outcome is committed."""
-
-    __slots__ = (
-        "_hint",
-        "attempt",
-        "begun_at",
-        "deadline",
-        "handle",
-        "has_begun",
-        "has_ended",
-        "is_at_target",
-        "is_awaited",
-        "is_out",
-        "is_stopping",
-        "job_id",
-        "limit_s",
-        "was_taken_over",
-    )
-
-    def __init__(self, attempt: int) -> None:
-        self.attempt = attempt
-        self.handle: asyncio.Task[None] | None = None
-        self.deadline: asyncio.Timeout | None = None
-        self.limit_s = 0.0
-        self.begun_at = 0.0
-        self.job_id: str | None = None
-        self._hint: asyncio.Event | None = None
-        self.was_taken_over = False
-        """Another process has sent it."""
-
-        self.is_awaited = False
-        """Nothing is under way here any more: its end will be told by an event, or on being asked."""
-
-        self.is_at_target = False
-        """It goes on at its target, and can be stopped there."""
-
-        self.is_out = False
-        """It may be at work at its target: sent, and not turned away. Only then may it be called ``Running``."""
-
-        self.has_begun = False
-        self.is_stopping = False
-        self.has_ended = False
-
-    @property
-    def hint(self) -> asyncio.Event:
-        """Set when something said that it may have ended."""
-        if self._hint is None:
-            self._hint = asyncio.Event()
-        return self._hint
-
-    def begin(self) -> None:
-        """The target takes it now: it may have done something from here on, and its timeout runs."""
-        self.is_out = True
-        if not self.has_begun:
-            self.has_begun = True
-            if self.deadline is not None:
-                self.deadline.reschedule(asyncio.get_running_loop().time() + self.limit_s)
 
 
 class Committer:
@@ -345,7 +286,7 @@ class Committer:
         if changes.is_stale and not was_read:
             await self._read()
             changes = self._fold(batch)
-        with self._executor.claiming(changes):
+        with self._executor.room.claiming(changes):
             if not changes.is_empty:
                 await self._write(changes, len(batch))
             if not self._is_pursued:

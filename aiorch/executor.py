@@ -7,10 +7,8 @@ process: launches, stops, retries when they are due. What happens next is decide
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
-from functools import partial
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import timedelta
 from typing import Any, Protocol, assert_never
 from weakref import WeakKeyDictionary
 
@@ -20,10 +18,12 @@ from aiorch import names
 from aiorch.committer import Committer
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes, TaskStatus
-from aiorch.errors import AiorchError, RunConflictError, RunNotFoundError, StoreUnavailable
+from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable
 from aiorch.launches import Launches, LaunchSettings, SupplementaryFunctions
+from aiorch.markers import Markers
 from aiorch.nodes import Parallel, Task
 from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
+from aiorch.room import Room
 from aiorch.run_state import (
     SCHEMA_VERSION,
     NodeState,
@@ -34,33 +34,17 @@ from aiorch.run_state import (
     new_run,
 )
 from aiorch.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
+from aiorch.timers import Timers
 from aiorch.transitions import (
     CancelRequested,
-    Changes,
-    LaunchOffered,
     Obligation,
     Process,
     ProcessesDied,
-    RetryDue,
-    RunEvent,
     RunStarted,
-    RunTimeoutDue,
     obligation,
 )
 
 logger = logging.getLogger(__name__)
-
-TOUCHES_MAX = 4
-"""Tries to give a marker a new generation."""
-
-ANSWER_GRACE_S = 10.0
-"""How long the event that a call has ended waits for the call's answer. Commits are seldom held up for longer."""
-
-ANSWER_LOOK_S = 1.0
-"""Pause before the first look whether another process has committed the answer; doubled each time."""
-
-ROOM_CHECK_S = 60.0
-"""Pause before a retry that was due is looked at again: it may have found no room, and the clock may go back."""
 
 COMMIT_GRACE_S = 2.0
 """How long the last commits may take at the end, at least."""
@@ -84,15 +68,15 @@ class DAGExecutor:
 
         committers: Of the runs that are in memory, by run id.
 
+        room: For executions of target types with a limit.
+
+        markers: Of open runs: they draw the attention of other processes.
+
         observer: Is told what happens.
 
         commit_interval_s: See `aiorch.ports.Pace`.
 
         on_store_away: Called when the store does not answer: nothing new should be brought until it does.
-
-        untold: Runs that others should look at, and could not be told.
-
-        unclosed: Runs that have ended and whose marker could not be removed.
     """
 
     def __init__(  # noqa: PLR0913  the ports, one each
@@ -119,21 +103,25 @@ class DAGExecutor:
         self.commit_interval_s = commit_interval_s
         self.on_store_away: Callable[[], None] = lambda: None
         settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
-        room = {kind: partial(self._room, kind) for kind in settings.limits}
-        self.process = Process(entropy.token(), self._can_launch, awaits_events, room)
+        process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
+        self.room = Room(
+            settings.limits,
+            process_id=process_id,
+            can_launch=self._can_launch,
+            committers=self.committers,
+            clock=clock,
+        )
+        self.process = Process(process_id, self._can_launch, awaits_events, self.room.left_by_type)
+        self.markers = Markers(runs, entropy)
         self._liveness = liveness
-        self.unclosed: set[str] = set()
-        self.untold: dict[str, None] = {}
         self._default_region = default_region
         self._functions = functions
         self._targets = targets
         self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._sleepers: dict[asyncio.Task[None], None] = {}
-        self._claimed: dict[TargetTypes, int] = dict.fromkeys(settings.limits, 0)
-        self._run_timers: dict[str, asyncio.TimerHandle] = {}
-        self._may_wait: dict[TargetTypes, None] = {}
+        self._timers = Timers(clock, self.room)
         self._launches = Launches(
             targets=targets,
             functions=functions,
@@ -145,7 +133,7 @@ class DAGExecutor:
             observer=self.observer,
             settings=settings,
             spawn=self.spawn,
-            on_room=self._offer_room,
+            room=self.room,
             record_of=self.record_of,
         )
         self._is_closing = False
@@ -172,6 +160,7 @@ class DAGExecutor:
         What is still under way then is given up here. Its runs stay open, and go on in whichever process comes next.
         """
         self._is_closing = True
+        self._timers.close()
         for sleeper in self._sleepers:
             sleeper.cancel()
         await self._launches.close(grace_s)
@@ -238,18 +227,16 @@ class DAGExecutor:
         committer = self.committer(command.run_id)
         committer.starting += 1  # it is not forgotten meanwhile, and a sweep that finds the marker leaves it to us
         try:
-            marker = await self.runs.open_run(command)
+            await self.markers.create(committer, command)
         except BaseException:
             committer.starting -= 1
             self.release(committer)
             raise
         committer.starting -= 1
-        if marker is not None:
-            committer.marker, committer.is_announced = marker, True
         committer.begin(run)
         await committer.apply(RunStarted())
         stored = committer.run or (await self.stored_run(command.run_id)).run
-        self._arm_run_timeout(committer)
+        self._timers.arm_timeout(committer)
         for difference, ours, theirs in (
             ("definition", command.definition, stored.header.definition),
             ("input", bytes(command.input), bytes(stored.header.input)),
@@ -270,7 +257,7 @@ class DAGExecutor:
         """
         committer = self.committer(run_id)
         await committer.apply(CancelRequested(reason))
-        if self.owners(committer) - {self.process.id} and not await self._touch_open(committer):
+        if self.owners(committer) - {self.process.id} and not await self.markers.touch(committer):
             raise StoreUnavailable(
                 f"the cancel of run {run_id!r} is recorded, and the processes that run its tasks could not be told, so "
                 f"they may go on for a while. Cancel it again."
@@ -305,7 +292,7 @@ class DAGExecutor:
         if (
             committer.is_idle
             and not self.owns(committer)
-            and not self._waits_for_room(committer)
+            and not self.room.is_wanted_by(committer)
             and self.committers.get(committer.run_id) is committer
         ):
             del self.committers[committer.run_id]
@@ -352,90 +339,10 @@ class DAGExecutor:
         if self._liveness.is_silent(self.process.id):
             await self._liveness.announce(self.process.id)
 
-    def unclaimed(self, committer: Committer) -> list[RunEvent]:
-        """What this process could launch in a run and nobody has claimed: ready tasks, retries without an owner."""
-        events: list[RunEvent] = []
-        room: dict[TargetTypes, int] = {}
-        for task, state in self._waiting(committer):
-            kind = task.target_type
-            if kind in self.process.room:
-                left = room[kind] = room.get(kind, self._room(kind)) - 1
-                if left < 0:
-                    continue
-            events.append(_claim(task.name, state))
-        return events
-
-    def _waiting(self, committer: Committer, *, own_retries: bool = False) -> list[tuple[Task, NodeState]]:
-        """
-        What this process could begin: what nobody has claimed, in the order in which it became ready.
-
-        Args:
-            committer: The run.
-
-            own_retries: Retries that this process waits for, too; they come last.
-        """
-        dag, run = committer.dag, committer.run
-        if dag is None or run is None:
-            return []
-        found = []
-        for name in run.active:
-            task, state = dag.all_tasks[name], run.nodes[name]
-            is_own_retry = state.by == self.process.id and state.status is TaskStatus.RETRYING
-            # Near its end this process can launch nothing, and would offer that to itself for ever.
-            if (state.by is None or (own_retries and is_own_retry)) and self._can_launch(task):
-                found.append((task, state))
-        return sorted(found, key=lambda each: (each[1].by is not None, _due(each[1])))
-
-    # -- room for executions of target types with a limit --------------------------------------------------------
-
-    def _room(self, kind: TargetTypes) -> int:
-        return max(0, self._launches.room(kind) - self._claimed[kind])
-
-    @contextmanager
-    def claiming(self, changes: Changes) -> Iterator[None]:
-        """Count what *changes* let begin here as if it had begun, until it has: others are folded meanwhile."""
-        kinds = [
-            state.target_type
-            for state in changes.nodes.values()
-            if state.target_type in self._claimed and obligation(state, self.process.id) is Obligation.LAUNCH
-        ]
-        for kind in kinds:
-            self._claimed[kind] += 1
-        try:
-            yield
-        finally:
-            for kind in kinds:
-                self._claimed[kind] -= 1
-
-    def _waits_for_room(self, committer: Committer) -> bool:
-        run = committer.run
-        if run is None or not run.active:
-            return False
-        return any(task.target_type in self.process.room for task, _ in self._waiting(committer))
-
-    def _offer_room(self, kind: TargetTypes) -> None:
-        """
-        There may be room: let those begin that have waited longest, whatever run they are of.
-
-        What was launched by another process meanwhile is offered in vain; the read that tells so offers again.
-        """
-        now = self.clock.now()
-        waiting = [
-            (_due(state), committer, task.name, state)
-            for committer in self.committers.values()
-            for task, state in self._waiting(committer, own_retries=True)
-            if task.target_type is kind and (state.status is TaskStatus.NEW or _due(state) <= now)
-        ]
-        if not waiting:
-            self._may_wait.pop(kind, None)
-        waiting.sort(key=lambda each: each[0])
-        for _, committer, name, state in waiting[: self._room(kind)]:
-            committer.post(_claim(name, state))
-
     async def adopt(self, committer: Committer, dead: frozenset[str]) -> None:
         """Take over what dead processes left of a run, claim what nobody has claimed, and watch its timeout."""
-        self._arm_run_timeout(committer)
-        events: list[RunEvent] = self.unclaimed(committer)
+        self._timers.arm_timeout(committer)
+        events = self.room.unclaimed(committer)
         if dead & self.owners(committer):
             events.append(ProcessesDied(dead))
             logger.warning("going on with a run whose process is gone", extra={"run_id": committer.run_id})
@@ -473,60 +380,16 @@ class DAGExecutor:
                 case Obligation.STOP:
                     self._launches.stop(committer, dag.all_tasks[name])
                 case Obligation.RETRY:
-                    self._arm_retry(committer, name, state)
+                    self._timers.arm_retry(committer, name, state)
                 case None:
-                    kind = dag.all_tasks[name].target_type
-                    if state.by is None and state.is_active and kind in self.process.room:
-                        self._may_wait[kind] = None
+                    if state.by is None and state.is_active:
+                        self.room.want(dag.all_tasks[name].target_type)
                 case unreachable:
                     assert_never(unreachable)
-        for kind in list(self._may_wait):
-            if self._room(kind):  # what took it when this was folded may have ended since
-                self._offer_room(kind)
+        self.room.offer_wanted()  # what took it when this was folded may have ended since
         if run.status.is_terminal:
-            if timer := self._run_timers.pop(committer.run_id, None):
-                timer.cancel()
-            self.spawn(self.close_run(committer))
-
-    async def let_answer_come(self, run_id: str, node: str, attempt: int) -> bool:
-        """
-        Return when the answer to a call was committed, or need not be waited for, and whether it is still missing.
-
-        The answer carries the result, the event that the platform writes of the same call does not, and may be faster:
-        the answer may be waiting for its commit, here or in another process. Nothing is lost by waiting, since the
-        event is not acknowledged meanwhile.
-        """
-        committer = self.committer(run_id)
-        committer.visitors += 1  # it stays in memory: the events of a thousand calls shall not read it a thousand times
-        pause_s = ANSWER_LOOK_S
-        try:
-            await self._until_fresh(committer)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ANSWER_GRACE_S):
-                    while _is_under_way_somewhere(committer, node, attempt):
-                        if node in committer.in_flight:
-                            await committer.changed(committer.generation)
-                        else:
-                            # Whoever launched it is the one to know, and has mostly committed it by the first look.
-                            await asyncio.sleep(pause_s)
-                            pause_s *= 2
-                            await self._read_again(committer)
-            await self._until_fresh(committer)
-            return _is_undecided(committer, node, attempt)
-        finally:
-            committer.visitors -= 1
-            self.release(committer)
-
-    async def _until_fresh(self, committer: Committer) -> None:
-        """Read a run in which only others are at work, unless it was read just now."""
-        if committer.run is None or not committer.in_flight:
-            await self._read_again(committer)
-
-    async def _read_again(self, committer: Committer) -> None:
-        """Read a run, unless it was read or written just now."""
-        age_s = asyncio.get_running_loop().time() - committer.known_at
-        if committer.run is None or age_s > self.commit_interval_s:
-            await committer.apply(None)
+            self._timers.drop_timeout(committer.run_id)
+            self.spawn(self.markers.remove(committer))
 
     async def hint(self, run_id: str, node: str, attempt: int) -> None:
         """Something said that an execution may have ended: ask about it soon, whoever looks after it."""
@@ -542,38 +405,7 @@ class DAGExecutor:
         self.spawn(self._tell(committer))
 
     async def _tell(self, committer: Committer) -> None:
-        await self._touch_open(committer)
-
-    async def _touch_open(self, committer: Committer) -> bool:
-        """Let the others look at a run. `False`: not now; the next sweep tries again."""
-        refusal: AiorchError | None = None
-        for tries in range(TOUCHES_MAX):
-            try:
-                committer.marker = await self.runs.touch_open(committer.run_id)
-            except AiorchError as error:
-                refusal = error
-                await asyncio.sleep(2**tries * (0.5 + self.entropy.jitter()))
-            else:
-                self.untold.pop(committer.run_id, None)
-                return True
-        logger.warning("marker not touched", extra={"run_id": committer.run_id, "error": str(refusal)})
-        self.untold[committer.run_id] = None
-        return False
-
-    async def close_run(self, committer: Committer) -> None:
-        """
-        Remove the marker of a run that has ended.
-
-        Not only at its end: whoever sweeps removes it when the process that ended the run died before this, and the
-        next sweep here does when the store did not.
-        """
-        try:
-            await self.runs.close_run(committer.run_id, committer.marker)
-        except AiorchError as error:
-            logger.warning("marker of an ended run left", extra={"run_id": committer.run_id, "error": str(error)})
-            self.unclosed.add(committer.run_id)
-        else:
-            self.unclosed.discard(committer.run_id)
+        await self.markers.touch(committer)
 
     def _can_launch(self, task: Task) -> bool:
         if self._is_closing:
@@ -601,59 +433,6 @@ class DAGExecutor:
             reason = self._functions.resolve_name(task.function)
         return reason
 
-    # -- timers --------------------------------------------------------------------------------------------------
-
-    def _arm_retry(self, committer: Committer, name: str, state: NodeState) -> None:
-        self._arm(self._seconds_to(state.retry_at), self._retry_is_due, committer, name, state)
-
-    def _retry_is_due(self, committer: Committer, name: str, state: NodeState) -> None:
-        if committer.run is None or committer.run.nodes[name] is not state:
-            return
-        if self._seconds_to(state.retry_at) > 0:
-            self._arm_retry(committer, name, state)  # the loop's clock ran ahead of the time of day
-        else:
-            if committer.dag is not None and (kind := committer.dag.all_tasks[name].target_type) in self.process.room:
-                self._may_wait[kind] = None  # should there be no room for it
-                self._arm(ROOM_CHECK_S, self._retry_is_due, committer, name, state)
-            committer.post(RetryDue(name, state.attempt))
-
-    def _arm_run_timeout(self, committer: Committer) -> None:
-        run, run_id = committer.run, committer.run_id
-        if run is None or run.header.timeout_at is None or run.status.is_terminal or run_id in self._run_timers:
-            return
-        timeout_at = run.header.timeout_at
-        self._run_timers[run_id] = self._arm(
-            self._seconds_to(timeout_at), self._run_timeout_is_due, committer, timeout_at
-        )
-
-    def _run_timeout_is_due(self, committer: Committer, timeout_at: datetime) -> None:
-        del self._run_timers[committer.run_id]
-        if self._seconds_to(timeout_at) > 0:
-            self._arm_run_timeout(committer)
-        else:
-            committer.post(RunTimeoutDue())
-
-    def _arm(self, delay_s: float, callback: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
-        def fire() -> None:
-            if not self._is_closing:
-                callback(*args)
-
-        return asyncio.get_running_loop().call_later(max(0.0, delay_s), fire)
-
-    def _seconds_to(self, due: datetime | None) -> float:
-        return 0.0 if due is None else (due - self.clock.now()).total_seconds()
-
-
-def _due(state: NodeState) -> datetime:
-    """Since when a ready task or a retry could begin."""
-    due = state.retry_at or state.ready_at
-    assert due is not None, state.node_name
-    return due
-
-
-def _claim(name: str, state: NodeState) -> RunEvent:
-    return RetryDue(name, state.attempt) if state.status is TaskStatus.RETRYING else LaunchOffered(name)
-
 
 class _Launcher:
     """Launches those tasks of one run that the committed run owes to this process, and no others."""
@@ -670,20 +449,6 @@ class _Launcher:
         assert run is not None
         if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
             self._launches.launch(self._committer, task)
-
-
-def _is_undecided(committer: Committer, node: str, attempt: int) -> bool:
-    state = committer.run.nodes.get(node) if committer.run is not None else None
-    return state is not None and state.attempt == attempt and not state.status.is_terminal
-
-
-def _is_under_way_somewhere(committer: Committer, node: str, attempt: int) -> bool:
-    """Whether some process may still have the answer to a call, as far as is known here."""
-    state = committer.run.nodes.get(node) if committer.run is not None else None
-    if state is None or state.attempt != attempt or not state.is_live:
-        return False
-    sent = committer.in_flight.get(node)
-    return sent is None or not (sent.is_awaited or sent.was_taken_over)
 
 
 def _is_under_way(committer: Committer, name: str, state: NodeState) -> bool:

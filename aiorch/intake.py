@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from aiorch.answers import let_answer_come
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes, TaskStatus
 from aiorch.errors import (
@@ -248,7 +249,7 @@ class Intake:
         if record is None or not is_of(event, record):
             return Outcome.FOREIGN
         settling.is_about(record)
-        if await self._executor.let_answer_come(record.run_id, record.node_name, record.attempt):
+        if await let_answer_come(self._executor, record.run_id, record.node_name, record.attempt):
             # A large result is stored before its commit, and outlives the process that did not come to that.
             record = await self._executor.executions.get_record(event.execution_key) or record
         await self._executor.committer(record.run_id).apply(completion(event, record))

@@ -1,9 +1,4 @@
-"""
-Launches: what a committed intent turns into, and what each answer of a target means.
-
-In memory an execution counts as sent from before its request goes out until the commit that holds its outcome;
-otherwise a ``Starting`` that is still committed would be sent a second time while the outcome waits in the inbox.
-"""
+"""Launches: what a committed intent turns into, and what each answer of a target means."""
 
 import asyncio
 import logging
@@ -15,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
 import msgspec
 
 from aiorch.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
-from aiorch.committer import Committer, InFlight
+from aiorch.committer import Committer
 from aiorch.context import TaskContext
 from aiorch.enums import OnLost, TargetTypes
 from aiorch.errors import (
@@ -26,6 +21,7 @@ from aiorch.errors import (
     StoreThrottled,
     StoreUnavailable,
 )
+from aiorch.in_flight import InFlight
 from aiorch.nodes import Task
 from aiorch.ports import (
     Accepted,
@@ -42,6 +38,7 @@ from aiorch.ports import (
     Unknown,
 )
 from aiorch.results import EarlierNodes, Results, SpilledResults
+from aiorch.room import Room
 from aiorch.run_state import INLINE_RESULT_BYTES_MAX, Failure, NodeState, Run, RunHeader
 from aiorch.status import Execution, ExecutionStatus
 from aiorch.transitions import (
@@ -117,7 +114,7 @@ class Launches:
         observer: Observer,
         settings: LaunchSettings,
         spawn: Callable[..., asyncio.Task[None]],
-        on_room: Callable[[TargetTypes], None],
+        room: Room,
         record_of: Callable[[Task, NodeState, RunHeader], Execution],
     ) -> None:
         self._record_of = record_of
@@ -133,10 +130,9 @@ class Launches:
         self._observer = observer
         self._settings = settings
         self._spawn = spawn
-        self._on_room = on_room
+        self._room = room
         self._waiting: deque[_Execution] = deque()
         self._limited: dict[TargetTypes, deque[_Execution]] = {kind: deque() for kind in settings.limits}
-        self._counts = dict.fromkeys(settings.limits, 0)
         self._under_way: dict[asyncio.Task[None], _Execution] = {}
         self._asked_about: set[str] = set()
         self._unrecorded: deque[tuple[float, Committer, str, InFlight]] = deque()
@@ -156,6 +152,7 @@ class Launches:
             execution = _Execution(committer, task, run, sent)
             queue = self._limited.get(task.target_type)
             if queue is not None:
+                self._room.take(task.target_type)
                 queue.append(execution)
                 self._fill_limited(task.target_type)
             elif self._may_begin:
@@ -169,8 +166,10 @@ class Launches:
         assert run is not None
         is_told = task.target_type is not TargetTypes.FUNCTION
         if is_told and task.name not in committer.in_flight and not self._is_closing:
-            sent = committer.in_flight[task.name] = InFlight(run.nodes[task.name].attempt)
-            sent.was_taken_over = sent.has_begun = sent.is_out = True
+            attempt = run.nodes[task.name].attempt
+            sent = committer.in_flight[task.name] = InFlight(attempt, was_taken_over=True)
+            if task.target_type in self._limited:
+                self._room.take(task.target_type)
             self._begin(_Execution(committer, task, run, sent))
 
     def hint(self, committer: Committer, task: Task, attempt: int) -> None:
@@ -180,10 +179,6 @@ class Launches:
             sent.hint.set()
         else:
             self._spawn(self._ask_about(committer, task, attempt), may_be_cut=True)
-
-    def room(self, kind: TargetTypes) -> int:
-        """How many more executions of a limited target type may begin now."""
-        return max(0, self._settings.limits[kind] - self._counts[kind] - len(self._limited[kind]))
 
     def stop(self, committer: Committer, task: Task) -> None:
         """Stop an execution that the committed run wants stopped, and report it when that is done."""
@@ -236,7 +231,7 @@ class Launches:
 
     def _fill_limited(self, kind: TargetTypes) -> None:
         queue = self._limited[kind]
-        while queue and self._counts[kind] < self._settings.limits[kind] and self._may_begin:
+        while queue and not self._room.is_full(kind, queued=len(queue)) and self._may_begin:
             self._begin(queue.popleft())
 
     @property
@@ -246,13 +241,13 @@ class Launches:
     def _begin(self, execution: "_Execution") -> None:
         committer, task, _, sent = execution
         if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
+            if task.target_type in self._limited:
+                self._room.give_back(task.target_type)
             return
         loop = asyncio.get_running_loop()
         sent.begun_at = loop.time()
         sent.handle = asyncio.Task(self._execute(execution), loop=loop)
         self._under_way[sent.handle] = execution
-        if task.target_type in self._counts:
-            self._counts[task.target_type] += 1
         sent.handle.add_done_callback(self._ended)
         if task.target_type is TargetTypes.DATAFLOW or sent.was_taken_over:
             return  # a job is recorded as soon as it is accepted, what was taken over has been
@@ -263,15 +258,15 @@ class Launches:
 
     def _ended(self, handle: asyncio.Task[None]) -> None:
         kind = self._under_way.pop(handle).task.target_type
-        if kind in self._counts:
-            self._counts[kind] -= 1
+        if kind in self._limited:
+            self._room.give_back(kind)
         for limited, queue in self._limited.items():
             if queue:  # perhaps it was only this process that was full
                 self._fill_limited(limited)
         while self._waiting and self._may_begin:
             self._begin(self._waiting.popleft())
-        if kind in self._counts and not self._is_closing:
-            self._on_room(kind)
+        if kind in self._limited and not self._is_closing:
+            self._room.offer(kind)
 
     def _record_running(self) -> None:
         """Record what has been under way for long: lazily, since most executions end before that is due."""

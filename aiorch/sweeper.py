@@ -97,9 +97,10 @@ class Sweeper:
         markers = {marker.run_id: marker.generation for marker in await self._executor.runs.list_open()}
         self.open_runs = len(markers)
         self._forget_closed(markers)
-        self._executor.unclosed.intersection_update(markers)
-        for run_id in list(self._executor.untold):
-            del self._executor.untold[run_id]
+        unremoved, untouched = self._executor.markers.unremoved, self._executor.markers.untouched
+        unremoved.intersection_update(markers)
+        for run_id in list(untouched):
+            del untouched[run_id]
             if run_id in markers:
                 self._executor.offer(self._executor.committer(run_id))
         held = self._executor.committers
@@ -117,7 +118,7 @@ class Sweeper:
             for run_id, generation in markers.items()
             if looks_at_all
             or (self._seen.get(run_id) != generation and run_id not in ours)
-            or run_id in self._executor.unclosed
+            or run_id in unremoved
             or now - self._looked_at.get(run_id, now) > self._relook_s
             or self._owners.get(run_id, frozenset()) & dead
         ]
@@ -160,7 +161,7 @@ class Sweeper:
         except RunNotFoundError:
             committer = await self._begin(run_id)
         if committer.run is not None and committer.run.status.is_terminal:
-            await self._executor.close_run(committer)
+            await self._executor.markers.remove(committer)
             return
         others = self._executor.owners(committer) - {self._executor.process.id}
         dead = await self._liveness.dead_among(others) if others else frozenset()

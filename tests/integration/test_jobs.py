@@ -144,8 +144,8 @@ class World:
         for task in orchestrator._background:
             task.cancel()
         executor = orchestrator._executor
-        executor._is_closing = True
-        executor._launches._is_closing = True
+        executor._is_closing = executor._launches._is_closing = True
+        executor._timers.close()
         for handle in list(executor._launches._under_way):
             handle.cancel()
         for committer in list(executor.committers.values()):

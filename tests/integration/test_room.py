@@ -116,14 +116,15 @@ async def test_a_process_that_ends_offers_itself_nothing() -> None:
             "hangs": "Running",
         }
         offers = []
-        offer_room = orchestrator._executor._offer_room
+        room = orchestrator._executor.room
+        offer_room = room.offer
 
         def offer(kind: TargetTypes) -> None:
             offers.append(kind)
             assert len(offers) < 100, "for ever"
             offer_room(kind)
 
-        orchestrator._executor._offer_room = offer  # type: ignore[method-assign]
+        room.offer = offer  # type: ignore[method-assign]
     assert len(offers) < 100
 
 

@@ -188,8 +188,8 @@ MUTANTS = (
     Mutant(
         "marker removed before the end",
         "aiorch.executor",
-        "        if run.status.is_terminal:\n            if timer",
-        '        if run.status != "Running":\n            if timer',
+        "        if run.status.is_terminal:\n            self._timers",
+        '        if run.status != "Running":\n            self._timers',
     ),
     Mutant(
         "starts that share a flag",
@@ -200,9 +200,9 @@ MUTANTS = (
     ),
     Mutant(
         "document before its marker",
-        "aiorch.executor",
-        "            marker = await self.runs.open_run(command)\n",
-        "            marker = None\n",
+        "aiorch.markers",
+        "        marker = await self._runs.open_run(command)\n",
+        "        marker = None\n",
     ),
     Mutant(
         "fields of a newer version dropped",
@@ -275,8 +275,8 @@ MUTANTS = (
     ),
     Mutant(
         "what waits for room not offered at its commit",
-        "aiorch.executor",
-        "        for kind in list(self._may_wait):\n",
+        "aiorch.room",
+        "        for kind in list(self._wanted):\n",
         "        for kind in ():\n",
         seed=113,
     ),

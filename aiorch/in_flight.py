@@ -1,0 +1,80 @@
+"""
+An execution that counts as sent, from before its request goes out until the commit that holds its outcome.
+
+Otherwise a ``Starting`` that is still committed would be sent a second time while the outcome waits in the inbox.
+"""
+
+import asyncio
+
+
+class InFlight:
+    """
+    What this process knows of one execution and the run does not say. `Committer.in_flight` holds it.
+
+    Attributes:
+        attempt: Number of the execution within its task.
+
+        was_taken_over: Another process has sent it.
+
+        handle: What works on it here: its launch, the wait for its end, or its stop.
+
+        begun_at: When it had its turn, in the event loop's time.
+
+        deadline: Its timeout of `limit_s`, `None` when it has none or has not had its turn.
+
+        job_id: What its target calls it, once known here.
+
+        is_out: It may be at work at its target: sent, and not turned away. Only then may it be called ``Running``.
+
+        is_at_target: It goes on at its target, and can be stopped there.
+
+        is_awaited: Nothing is under way here any more: its end will be told by an event, or on being asked.
+
+        is_stopping: It is wanted to end, and `handle` stops it.
+
+        has_ended: What came of it is in the inbox, and nothing more comes.
+    """
+
+    __slots__ = (
+        "_hint",
+        "attempt",
+        "begun_at",
+        "deadline",
+        "handle",
+        "has_ended",
+        "is_at_target",
+        "is_awaited",
+        "is_out",
+        "is_stopping",
+        "job_id",
+        "limit_s",
+        "was_taken_over",
+    )
+
+    def __init__(self, attempt: int, *, was_taken_over: bool = False) -> None:
+        self.attempt = attempt
+        self.was_taken_over = was_taken_over
+        self.handle: asyncio.Task[None] | None = None
+        self.begun_at = 0.0
+        self.deadline: asyncio.Timeout | None = None
+        self.limit_s = 0.0
+        self.job_id: str | None = None
+        self.is_out = was_taken_over
+        self.is_at_target = False
+        self.is_awaited = False
+        self.is_stopping = False
+        self.has_ended = False
+        self._hint: asyncio.Event | None = None
+
+    @property
+    def hint(self) -> asyncio.Event:
+        """Set when something said that it may have ended."""
+        if self._hint is None:
+            self._hint = asyncio.Event()
+        return self._hint
+
+    def begin(self) -> None:
+        """The target takes it now: it may have done something from here on, and its timeout runs."""
+        self.is_out = True
+        if self.deadline is not None and self.deadline.when() is None:
+            self.deadline.reschedule(asyncio.get_running_loop().time() + self.limit_s)

@@ -1,0 +1,78 @@
+"""
+Timers of runs: they say when a retry is due, and when the time of a run is over.
+
+The event loop measures the pause, and the time of day tells whether it is over: the loop's clock may run ahead of it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from aiorch.committer import Committer
+from aiorch.ports import Clock
+from aiorch.room import Room
+from aiorch.run_state import NodeState
+from aiorch.transitions import RetryDue, RunTimeoutDue
+
+ROOM_CHECK_S = 60.0
+"""Pause before a retry that was due is looked at again: it may have found no room, and the clock may go back."""
+
+
+class Timers:
+    """The timers of one process."""
+
+    def __init__(self, clock: Clock, room: Room) -> None:
+        self._clock = clock
+        self._room = room
+        self._of_runs: dict[str, asyncio.TimerHandle] = {}
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Say nothing more."""
+        self._is_closed = True
+
+    def arm_retry(self, committer: Committer, name: str, state: NodeState) -> None:
+        """Say when the retry that a node waits for is due, unless the node has another state by then."""
+        self._arm(self._seconds_to(state.retry_at), self._retry_is_due, committer, name, state)
+
+    def arm_timeout(self, committer: Committer) -> None:
+        """Say when the time of a run is over, if it has a timeout; once is enough."""
+        run, run_id = committer.run, committer.run_id
+        if run is None or run.header.timeout_at is None or run.status.is_terminal or run_id in self._of_runs:
+            return
+        timeout_at = run.header.timeout_at
+        self._of_runs[run_id] = self._arm(self._seconds_to(timeout_at), self._timeout_is_due, committer, timeout_at)
+
+    def drop_timeout(self, run_id: str) -> None:
+        """Say nothing about the time of a run: it has ended."""
+        if timer := self._of_runs.pop(run_id, None):
+            timer.cancel()
+
+    def _retry_is_due(self, committer: Committer, name: str, state: NodeState) -> None:
+        if committer.run is None or committer.run.nodes[name] is not state:
+            return
+        if self._seconds_to(state.retry_at) > 0:
+            self.arm_retry(committer, name, state)
+        else:
+            if committer.dag is not None and self._room.is_limited(kind := committer.dag.all_tasks[name].target_type):
+                self._room.want(kind)  # should there be none for it
+                self._arm(ROOM_CHECK_S, self._retry_is_due, committer, name, state)
+            committer.post(RetryDue(name, state.attempt))
+
+    def _timeout_is_due(self, committer: Committer, timeout_at: datetime) -> None:
+        del self._of_runs[committer.run_id]
+        if self._seconds_to(timeout_at) > 0:
+            self.arm_timeout(committer)
+        else:
+            committer.post(RunTimeoutDue())
+
+    def _arm(self, delay_s: float, callback: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
+        def fire() -> None:
+            if not self._is_closed:
+                callback(*args)
+
+        return asyncio.get_running_loop().call_later(max(0.0, delay_s), fire)
+
+    def _seconds_to(self, due: datetime | None) -> float:
+        return 0.0 if due is None else (due - self._clock.now()).total_seconds()
