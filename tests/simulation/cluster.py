@@ -182,7 +182,7 @@ class Cluster:
         process = self.processes[slot] = SimulatedProcess(world, slot, self._count)
         world.note(process.name, "boots")
         if world.is_faulty:
-            self._light(process)
+            self._light(process, FUSES[3:8] if world.swarm.zombies else FUSES)
             if world.swarm.skewed:
                 process.clock.skew_s = world.tape.pick(f"skew of {process.name}", SKEWS_S)
                 if world.tape.draw(f"{process.name} jumps", 3) == 1:
@@ -193,13 +193,13 @@ class Cluster:
                 world.loop.later(world.tape.draw(f"{process.name} drains at", 30), self._drain, process)
         process.begin()
 
-    def _light(self, process: SimulatedProcess) -> None:
+    def _light(self, process: SimulatedProcess, fuses: tuple[int, ...] = FUSES) -> None:
         """Draw after how many steps something happens to a process."""
         world = self._world
         kinds = [False] * world.swarm.power_cuts + [True] * world.swarm.pauses
         if not kinds:
             return
-        fuse = world.tape.pick(f"fuse of {process.name}", FUSES[3:8] if world.swarm.zombies else FUSES)
+        fuse = world.tape.pick(f"fuse of {process.name}", fuses)
         if fuse:
             process.pauses_next = kinds[world.tape.draw(f"{process.name} pauses", len(kinds))]
             process.fuse = fuse + world.tape.draw(f"more fuse of {process.name}", max(2, fuse // 2))
@@ -255,9 +255,32 @@ class Cluster:
         parked, process.parked = process.parked, None
         self._world.loop.give_back(parked)
         if self._world.is_faulty:
-            self._light(process)
+            self._light(process, FUSES[1:7] if self._world.swarm.zombies else FUSES)
             if self._world.swarm.zombies and self._world.tape.draw(f"{process.name} ends when it wakes up", 4) == 1:
                 self._drain(process)
+
+    def may_pause(self, process: SimulatedProcess, when: str, probability: float, within_s: float) -> None:
+        """Let a process stand still, perhaps, just when it does what a pause would seldom meet by chance."""
+        world = self._world
+        if (
+            world.swarm.aimed
+            and world.is_faulty
+            and world.tape.chance(f"{process.name} pauses when it {when}", probability)
+        ):
+            after_s = within_s * world.tape.draw(f"{process.name} pauses after", 4) / 4
+            world.loop.later(after_s, self.pause, process, world.tape.pick(f"pause of {process.name}", PAUSES_S[3:]))
+
+    def taken_over(self, process_id: str) -> None:
+        """Work of a process was taken over: should it stand still, it may wake up just now."""
+        world = self._world
+        if not (world.swarm.zombies and world.is_faulty):
+            return
+        for process in self.processes.values():
+            if process.id == process_id and process.parked is not None:
+                if world.tape.draw(f"{process.name} wakes up when it was taken over", 2):
+                    after_s = world.tape.pick(f"{process.name} wakes up after", (0.02, 0.1, 0.5, 2.0))
+                    world.loop.later(after_s, self.go_on, process)
+                return
 
     def _drain(self, process: SimulatedProcess) -> None:
         if process.has_power and self._world.is_faulty:

@@ -151,10 +151,8 @@ class SimulatedClient:
     async def get(self, path: str, params: Mapping[str, str]) -> Any:
         """Read something."""
         begun_at, world = self._loop.time(), self._world
-        is_aimed_at = world.is_faulty and world.swarm.jobs and world.swarm.pauses and "name" in params
-        if is_aimed_at and world.tape.chance(f"listing by {self._process.name} meets a pause", 0.1):
-            # Between it and what follows from it, which a pause would seldom meet by chance.
-            world.cluster.pause(self._process, 85.0)
+        if "name" in params:
+            world.cluster.may_pause(self._process, "lists", 0.1, 0.0)
         told = await self._ask("GET", path, params, None)
         if "name" in params:
             self._listed_at[params["name"]] = begun_at
@@ -163,7 +161,8 @@ class SimulatedClient:
     async def post(self, path: str, params: Mapping[str, str], body: bytes) -> Any:
         """Launch something."""
         request = json.loads(body)
-        self._world.oracle.launches(self._process, request["jobName"], self._listed_at.get(request["jobName"], -1.0))
+        name, key = request["jobName"], request["environment"]["additionalUserLabels"]["aiorch_execution"]
+        self._world.oracle.launches(self._process, name, key, self._listed_at.get(name, -1.0))
         return await self._ask("POST", path, params, body)
 
     async def put(self, path: str, body: bytes) -> Any:

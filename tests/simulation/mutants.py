@@ -314,13 +314,6 @@ MUTANTS = (
         "                return Outcome.DROPPED",
     ),
     Mutant(
-        "a job whose launch was not answered taken for never sent",
-        "aiorch.launches",
-        "sent.is_out = sent.is_at_target\n",
-        "sent.is_out = False\n",
-        seed=2144,
-    ),
-    Mutant(
         "a job launched without looking for it",
         "aiorch.targets.dataflow",
         "        if found is not None:\n            return found\n",

@@ -113,6 +113,7 @@ class Oracle:
         self._confirmed: set[str] = set()
         self._future: dict[str, str] = {}
         self._announced: dict[str, set[str]] = {}
+        self._requested: set[str] = set()
         self.violation: Violation | None = None
         self.definitions: dict[str, dict[str, Any]] = {}
         self.cancels: set[str] = set()
@@ -237,6 +238,7 @@ class Oracle:
         if before.get("by") is not None and before.get("by") != after.get("by"):
             lost = self._world.loop.time(), before.get("by"), after.get("by")
             self._taken_at[before.get("execution_id", "")] = lost
+            self._world.cluster.taken_over(before["by"])
         if (writer := self._bucket.writer) is not None:
             self._check_writer(writer, f"{run_id} {name}", before, after)
         if after["status"] == "Starting" and then[0] < now[0]:
@@ -276,6 +278,8 @@ class Oracle:
             self.fail("S10", f"{what} was called Running by {writer.name}, which does not own it")
         if after.get("interrupted", 0) > before.get("interrupted", 0) and owner != writer.id:
             self.fail("S10", f"{what} was given up by {writer.name}, which does not own it")
+        if after.get("interrupted", 0) > before.get("interrupted", 0) and before.get("execution_id") in self._requested:
+            self.fail("S3", f"{what} was given up, and its job may have been launched")
         if goes_on and after.get("by") != owner and owner not in self.called_dead:
             self.fail("S10", f"{what} was taken over by {writer.name}, and nobody has called its owner dead")
 
@@ -358,8 +362,9 @@ class Oracle:
         if known_at < process.woke_at:
             self.fail("S3", f"{execution.label} is launched by {process.name}, which was silent and has not looked")
 
-    def launches(self, process: "SimulatedProcess", job: str, listed_at: float) -> None:
+    def launches(self, process: "SimulatedProcess", job: str, key: str, listed_at: float) -> None:
         """A process is about to launch a job: there is none, as far as could be known when it last went on."""
+        self._requested.add(key)
         if listed_at < process.woke_at:
             self.fail("S3", f"job {job} is launched by {process.name}, which was silent and has not looked for it")
 

@@ -173,6 +173,7 @@ class BucketClient:
         self._who = process.name if process is not None else "world"
         self.heartbeats = Heartbeats(self)
         self.known_at: dict[str, float] = {}
+        self._writing: set[str] = set()
 
     def __str__(self) -> str:
         return f"bucket of {self._who}"
@@ -192,6 +193,15 @@ class BucketClient:
     ) -> int:
         """See `ObjectStore.write`: the document is one request, and each object to create is one more."""
         apply = partial(self._bucket.write, name, data, if_generation_match, dict(metadata or _NO_METADATA))
+        if name in self._writing and name.startswith("runs/"):
+            self._world.oracle.fail("S8", f"{self._who} writes {name} twice at once")
+        self._writing.add(name)
+        try:
+            return await self._write(name, apply, create)
+        finally:
+            self._writing.discard(name)
+
+    async def _write(self, name: str, apply: Callable[[], Any], create: Sequence[tuple[str, bytes]]) -> int:
         if not create:
             return await self._ask("write", name, apply)
         written, *created = await asyncio.gather(
@@ -274,6 +284,10 @@ class BucketClient:
         answer = self._loop.create_future()
         self._loop.later(self._latency(kind), self._carry_out, kind, name, partial(self._apply, apply), fault, answer)
         begun_at = self._loop.time()
+        process = self._process
+        if process is not None and kind == "read" and 0 < begun_at - process.woke_at < 10:
+            # Whoever looks after a silence may be silent again while it does.
+            world.cluster.may_pause(process, "looks", 0.1, 0.0)
         told = await answer
         self.known_at[name] = begun_at
         return told

@@ -84,6 +84,8 @@ class Swarm:
     """Few executions at once: others wait for their turn."""
     zombies: bool = False
     """Something happens to every process, and pauses are long: they wake up when their work has been taken over."""
+    aimed: bool = False
+    """Some pauses meet a process when they hurt most."""
     jobs: bool = False
     """Runs of which at least two tasks are jobs."""
     leaves: bool = False
@@ -169,17 +171,18 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
     swarm.has_source = not flag("no source", one_in=8)
     theme = tape.pick("swarm theme", THEMES)
     if theme == "zombies":
-        swarm.zombies = swarm.pauses = True
+        swarm.zombies = swarm.pauses = swarm.aimed = True
         swarm.processes, swarm.runs, swarm.lasts_s = max(2, swarm.processes), max(2, swarm.runs), 240.0
         swarm.narrow, swarm.power_cuts = not flag("wide zombies"), False
         swarm.not_started = rate("zombies not started", (0.0, 0.3, 0.3))
         swarm.hangs, swarm.answer_lost = rate("zombies hang", (0.0, 1.0)), rate("zombies unanswered", (0.0, 0.5))
         swarm.late, swarm.reply_lost = rate("late zombies", (0.0, 0.0, 0.15)), rate("lost zombies", (0.0, 0.0, 0.15))
     elif theme == "starts":
-        swarm.starts, swarm.processes = 6, min(2, swarm.processes)
+        swarm.starts = 6
         # At once with the first sweep or the second one, or whenever there is work already.
         swarm.starts_from, swarm.starts_within = tape.pick("swarm starts", ((0, 2), (48, 14), (0, 80)))
-        swarm.refused, swarm.late = rate("refused starts", (0.1, 0.3)), rate("late starts", (0.0, 0.1))
+        swarm.refused, swarm.late = rate("refused starts", (0.2, 0.5)), rate("late starts", (0.0, 0.1))
+        swarm.processes = 2 if swarm.starts_within == 80 else 1
         swarm.is_latency_drawn = swarm.is_slow = True
         swarm.power_cuts = swarm.leaves = swarm.starts_within == 80
         swarm.lasts_s = 120.0
@@ -191,8 +194,14 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.narrow, swarm.runs = flag("narrow jobs", one_in=2), max(2, swarm.runs)
         swarm.power_cuts, swarm.is_draining_all = flag("jobs cut", one_in=2), flag("jobs drained", one_in=2)
         swarm.pauses, swarm.cancels = flag("jobs paused", one_in=2), flag("cancels of jobs", one_in=2)
+        swarm.aimed = swarm.pauses
     elif theme == "strangers":
-        swarm.has_source, swarm.answer_lost, swarm.event_lost = True, 1.0, 0.0
+        swarm.has_source, swarm.event_lost = True, 0.0
+        if flag("slow strangers", one_in=2):
+            swarm.is_latency_drawn = swarm.is_slow = True
+            swarm.answer_lost, swarm.duplicated = 0.0, 0.3
+        else:
+            swarm.answer_lost = 1.0
         swarm.power_cuts = swarm.leaves = True
         swarm.processes, swarm.pauses, swarm.lasts_s = 2, False, 120.0
     if swarm.is_calm and not (swarm.event_lost and swarm.answer_lost):
