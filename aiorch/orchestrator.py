@@ -203,6 +203,12 @@ class Orchestrator:
         """How many runs are in the memory of this process."""
         return len(self._executor.committers)
 
+    @property
+    def owed_runs(self) -> list[str]:
+        """Ids of the open runs in which this process has something to do, sorted."""
+        committers = self._executor.committers.values()
+        return sorted(committer.run_id for committer in committers if self._executor.owns(committer))
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:

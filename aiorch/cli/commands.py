@@ -35,6 +35,7 @@ from aiorch.cli.options import (
 from aiorch.enums import RunStatus
 from aiorch.errors import AiorchError, DefinitionError, DocumentError, RunNotFoundError, StoreError, StoreUnavailable
 from aiorch.process_exit import leave
+from aiorch.stores import DEFAULT_STORE
 from aiorch.views.streams import write_line
 
 if TYPE_CHECKING:
@@ -150,7 +151,32 @@ def run(
         words = ctx.obj if run_id is not None else (*ctx.obj, "--run-id", begun)
         return None if ctx.params["store"] == "memory:" else shlex.join(["aiorch", *words])
 
-    return run_interruptibly(run_to_end(orchestrator, begin, as_json=json, continue_command=continue_command, say=_say))
+    return run_interruptibly(
+        run_to_end(
+            orchestrator,
+            begin,
+            as_json=json,
+            continue_command=continue_command,
+            serve_command=_serve_command(ctx.params["store"], (*ctx.params["path"], *_folder_elsewhere(dag))),
+            say=_say,
+        )
+    )
+
+
+def _serve_command(store: str, paths: Sequence[str]) -> str:
+    """Return the command that carries out the open runs of *store*."""
+    words = ["aiorch", "serve"]
+    if store != DEFAULT_STORE:
+        words += ["--store", store]
+    for path in dict.fromkeys(paths):
+        words += ["--path", path]
+    return shlex.join(words)
+
+
+def _folder_elsewhere(dag: str) -> list[str]:
+    """Return the folder of a definition file if it is not the current one: callables were found there, too."""
+    folder = str(Path(dag).parent)
+    return [] if folder == "." else [folder]
 
 
 @cli.command(epilog=_EPILOG)
@@ -178,7 +204,16 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
     def continue_command(_: str) -> str:
         return shlex.join(["aiorch", *ctx.obj])
 
-    return run_interruptibly(run_to_end(orchestrator, begin, as_json=json, continue_command=continue_command, say=_say))
+    return run_interruptibly(
+        run_to_end(
+            orchestrator,
+            begin,
+            as_json=json,
+            continue_command=continue_command,
+            serve_command=_serve_command(ctx.params["store"], ctx.params["path"]),
+            say=_say,
+        )
+    )
 
 
 @cli.command(epilog=_EPILOG)

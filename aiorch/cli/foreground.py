@@ -86,12 +86,13 @@ def results_stream(*, is_exclusive: bool) -> Iterator[TextIO]:
             os.dup2(stream.fileno(), 1)
 
 
-async def run_to_end(
+async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
     orchestrator: Orchestrator,
     begin: Callable[[Orchestrator], Awaitable[RunHandle]],
     *,
     as_json: bool,
     continue_command: Callable[[str], str | None],
+    serve_command: str,
     say: Say,
 ) -> int:
     """
@@ -106,6 +107,8 @@ async def run_to_end(
 
         continue_command: The command that continues the run of this id if this process is interrupted, `None` if
             nothing can.
+
+        serve_command: The command that carries out what is left open of other runs.
 
         say: Prints a line that is no result.
 
@@ -122,8 +125,10 @@ async def run_to_end(
                 result = await handle.wait()
             except asyncio.CancelledError:
                 _say_interrupted(handle.run_id, continue_command(handle.run_id), say)
+                _say_left_open(orchestrator, handle.run_id, serve_command, say)
                 raise
             _report(handle, result, results, as_json=as_json, say=say)
+            _say_left_open(orchestrator, handle.run_id, serve_command, say)
     return COMPLETED if result.status is RunStatus.COMPLETED else NOT_COMPLETED
 
 
@@ -153,3 +158,12 @@ def _report(handle: RunHandle, result: RunResult, results: TextIO, *, as_json: b
 def _say_interrupted(run_id: str, command: str | None, say: Say) -> None:
     say(f"Interrupted. Running tasks have a moment to end; once more stops at once. Run {run_id} has not ended.")
     say("It was in memory only and is lost." if command is None else f"Continue it with: {command}")
+
+
+def _say_left_open(orchestrator: Orchestrator, run_id: str, command: str, say: Say) -> None:
+    """Name the other runs that this process has carried on, before their tasks are given time to end."""
+    from aiorch.views.report import left_open_line
+
+    others = [each for each in orchestrator.owed_runs if each != run_id]
+    if others:
+        say(left_open_line(others, orchestrator.settings.drain_s, command))

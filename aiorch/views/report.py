@@ -14,6 +14,9 @@ from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text
 from aiorch.views.progress import Row, Rows, one_line
 
 FAILURES_SHOWN = 10
+RUNS_NAMED = 5
+"""Ids in one line; more are counted."""
+
 ROWS_SHOWN = 200
 """Rows of `aiorch show` unless all are asked for."""
 
@@ -124,6 +127,18 @@ def next_moves(run: Run) -> Iterator[str]:
     if run.header.status in (RunStatus.FAILED, RunStatus.CANCELLED):
         yield f"Keep what completed and go on from there: aiorch resume {run_id}"
         yield f"Look at every node: aiorch show {run_id}"
+
+
+def left_open_line(run_ids: Sequence[str], drain_s: float, command: str) -> str:
+    """Return one line about other runs that were carried on; *command* carries out the rest of them."""
+    named = ", ".join(run_ids[:RUNS_NAMED])
+    if len(run_ids) > RUNS_NAMED:
+        named += f" and {len(run_ids) - RUNS_NAMED:,} more"
+    runs = "run of this store was" if len(run_ids) == 1 else "runs of this store were"
+    return (
+        f"{len(run_ids):,} other open {runs} carried on here, too: {named}. Running tasks have {drain_s:g} s to end; "
+        f"the rest goes on with: {command}"
+    )
 
 
 def _time(at: datetime) -> str:

@@ -346,6 +346,43 @@ def test_run_goes_on_when_nobody_watches(folder):
     assert listing.stderr.read() == ""
 
 
+@pytest.mark.parametrize(("recorded", "named"), [(1, "r1"), (7, "r1, r2, r3, r4, r5 and 2 more")])
+def test_other_runs_that_are_left_open_are_named(folder, recorded, named):
+    """A run that carried on others says at its end which of them are open, and the command that it names does them."""
+    (folder.path / "dags").mkdir()
+    folder.write("dags/a.json", chain("echo"))
+    folder.write("waits.json", chain("waits"))
+    for number in range(1, recorded + 1):
+        folder.run("start", "waits.json", "--run-id", f"r{number}", "--store", "sqlite:///other.db")
+    done = folder.run("run", "dags/a.json", "--json", "--drain", "0", "--store", "sqlite:///other.db")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["$run"]["status"] == "Completed"
+    told = re.search(
+        r"^(\d+) other open runs? .* carried on here, too: (.*)\. Running.*: (.*)$", done.stderr, re.MULTILINE
+    )
+    assert told, done.stderr
+    assert told.groups() == (str(recorded), named, "aiorch serve --store sqlite:///other.db --path dags")
+    (folder.path / "go").touch()
+    process = folder.start(*shlex.split(told[3])[1:], "--port", "0")
+    url = serving_url(process)
+    deadline = time.monotonic() + PATIENCE_S
+    while call(f"{url}/runs/r1")[1]["$run"]["status"] != "Completed":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_runs_of_others_are_not_named(folder):
+    """A run that another process carries out, and one that has ended, is nothing to speak of."""
+    folder.write("a.json", chain("echo"))
+    folder.run("run", "a.json")
+    process = folder.start("run", folder.write("waits.json", chain("waits")))
+    folder.await_call("S1/1")
+    done = folder.run("run", "a.json")
+    assert (done.returncode, "carried on" in done.stderr) == (0, False), done.stderr
+    (folder.path / "go").touch()
+    assert process.wait(PATIENCE_S) == 0
+
+
 # --- What is wrong ----------------------------------------------------------------------------------------------
 
 
