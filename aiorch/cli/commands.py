@@ -103,7 +103,7 @@ def _print(result: str) -> None:
     context_settings={"auto_envvar_prefix": "AIORCH", "help_option_names": ["-h", "--help"], "show_default": True},
     epilog=_EPILOG,
 )
-@click.version_option(__version__, prog_name="aiorch")
+@click.version_option(__version__, prog_name="aiorch", allow_from_autoenv=False)
 @option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", help="On stderr.")
 def cli(log_level: str) -> None:
     """
@@ -112,8 +112,24 @@ def cli(log_level: str) -> None:
     Every option can also be set by an environment variable; the help of each command names them.
     """
     from aiorch.cli.logs import log_to_stderr
+    from aiorch.variables import SERVICE_VARIABLES, unknown_variables
 
     log_to_stderr(log_level)
+    for name, meant in unknown_variables(os.environ, SERVICE_VARIABLES | own_variables()).items():
+        hint = f"did you mean {meant}?" if meant else "docs/cli.md and docs/service.md have those there are."
+        _say(f"Warning: {name} is no variable of aiorch, so it is ignored: {hint}")
+
+
+def own_variables() -> set[str]:
+    """Return the environment variables of every option of every command."""
+    found = set()
+    for path, command in (("AIORCH", cli), *((f"AIORCH_{name.upper()}", each) for name, each in cli.commands.items())):
+        for param in command.params:
+            if isinstance(param, click.Option) and param.allow_from_autoenv and param.name is not None:
+                found.add(f"{path}_{param.name.upper()}")
+                if isinstance(param.envvar, str):
+                    found.add(param.envvar)
+    return found
 
 
 # --- Running ----------------------------------------------------------------------------------------------------

@@ -234,6 +234,21 @@ def test_options_come_from_the_environment(folder):
     assert "r9" in folder.run("runs", "--store", "sqlite:///other.db").stdout
 
 
+def test_misspelt_variables_are_warned_of(folder):
+    """A variable that nothing reads has a warning with what was meant, and changes neither results nor exit code."""
+    folder.write("a.json", chain("echo"))
+    unread = {"AIORCH_STROE": "s3cret", "AIORCH_RUN_RUNID": "r9", "AIORCH_VERSION": "1.2.3"}
+    read = {"AIORCH_RUN_INPUT": "7", "AIORCH_RUN_STORE": "memory:", "AIORCH_SUBSCRIPTION": "x", "AIORCH_DAGS": "x"}
+    done = folder.run("run", "a.json", **unread, **read)
+    assert (done.returncode, json.loads(done.stdout)["input"]) == (0, 7)
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("Warning")]
+    assert [line.split()[1] for line in warnings] == sorted(unread)
+    assert "did you mean AIORCH_RUN_RUN_ID?" in warnings[0]
+    assert "did you mean AIORCH_STORE?" in warnings[1]
+    assert "s3cret" not in done.stderr
+    assert folder.run("show", "none", "--store", "sqlite:///none.db", **unread).returncode == 2
+
+
 def test_callables_are_found_beside_the_definition(folder):
     """A definition elsewhere finds its module beside it, and one more folder can be named."""
     for name in ("elsewhere", "library"):

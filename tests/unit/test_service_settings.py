@@ -7,13 +7,13 @@ import pytest
 
 from aiorch.service.settings import (
     OWN_NAME_VARIABLES,
-    PREFIX,
     ServiceSettings,
     SettingsError,
     effective,
     load_settings,
     variables,
 )
+from aiorch.variables import PREFIX, SERVICE_VARIABLES
 
 SECRET = "s3cret-token"
 
@@ -112,6 +112,12 @@ def test_unknown_names_are_told(wrong):
     assert "did you mean AIORCH_SERVE_TOKEN?" in told["AIORCH_SERVE_TOKN"][1]
     assert "no such setting" in told["AIORCH_XYZZY"][1]
     assert SECRET not in str(told)
+
+
+def test_the_table_of_variables_is_that_of_the_settings():
+    """What is known by name is what is read, so neither the service nor the command line takes one for misspelt."""
+    read = {variable for field in ServiceSettings.model_fields for variable in variables(field)}
+    assert {variable for variable in read if variable.startswith(PREFIX)} == SERVICE_VARIABLES
 
 
 def test_an_empty_token_is_refused(wrong):
