@@ -327,7 +327,7 @@ def serve(
     An HTTP endpoint starts, lists, shows, cancels and resumes them.
     """
     from aiorch.cli.foreground import run_interruptibly, until_interrupted
-    from aiorch.server import exposure_warning, is_loopback, listening, make_app
+    from aiorch.server import cannot_bind, exposure_warning, is_loopback, listening, make_app
     from aiorch.serving import serve_dags
 
     if token == "":
@@ -338,18 +338,32 @@ def serve(
     if warning is not None:
         click.secho(warning, err=True, fg="red", bold=True)
 
+    not_ready: str | None = "the server is starting: ask again in a moment"
+
     async def work() -> int:
+        nonlocal not_ready
         app = make_app(
-            orchestrator, token=token, only_loopback_names=is_loopback(host), allow_definitions=allow_definitions
+            orchestrator,
+            token=token,
+            only_loopback_names=is_loopback(host),
+            allow_definitions=allow_definitions,
+            not_ready=lambda: not_ready,
         )
-        async with orchestrator, AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
             try:
                 url = await stack.enter_async_context(listening(app, host, port))
             except OSError as error:
-                message = f"{host}:{port} cannot be bound, so nothing is served: {error.strerror}"
+                message = (
+                    f"{cannot_bind(host, port, error)} --host and --port name another address, --port 0 a free port."
+                )
                 raise click.ClickException(message) from error
+            await stack.enter_async_context(orchestrator)  # it takes over runs: only once this can be served
+            not_ready = None
             _say(f"Serving on {url}; DAGs: {', '.join(orchestrator.dags) or 'none'}. Stop with Ctrl-C.")
-            await until_interrupted()
+            try:
+                await until_interrupted()
+            finally:
+                not_ready = "the server is stopping: ask again when it has been started anew"
 
     run_interruptibly(work())
     _say("Stopped. Open runs go on at the next start.")

@@ -674,9 +674,12 @@ def test_serve_refuses_wrong_dags_and_a_port_in_use(folder):
     assert "'work:missing'" in done.stderr
     assert "both define a DAG 'same'" in done.stderr
     port = serving_url(folder.start("serve", "--port", "0")).rsplit(":", 1)[1]
-    done = folder.run("serve", "--port", port)
+    folder.write("a.json", chain("echo"))
+    folder.run("start", "a.json", "--run-id", "r1", "--store", "sqlite:///other.db")
+    done = folder.run("serve", "--port", port, "--store", "sqlite:///other.db")
     assert done.returncode == 2
-    assert f"127.0.0.1:{port} cannot be bound" in done.stderr
+    assert f"127.0.0.1:{port} cannot be bound, so nothing is served: Address already in use. --host and" in done.stderr
+    assert folder.calls() == []
 
 
 # --- The terminal -----------------------------------------------------------------------------------------------
