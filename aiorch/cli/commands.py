@@ -209,7 +209,7 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
 
-    if detach:
+    if detach or ctx.params["store"] == "memory:":  # of which the client says that there is nothing to resume
         handle = _ask(_with_client(ctx.params["store"], "resume", run_id))
         _print(handle.run_id)
         return OK
@@ -250,10 +250,17 @@ def start(
     """
     if topic is not None:
         if ctx.get_parameter_source("store") is ParameterSource.COMMANDLINE:
-            raise click.UsageError("a message has no --store, so nothing was published: who receives it has one.")
+            raise click.UsageError(
+                "a message has no --store, so nothing was published: who receives it has one. Leave one of them out."
+            )
         return _publish_start(topic, dag, input, run_id)
     if dag is None:
         raise click.UsageError("a definition file is needed, or a --topic: nothing was started.")
+    if not _is_file(dag):
+        raise click.UsageError(
+            f"{dag!r} is no definition file, so nothing was started: give the path of one, or, to start a DAG that the "
+            f"service serves by its name, the --topic of its messages."
+        )
     if store == "memory:":
         raise click.UsageError("a store in memory ends with this command, so nothing was started: use `aiorch run`.")
 
@@ -275,11 +282,12 @@ def _publish_start(topic: str, dag: str | None, input: Input | None, run_id: str
     if dag is not None and _is_file(dag):
         raise click.UsageError(
             f"{dag!r} is a file, so nothing was published: a message names a DAG that its receiver serves, "
-            f"like {Path(dag).stem!r}."
+            f"like {Path(dag).stem!r}. Without --topic (AIORCH_START_TOPIC) the file is started in a store."
         )
     if input is not None and not isinstance(input.value, dict):
         raise click.UsageError(
-            "the input that a message carries is a JSON object, and this is none: nothing was published."
+            "the input that a message carries is a JSON object, and this is none, so nothing was published: wrap it in "
+            'one, like {"value": …}.'
         )
     # With an id of our choice the message can be sent again when nobody knows whether it was published.
     begun = checked(run_id or f"run_{int(time())}_{SystemEntropy().token()[:16]}")

@@ -411,6 +411,14 @@ def test_runs_of_others_are_not_named(folder):
         (("run", "a.json", "--input", "@none"), "'none' cannot be read"),
         (("run", "a.json", "--run-id", "../x"), "run id '../x' is refused"),
         (("run", "a.json", "--store", "redis://x"), "names no store"),
+        (("run", "a.json", "--store", "x.db"), "did you mean 'sqlite:///x.db'?"),
+        (("run", "a.json", "--store", "gs://UPPER"), "a bucket has 3 to 222 of a-z"),
+        (("runs", "--store", "memory:"), "a store in memory is empty"),
+        (("show", "r1", "--store", "memory:"), "a store in memory is empty"),
+        (("resume", "r1", "--store", "memory:"), "a store in memory is empty"),
+        (("start", "a"), "'a' is no definition file"),
+        (("start", "a", "--topic", "projects/acme/subscriptions/events"), "but a subscription"),
+        (("start", "a", "--topic", "projects/acme/topics/t"), "3 to 255"),
         (("run", "a.json", "--path", "none"), "'none' does not exist"),
         (("run",), "Missing argument 'DAG'"),
         (("rum", "a.json"), "No such command 'rum'"),
@@ -440,7 +448,9 @@ def test_unknown_run_is_told(folder):
         done = folder.run(*args)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert "there is no run 'none'" in done.stderr
-        assert "`aiorch runs` lists those that exist" in done.stderr
+        assert "lists those that exist" in done.stderr
+        command = re.search("`(aiorch runs .*)`", done.stderr)[1]
+        assert json.loads(folder.run(*shlex.split(command)[1:], "--json").stdout)
     assert "'none' is no file here, and" in done.stderr
 
 
