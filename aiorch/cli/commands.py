@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from json import dumps
@@ -173,20 +173,26 @@ def run(
             begin,
             as_json=json,
             continue_command=continue_command,
-            serve_command=_serve_command(ctx.params["store"], (*ctx.params["path"], *_folder_elsewhere(dag))),
+            command=_command_writer(ctx.params["store"], (*ctx.params["path"], *_folder_elsewhere(dag))),
             say=_say,
         )
     )
 
 
-def _serve_command(store: str, paths: Sequence[str]) -> str:
-    """Return the command that carries out the open runs of *store*."""
-    words = ["aiorch", "serve"]
-    if store != DEFAULT_STORE:
-        words += ["--store", store]
-    for path in dict.fromkeys(paths):
-        words += ["--path", path]
-    return shlex.join(words)
+def _command_writer(store: str, paths: Sequence[str]) -> Callable[..., str] | None:
+    """Return what writes a command for the same store and callables, `None` for a store that ends with this one."""
+    if store == "memory:":
+        return None
+
+    def write(name: str, *args: str) -> str:
+        words = ["aiorch", name, *args]
+        if store != DEFAULT_STORE:
+            words += ["--store", store]
+        if any(param.name == "path" for param in cli.commands[name].params):
+            words += [word for path in dict.fromkeys(paths) for word in ("--path", path)]
+        return shlex.join(words)
+
+    return write
 
 
 def _folder_elsewhere(dag: str) -> list[str]:
@@ -226,7 +232,7 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
             begin,
             as_json=json,
             continue_command=continue_command,
-            serve_command=_serve_command(ctx.params["store"], ctx.params["path"]),
+            command=_command_writer(ctx.params["store"], ctx.params["path"]),
             say=_say,
         )
     )
@@ -516,6 +522,10 @@ def cancel(run_id: str, reason: str, store: str) -> None:
     """Cancel a run: what runs is stopped, and nothing more is started."""
     handle = _ask(_with_client(store, "cancel", run_id, reason=reason))
     _print(f"Run {run_id} {handle.status}")
+    if not handle.status.is_terminal:
+        _say("Nothing more of it is launched, and it ends when the process that runs its tasks has stopped them.")
+    elif handle.status is not RunStatus.CANCELLED:
+        _say("It had ended before, so nothing was cancelled, and it stays as it is.")
 
 
 def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:

@@ -1,7 +1,7 @@
 """What the command line says about runs, as lines of plain text. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -121,12 +121,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def next_moves(run: Run) -> Iterator[str]:
-    """Say what can be done about a run that did not complete."""
+def next_moves(run: Run, command: Callable[..., str]) -> Iterator[str]:
+    """Say what can be done about a run that did not complete; *command* writes a command with its arguments."""
     run_id = run.header.run_id
     if run.header.status in (RunStatus.FAILED, RunStatus.CANCELLED):
-        yield f"Keep what completed and go on from there: aiorch resume {run_id}"
-        yield f"Look at every node: aiorch show {run_id}"
+        yield f"Keep what completed and go on from there: {command('resume', run_id)}"
+        yield f"Look at every node: {command('show', run_id)}"
 
 
 def left_open_line(run_ids: Sequence[str], drain_s: float, command: str) -> str:
