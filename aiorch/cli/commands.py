@@ -140,6 +140,7 @@ def own_variables() -> set[str]:
 @input_option
 @run_id_option
 @json_option
+@option("--continue-with", metavar="COMMAND", help="Command to name when it is interrupted; by default this one.")
 @engine_options
 @click.pass_context
 def run(
@@ -149,6 +150,7 @@ def run(
     run_id: str | None,
     *,
     json: bool,
+    continue_with: str | None,
     orchestrator: "Orchestrator",
 ) -> int:
     """
@@ -165,7 +167,7 @@ def run(
 
     def continue_command(begun: str) -> str | None:
         words = ctx.obj if run_id is not None else (*ctx.obj, "--run-id", begun)
-        return None if ctx.params["store"] == "memory:" else shlex.join(["aiorch", *words])
+        return None if ctx.params["store"] == "memory:" else continue_with or shlex.join(["aiorch", *words])
 
     return run_interruptibly(
         run_to_end(
