@@ -370,6 +370,17 @@ class Orchestrator:
         """All runs of the store, the newest first."""
         return await self.runs_status.list_runs()
 
+    async def dead_owners(self, run: RunHandle) -> frozenset[str]:
+        """
+        Return the ids of the processes that owe something to a run and are known to be gone.
+
+        Raises:
+            StoreError: The store does not tell.
+        """
+        nodes = run.run.nodes
+        owners = frozenset(by for name in run.run.active if (by := nodes[name].by) is not None)
+        return await self.store.dead_among(owners) if owners else owners
+
     def check(self, dag: DAG) -> None:
         """
         Make sure that this process can launch every task of *dag*.

@@ -509,11 +509,20 @@ def show(run_id: str, *, all: bool, json: bool, store: str) -> None:
     """Show a run: its nodes, their statuses, what failed and why."""
     from aiorch.views.report import show_lines
 
-    handle = _ask(_with_client(store, "attach", run_id))
+    async def asked() -> tuple["RunHandle", frozenset[str]]:
+        async with open_client(store) as client, _patience(store):
+            await client.runs_status.ping()
+            handle = await client.attach(run_id)
+            try:
+                return handle, frozenset() if json else await client.dead_owners(handle)
+            except StoreError:  # the run can be shown without
+                return handle, frozenset()
+
+    handle, dead = _ask(asked())
     if json:
         _print(handle.document().decode())
     else:
-        _print("\n".join(show_lines(handle.dag, handle.run, datetime.now(UTC), show_all=all)))
+        _print("\n".join(show_lines(handle.dag, handle.run, datetime.now(UTC), show_all=all, dead=dead)))
 
 
 @cli.command()

@@ -17,6 +17,7 @@ FAILURES_SHOWN = 10
 RUNS_NAMED = 5
 """Ids in one line; more are counted."""
 
+TASKS_NAMED = 5
 ROWS_SHOWN = 200
 """Rows of `aiorch show` unless all are asked for."""
 
@@ -76,7 +77,9 @@ def _last_tasks(end: Parallel) -> Iterator[Node]:
             yield node
 
 
-def show_lines(dag: DAG, run: Run, now: datetime, *, show_all: bool) -> Iterator[str]:
+def show_lines(
+    dag: DAG, run: Run, now: datetime, *, show_all: bool, dead: frozenset[str] = frozenset()
+) -> Iterator[str]:
     """Return everything that `aiorch show` prints: the run, its nodes as a table, what failed."""
     header = run.header
     yield headline(dag, run, now)
@@ -88,6 +91,12 @@ def show_lines(dag: DAG, run: Run, now: datetime, *, show_all: bool) -> Iterator
     limits = {"rows_max": len(run.nodes)} if show_all else {"rows_max": ROWS_SHOWN, "branches_max": BRANCHES_MAX}
     rows = Rows(dag).of(run, now=now, **limits)
     yield from table(("NODE", "STATUS", "DURATION", "ATTEMPT", "DETAIL"), [_cells(row) for row in rows])
+    left = [one_line(name) for name in run.active if run.nodes[name].by in dead]
+    if left:
+        more = f" and {len(left) - TASKS_NAMED:,} more" if len(left) > TASKS_NAMED else ""
+        yield ""
+        named = ", ".join(left[:TASKS_NAMED]) + more
+        yield f"Left by a process that is gone, until another one serves the store: {named}"
     failures = list(failure_lines(dag, run))
     if failures:
         yield ""

@@ -328,8 +328,11 @@ def test_killed_run_goes_on(folder):
     folder.write("a.json", chain("echo", "waits", "echo"))
     process = folder.start("run", "a.json", "--run-id", "r1")
     folder.await_call("S2/1")
+    assert "a process that is gone" not in folder.run("show", "r1").stdout
     process.kill()
     process.wait(PATIENCE_S)
+    shown = folder.run("show", "r1").stdout
+    assert "Left by a process that is gone, until another one serves the store: S2\n" in shown
     (folder.path / "go").touch()
     done = folder.run("run", "a.json", "--run-id", "r1")
     assert done.returncode == 0, done.stderr
