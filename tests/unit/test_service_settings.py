@@ -106,6 +106,15 @@ def test_everything_wrong_is_told_at_once(wrong):
     }
 
 
+def test_numbers_out_of_range_are_told_at_once(wrong):
+    """Ports, counts and times that cannot be are refused all together, each with what to give."""
+    too_small = {"AIORCH_DRAIN": "-1", "AIORCH_LAUNCHES": "0", "AIORCH_DATAFLOW_JOBS": "-3", "AIORCH_CONCURRENCY": "0"}
+    no_times = {"AIORCH_POLL_INTERVAL": "0", "AIORCH_SWEEP_INTERVAL": "inf", "AIORCH_HEARTBEAT": "-20"}
+    told = wrong(AIORCH_PORT="70000", **too_small, **no_times)
+    assert told.keys() == {"AIORCH_PORT", *too_small, *no_times}
+    assert all(". Give " in problem for _, problem in told.values())
+
+
 def test_unknown_names_are_told(wrong):
     """A misspelt variable is wrong, with what was meant; its value, which may be a secret, is not shown."""
     told = wrong(AIORCH_SERVE_TOKN=SECRET, AIORCH_XYZZY="1")
