@@ -23,7 +23,7 @@ from aiorch.errors import AiorchError
 from aiorch.launches import LaunchSettings
 from aiorch.ports import Store
 from aiorch.process_exit import leave
-from aiorch.server import exposure_warning, is_loopback, listening, make_app
+from aiorch.server import cannot_bind, exposure_warning, is_loopback, listening, make_app
 from aiorch.serving import serve_dags
 from aiorch.stores import open_store
 from aiorch.views.streams import write_line
@@ -99,8 +99,8 @@ async def serve(settings: ServiceSettings, orchestrator: Orchestrator, metrics: 
                 url = await stack.enter_async_context(listening(app, settings.host, settings.port))
             except OSError as error:
                 raise AiorchError(
-                    f"{settings.host}:{settings.port} cannot be bound, so nothing is served: {error.strerror}. "
-                    f"AIORCH_HOST and AIORCH_PORT name another address."
+                    f"{cannot_bind(settings.host, settings.port, error)} AIORCH_HOST and AIORCH_PORT name another "
+                    f"address."
                 ) from error
             await stack.enter_async_context(orchestrator)
             ending.is_ready()

@@ -93,8 +93,13 @@ class StoreUrlError(AiorchError, ValueError):
 
     def __init__(self, url: str) -> None:
         self.url = url
+        reason = ""
+        if url.startswith("gs://"):
+            reason = " (a bucket has 3 to 222 of a-z 0-9 . _ -, a prefix A-Z a-z 0-9 . _ - = between its slashes)"
+        elif url and ":" not in url:
+            reason = f" (did you mean {'sqlite:///' + url!r}?)"
         super().__init__(
-            f"{url!r} names no store, so nothing was opened; use sqlite:///relative/path.db, "
+            f"{url!r} names no store{reason}, so nothing was opened; use sqlite:///relative/path.db, "
             f"sqlite:////absolute/path.db, gs://bucket, gs://bucket/prefix or memory:"
         )
 
@@ -129,7 +134,9 @@ class RunNotFoundError(AiorchError, LookupError):
 
     def __init__(self, run_id: str, store: str) -> None:
         self.run_id = run_id
-        super().__init__(f"there is no run {run_id!r} in {store}; `aiorch runs` lists those that exist.")
+        super().__init__(
+            f"there is no run {run_id!r} in {store}; `aiorch runs --store {store}` lists those that exist."
+        )
 
 
 class RunStateError(AiorchError):

@@ -203,6 +203,12 @@ class Orchestrator:
         """How many runs are in the memory of this process."""
         return len(self._executor.committers)
 
+    @property
+    def owed_runs(self) -> list[str]:
+        """Ids of the open runs in which this process has something to do, sorted."""
+        committers = self._executor.committers.values()
+        return sorted(committer.run_id for committer in committers if self._executor.owns(committer))
+
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
@@ -363,6 +369,17 @@ class Orchestrator:
     async def runs(self) -> list[RunSummary]:
         """All runs of the store, the newest first."""
         return await self.runs_status.list_runs()
+
+    async def dead_owners(self, run: RunHandle) -> frozenset[str]:
+        """
+        Return the ids of the processes that owe something to a run and are known to be gone.
+
+        Raises:
+            StoreError: The store does not tell.
+        """
+        nodes = run.run.nodes
+        owners = frozenset(by for name in run.run.active if (by := nodes[name].by) is not None)
+        return await self.store.dead_among(owners) if owners else owners
 
     def check(self, dag: DAG) -> None:
         """

@@ -16,9 +16,11 @@ DAGs can be started.
 """
 
 import asyncio
+import errno
 import hmac
 import ipaddress
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -178,6 +180,13 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
         yield f"http://{shown}:{bound[1]}"
     finally:
         await runner.cleanup()
+
+
+def cannot_bind(host: str, port: int, error: OSError) -> str:
+    """Return what to say when `listening` has raised *error*."""
+    # What asyncio makes of it says the address once more; a name that is not found has a number that is not of errno.
+    reason = os.strerror(error.errno) if error.errno and error.errno in errno.errorcode else error.strerror
+    return f"{host}:{port} cannot be bound, so nothing is served: {reason}."
 
 
 def is_loopback(host: str) -> bool:

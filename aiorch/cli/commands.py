@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from json import dumps
@@ -35,6 +35,7 @@ from aiorch.cli.options import (
 from aiorch.enums import RunStatus
 from aiorch.errors import AiorchError, DefinitionError, DocumentError, RunNotFoundError, StoreError, StoreUnavailable
 from aiorch.process_exit import leave
+from aiorch.stores import DEFAULT_STORE
 from aiorch.views.streams import write_line
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _print(result: str) -> None:
     context_settings={"auto_envvar_prefix": "AIORCH", "help_option_names": ["-h", "--help"], "show_default": True},
     epilog=_EPILOG,
 )
-@click.version_option(__version__, prog_name="aiorch")
+@click.version_option(__version__, prog_name="aiorch", allow_from_autoenv=False)
 @option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", help="On stderr.")
 def cli(log_level: str) -> None:
     """
@@ -111,8 +112,24 @@ def cli(log_level: str) -> None:
     Every option can also be set by an environment variable; the help of each command names them.
     """
     from aiorch.cli.logs import log_to_stderr
+    from aiorch.variables import SERVICE_VARIABLES, unknown_variables
 
     log_to_stderr(log_level)
+    for name, meant in unknown_variables(os.environ, SERVICE_VARIABLES | own_variables()).items():
+        hint = f"did you mean {meant}?" if meant else "docs/cli.md and docs/service.md have those there are."
+        _say(f"Warning: {name} is no variable of aiorch, so it is ignored: {hint}")
+
+
+def own_variables() -> set[str]:
+    """Return the environment variables of every option of every command."""
+    found = set()
+    for path, command in (("AIORCH", cli), *((f"AIORCH_{name.upper()}", each) for name, each in cli.commands.items())):
+        for param in command.params:
+            if isinstance(param, click.Option) and param.allow_from_autoenv and param.name is not None:
+                found.add(f"{path}_{param.name.upper()}")
+                if isinstance(param.envvar, str):
+                    found.add(param.envvar)
+    return found
 
 
 # --- Running ----------------------------------------------------------------------------------------------------
@@ -123,6 +140,7 @@ def cli(log_level: str) -> None:
 @input_option
 @run_id_option
 @json_option
+@option("--continue-with", metavar="COMMAND", help="Command to name when it is interrupted; by default this one.")
 @engine_options
 @click.pass_context
 def run(
@@ -132,6 +150,7 @@ def run(
     run_id: str | None,
     *,
     json: bool,
+    continue_with: str | None,
     orchestrator: "Orchestrator",
 ) -> int:
     """
@@ -148,9 +167,40 @@ def run(
 
     def continue_command(begun: str) -> str | None:
         words = ctx.obj if run_id is not None else (*ctx.obj, "--run-id", begun)
-        return None if ctx.params["store"] == "memory:" else shlex.join(["aiorch", *words])
+        return None if ctx.params["store"] == "memory:" else continue_with or shlex.join(["aiorch", *words])
 
-    return run_interruptibly(run_to_end(orchestrator, begin, as_json=json, continue_command=continue_command, say=_say))
+    return run_interruptibly(
+        run_to_end(
+            orchestrator,
+            begin,
+            as_json=json,
+            continue_command=continue_command,
+            command=_command_writer(ctx.params["store"], (*ctx.params["path"], *_folder_elsewhere(dag))),
+            say=_say,
+        )
+    )
+
+
+def _command_writer(store: str, paths: Sequence[str]) -> Callable[..., str] | None:
+    """Return what writes a command for the same store and callables, `None` for a store that ends with this one."""
+    if store == "memory:":
+        return None
+
+    def write(name: str, *args: str) -> str:
+        words = ["aiorch", name, *args]
+        if store != DEFAULT_STORE:
+            words += ["--store", store]
+        if any(param.name == "path" for param in cli.commands[name].params):
+            words += [word for path in dict.fromkeys(paths) for word in ("--path", path)]
+        return shlex.join(words)
+
+    return write
+
+
+def _folder_elsewhere(dag: str) -> list[str]:
+    """Return the folder of a definition file if it is not the current one: callables were found there, too."""
+    folder = str(Path(dag).parent)
+    return [] if folder == "." else [folder]
 
 
 @cli.command(epilog=_EPILOG)
@@ -167,7 +217,7 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
 
-    if detach:
+    if detach or ctx.params["store"] == "memory:":  # of which the client says that there is nothing to resume
         handle = _ask(_with_client(ctx.params["store"], "resume", run_id))
         _print(handle.run_id)
         return OK
@@ -178,7 +228,16 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
     def continue_command(_: str) -> str:
         return shlex.join(["aiorch", *ctx.obj])
 
-    return run_interruptibly(run_to_end(orchestrator, begin, as_json=json, continue_command=continue_command, say=_say))
+    return run_interruptibly(
+        run_to_end(
+            orchestrator,
+            begin,
+            as_json=json,
+            continue_command=continue_command,
+            command=_command_writer(ctx.params["store"], ctx.params["path"]),
+            say=_say,
+        )
+    )
 
 
 @cli.command(epilog=_EPILOG)
@@ -199,10 +258,17 @@ def start(
     """
     if topic is not None:
         if ctx.get_parameter_source("store") is ParameterSource.COMMANDLINE:
-            raise click.UsageError("a message has no --store, so nothing was published: who receives it has one.")
+            raise click.UsageError(
+                "a message has no --store, so nothing was published: who receives it has one. Leave one of them out."
+            )
         return _publish_start(topic, dag, input, run_id)
     if dag is None:
         raise click.UsageError("a definition file is needed, or a --topic: nothing was started.")
+    if not _is_file(dag):
+        raise click.UsageError(
+            f"{dag!r} is no definition file, so nothing was started: give the path of one, or, to start a DAG that the "
+            f"service serves by its name, the --topic of its messages."
+        )
     if store == "memory:":
         raise click.UsageError("a store in memory ends with this command, so nothing was started: use `aiorch run`.")
 
@@ -224,11 +290,12 @@ def _publish_start(topic: str, dag: str | None, input: Input | None, run_id: str
     if dag is not None and _is_file(dag):
         raise click.UsageError(
             f"{dag!r} is a file, so nothing was published: a message names a DAG that its receiver serves, "
-            f"like {Path(dag).stem!r}."
+            f"like {Path(dag).stem!r}. Without --topic (AIORCH_START_TOPIC) the file is started in a store."
         )
     if input is not None and not isinstance(input.value, dict):
         raise click.UsageError(
-            "the input that a message carries is a JSON object, and this is none: nothing was published."
+            "the input that a message carries is a JSON object, and this is none, so nothing was published: wrap it in "
+            'one, like {"value": …}.'
         )
     # With an id of our choice the message can be sent again when nobody knows whether it was published.
     begun = checked(run_id or f"run_{int(time())}_{SystemEntropy().token()[:16]}")
@@ -276,7 +343,7 @@ def serve(
     An HTTP endpoint starts, lists, shows, cancels and resumes them.
     """
     from aiorch.cli.foreground import run_interruptibly, until_interrupted
-    from aiorch.server import exposure_warning, is_loopback, listening, make_app
+    from aiorch.server import cannot_bind, exposure_warning, is_loopback, listening, make_app
     from aiorch.serving import serve_dags
 
     if token == "":
@@ -287,18 +354,32 @@ def serve(
     if warning is not None:
         click.secho(warning, err=True, fg="red", bold=True)
 
+    not_ready: str | None = "the server is starting: ask again in a moment"
+
     async def work() -> int:
+        nonlocal not_ready
         app = make_app(
-            orchestrator, token=token, only_loopback_names=is_loopback(host), allow_definitions=allow_definitions
+            orchestrator,
+            token=token,
+            only_loopback_names=is_loopback(host),
+            allow_definitions=allow_definitions,
+            not_ready=lambda: not_ready,
         )
-        async with orchestrator, AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
             try:
                 url = await stack.enter_async_context(listening(app, host, port))
             except OSError as error:
-                message = f"{host}:{port} cannot be bound, so nothing is served: {error.strerror}"
+                message = (
+                    f"{cannot_bind(host, port, error)} --host and --port name another address, --port 0 a free port."
+                )
                 raise click.ClickException(message) from error
+            await stack.enter_async_context(orchestrator)  # it takes over runs: only once this can be served
+            not_ready = None
             _say(f"Serving on {url}; DAGs: {', '.join(orchestrator.dags) or 'none'}. Stop with Ctrl-C.")
-            await until_interrupted()
+            try:
+                await until_interrupted()
+            finally:
+                not_ready = "the server is stopping: ask again when it has been started anew"
 
     run_interruptibly(work())
     _say("Stopped. Open runs go on at the next start.")
@@ -428,11 +509,20 @@ def show(run_id: str, *, all: bool, json: bool, store: str) -> None:
     """Show a run: its nodes, their statuses, what failed and why."""
     from aiorch.views.report import show_lines
 
-    handle = _ask(_with_client(store, "attach", run_id))
+    async def asked() -> tuple["RunHandle", frozenset[str]]:
+        async with open_client(store) as client, _patience(store):
+            await client.runs_status.ping()
+            handle = await client.attach(run_id)
+            try:
+                return handle, frozenset() if json else await client.dead_owners(handle)
+            except StoreError:  # the run can be shown without
+                return handle, frozenset()
+
+    handle, dead = _ask(asked())
     if json:
         _print(handle.document().decode())
     else:
-        _print("\n".join(show_lines(handle.dag, handle.run, datetime.now(UTC), show_all=all)))
+        _print("\n".join(show_lines(handle.dag, handle.run, datetime.now(UTC), show_all=all, dead=dead)))
 
 
 @cli.command()
@@ -443,6 +533,10 @@ def cancel(run_id: str, reason: str, store: str) -> None:
     """Cancel a run: what runs is stopped, and nothing more is started."""
     handle = _ask(_with_client(store, "cancel", run_id, reason=reason))
     _print(f"Run {run_id} {handle.status}")
+    if not handle.status.is_terminal:
+        _say("Nothing more of it is launched, and it ends when the process that runs its tasks has stopped them.")
+    elif handle.status is not RunStatus.CANCELLED:
+        _say("It had ended before, so nothing was cancelled, and it stays as it is.")
 
 
 def _ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:

@@ -86,12 +86,13 @@ def results_stream(*, is_exclusive: bool) -> Iterator[TextIO]:
             os.dup2(stream.fileno(), 1)
 
 
-async def run_to_end(
+async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
     orchestrator: Orchestrator,
     begin: Callable[[Orchestrator], Awaitable[RunHandle]],
     *,
     as_json: bool,
     continue_command: Callable[[str], str | None],
+    command: Callable[..., str] | None,
     say: Say,
 ) -> int:
     """
@@ -106,6 +107,9 @@ async def run_to_end(
 
         continue_command: The command that continues the run of this id if this process is interrupted, `None` if
             nothing can.
+
+        command: Writes a command for the same store, of its name and arguments; `None` when the store ends with this
+            process.
 
         say: Prints a line that is no result.
 
@@ -122,8 +126,10 @@ async def run_to_end(
                 result = await handle.wait()
             except asyncio.CancelledError:
                 _say_interrupted(handle.run_id, continue_command(handle.run_id), say)
+                _say_left_open(orchestrator, handle.run_id, command, say)
                 raise
-            _report(handle, result, results, as_json=as_json, say=say)
+            _report(handle, result, results, as_json=as_json, command=command, say=say)
+            _say_left_open(orchestrator, handle.run_id, command, say)
     return COMPLETED if result.status is RunStatus.COMPLETED else NOT_COMPLETED
 
 
@@ -138,11 +144,20 @@ async def _follow(handle: RunHandle) -> None:
     await follow(handle, view)
 
 
-def _report(handle: RunHandle, result: RunResult, results: TextIO, *, as_json: bool, say: Say) -> None:
+def _report(  # noqa: PLR0913  as above
+    handle: RunHandle,
+    result: RunResult,
+    results: TextIO,
+    *,
+    as_json: bool,
+    command: Callable[..., str] | None,
+    say: Say,
+) -> None:
     from aiorch.views.report import end_results, failure_lines, headline, next_moves
 
     say(headline(handle.dag, handle.run, datetime.now(UTC)))
-    for line in (*failure_lines(handle.dag, handle.run), *next_moves(handle.run)):
+    moves = next_moves(handle.run, command) if command else ()
+    for line in (*failure_lines(handle.dag, handle.run), *moves):
         say(line)
     if as_json:
         write_line(results, handle.document().decode())
@@ -153,3 +168,12 @@ def _report(handle: RunHandle, result: RunResult, results: TextIO, *, as_json: b
 def _say_interrupted(run_id: str, command: str | None, say: Say) -> None:
     say(f"Interrupted. Running tasks have a moment to end; once more stops at once. Run {run_id} has not ended.")
     say("It was in memory only and is lost." if command is None else f"Continue it with: {command}")
+
+
+def _say_left_open(orchestrator: Orchestrator, run_id: str, command: Callable[..., str] | None, say: Say) -> None:
+    """Name the other runs that this process has carried on, before their tasks are given time to end."""
+    from aiorch.views.report import left_open_line
+
+    others = [each for each in orchestrator.owed_runs if each != run_id]
+    if others and command:
+        say(left_open_line(others, orchestrator.settings.drain_s, command("serve")))

@@ -142,10 +142,15 @@ def open_client(store: str, *, create: bool = False) -> "Orchestrator":
     Return an orchestrator that starts, reads and cancels, and runs nothing itself; not entered yet.
 
     Raises:
-        click.UsageError: There is no such file, and it shall not be made.
+        click.UsageError: There is no such file, and it shall not be made; or the store is in memory.
     """
     from aiorch.orchestrator import Orchestrator, Settings
 
+    if store == "memory:":
+        raise click.UsageError(
+            "a store in memory is empty for every command, so there is nothing to look at, and nothing was changed; "
+            "--store or AIORCH_STORE names another."
+        )
     file = store.removeprefix("sqlite:///")
     if not create and file != store and not Path(file).exists():
         message = (

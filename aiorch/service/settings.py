@@ -15,12 +15,11 @@ from pydantic import field_validator as check
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from aiorch.definition.hints import Hints
 from aiorch.errors import AiorchError
 from aiorch.function_url import checked_pattern, checked_url
 from aiorch.stores import DEFAULT_STORE, open_store
+from aiorch.variables import PREFIX, SERVICE_VARIABLES, unknown_variables
 
-PREFIX = "AIORCH_"
 MASK = "**********"
 VALUE_CHARS_MAX = 200
 
@@ -268,13 +267,10 @@ _FIELDS = {variable: field for field in ServiceSettings.model_fields.values() fo
 
 
 def _unknown(environment: Mapping[str, str]) -> list[Wrong]:
-    hints = Hints()
     wrong = []
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in _FIELDS:
-            meant = hints.closest(name, _FIELDS)
-            hint = f"did you mean {meant}?" if meant else "unset it, or look at docs/service.md for those there are"
-            wrong.append(Wrong(name, MASK, f"there is no such setting: {hint}"))
+    for name, meant in unknown_variables(environment, SERVICE_VARIABLES).items():
+        hint = f"did you mean {meant}?" if meant else "unset it, or look at docs/service.md for those there are"
+        wrong.append(Wrong(name, MASK, f"there is no such setting: {hint}"))
     return wrong
 
 

@@ -60,7 +60,16 @@ class ResourceNameError(AiorchError, ValueError):
 
     def __init__(self, kind: str, name: str) -> None:
         self.kind, self.name = kind, name
-        super().__init__(f"{name!r} names no {kind}, so nothing was sent to Pub/Sub; use projects/PROJECT/{kind}s/NAME")
+        other = "subscription" if kind == "topic" else "topic"
+        if f"/{other}s/" in name:
+            reason = f" but a {other} (messages are published to a topic and pulled from a subscription)"
+        elif f"/{kind}s/" in name:
+            reason = " (a name begins with a letter, and has 3 to 255 of A-Z a-z 0-9 - . _ ~ + %)"
+        else:
+            reason = ""
+        super().__init__(
+            f"{name!r} names no {kind}{reason}, so nothing was sent to Pub/Sub; use projects/PROJECT/{kind}s/NAME"
+        )
 
 
 def check_name(kind: str, name: str) -> str:

@@ -1,7 +1,7 @@
 """What the command line says about runs, as lines of plain text. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,10 @@ from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text
 from aiorch.views.progress import Row, Rows, one_line
 
 FAILURES_SHOWN = 10
+RUNS_NAMED = 5
+"""Ids in one line; more are counted."""
+
+TASKS_NAMED = 5
 ROWS_SHOWN = 200
 """Rows of `aiorch show` unless all are asked for."""
 
@@ -73,7 +77,9 @@ def _last_tasks(end: Parallel) -> Iterator[Node]:
             yield node
 
 
-def show_lines(dag: DAG, run: Run, now: datetime, *, show_all: bool) -> Iterator[str]:
+def show_lines(
+    dag: DAG, run: Run, now: datetime, *, show_all: bool, dead: frozenset[str] = frozenset()
+) -> Iterator[str]:
     """Return everything that `aiorch show` prints: the run, its nodes as a table, what failed."""
     header = run.header
     yield headline(dag, run, now)
@@ -85,6 +91,12 @@ def show_lines(dag: DAG, run: Run, now: datetime, *, show_all: bool) -> Iterator
     limits = {"rows_max": len(run.nodes)} if show_all else {"rows_max": ROWS_SHOWN, "branches_max": BRANCHES_MAX}
     rows = Rows(dag).of(run, now=now, **limits)
     yield from table(("NODE", "STATUS", "DURATION", "ATTEMPT", "DETAIL"), [_cells(row) for row in rows])
+    left = [one_line(name) for name in run.active if run.nodes[name].by in dead]
+    if left:
+        more = f" and {len(left) - TASKS_NAMED:,} more" if len(left) > TASKS_NAMED else ""
+        yield ""
+        named = ", ".join(left[:TASKS_NAMED]) + more
+        yield f"Left by a process that is gone, until another one serves the store: {named}"
     failures = list(failure_lines(dag, run))
     if failures:
         yield ""
@@ -118,12 +130,24 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def next_moves(run: Run) -> Iterator[str]:
-    """Say what can be done about a run that did not complete."""
+def next_moves(run: Run, command: Callable[..., str]) -> Iterator[str]:
+    """Say what can be done about a run that did not complete; *command* writes a command with its arguments."""
     run_id = run.header.run_id
     if run.header.status in (RunStatus.FAILED, RunStatus.CANCELLED):
-        yield f"Keep what completed and go on from there: aiorch resume {run_id}"
-        yield f"Look at every node: aiorch show {run_id}"
+        yield f"Keep what completed and go on from there: {command('resume', run_id)}"
+        yield f"Look at every node: {command('show', run_id)}"
+
+
+def left_open_line(run_ids: Sequence[str], drain_s: float, command: str) -> str:
+    """Return one line about other runs that were carried on; *command* carries out the rest of them."""
+    named = ", ".join(run_ids[:RUNS_NAMED])
+    if len(run_ids) > RUNS_NAMED:
+        named += f" and {len(run_ids) - RUNS_NAMED:,} more"
+    runs = "run of this store was" if len(run_ids) == 1 else "runs of this store were"
+    return (
+        f"{len(run_ids):,} other open {runs} carried on here, too: {named}. Running tasks have {drain_s:g} s to end; "
+        f"the rest goes on with: {command}"
+    )
 
 
 def _time(at: datetime) -> str:

@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 DEFINITION = os.path.relpath(HERE / "stdlib.yaml")
 OUTPUT = Path(".aiorch/demo")
 AIORCH = (sys.executable, "-m", "aiorch")
+AGAIN = "make demo" if "MAKELEVEL" in os.environ else shlex.join([sys.executable, *sys.argv])
 
 
 def main() -> int:
@@ -28,6 +29,7 @@ def main() -> int:
         print(f"Run {run_id} was broken off: it goes on where it was.")
     else:
         run_id = f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    os.environ["AIORCH_RUN_CONTINUE_WITH"] = AGAIN  # `aiorch run` alone would not find the function, which ends with us
     with naming_styles() as url:
         # On Ctrl-C nothing is waited for: what was under way is begun anew by the next start.
         code = call("run", DEFINITION, "--run-id", run_id, "--function-url", f"{url}/{{name}}", "--drain", "0")

@@ -234,6 +234,21 @@ def test_options_come_from_the_environment(folder):
     assert "r9" in folder.run("runs", "--store", "sqlite:///other.db").stdout
 
 
+def test_misspelt_variables_are_warned_of(folder):
+    """A variable that nothing reads has a warning with what was meant, and changes neither results nor exit code."""
+    folder.write("a.json", chain("echo"))
+    unread = {"AIORCH_STROE": "s3cret", "AIORCH_RUN_RUNID": "r9", "AIORCH_VERSION": "1.2.3"}
+    read = {"AIORCH_RUN_INPUT": "7", "AIORCH_RUN_STORE": "memory:", "AIORCH_SUBSCRIPTION": "x", "AIORCH_DAGS": "x"}
+    done = folder.run("run", "a.json", **unread, **read)
+    assert (done.returncode, json.loads(done.stdout)["input"]) == (0, 7)
+    warnings = [line for line in done.stderr.splitlines() if line.startswith("Warning")]
+    assert [line.split()[1] for line in warnings] == sorted(unread)
+    assert "did you mean AIORCH_RUN_RUN_ID?" in warnings[0]
+    assert "did you mean AIORCH_STORE?" in warnings[1]
+    assert "s3cret" not in done.stderr
+    assert folder.run("show", "none", "--store", "sqlite:///none.db", **unread).returncode == 2
+
+
 def test_callables_are_found_beside_the_definition(folder):
     """A definition elsewhere finds its module beside it, and one more folder can be named."""
     for name in ("elsewhere", "library"):
@@ -313,8 +328,11 @@ def test_killed_run_goes_on(folder):
     folder.write("a.json", chain("echo", "waits", "echo"))
     process = folder.start("run", "a.json", "--run-id", "r1")
     folder.await_call("S2/1")
+    assert "a process that is gone" not in folder.run("show", "r1").stdout
     process.kill()
     process.wait(PATIENCE_S)
+    shown = folder.run("show", "r1").stdout
+    assert "Left by a process that is gone, until another one serves the store: S2\n" in shown
     (folder.path / "go").touch()
     done = folder.run("run", "a.json", "--run-id", "r1")
     assert done.returncode == 0, done.stderr
@@ -346,6 +364,43 @@ def test_run_goes_on_when_nobody_watches(folder):
     assert listing.stderr.read() == ""
 
 
+@pytest.mark.parametrize(("recorded", "named"), [(1, "r1"), (7, "r1, r2, r3, r4, r5 and 2 more")])
+def test_other_runs_that_are_left_open_are_named(folder, recorded, named):
+    """A run that carried on others says at its end which of them are open, and the command that it names does them."""
+    (folder.path / "dags").mkdir()
+    folder.write("dags/a.json", chain("echo"))
+    folder.write("waits.json", chain("waits"))
+    for number in range(1, recorded + 1):
+        folder.run("start", "waits.json", "--run-id", f"r{number}", "--store", "sqlite:///other.db")
+    done = folder.run("run", "dags/a.json", "--json", "--drain", "0", "--store", "sqlite:///other.db")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["$run"]["status"] == "Completed"
+    told = re.search(
+        r"^(\d+) other open runs? .* carried on here, too: (.*)\. Running.*: (.*)$", done.stderr, re.MULTILINE
+    )
+    assert told, done.stderr
+    assert told.groups() == (str(recorded), named, "aiorch serve --store sqlite:///other.db --path dags")
+    (folder.path / "go").touch()
+    process = folder.start(*shlex.split(told[3])[1:], "--port", "0")
+    url = serving_url(process)
+    deadline = time.monotonic() + PATIENCE_S
+    while call(f"{url}/runs/r1")[1]["$run"]["status"] != "Completed":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_runs_of_others_are_not_named(folder):
+    """A run that another process carries out, and one that has ended, is nothing to speak of."""
+    folder.write("a.json", chain("echo"))
+    folder.run("run", "a.json")
+    process = folder.start("run", folder.write("waits.json", chain("waits")))
+    folder.await_call("S1/1")
+    done = folder.run("run", "a.json")
+    assert (done.returncode, "carried on" in done.stderr) == (0, False), done.stderr
+    (folder.path / "go").touch()
+    assert process.wait(PATIENCE_S) == 0
+
+
 # --- What is wrong ----------------------------------------------------------------------------------------------
 
 
@@ -359,6 +414,14 @@ def test_run_goes_on_when_nobody_watches(folder):
         (("run", "a.json", "--input", "@none"), "'none' cannot be read"),
         (("run", "a.json", "--run-id", "../x"), "run id '../x' is refused"),
         (("run", "a.json", "--store", "redis://x"), "names no store"),
+        (("run", "a.json", "--store", "x.db"), "did you mean 'sqlite:///x.db'?"),
+        (("run", "a.json", "--store", "gs://UPPER"), "a bucket has 3 to 222 of a-z"),
+        (("runs", "--store", "memory:"), "a store in memory is empty"),
+        (("show", "r1", "--store", "memory:"), "a store in memory is empty"),
+        (("resume", "r1", "--store", "memory:"), "a store in memory is empty"),
+        (("start", "a"), "'a' is no definition file"),
+        (("start", "a", "--topic", "projects/acme/subscriptions/events"), "but a subscription"),
+        (("start", "a", "--topic", "projects/acme/topics/t"), "3 to 255"),
         (("run", "a.json", "--path", "none"), "'none' does not exist"),
         (("run",), "Missing argument 'DAG'"),
         (("rum", "a.json"), "No such command 'rum'"),
@@ -388,7 +451,9 @@ def test_unknown_run_is_told(folder):
         done = folder.run(*args)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert "there is no run 'none'" in done.stderr
-        assert "`aiorch runs` lists those that exist" in done.stderr
+        assert "lists those that exist" in done.stderr
+        command = re.search("`(aiorch runs .*)`", done.stderr)[1]
+        assert json.loads(folder.run(*shlex.split(command)[1:], "--json").stdout)
     assert "'none' is no file here, and" in done.stderr
 
 
@@ -519,6 +584,21 @@ def test_failed_run_is_resumed(folder):
     assert folder.run("resume", "r1.2").returncode == 2
 
 
+def test_next_moves_of_a_failed_run_can_be_made(folder):
+    """The commands that the end of a failed run names are for its store and callables; in memory there are none."""
+    (folder.path / "dags").mkdir()
+    (folder.path / "work.py").rename(folder.path / "dags" / "work.py")
+    folder.write("dags/a.json", chain("once_broken"))
+    failed = folder.run("run", "dags/a.json", "--run-id", "r1", "--store", "sqlite:///other.db")
+    resume, show = re.findall(r": (aiorch .*)$", failed.stderr, re.MULTILINE)
+    assert folder.run(*shlex.split(show)[1:]).stdout.startswith("Run r1 Failed")
+    (folder.path / "mended").touch()
+    done = folder.run(*shlex.split(resume)[1:])
+    assert (done.returncode, done.stdout) == (0, '"mended"\n'), done.stderr
+    (folder.path / "mended").unlink()
+    assert "aiorch" not in folder.run("run", "dags/a.json", "--store", "memory:").stderr
+
+
 def test_started_run_is_carried_out_by_whoever_comes(folder):
     """`start` only records; the next process on the store that can run it does, and `cancel` ends it for good."""
     folder.write("a.json", chain("echo"))
@@ -532,6 +612,9 @@ def test_started_run_is_carried_out_by_whoever_comes(folder):
     done = folder.run("run", "a.json", "--run-id", "r1", "--input", "[1]")
     assert json.loads(done.stdout) == {"node": "S1", "input": [1]}
     assert folder.document("r2")["$run"]["error"]["message"] == "not needed"
+    ended = folder.run("cancel", "r1")
+    assert (ended.returncode, ended.stdout) == (0, "Run r1 Completed\n")
+    assert "nothing was cancelled" in ended.stderr
     assert folder.calls() == ["S1/1"]
     resumed = folder.run("resume", "r2", "--detach")
     assert (resumed.returncode, resumed.stdout) == (0, "r2.2\n")
@@ -542,7 +625,11 @@ def test_cancel_stops_a_run_of_another_process(folder):
     folder.write("a.json", chain("waits", "echo"))
     process = folder.start("run", "a.json", "--run-id", "r1", "--drain", "0")
     folder.await_call("S1/1")
-    assert folder.run("cancel", "r1").returncode == 0
+    cancelled = folder.run("cancel", "r1")
+    assert cancelled.returncode == 0
+    has_ended = cancelled.stdout == "Run r1 Cancelled\n"  # if the other process was faster than the answer
+    assert has_ended or cancelled.stdout == "Run r1 Cancelling\n"
+    assert has_ended or "it ends when the process that runs its tasks has stopped them" in cancelled.stderr
     _, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, stderr
     assert "Run r1 Cancelled" in stderr
@@ -622,9 +709,12 @@ def test_serve_refuses_wrong_dags_and_a_port_in_use(folder):
     assert "'work:missing'" in done.stderr
     assert "both define a DAG 'same'" in done.stderr
     port = serving_url(folder.start("serve", "--port", "0")).rsplit(":", 1)[1]
-    done = folder.run("serve", "--port", port)
+    folder.write("a.json", chain("echo"))
+    folder.run("start", "a.json", "--run-id", "r1", "--store", "sqlite:///other.db")
+    done = folder.run("serve", "--port", port, "--store", "sqlite:///other.db")
     assert done.returncode == 2
-    assert f"127.0.0.1:{port} cannot be bound" in done.stderr
+    assert f"127.0.0.1:{port} cannot be bound, so nothing is served: Address already in use. --host and" in done.stderr
+    assert folder.calls() == []
 
 
 # --- The terminal -----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -34,11 +35,16 @@ class Demo(NamedTuple):
     process_group: int
 
 
+def environment() -> dict[str, str]:
+    unset = {name for name in os.environ if name.startswith("AIORCH_")} | {"MAKELEVEL"}
+    env = {name: value for name, value in os.environ.items() if name not in unset}
+    return env | {"PYTHONPATH": str(Path(aiorch.__file__).parents[1])}
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AIORCH_")}
-    env["PYTHONPATH"] = str(Path(aiorch.__file__).parents[1])
+    env = environment()
 
     def start() -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -126,6 +132,29 @@ def test_nothing_is_left_running(demo: Demo) -> None:
     """Neither the function nor an engine outlives the demo."""
     with pytest.raises(ProcessLookupError):
         os.killpg(demo.process_group, 0)
+
+
+def test_the_command_that_an_interrupted_demo_names_goes_on(tmp_path: Path) -> None:
+    """After Ctrl-C it is the demo itself that is named, with which its function ends, and it goes on with the run."""
+    env = environment()
+
+    def start(command: list[str]) -> "subprocess.Popen[str]":
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=tmp_path, env=env, start_new_session=True, **pipes)
+
+    with start(DEMO) as first:
+        assert first.stdout is not None
+        for line in first.stdout:
+            if "ListSources Completed" in line:
+                break
+        os.killpg(first.pid, signal.SIGINT)  # as a terminal does
+        output = first.stdout.read()
+    named = re.search(r"Continue it with: (.*)", output)
+    assert named, output
+    with start(shlex.split(named[1])) as second:
+        output, _ = second.communicate(timeout=PATIENCE_S)
+    assert second.returncode == 0, output
+    assert "was broken off: it goes on where it was" in output
 
 
 def test_make_demo_runs_it() -> None:

@@ -212,6 +212,18 @@ def test_show_folds_what_is_wide_unless_all_is_wanted():
     assert sum("B299" in line for line in show_lines(dag, run, NOW, show_all=True)) == 1
 
 
+def test_show_names_what_a_dead_process_has_left():
+    """Only tasks that something is owed to, and whose process is among the dead, are named; many are counted."""
+    tasks = [f"B{number}" for number in range(7)]
+    run = run_of(fan(7), {"Fan": TaskStatus.RUNNING} | dict.fromkeys(tasks, TaskStatus.RUNNING))
+    for name in tasks:
+        replaced(run, name, by="alive" if name == "B0" else "dead")
+        run.active[name] = None
+    shown = list(show_lines(fan(7), run, NOW, show_all=False, dead=frozenset({"dead"})))
+    assert shown[-1].endswith("serves the store: B1, B2, B3, B4, B5 and 1 more")
+    assert not any("gone" in line for line in show_lines(fan(7), run, NOW, show_all=False))
+
+
 def test_runs_are_a_table():
     """Columns are as wide as their widest cell, so that a list can be read and cut by other tools."""
     created = datetime(2026, 1, 1, tzinfo=UTC).isoformat()

@@ -7,13 +7,13 @@ import pytest
 
 from aiorch.service.settings import (
     OWN_NAME_VARIABLES,
-    PREFIX,
     ServiceSettings,
     SettingsError,
     effective,
     load_settings,
     variables,
 )
+from aiorch.variables import PREFIX, SERVICE_VARIABLES
 
 SECRET = "s3cret-token"
 
@@ -106,12 +106,27 @@ def test_everything_wrong_is_told_at_once(wrong):
     }
 
 
+def test_numbers_out_of_range_are_told_at_once(wrong):
+    """Ports, counts and times that cannot be are refused all together, each with what to give."""
+    too_small = {"AIORCH_DRAIN": "-1", "AIORCH_LAUNCHES": "0", "AIORCH_DATAFLOW_JOBS": "-3", "AIORCH_CONCURRENCY": "0"}
+    no_times = {"AIORCH_POLL_INTERVAL": "0", "AIORCH_SWEEP_INTERVAL": "inf", "AIORCH_HEARTBEAT": "-20"}
+    told = wrong(AIORCH_PORT="70000", **too_small, **no_times)
+    assert told.keys() == {"AIORCH_PORT", *too_small, *no_times}
+    assert all(". Give " in problem for _, problem in told.values())
+
+
 def test_unknown_names_are_told(wrong):
     """A misspelt variable is wrong, with what was meant; its value, which may be a secret, is not shown."""
     told = wrong(AIORCH_SERVE_TOKN=SECRET, AIORCH_XYZZY="1")
     assert "did you mean AIORCH_SERVE_TOKEN?" in told["AIORCH_SERVE_TOKN"][1]
     assert "no such setting" in told["AIORCH_XYZZY"][1]
     assert SECRET not in str(told)
+
+
+def test_the_table_of_variables_is_that_of_the_settings():
+    """What is known by name is what is read, so neither the service nor the command line takes one for misspelt."""
+    read = {variable for field in ServiceSettings.model_fields for variable in variables(field)}
+    assert {variable for variable in read if variable.startswith(PREFIX)} == SERVICE_VARIABLES
 
 
 def test_an_empty_token_is_refused(wrong):

@@ -1,0 +1,27 @@
+"""The environment variables that aiorch reads, and what somebody who set another one may have meant."""
+
+from collections.abc import Iterable
+
+PREFIX = "AIORCH_"
+
+SERVICE_VARIABLES = frozenset(
+    PREFIX + name
+    for name in (
+        *("STORE", "SUBSCRIPTION", "DAGS", "PATH", "HOST", "PORT", "PROJECT_ID", "REGION"),
+        *("FUNCTION_URL", "FUNCTION_IMPERSONATE", "FUNCTION_ANONYMOUS", "DATAFLOW_API"),
+        *("CONCURRENCY", "LAUNCHES", "DATAFLOW_JOBS", "POLL_INTERVAL", "SWEEP_INTERVAL", "HEARTBEAT", "DEAD_AFTER"),
+        *("DRAIN", "LOG_LEVEL", "SERVE_TOKEN", "SERVE_ALLOW_DEFINITIONS", "OWN_NAMES"),
+    )
+)
+"""Those of the service, which `aiorch.service.settings` types; here, where nothing needs to be installed for them."""
+
+
+def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> dict[str, str | None]:
+    """Return the names with our prefix that are not *known*, and the known name that is most like each, if one is."""
+    names = sorted({name for name in environment if name.startswith(PREFIX)}.difference(known))
+    if not names:
+        return {}
+    from aiorch.definition.hints import Hints  # noqa: PLC0415  the command line starts faster without
+
+    hints, by_word = Hints(), {variable.removeprefix(PREFIX): variable for variable in sorted(known)}
+    return {name: by_word.get(hints.closest(name.removeprefix(PREFIX), by_word) or "") for name in names}
