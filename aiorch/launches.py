@@ -216,15 +216,18 @@ class Launches:
             handle.cancel()
         if handles:
             await asyncio.wait(handles, timeout=GIVE_UP_S)
-        for committer, task, _, sent in left:
+        for execution in left:
+            committer, task, _, sent = execution
             if not sent.has_ended and committer.in_flight.get(task.name) is sent:
-                event = self._given_up(task, sent)
+                event = self._given_up(execution)
                 if event is not None:
                     committer.post(event)
 
-    def _given_up(self, task: Task, sent: InFlight) -> RunEvent | None:
-        if sent.is_out and task.target_type is TargetTypes.DATAFLOW:
-            return None  # whoever takes it over finds the job, if there is one
+    def _given_up(self, execution: "_Execution") -> RunEvent | None:
+        _, task, run, sent = execution
+        if task.target_type is TargetTypes.DATAFLOW and (sent.is_out or run.nodes[task.name].launches > 1):
+            # Launched here, or perhaps by whoever owned it before: the next one finds the job, if there is one.
+            return None
         if sent.is_out and self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION:
             return TaskRunning(task.name, sent.attempt)  # its completion event will come to another process
         return TaskInterrupted(task.name, sent.attempt, was_sent=sent.is_out)

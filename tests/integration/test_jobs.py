@@ -12,7 +12,7 @@ import pytest
 from aiorch import Orchestrator, RunStatus, Settings, Task, TaskContext
 from aiorch.enums import TargetTypes
 from aiorch.launches import LaunchSettings
-from aiorch.ports import Accepted, Answer, Failed, NotStarted, Succeeded
+from aiorch.ports import Accepted, Answer, Failed, NotStarted, StoredObject, Succeeded
 from aiorch.run_state import Failure
 from aiorch.sources.local import LocalSource
 from aiorch.stores.memory import MemoryStore
@@ -470,6 +470,20 @@ async def test_a_cancel_of_a_job_whose_process_died_stops_it() -> None:
         assert not world.jobs.running
 
 
+@in_virtual_time
+async def test_a_launch_that_was_taken_over_is_not_given_back() -> None:
+    """Its first owner may have launched the job: the second one, which has not had its turn when it ends, leaves it."""
+    world = World()
+    world.jobs.hold_launches = asyncio.Event()
+    async with world.process() as first:
+        await first.start(single(), run_id="r")
+        await world.die(first)
+        full = LaunchSettings(running_after_s=2, limits={TargetTypes.DATAFLOW: 0})
+        async with world.process(settings=Settings(sweep_interval_s=1, drain_s=0, launches=full)) as second:
+            await world.until(lambda: world.entry().get("by") == second._executor.process.id)
+    assert (world.entry()["status"], world.entry()["attempt"], world.entry()["launches"]) == ("Starting", 1, 2)
+
+
 class Unheard(MemoryStore):
     """A store in which one process was silent for long, until it announces itself."""
 
@@ -539,6 +553,34 @@ async def test_a_process_that_was_silent_reads_again_before_it_sends(heard_again
         await asyncio.sleep(100)
         assert len(sends) == 1
         assert set(store.announced) == {paused._executor.process.id}
+
+
+@in_virtual_time
+async def test_a_process_that_is_silent_again_while_it_looks_looks_again() -> None:
+    """What it has read is as old as the silence since: another process may have taken over after that."""
+    world = World()
+    world.memory = store = Unheard()
+    async with world.process() as paused:
+        me = paused._executor.process.id
+        read = store.read
+
+        async def read_slowly(name: str) -> StoredObject | None:
+            stored = await read(name)
+            if name == "runs/r.json" and len(store.announced) == 1:
+                document = world.document()
+                document["Job"] |= {"by": "another", "launches": 2}
+                await store.join("another")
+                await store.write(name, msgspec.json.encode(document), if_generation_match=store._objects[name][1])
+                await asyncio.sleep(100)
+                store.silent.add(me)
+            return stored
+
+        store.read = read_slowly  # type: ignore[method-assign]
+        store.heard_at = float("inf")  # it has not been heard since it last knew the run
+        await paused.start(single(), run_id="r")
+        await asyncio.sleep(300)
+        assert not world.jobs.launches
+        assert len(store.announced) > 1
 
 
 @in_virtual_time

@@ -247,6 +247,12 @@ MUTANTS = (
         seed=668,
     ),
     Mutant(
+        "given up although its former owner may have launched it",
+        "aiorch.launches",
+        " or run.nodes[task.name].launches > 1)",
+        ")",
+    ),
+    Mutant(
         "a stop not tried again",
         "aiorch.launches",
         "            if self._is_closing:\n                return False\n            await asyncio.sleep(pause_s",

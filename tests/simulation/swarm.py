@@ -178,9 +178,9 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.hangs, swarm.answer_lost = rate("zombies hang", (0.0, 1.0)), rate("zombies unanswered", (0.0, 0.5))
         swarm.late, swarm.reply_lost = rate("late zombies", (0.0, 0.0, 0.15)), rate("lost zombies", (0.0, 0.0, 0.15))
     elif theme == "starts":
-        swarm.starts = 6
-        # At once with the first sweep or the second one, or whenever there is work already.
-        swarm.starts_from, swarm.starts_within = tape.pick("swarm starts", ((0, 2), (48, 14), (0, 80)))
+        swarm.starts = 10
+        # All at once, about as soon as there is anybody; or whenever there is work already.
+        swarm.starts_from, swarm.starts_within = tape.pick("swarm starts", ((8, 4), (0, 80)))
         swarm.refused, swarm.late = rate("refused starts", (0.2, 0.5)), rate("late starts", (0.0, 0.1))
         swarm.processes = 2 if swarm.starts_within == 80 else 1
         swarm.is_latency_drawn = swarm.is_slow = True
