@@ -139,7 +139,7 @@ class SimulatedProcess:
         at_once_max = (1 if swarm.zombies else 2) if swarm.narrow else 1000
         limits = {TargetTypes.DATAFLOW: 1 if swarm.narrow else 25}
         settings = Settings(
-            sweep_interval_s=None if swarm.sweeps else 1e9,
+            sweep_interval_s=swarm.sweep_interval_s if swarm.sweeps else 1e9,
             drain_s=world.tape.pick(f"drain of {self.name}", (20.0,) if swarm.is_draining_all else (0.0, 3.0)),
             launches=LaunchSettings(at_once_max=at_once_max, limits=limits),
         )
@@ -270,11 +270,13 @@ class Cluster:
             after_s = within_s * world.tape.draw(f"{process.name} pauses after", 4) / 4
             world.loop.later(after_s, self.pause, process, world.tape.pick(f"pause of {process.name}", PAUSES_S[3:]))
 
-    def taken_over(self, process_id: str) -> None:
-        """Work of a process was taken over: should it stand still, it may wake up just now."""
+    def taken_over(self, process_id: str, by: SimulatedProcess | None) -> None:
+        """Work was taken over: its owner may wake up just now, should it stand still, or the new one be told to end."""
         world = self._world
         if not (world.swarm.zombies and world.is_faulty):
             return
+        if by is not None and world.tape.draw(f"{by.name} ends when it has taken over", 6) == 1:
+            world.loop.later(0.1, self._drain, by)
         for process in self.processes.values():
             if process.id == process_id and process.parked is not None:
                 if world.tape.draw(f"{process.name} wakes up when it was taken over", 2):

@@ -238,7 +238,7 @@ class Oracle:
         if before.get("by") is not None and before.get("by") != after.get("by"):
             lost = self._world.loop.time(), before.get("by"), after.get("by")
             self._taken_at[before.get("execution_id", "")] = lost
-            self._world.cluster.taken_over(before["by"])
+            self._world.cluster.taken_over(before["by"], self._bucket.writer)
         if (writer := self._bucket.writer) is not None:
             self._check_writer(writer, f"{run_id} {name}", before, after)
         if after["status"] == "Starting" and then[0] < now[0]:

@@ -31,6 +31,7 @@ class Swarm:
     """Every answer of the store takes long."""
     awaits_events: bool = True
     sweeps: bool = True
+    sweep_interval_s: float | None = None
 
     # The store
     refused: float = 0.0
@@ -173,7 +174,7 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
     if theme == "zombies":
         swarm.zombies = swarm.pauses = swarm.aimed = True
         swarm.processes, swarm.runs, swarm.lasts_s = max(2, swarm.processes), max(2, swarm.runs), 240.0
-        swarm.narrow, swarm.power_cuts = not flag("wide zombies"), False
+        swarm.narrow, swarm.power_cuts, swarm.jobs = not flag("wide zombies"), False, flag("zombies with jobs")
         swarm.not_started = rate("zombies not started", (0.0, 0.3, 0.3))
         swarm.hangs, swarm.answer_lost = rate("zombies hang", (0.0, 1.0)), rate("zombies unanswered", (0.0, 0.5))
         swarm.late, swarm.reply_lost = rate("late zombies", (0.0, 0.0, 0.15)), rate("lost zombies", (0.0, 0.0, 0.15))
@@ -199,7 +200,7 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.has_source, swarm.event_lost = True, 0.0
         if flag("slow strangers", one_in=2):
             swarm.is_latency_drawn = swarm.is_slow = True
-            swarm.answer_lost, swarm.duplicated = 0.0, 0.3
+            swarm.answer_lost, swarm.duplicated, swarm.sweep_interval_s = 0.0, 0.3, 5.0
         else:
             swarm.answer_lost = 1.0
         swarm.power_cuts = swarm.leaves = True

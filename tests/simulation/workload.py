@@ -178,6 +178,8 @@ class Clients:
             if not isinstance(outcome, Exception):
                 world.oracle.confirmed(run.run_id)
                 return
+            if isinstance(outcome, RunNotFoundError):
+                world.oracle.fail("S5", f"a client was told that there is no run {run.run_id}, which it starts")
             if tape.draw(f"start {run.run_id} once only", 6) == 1:
                 return  # it may exist, and it may not
             await asyncio.sleep(2)
