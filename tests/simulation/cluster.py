@@ -255,7 +255,7 @@ class Cluster:
         parked, process.parked = process.parked, None
         self._world.loop.give_back(parked)
         if self._world.is_faulty:
-            self._light(process, FUSES[1:7] if self._world.swarm.zombies else FUSES)
+            self._light(process, FUSES[2:8] if self._world.swarm.zombies else FUSES)
             if self._world.swarm.zombies and self._world.tape.draw(f"{process.name} ends when it wakes up", 4) == 1:
                 self._drain(process)
 

@@ -106,7 +106,8 @@ class Oracle:
         self._executions: dict[str, Execution] = {}
         self._live_jobs: dict[str, None] = {}
         self._late: set[str] = set()
-        self._taken_at: dict[str, tuple[float, str | None, str | None]] = {}
+        self._taken_at: dict[str, tuple[float, str | None]] = {}
+        self._taken_by: dict[str, set[str | None]] = {}
         self._launches: dict[str, int] = {}
         self._starts: Counter[str] = Counter()
         self._facts: dict[str, Facts] = {}
@@ -236,8 +237,9 @@ class Oracle:
         if before["status"] == "Retrying" and after["status"] == "Completed":
             self._world.count("success while Retrying")
         if before.get("by") is not None and before.get("by") != after.get("by"):
-            lost = self._world.loop.time(), before.get("by"), after.get("by")
-            self._taken_at[before.get("execution_id", "")] = lost
+            key = before.get("execution_id", "")
+            self._taken_at[key] = self._world.loop.time(), after.get("by")
+            self._taken_by.setdefault(key, set()).add(after.get("by"))
             self._world.cluster.taken_over(before["by"], self._bucket.writer)
         if (writer := self._bucket.writer) is not None:
             self._check_writer(writer, f"{run_id} {name}", before, after)
@@ -251,8 +253,7 @@ class Oracle:
 
     def _marker_touched(self, run_id: str) -> None:
         """The others look at the run, see who owns it now, and forget about anybody else."""
-        owners = _owners(self._documents.get(run_id, {}))
-        known = self._announced.get(run_id, set()) & owners
+        known = _owners(self._documents.get(run_id, {}))
         if self._bucket.writer is not None:
             known.add(self._bucket.writer.id)
         self._announced[run_id] = known
@@ -386,20 +387,19 @@ class Oracle:
         """
         Only a process that was called dead may start what is not its own any more, and only before it knows better.
 
-        Whoever was silent for as long as it takes to be called dead reads the run again before it sends. So a takeover
-        that was committed before the last heartbeat of a process began is known to it.
+        Whoever was silent for as long as it takes to be called dead reads the run again before it sends. A takeover
+        that was committed before it was heard again is known to it. One that comes later comes of another's pause.
         """
-        taken_at, before, by = self._taken_at.get(execution.key, (0.0, None, process.id))
+        taken_at, by = self._taken_at.get(execution.key, (0.0, process.id))
         if by == process.id:
             return
-        if before == process.id and self._launches.get(execution.key, 0) > 1:
+        if process.id in self._taken_by.get(execution.key, ()):
             return  # it has taken over from one that lives, and that has told the end meanwhile
         self._world.count("start by a process that has lost it")
-        begun_at = self._world.loop.time() - process.client.heartbeats.own_age_s(process.id)
         what = f"{execution.label} was started by {process.name}"
         if process.id not in self.called_dead:
             self.fail("S10", f"{what}, which lives and has lost it {self._world.loop.time() - taken_at:g} s ago")
-        elif taken_at < begun_at:
+        elif taken_at < process.client.heartbeats.heard_since(process.id):
             self.fail("S3", f"{what}, which was called dead, was heard again since, and has not looked")
 
     def _plan(self, execution: Execution) -> None:
