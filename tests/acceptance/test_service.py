@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from aiorch.testing.gcs_server import gcs_server
+from tests.definitions import chain, task
 from tests.fakes.gcs import BUCKET, Fault, fake_gcs
 from tests.fakes.pubsub import SUBSCRIPTION, fake_pubsub
 
@@ -56,16 +57,8 @@ async def stubborn(context):
 """
 
 
-def chain(*functions):
-    last = len(functions)
-    return {
-        "start": "S1",
-        "steps": {
-            f"S{number}": {"type": "Task", "target_type": "Function", "target_name": f"work:{function}"}
-            | ({"next": f"S{number + 1}"} if number < last else {"end": True})
-            for number, function in enumerate(functions, 1)
-        },
-    }
+def calls(*functions):
+    return chain(**{f"S{number}": task(target_name=f"work:{name}") for number, name in enumerate(functions, 1)})
 
 
 def request(url, body=None, **headers):
@@ -90,7 +83,7 @@ class Place:
         for name, functions in {
             "echo": ("echo", "echo"), "broken": ("echo", "broken"), "waits": ("waits",), "stubborn": ("stubborn",),
         }.items():  # fmt: skip
-            (folder / "dags" / f"{name}.json").write_text(json.dumps(chain(*functions)))
+            (folder / "dags" / f"{name}.json").write_text(json.dumps(calls(*functions)))
         ours = ("AIORCH_", "GOOGLE_", "STORAGE_EMULATOR", "PUBSUB_EMULATOR", "K_", "PORT")
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         self.environment |= {
@@ -238,7 +231,7 @@ def test_wrong_settings_end_it_with_2(place, args):
 @pytest.mark.parametrize("args", [(), ("--check",)])
 def test_wrong_definitions_end_it_with_2(place, args):
     """Every definition is checked, callables included, before anything is opened."""
-    (place.folder / "dags/missing.json").write_text(json.dumps(chain("missing")))
+    (place.folder / "dags/missing.json").write_text(json.dumps(calls("missing")))
     (place.folder / "dags/typo.json").write_text('{"start": "A", "steps": {}}')
     done = place.ended(*args)
     assert done.returncode == 2

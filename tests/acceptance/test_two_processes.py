@@ -10,27 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from aiorch import Orchestrator, RunStatus, Settings, TaskStatus
+from tests import definitions
+from tests.definitions import chain, parallel
 
 CHILD = Path(__file__).with_name("alternating_child.py")
 ROOT = CHILD.parents[2]
 SIDES = ("left", "right")
 
 
-def task(side: str, next: str | None = None) -> dict[str, Any]:
-    step = {"type": "Task", "target_type": "Function", "target_name": f"t:{side}"}
-    return {**step, **({"next": next} if next else {"end": True})}
-
-
-def branch(name: str, side: str) -> dict[str, Any]:
-    return {"start": name, "steps": {name: task(side)}}
+def task(side: str) -> dict[str, Any]:
+    return definitions.task(target_name=f"t:{side}")
 
 
 def alternating() -> dict[str, Any]:
     """left, right, left, right, four branches of both, right, left."""
-    steps: dict[str, Any] = {f"T{i}": task(SIDES[i % 2], f"T{i + 1}" if i < 3 else "P") for i in range(4)}
-    branches = [branch(f"B{i}", SIDES[i % 2]) for i in range(4)]
-    steps["P"] = {"type": "Parallel", "branches": branches, "next": "T4"}
-    return {"start": "T0", "steps": {**steps, "T4": task("right", "T5"), "T5": task("left")}}
+    steps = {f"T{i}": task(SIDES[i % 2]) for i in range(4)}
+    branches = [chain(**{f"B{i}": task(SIDES[i % 2])}) for i in range(4)]
+    return chain(**steps, P=parallel(*branches), T4=task("right"), T5=task("left"))
 
 
 @asynccontextmanager
