@@ -268,10 +268,16 @@ async def test_429_keeps_the_copy_and_lets_events_gather() -> None:
     assert store.count("write", "runs/") == 1 + 3 + 1 + 1, "start, three refused, one for all that ended, End"
 
 
-@pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.ONLY_THE_OBJECT])
+@pytest.mark.parametrize(
+    "fault", [Fault.LOST_REPLY, Fault.ONLY_THE_OBJECT, Fault.UNAVAILABLE, Fault.ONLY_WHAT_WAS_BESIDE]
+)
 @in_virtual_time
-async def test_unknown_and_applied_is_found_to_be_committed(fault: Fault) -> None:
-    """A commit whose answer was lost launches what it owes, with the record that it may not have written, once."""
+async def test_unknown_is_looked_up(fault: Fault) -> None:
+    """
+    A commit whose answer was lost launches what it owes, with the record that it may not have written, once.
+
+    One that never was is decided again from what is stored; nothing is launched before.
+    """
     for nth in range(1, 7):
         world = World()
         store = world.faulty()
@@ -300,19 +306,6 @@ async def test_the_record_of_a_retry_exists_before_it_is_launched() -> None:
             assert (await finish(orchestrator, definition)).status is RunStatus.COMPLETED
         assert world.calls == {"A": 2}
         assert not world.unrecorded
-
-
-@pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ONLY_WHAT_WAS_BESIDE])
-@in_virtual_time
-async def test_unknown_and_not_applied_is_written_again(fault: Fault) -> None:
-    """A commit that never was is decided again from what is stored; nothing is launched before."""
-    for nth in range(1, 7):
-        world = World()
-        store = world.faulty()
-        store.arm("write", "runs/", fault, nth=nth)
-        async with world.engine(store) as orchestrator:
-            await finish(orchestrator, sample())
-        world.check_done_once(*SAMPLE)
 
 
 @in_virtual_time
