@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,12 +25,7 @@ from aiorch.targets.function import FunctionTarget
 from aiorch.testing import CountingObserver, Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
 from aiorch.transitions import ProcessesDied
 from tests.definitions import call, chain
-
-SAMPLES = Path(__file__).parent.parent / "data" / "log_samples"
-
-
-def sample(name: str) -> dict[str, Any]:
-    return json.loads((SAMPLES / f"{name}.json").read_bytes())
+from tests.log_samples import sample
 
 
 def dag_of(name: str, **steps: dict[str, Any]) -> Any:

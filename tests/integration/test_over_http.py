@@ -9,7 +9,6 @@ import copy
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,13 +27,9 @@ from tests.fakes.dataflow import FakeDataflow
 from tests.fakes.gcs import BUCKET, FakeGCS, Fault, Stored, fake_gcs
 from tests.fakes.pubsub import SUBSCRIPTION, FakePubSub, fake_pubsub
 from tests.fakes.serving import anything, serving
+from tests.log_samples import sample
 
-SAMPLES = Path(__file__).parent.parent / "data" / "log_samples"
 REGION = "europe-west1"
-
-
-def sample(name: str) -> dict[str, Any]:
-    return json.loads((SAMPLES / f"{name}.json").read_bytes())
 
 
 class Functions:

@@ -18,8 +18,9 @@ import aiohttp
 from aiohttp import web
 
 from tests.acceptance.cloud.bucket import Bucket
-from tests.acceptance.cloud.log_sink import PROJECT, Entry, LogSink, sample, stamp
+from tests.acceptance.cloud.log_sink import PROJECT, Entry, LogSink, stamp
 from tests.fakes.serving import serving
+from tests.log_samples import sample
 
 NO_INSTANCE = "The request was aborted because there was no available instance."
 NESTED_AGENT = "python-requests/2.32"
