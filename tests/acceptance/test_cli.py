@@ -15,14 +15,13 @@ import time
 import urllib.error
 import urllib.request
 from fcntl import ioctl
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.acceptance.surroundings import clean_environment
 from tests.definitions import chain, parallel, task
 
-REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 20.0
 
 WORK = """
@@ -93,9 +92,7 @@ class Folder:
     def __init__(self, path):
         self.path = path
         (path / "work.py").write_text(WORK)
-        # A checkout that is not installed is found, and nothing of the outside changes what a command does.
-        self.env = {key: value for key, value in os.environ.items() if not key.startswith("AIORCH_")}
-        self.env |= {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8"}
+        self.env = clean_environment()
         self.started = []
 
     def write(self, name, definition):

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-import aiorch
+from tests.acceptance.surroundings import clean_environment
 
 REPOSITORY = Path(__file__).parents[2]
 DEMO = [sys.executable, str(REPOSITORY / "examples/demo/demo.py")]
@@ -37,8 +37,7 @@ class Demo(NamedTuple):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AIORCH_")}
-    env["PYTHONPATH"] = str(Path(aiorch.__file__).parents[1])
+    env = clean_environment()
 
     def start() -> "subprocess.Popen[str]":
         return subprocess.Popen(
