@@ -25,7 +25,7 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 import msgspec
-from measuring import Column, arguments, build, environment, percentile, positive, rounded, tell_rows
+from measuring import Column, arguments, build, chain, environment, fan_out, percentile, positive, rounded, tell_rows
 from operations import per_task
 
 from aiorch import DAG, Orchestrator, Parallel, Task, TaskContext
@@ -279,7 +279,7 @@ def measure(
     name: str, definition: Mapping[str, Any], runs: int, replicas: int, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Measure one shape on so many replicas: a row of the table."""
-    dag, _ = build(definition)
+    dag, _ = build({"name": "model", **definition})
     tasks = len(dag.all_tasks)
     cpu = time.process_time()
     found = []
@@ -334,17 +334,6 @@ def call(following: str | None = None) -> dict[str, Any]:
     return {**step, "project_id": PROJECT, **({"next": following} if following else {"end": True})}
 
 
-def fan_out(width: int) -> dict[str, Any]:
-    branches = [{"start": f"Branch{n}", "steps": {f"Branch{n}": call()}} for n in range(1, width + 1)]
-    steps = {"Init": call("Fan"), "Fan": {"type": "Parallel", "branches": branches, "next": "End"}, "End": call()}
-    return {"name": "model", "start": "Init", "steps": steps}
-
-
-def chain(length: int) -> dict[str, Any]:
-    steps = {f"Step{n}": call(f"Step{n + 1}" if n < length else None) for n in range(1, length + 1)}
-    return {"name": "model", "start": "Step1", "steps": steps}
-
-
 def main() -> None:
     parser = arguments("Count operations, and measure latencies, over a model of Cloud Storage.")
     parser.add_argument(
@@ -362,8 +351,8 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=1.0, metavar="S", help=least)
     options = parser.parse_args()
     load = os.getloadavg()
-    shapes = [(f"chain of {options.length}", chain(options.length), 4)]
-    shapes += [(f"fan-out of {width:,}", fan_out(width), RUNS.get(width, 1)) for width in options.width]
+    shapes = [(f"chain of {options.length}", chain(options.length, call), 4)]
+    shapes += [(f"fan-out of {width:,}", fan_out(width, call), RUNS.get(width, 1)) for width in options.width]
     rows = [
         measure(name, definition, runs * options.repeat, replicas, options)
         for name, definition, runs in shapes

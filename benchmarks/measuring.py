@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +47,10 @@ DIRECTORY = "/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdi
 """On disk nearly everywhere, while ``/tmp`` is often memory, which needs no syncing."""
 
 
+Step = Callable[..., dict[str, Any]]
+"""Makes a step, followed by the one of that name or by none."""
+
+
 # -- DAGs ------------------------------------------------------------------------------------------------------------
 
 
@@ -56,15 +60,15 @@ def task(following: str | None = None) -> dict[str, Any]:
     return {**step, "next": following} if following else {**step, "end": True}
 
 
-def parallel(width: int, following: str) -> dict[str, Any]:
+def parallel(width: int, following: str, step: Step = task) -> dict[str, Any]:
     """A `Parallel` of *width* branches of one task each."""
-    branches = [{"start": f"Branch{n}", "steps": {f"Branch{n}": task()}} for n in range(1, width + 1)]
+    branches = [{"start": f"Branch{n}", "steps": {f"Branch{n}": step()}} for n in range(1, width + 1)]
     return {"type": "Parallel", "branches": branches, "next": following}
 
 
-def fan_out(width: int) -> dict[str, Any]:
+def fan_out(width: int, step: Step = task) -> dict[str, Any]:
     """``Init``, *width* branches, ``End``."""
-    return {"start": "Init", "steps": {"Init": task("Fan"), "Fan": parallel(width, "End"), "End": task()}}
+    return {"start": "Init", "steps": {"Init": step("Fan"), "Fan": parallel(width, "End", step), "End": step()}}
 
 
 def sample() -> dict[str, Any]:
@@ -73,9 +77,9 @@ def sample() -> dict[str, Any]:
     return {"start": "Init", "steps": steps}
 
 
-def chain(length: int) -> dict[str, Any]:
+def chain(length: int, step: Step = task) -> dict[str, Any]:
     """*length* tasks, one after the other."""
-    steps = {f"Step{n}": task(f"Step{n + 1}" if n < length else None) for n in range(1, length + 1)}
+    steps = {f"Step{n}": step(f"Step{n + 1}" if n < length else None) for n in range(1, length + 1)}
     return {"start": "Step1", "steps": steps}
 
 

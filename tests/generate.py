@@ -5,6 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.definitions import chain
+
 
 @dataclass
 class Budget:
@@ -32,11 +34,7 @@ def _chain(draw: st.DrawFn, budget: Budget, on_failure: str | None, depth: int) 
     names = [budget.name()]
     while len(names) < length and budget.nodes > 0:
         names.append(budget.name())
-    steps = {}
-    for name, following in zip(names, [*names[1:], None], strict=True):
-        step = _step(draw, budget, name, on_failure, depth)
-        steps[name] = {**step, **({"next": following} if following else {"end": True})}
-    return {"start": names[0], "steps": steps}
+    return chain(**{name: _step(draw, budget, name, on_failure, depth) for name in names})
 
 
 def _step(draw: st.DrawFn, budget: Budget, name: str, on_failure: str | None, depth: int) -> dict[str, Any]:

@@ -56,7 +56,9 @@ def result_of(script: str, *arguments: str) -> dict[str, Any]:
     return result
 
 
-def check_figures(result: dict[str, Any], *, tasks: int, store: str) -> None:
+def figures_of(script: str, *size: str, tasks: int, store: str, folder: Path) -> dict[str, Any]:
+    """Run a benchmark of a store twice, and return its result, in which is what they all tell."""
+    result = result_of(script, *size, "--store", store, "--repeat", "2", "--directory", str(folder))
     assert result.keys() >= DEMANDED | {"store", "repeat", "build_s", "commits", "min"}
     assert (result["tasks"], result["store"], result["repeat"]) == (tasks, store, 2)
     assert result["tasks_per_s"] > 0
@@ -64,14 +66,13 @@ def check_figures(result: dict[str, Any], *, tasks: int, store: str) -> None:
     assert 0 < result["min"]["cpu_s_per_1k_tasks"] <= result["cpu_s_per_1k_tasks"]
     assert 0 < result["step_latency_ms_p50"] <= result["step_latency_ms_p99"] <= result["wall_s"] * 1000
     assert ("disk_sync_ms_p50" in result) == (store == "sqlite")
+    return result
 
 
 @pytest.mark.parametrize("store", STORES)
 def test_fanout(store: str, tmp_path: Path) -> None:
     """A fan-out tells the demanded figures; there is one record a task, and few documents for all of them."""
-    options = "--width", "20", "--store", store, "--repeat", "2", "--directory", str(tmp_path)
-    result = result_of("fanout.py", *options)
-    check_figures(result, tasks=22, store=store)
+    result = figures_of("fanout.py", "--width", "20", tasks=22, store=store, folder=tmp_path)
     assert result["width"] == 20
     # 22 records, the marker, the definition, and the document as often as it was committed.
     assert result["store_writes_per_task"] == pytest.approx((22 + 2 + result["commits"]) / 22, rel=1e-3)
@@ -81,9 +82,7 @@ def test_fanout(store: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("store", STORES)
 def test_throughput(store: str, tmp_path: Path) -> None:
     """Many runs of the sample tell the demanded figures, over all runs."""
-    options = "--runs", "10", "--store", store, "--repeat", "2", "--directory", str(tmp_path)
-    result = result_of("throughput.py", *options)
-    check_figures(result, tasks=50, store=store)
+    result = figures_of("throughput.py", "--runs", "10", tasks=50, store=store, folder=tmp_path)
     assert result["runs"] == 10
     assert result["runs_per_s"] == pytest.approx(result["tasks_per_s"] / 5, rel=1e-3)
 
@@ -91,9 +90,7 @@ def test_throughput(store: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("store", STORES)
 def test_chain(store: str, tmp_path: Path) -> None:
     """A chain tells its step gap; beside that of a disk, what is left of it without the disk."""
-    options = "--length", "8", "--store", store, "--repeat", "2", "--directory", str(tmp_path)
-    result = result_of("chain.py", *options)
-    check_figures(result, tasks=8, store=store)
+    result = figures_of("chain.py", "--length", "8", tasks=8, store=store, folder=tmp_path)
     assert result["commits"] == 9
     if store == "sqlite":
         above = result["step_latency_ms_p50"] - result["disk_sync_ms_p50"]
@@ -103,9 +100,7 @@ def test_chain(store: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("script", "size", "tasks"), [("fanout.py", "--width", 22), ("throughput.py", "--runs", 100)])
 def test_operations_of_a_bucket(script: str, size: str, tasks: int, tmp_path: Path) -> None:
     """On a bucket, of a server that is started for it, operations per task are told by class, and what they cost."""
-    options = size, "20", "--store", "gcs", "--repeat", "2", "--directory", str(tmp_path)
-    result = result_of(script, *options)
-    check_figures(result, tasks=tasks, store="gcs")
+    result = figures_of(script, size, "20", tasks=tasks, store="gcs", folder=tmp_path)
     assert result["class_a_per_task"] == pytest.approx(result["store_writes_per_task"])  # no listing was due meanwhile
     assert result["free_per_task"] > 0
     price = 5 * result["class_a_per_task"] + 0.4 * result["class_b_per_task"]

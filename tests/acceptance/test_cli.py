@@ -15,12 +15,13 @@ import time
 import urllib.error
 import urllib.request
 from fcntl import ioctl
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.acceptance.surroundings import clean_environment
+from tests.definitions import chain, parallel, task
+
 PATIENCE_S = 20.0
 
 WORK = """
@@ -71,37 +72,18 @@ def hangs(context):
 """
 
 
-def step(function, following=None, **more):
-    kind = {"type": "Task", "target_type": "Function", "target_name": "f", "function": f"work:{function}"}
-    return kind | more | ({"end": True} if following is None else {"next": following})
+def step(function, **more):
+    return task(target_name="f", function=f"work:{function}", **more)
 
 
-def chain(*functions, **more):
+def calls(*functions, **more):
     """Steps ``S1``, ``S2`` … that call these functions."""
-    last = len(functions)
-    steps = {
-        f"S{number}": step(function, f"S{number + 1}" if number < last else None, **more)
-        for number, function in enumerate(functions, 1)
-    }
-    return {"start": "S1", "steps": steps}
+    return chain(**{f"S{number}": step(function, **more) for number, function in enumerate(functions, 1)})
 
 
-SAMPLE = {
-    "name": "sample",
-    "start": "Init",
-    "steps": {
-        "Init": step("echo", "Par"),
-        "Par": {
-            "type": "Parallel",
-            "next": "End",
-            "branches": [
-                {"start": "A", "steps": {"A": step("echo")}},
-                {"start": "B", "steps": {"B": step("flaky", retry={"max_attempts": 3, "initial_delay": 0.01})}},
-            ],
-        },
-        "End": step("echo"),
-    },
-}
+FLAKY = step("flaky", retry={"max_attempts": 3, "initial_delay": 0.01})
+BRANCHES = parallel(chain(A=step("echo")), chain(B=FLAKY))
+SAMPLE = {"name": "sample", **chain(Init=step("echo"), Par=BRANCHES, End=step("echo"))}
 
 
 class Folder:
@@ -110,9 +92,7 @@ class Folder:
     def __init__(self, path):
         self.path = path
         (path / "work.py").write_text(WORK)
-        # A checkout that is not installed is found, and nothing of the outside changes what a command does.
-        self.env = {key: value for key, value in os.environ.items() if not key.startswith("AIORCH_")}
-        self.env |= {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8"}
+        self.env = clean_environment()
         self.started = []
 
     def write(self, name, definition):
@@ -191,7 +171,7 @@ def test_run_tells_progress_and_prints_the_result(folder):
 
 def test_failed_run_tells_what_failed_and_why(folder):
     """The end of a failed run names the node, type, message and cause, and the next move; the exit code is 1."""
-    done = folder.run("run", folder.write("a.json", chain("echo", "broken", "echo")), "--run-id", "r1")
+    done = folder.run("run", folder.write("a.json", calls("echo", "broken", "echo")), "--run-id", "r1")
     assert done.returncode == 1
     assert done.stdout == ""
     assert "Run r1 Failed after" in done.stderr
@@ -202,7 +182,7 @@ def test_failed_run_tells_what_failed_and_why(folder):
 
 def test_json_is_the_document_and_nothing_else(folder):
     """With --json stdout holds the run document alone, whatever functions and their children print."""
-    done = folder.run("run", folder.write("a.json", chain("noisy")), "--run-id", "r1", "--json")
+    done = folder.run("run", folder.write("a.json", calls("noisy")), "--run-id", "r1", "--json")
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert (document["$run"]["run_id"], document["S1"]["result"]) == ("r1", "done")
@@ -213,7 +193,7 @@ def test_json_is_the_document_and_nothing_else(folder):
 
 def test_json_of_a_failed_run_is_its_document(folder):
     """A failed run has its document on stdout, too."""
-    done = folder.run("run", folder.write("a.json", chain("broken")), "--json")
+    done = folder.run("run", folder.write("a.json", calls("broken")), "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["$run"]["status"] == "Failed"
 
@@ -221,13 +201,13 @@ def test_json_of_a_failed_run_is_its_document(folder):
 def test_input_comes_from_a_file(folder):
     """``@`` and a name is the content of that file."""
     (folder.path / "in.json").write_text('{"day": "2026-11-23"}')
-    done = folder.run("run", folder.write("a.json", chain("echo")), "--input", "@in.json", "--store", "memory:")
+    done = folder.run("run", folder.write("a.json", calls("echo")), "--input", "@in.json", "--store", "memory:")
     assert json.loads(done.stdout)["input"] == {"day": "2026-11-23"}
 
 
 def test_options_come_from_the_environment(folder):
     """Each option has its variable: the store's own, and those of a command."""
-    folder.write("a.json", chain("echo"))
+    folder.write("a.json", calls("echo"))
     done = folder.run("run", "a.json", AIORCH_STORE="sqlite:///other.db", AIORCH_RUN_RUN_ID="r9", AIORCH_RUN_INPUT="7")
     assert json.loads(done.stdout)["input"] == 7
     assert (folder.path / "other.db").exists()
@@ -255,7 +235,7 @@ def test_callables_are_found_beside_the_definition(folder):
         (folder.path / name).mkdir()
     (folder.path / "elsewhere" / "beside.py").write_text("def f(context): return 'beside'")
     (folder.path / "library" / "named.py").write_text("def f(context): return 'named'")
-    definition = chain("echo", "echo")
+    definition = calls("echo", "echo")
     definition["steps"]["S1"]["function"] = "beside:f"
     definition["steps"]["S2"]["function"] = "named:f"
     folder.write("elsewhere/a.json", definition)
@@ -265,7 +245,7 @@ def test_callables_are_found_beside_the_definition(folder):
 
 def test_same_run_id_is_the_same_run(folder):
     """A run that has ended is shown again and not run again; with another input it is a conflict."""
-    folder.write("a.json", chain("echo"))
+    folder.write("a.json", calls("echo"))
     first = folder.run("run", "a.json", "--run-id", "r1", "--input", "1")
     again = folder.run("run", "a.json", "--run-id", "r1", "--input", "1")
     assert (again.returncode, again.stdout) == (0, first.stdout)
@@ -279,7 +259,7 @@ def test_interrupted_run_goes_on_with_the_command_it_names(folder):
     """
     Ctrl-C ends a run with 130 and names the command that continues it; that command does the rest and no more.
     """
-    folder.write("a.json", chain("echo", "waits", "echo"))
+    folder.write("a.json", calls("echo", "waits", "echo"))
     process = folder.start("run", "a.json", "--input", '{"x": 1}', "--drain", "0")
     folder.await_call("S2/1")
     process.send_signal(signal.SIGINT)
@@ -296,7 +276,7 @@ def test_interrupted_run_goes_on_with_the_command_it_names(folder):
 
 def test_terminated_run_lets_tasks_end_first(folder):
     """SIGTERM is an interruption, too; a task that ends within the drain time is kept and not run again."""
-    folder.write("a.json", chain("waits", "echo"))
+    folder.write("a.json", calls("waits", "echo"))
     process = folder.start("run", "a.json", "--run-id", "r1")
     folder.await_call("S1/1")
     process.terminate()
@@ -312,7 +292,7 @@ def test_terminated_run_lets_tasks_end_first(folder):
 
 def test_second_interrupt_ends_it_on_the_spot(folder):
     """Whoever presses Ctrl-C twice does not wait for tasks to end."""
-    folder.write("a.json", chain("hangs"))
+    folder.write("a.json", calls("hangs"))
     process = folder.start("run", "a.json", "--drain", "3600")
     folder.await_call("S1/1")
     process.send_signal(signal.SIGINT)
@@ -325,7 +305,7 @@ def test_second_interrupt_ends_it_on_the_spot(folder):
 
 def test_killed_run_goes_on(folder):
     """After SIGKILL the same command goes on: what had completed is not called again, the rest is."""
-    folder.write("a.json", chain("echo", "waits", "echo"))
+    folder.write("a.json", calls("echo", "waits", "echo"))
     process = folder.start("run", "a.json", "--run-id", "r1")
     folder.await_call("S2/1")
     assert "a process that is gone" not in folder.run("show", "r1").stdout
@@ -342,7 +322,7 @@ def test_killed_run_goes_on(folder):
 
 def test_hanging_function_does_not_block_the_exit(folder):
     """A function that hangs past its timeout fails its task, and its thread does not keep the process alive."""
-    folder.write("a.json", chain("hangs", timeout=0.2))
+    folder.write("a.json", calls("hangs", timeout=0.2))
     done = folder.run("run", "a.json")
     assert done.returncode == 1
     assert "Timeout" in done.stderr
@@ -350,7 +330,7 @@ def test_hanging_function_does_not_block_the_exit(folder):
 
 def test_run_goes_on_when_nobody_watches(folder):
     """A reader that stops reading, of progress or of results, neither stops nor fails a run."""
-    folder.write("a.json", chain("waits", "echo"))
+    folder.write("a.json", calls("waits", "echo"))
     process = folder.start("run", "a.json", "--run-id", "r1")
     folder.await_call("S1/1")
     process.stderr.close()
@@ -435,7 +415,7 @@ def test_runs_of_others_are_not_named(folder):
 )
 def test_wrong_usage_is_told(folder, args, message):
     """Each typical mistake is one message on stderr that says what is wrong, nothing on stdout, and exit code 2."""
-    folder.write("a.json", chain("echo"))
+    folder.write("a.json", calls("echo"))
     (folder.path / "empty").mkdir()
     done = folder.run(*args)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
@@ -445,7 +425,7 @@ def test_wrong_usage_is_told(folder, args, message):
 
 def test_unknown_run_is_told(folder):
     """Every command that is given the id of a run says when there is none, and how to find those that exist."""
-    folder.write("a.json", chain("echo"))
+    folder.write("a.json", calls("echo"))
     folder.run("start", "a.json")
     for args in (("show", "none"), ("cancel", "none"), ("resume", "none"), ("graph", "none")):
         done = folder.run(*args)
@@ -470,7 +450,7 @@ def test_store_that_is_not_there_is_told(folder, args):
 
 def test_every_problem_of_a_definition_is_told(folder):
     """A wrong definition is told with all its problems and where they are, by run and by validate, with exit code 2."""
-    definition = chain("echo", "echo")
+    definition = calls("echo", "echo")
     definition["steps"]["S1"]["next"] = "S3"
     definition["steps"]["S2"]["retry"] = {"max_attemps": 3}
     folder.write("a.json", definition)
@@ -491,7 +471,7 @@ def test_valid_definition_is_told(folder):
     done = folder.run("validate", "a.json")
     assert (done.returncode, done.stdout) == (0, "a.json: DAG 'sample' is valid: 4 tasks in 5 nodes\n")
     assert json.loads(folder.run("validate", "a.json", "--json").stdout)["valid"] is True
-    folder.write("b.json", chain("missing"))
+    folder.write("b.json", calls("missing"))
     assert folder.run("validate", "b.json").returncode == 0
     done = folder.run("validate", "b.json", "--callables")
     assert done.returncode == 2
@@ -500,7 +480,7 @@ def test_valid_definition_is_told(folder):
 
 def test_missing_callable_is_told_before_anything_starts(folder):
     """A run whose callables cannot be found does not begin; step, name and reason are told."""
-    definition = chain("echo", "no_such_function")
+    definition = calls("echo", "no_such_function")
     definition["steps"]["S1"]["function"] = "no_such_module:f"
     done = folder.run("run", folder.write("a.json", definition))
     assert (done.returncode, done.stdout) == (2, "")
@@ -512,7 +492,7 @@ def test_missing_callable_is_told_before_anything_starts(folder):
 def test_failing_store_is_told(folder):
     """A store that cannot be opened is a message and exit code 3."""
     (folder.path / "state.db").write_bytes(b"this is no database, but long enough to look like a file" * 100)
-    done = folder.run("run", folder.write("a.json", chain("echo")), "--store", "sqlite:///state.db")
+    done = folder.run("run", folder.write("a.json", calls("echo")), "--store", "sqlite:///state.db")
     assert done.returncode == 3
     assert "state.db" in done.stderr
 
@@ -522,8 +502,8 @@ def test_failing_store_is_told(folder):
 
 def test_runs_are_listed(folder):
     """`runs` lists the newest first, by status and limit, for people and for programs."""
-    folder.write("a.json", chain("echo"))
-    folder.write("b.json", chain("broken"))
+    folder.write("a.json", calls("echo"))
+    folder.write("b.json", calls("broken"))
     for run_id, name in (("r1", "a"), ("r2", "b"), ("r3", "a")):
         folder.run("run", f"{name}.json", "--run-id", run_id)
     lines = folder.run("runs").stdout.splitlines()
@@ -540,7 +520,7 @@ def test_runs_are_listed(folder):
 
 def test_show_tells_nodes_and_failures(folder):
     """`show` has a line per node with status and attempt, and what failed."""
-    definition = chain("echo", "broken", "echo", retry={"max_attempts": 2, "initial_delay": 0})
+    definition = calls("echo", "broken", "echo", retry={"max_attempts": 2, "initial_delay": 0})
     folder.run("run", folder.write("a.json", definition), "--run-id", "r1")
     done = folder.run("show", "r1")
     assert done.returncode == 0
@@ -565,7 +545,7 @@ def test_graph_draws_files_and_runs(folder):
     done = folder.run("graph", "r1", "--output", "picture.svg")
     assert (done.returncode, done.stdout) == (0, "")
     assert ET.parse(folder.path / "picture.svg").getroot().tag.endswith("svg")
-    folder.write("b.json", chain("echo"))
+    folder.write("b.json", calls("echo"))
     other = folder.run("graph", "b.json", "--run", "r1")
     assert other.returncode == 2
     assert "is of another definition than b.json" in other.stderr
@@ -573,7 +553,7 @@ def test_graph_draws_files_and_runs(folder):
 
 def test_failed_run_is_resumed(folder):
     """`resume` keeps what completed, runs the rest as a new run, and shows it like `run` does."""
-    folder.write("a.json", chain("echo", "once_broken", "echo"))
+    folder.write("a.json", calls("echo", "once_broken", "echo"))
     assert folder.run("run", "a.json", "--run-id", "r1").returncode == 1
     (folder.path / "mended").touch()
     done = folder.run("resume", "r1")
@@ -601,7 +581,7 @@ def test_next_moves_of_a_failed_run_can_be_made(folder):
 
 def test_started_run_is_carried_out_by_whoever_comes(folder):
     """`start` only records; the next process on the store that can run it does, and `cancel` ends it for good."""
-    folder.write("a.json", chain("echo"))
+    folder.write("a.json", calls("echo"))
     started = folder.run("start", "a.json", "--run-id", "r1", "--input", "[1]")
     assert (started.returncode, started.stdout) == (0, "r1\n"), started.stderr
     assert folder.calls() == []
@@ -622,7 +602,7 @@ def test_started_run_is_carried_out_by_whoever_comes(folder):
 
 def test_cancel_stops_a_run_of_another_process(folder):
     """A cancel from another terminal ends a run that is under way; its process says so and exits with 1."""
-    folder.write("a.json", chain("waits", "echo"))
+    folder.write("a.json", calls("waits", "echo"))
     process = folder.start("run", "a.json", "--run-id", "r1", "--drain", "0")
     folder.await_call("S1/1")
     cancelled = folder.run("cancel", "r1")
@@ -664,7 +644,7 @@ def test_serve_carries_out_runs(folder):
     """
     (folder.path / "dags").mkdir()
     folder.write("dags/sample.json", SAMPLE)
-    folder.write("a.json", chain("echo"))
+    folder.write("a.json", calls("echo"))
     folder.run("start", "a.json", "--run-id", "recorded")
     process = folder.start("serve", "--dag", "dags", "--port", "0")
     url = serving_url(process)
@@ -700,9 +680,9 @@ def test_serve_refuses_wrong_dags_and_a_port_in_use(folder):
     """Every wrong definition is told before anything is served, and so are two of one name and a port that is taken."""
     (folder.path / "dags").mkdir()
     folder.write("dags/a.json", {"start": "A", "steps": {}})
-    folder.write("dags/b.json", chain("missing"))
-    folder.write("dags/c.json", {"name": "same", **chain("echo")})
-    folder.write("dags/d.json", {"name": "same", **chain("echo")})
+    folder.write("dags/b.json", calls("missing"))
+    folder.write("dags/c.json", {"name": "same", **calls("echo")})
+    folder.write("dags/d.json", {"name": "same", **calls("echo")})
     done = folder.run("serve", "--dag", "dags", "--port", "0")
     assert (done.returncode, done.stdout) == (2, "")
     assert "a.json" in done.stderr
@@ -759,8 +739,7 @@ def test_terminal_shows_a_live_view(folder):
 
 def test_wide_fan_out_does_not_flood_the_terminal(folder):
     """A fan-out far beyond the terminal's height is counted in a few rows."""
-    branches = [{"start": f"B{n}", "steps": {f"B{n}": step("echo")}} for n in range(300)]
-    fan = {"start": "Fan", "steps": {"Fan": {"type": "Parallel", "branches": branches, "end": True}}}
+    fan = chain(Fan=parallel(*(chain(**{f"B{n}": step("echo")}) for n in range(300))))
     code, written = on_terminal(folder, "run", folder.write("fan.json", fan), "--run-id", "r1", rows=12)
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written)
     assert code == 0, plain

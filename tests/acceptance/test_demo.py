@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-import aiorch
+from tests.acceptance.surroundings import clean_environment
 
 REPOSITORY = Path(__file__).parents[2]
 DEMO = [sys.executable, str(REPOSITORY / "examples/demo/demo.py")]
@@ -35,16 +35,10 @@ class Demo(NamedTuple):
     process_group: int
 
 
-def environment() -> dict[str, str]:
-    unset = {name for name in os.environ if name.startswith("AIORCH_")} | {"MAKELEVEL"}
-    env = {name: value for name, value in os.environ.items() if name not in unset}
-    return env | {"PYTHONPATH": str(Path(aiorch.__file__).parents[1])}
-
-
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
-    env = environment()
+    env = clean_environment()
 
     def start() -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -136,7 +130,7 @@ def test_nothing_is_left_running(demo: Demo) -> None:
 
 def test_the_command_that_an_interrupted_demo_names_goes_on(tmp_path: Path) -> None:
     """After Ctrl-C it is the demo itself that is named, with which its function ends, and it goes on with the run."""
-    env = environment()
+    env = clean_environment()
 
     def start(command: list[str]) -> "subprocess.Popen[str]":
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

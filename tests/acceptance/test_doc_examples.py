@@ -1,6 +1,5 @@
 """Every example of the documentation does what is shown: its files are written, its commands are run."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import aiorch
+from tests.acceptance.surroundings import clean_environment
 from tests.documentation import PAGES, Block, blocks
 
 PATIENCE_S = 50
@@ -47,8 +46,7 @@ def lines(output: str) -> "Counter[str]":
 )
 def test_examples_do_what_is_shown(page: Path, tmp_path: Path) -> None:
     """The commands of a page, one after the other in one folder, print what the page says that they print."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AIORCH_")}
-    env |= {"PYTHONPATH": str(Path(aiorch.__file__).parents[1]), "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8"}
+    env = clean_environment()
     python = shlex.quote(sys.executable)
     shim = f"""python() {{ {python} "$@"; }}; aiorch() {{ {python} -m aiorch "$@"; }}"""
     for block in blocks(page):

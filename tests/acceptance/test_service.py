@@ -11,11 +11,13 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
 from aiorch.testing.gcs_server import gcs_server
+from tests.definitions import chain, task
 from tests.fakes.gcs import BUCKET, Fault, fake_gcs
 from tests.fakes.pubsub import SUBSCRIPTION, fake_pubsub
 
@@ -56,16 +58,8 @@ async def stubborn(context):
 """
 
 
-def chain(*functions):
-    last = len(functions)
-    return {
-        "start": "S1",
-        "steps": {
-            f"S{number}": {"type": "Task", "target_type": "Function", "target_name": f"work:{function}"}
-            | ({"next": f"S{number + 1}"} if number < last else {"end": True})
-            for number, function in enumerate(functions, 1)
-        },
-    }
+def calls(*functions):
+    return chain(**{f"S{number}": task(target_name=f"work:{name}") for number, name in enumerate(functions, 1)})
 
 
 def request(url, body=None, **headers):
@@ -90,7 +84,7 @@ class Place:
         for name, functions in {
             "echo": ("echo", "echo"), "broken": ("echo", "broken"), "waits": ("waits",), "stubborn": ("stubborn",),
         }.items():  # fmt: skip
-            (folder / "dags" / f"{name}.json").write_text(json.dumps(chain(*functions)))
+            (folder / "dags" / f"{name}.json").write_text(json.dumps(calls(*functions)))
         ours = ("AIORCH_", "GOOGLE_", "STORAGE_EMULATOR", "PUBSUB_EMULATOR", "K_", "PORT")
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         self.environment |= {
@@ -182,6 +176,16 @@ def until(condition, explain=lambda: "it did not come to be"):
     return found
 
 
+@asynccontextmanager
+async def faked(folder):
+    """A place whose store and subscription are fakes in this process; yields it with them."""
+    async with fake_gcs() as gcs, fake_pubsub() as (pubsub, address):
+        store = {"AIORCH_STORE": f"gs://{BUCKET}", "STORAGE_EMULATOR_HOST": gcs.url}
+        source = {"AIORCH_SUBSCRIPTION": SUBSCRIPTION, "PUBSUB_EMULATOR_HOST": address}
+        with closing(Place(folder, **store, **source)) as place:
+            yield place, gcs, pubsub
+
+
 @pytest.fixture(scope="module")
 def gcs_url(tmp_path_factory):
     with gcs_server(tmp_path_factory.mktemp("gcs")) as url:
@@ -238,7 +242,7 @@ def test_wrong_settings_end_it_with_2(place, args):
 @pytest.mark.parametrize("args", [(), ("--check",)])
 def test_wrong_definitions_end_it_with_2(place, args):
     """Every definition is checked, callables included, before anything is opened."""
-    (place.folder / "dags/missing.json").write_text(json.dumps(chain("missing")))
+    (place.folder / "dags/missing.json").write_text(json.dumps(calls("missing")))
     (place.folder / "dags/typo.json").write_text('{"start": "A", "steps": {}}')
     done = place.ended(*args)
     assert done.returncode == 2
@@ -352,8 +356,7 @@ async def test_a_topic_that_is_not_there(cloud, pubsub_emulator, topic):
 async def test_what_only_looks_only_reads(tmp_path, args):
     """Commands that look at a bucket send no write at all: no heartbeat, no commit."""
     async with fake_gcs() as gcs:
-        place = Place(tmp_path, AIORCH_STORE=f"gs://{BUCKET}", STORAGE_EMULATOR_HOST=gcs.url)
-        try:
+        with closing(Place(tmp_path, AIORCH_STORE=f"gs://{BUCKET}", STORAGE_EMULATOR_HOST=gcs.url)) as place:
             service = await asyncio.to_thread(place.service)
             await asyncio.to_thread(request, f"{service.url}/runs", {"dag": "waits", "run_id": "r1"})
             await asyncio.to_thread(until, (tmp_path / "waiting").exists)
@@ -363,16 +366,14 @@ async def test_what_only_looks_only_reads(tmp_path, args):
             done = await asyncio.to_thread(place.aiorch, *args)
             assert (done.returncode, "r1" in done.stdout) == (0, True)
             assert {sent.method for sent in gcs.sent} == {"GET"}
-        finally:
-            place.close()
 
 
 async def test_no_payload_and_no_secret_gets_into_logs(tmp_path):
     """Whatever is in messages, requests, results, failures and settings, no line of the log shows it."""
     marker = "pay10ad-marker"
     async with fake_pubsub() as (fake, address):
-        place = Place(tmp_path, AIORCH_STORE="memory:", PUBSUB_EMULATOR_HOST=address, AIORCH_SUBSCRIPTION=SUBSCRIPTION)
-        try:
+        source = {"AIORCH_SUBSCRIPTION": SUBSCRIPTION, "PUBSUB_EMULATOR_HOST": address}
+        with closing(Place(tmp_path, AIORCH_STORE="memory:", **source)) as place:
             service = await asyncio.to_thread(place.service, AIORCH_SERVE_TOKEN=TOKEN, AIORCH_PROJECT_ID="acme")
             for dag in ("echo", "broken"):
                 labels = {"dag": dag, "run_id": dag}
@@ -388,8 +389,6 @@ async def test_no_payload_and_no_secret_gets_into_logs(tmp_path):
             assert {run["dag"] for run in json.loads(listed)["runs"]} == {"echo", "broken"}
             service.stop()
             assert await asyncio.to_thread(service.process.wait, PATIENCE_S) == 0
-        finally:
-            place.close()
     outcomes = Counter(line["outcome"] for line in service.said("message_settled"))
     assert outcomes == {"applied": 2, "parked": 4, "foreign": 1}
     assert any(line["message"] == "function raised" for line in service.lines())
@@ -410,32 +409,25 @@ def _until_settled(service, count):
 
 async def test_nothing_is_pulled_while_the_store_is_away(tmp_path):
     """A message that cannot be stored goes back and is not pulled again until the store answers; /readyz says so."""
-    async with fake_gcs() as gcs, fake_pubsub() as (pubsub, address):
-        place = Place(
-            tmp_path, AIORCH_STORE=f"gs://{BUCKET}", STORAGE_EMULATOR_HOST=gcs.url,
-            PUBSUB_EMULATOR_HOST=address, AIORCH_SUBSCRIPTION=SUBSCRIPTION,
-        )  # fmt: skip
-        try:
-            service = await asyncio.to_thread(place.service)
-            assert (await asyncio.to_thread(request, f"{service.url}/readyz"))[0] == 200
-            away = [gcs.arm(Fault.UNAVAILABLE, method, times=1_000_000) for method in ("GET", "POST", "DELETE")]
-            labels = {"dag": "echo", "run_id": "r1"}
-            await _put(pubsub, {"resource": {"type": "start", "labels": labels}})
-            await asyncio.to_thread(until, lambda: service.metric("aiorch_paused") == 1)
-            status, text = await asyncio.to_thread(request, f"{service.url}/readyz")
-            assert (status, json.loads(text)["error"]["type"] in {"StoreUnavailable", "NotReady"}) == (503, True)
-            assert (await asyncio.to_thread(request, f"{service.url}/healthz"))[0] == 200
-            # Pulls that were open already may bring it once more each; then nobody asks for it.
-            await pubsub.until(lambda: pubsub.pulls_open == 0 and not pubsub.outstanding)
-            assert len(await asyncio.to_thread(service.said, "message_settled")) <= 3
-            for armed in away:
-                armed.times = 0
-            await asyncio.to_thread(_until_completed, service, "r1")
-            await pubsub.until(lambda: pubsub.is_done)
-            assert (await asyncio.to_thread(request, f"{service.url}/readyz"))[0] == 200
-            assert await asyncio.to_thread(service.metric, "aiorch_paused") == 0
-        finally:
-            place.close()
+    async with faked(tmp_path) as (place, gcs, pubsub):
+        service = await asyncio.to_thread(place.service)
+        assert (await asyncio.to_thread(request, f"{service.url}/readyz"))[0] == 200
+        away = [gcs.arm(Fault.UNAVAILABLE, method, times=1_000_000) for method in ("GET", "POST", "DELETE")]
+        labels = {"dag": "echo", "run_id": "r1"}
+        await _put(pubsub, {"resource": {"type": "start", "labels": labels}})
+        await asyncio.to_thread(until, lambda: service.metric("aiorch_paused") == 1)
+        status, text = await asyncio.to_thread(request, f"{service.url}/readyz")
+        assert (status, json.loads(text)["error"]["type"] in {"StoreUnavailable", "NotReady"}) == (503, True)
+        assert (await asyncio.to_thread(request, f"{service.url}/healthz"))[0] == 200
+        # Pulls that were open already may bring it once more each; then nobody asks for it.
+        await pubsub.until(lambda: pubsub.pulls_open == 0 and not pubsub.outstanding)
+        assert len(await asyncio.to_thread(service.said, "message_settled")) <= 3
+        for armed in away:
+            armed.times = 0
+        await asyncio.to_thread(_until_completed, service, "r1")
+        await pubsub.until(lambda: pubsub.is_done)
+        assert (await asyncio.to_thread(request, f"{service.url}/readyz"))[0] == 200
+        assert await asyncio.to_thread(service.metric, "aiorch_paused") == 0
 
 
 def _until_completed(service, run_id):
@@ -480,29 +472,22 @@ def _sigterm_lets_work_end(cloud, gcs_url, topic):
 @pytest.mark.parametrize("answers", ["nothing answers", "everything answers"])
 async def test_the_end_comes_in_time_whatever_hangs(tmp_path, answers):
     """With work that swallows its cancellation, and a store and a subscription that hang, 0 comes within 10 s."""
-    async with fake_gcs() as gcs, fake_pubsub() as (pubsub, address):
-        place = Place(
-            tmp_path, AIORCH_STORE=f"gs://{BUCKET}", STORAGE_EMULATOR_HOST=gcs.url,
-            PUBSUB_EMULATOR_HOST=address, AIORCH_SUBSCRIPTION=SUBSCRIPTION,
-        )  # fmt: skip
-        try:
-            service = await asyncio.to_thread(place.service)
-            labels = {"dag": "stubborn", "run_id": "r1"}
-            await _put(pubsub, {"resource": {"type": "start", "labels": labels}})
-            await asyncio.to_thread(until, (tmp_path / "waiting").exists)
-            armed = []
-            if answers == "nothing answers":
-                armed = [gcs.arm(Fault.HOLD, method, times=1_000_000) for method in ("GET", "POST", "DELETE")]
-                for method in ("acknowledge", "modifyAckDeadline"):
-                    pubsub.arm(method, "reset", times=1_000_000)
-                await _put(pubsub, {"resource": {"type": "start", "labels": {"dag": "echo", "run_id": "r2"}}})
-                await pubsub.until(lambda: pubsub.outstanding)
-            service.stop()
-            assert await asyncio.to_thread(service.process.wait, CLOUD_RUN_S) == 0
-            for each in armed:
-                each.released.set()
-        finally:
-            place.close()
+    async with faked(tmp_path) as (place, gcs, pubsub):
+        service = await asyncio.to_thread(place.service)
+        labels = {"dag": "stubborn", "run_id": "r1"}
+        await _put(pubsub, {"resource": {"type": "start", "labels": labels}})
+        await asyncio.to_thread(until, (tmp_path / "waiting").exists)
+        armed = []
+        if answers == "nothing answers":
+            armed = [gcs.arm(Fault.HOLD, method, times=1_000_000) for method in ("GET", "POST", "DELETE")]
+            for method in ("acknowledge", "modifyAckDeadline"):
+                pubsub.arm(method, "reset", times=1_000_000)
+            await _put(pubsub, {"resource": {"type": "start", "labels": {"dag": "echo", "run_id": "r2"}}})
+            await pubsub.until(lambda: pubsub.outstanding)
+        service.stop()
+        assert await asyncio.to_thread(service.process.wait, CLOUD_RUN_S) == 0
+        for each in armed:
+            each.released.set()
 
 
 def test_a_second_signal_ends_it_on_the_spot(place):

@@ -1,15 +1,16 @@
 """What the simulated subscription and the official emulator do alike, seen through an `EventSource`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import NamedTuple
 
 import pytest
 
 from aiorch.ports import EventSource
 from aiorch.sources import pubsub
 from aiorch.sources.pubsub import PubSubSource
+from tests.deliveries import receive
 from tests.simulation.standalone import standalone_source, standalone_subscription
 
 pytest_plugins = ["tests.pubsub_emulator"]
@@ -37,26 +38,10 @@ def subscription(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     return Subscription(topic.publish, lambda: PubSubSource(topic.subscription, pulls=1))
 
 
-@asynccontextmanager
-async def source_of(subscription: Subscription) -> AsyncIterator[EventSource]:
-    source = subscription.open()
-    try:
-        yield source
-    finally:
-        await source.aclose()
-
-
-async def receive(source: EventSource, count: int) -> list[Any]:
-    deliveries: list[Any] = []
-    while len(deliveries) < count:
-        deliveries += await source.receive()
-    return deliveries
-
-
 async def test_a_message_comes_as_it_was_published(subscription: Subscription) -> None:
     """Its content is bytes of any value, it has an id, and an aware time of publishing."""
     content = bytes(range(256))
-    async with source_of(subscription) as source:
+    async with aclosing(subscription.open()) as source:
         await subscription.publish(content)
         (delivery,) = await source.receive()
         assert delivery.data == content
@@ -69,7 +54,7 @@ async def test_a_message_comes_as_it_was_published(subscription: Subscription) -
 
 async def test_what_was_acknowledged_does_not_come_again(subscription: Subscription) -> None:
     """After its ack only the next message comes, and it has another id."""
-    async with source_of(subscription) as source:
+    async with aclosing(subscription.open()) as source:
         await subscription.publish(b"1")
         (first,) = await source.receive()
         first.ack()
@@ -82,7 +67,7 @@ async def test_what_was_acknowledged_does_not_come_again(subscription: Subscript
 
 async def test_what_was_given_back_comes_again_as_the_same_message(subscription: Subscription) -> None:
     """Same id, same content, same time of publishing; the first answer to a delivery counts."""
-    async with source_of(subscription) as source:
+    async with aclosing(subscription.open()) as source:
         await subscription.publish(b"x")
         (first,) = await source.receive()
         first.nack()
@@ -95,7 +80,7 @@ async def test_what_was_given_back_comes_again_as_the_same_message(subscription:
 
 async def test_several_sources_get_every_message_once_among_them(subscription: Subscription) -> None:
     """No message that is held comes to anybody else."""
-    async with source_of(subscription) as one, source_of(subscription) as two:
+    async with aclosing(subscription.open()) as one, aclosing(subscription.open()) as two:
         received: list[bytes] = []
         is_complete = asyncio.Event()
 
@@ -124,14 +109,14 @@ async def test_the_end_of_a_source_gives_back_what_it_holds(subscription: Subscr
     held = await first.receive()
     await first.aclose()
     assert held
-    async with source_of(subscription) as second:
+    async with aclosing(subscription.open()) as second:
         for delivery in await receive(second, 20):
             delivery.ack()
 
 
 async def test_a_source_that_was_stopped_brings_nothing_more(subscription: Subscription) -> None:
     """Messages that come after its stop go to the others."""
-    async with source_of(subscription) as stopped, source_of(subscription) as other:
+    async with aclosing(subscription.open()) as stopped, aclosing(subscription.open()) as other:
         stopped.stop()
         await subscription.publish(*[b"x"] * 5)
         for delivery in await receive(other, 5):

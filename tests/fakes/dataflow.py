@@ -18,6 +18,8 @@ from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
+from tests.fakes.serving import serving
+
 ENDED = {"JOB_STATE_DONE", "JOB_STATE_FAILED", "JOB_STATE_CANCELLED", "JOB_STATE_UPDATED", "JOB_STATE_DRAINED"}
 
 
@@ -161,16 +163,9 @@ class FakeDataflow:
         app.router.add_get(base + "/jobs/{id}", self._route("get", self._get))
         app.router.add_put(base + "/jobs/{id}", self._route("cancel", self._update))
         app.router.add_get(base + "/jobs/{id}/messages", self._route("messages", self._messages))
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=ssl_context).start()
-            host = "localhost" if ssl_context else "127.0.0.1"
-            self.root = f"http{'s' if ssl_context else ''}://{host}:{runner.addresses[0][1]}"
+        async with serving(app, ssl_context=ssl_context) as self.root:
             yield self
-        finally:
             self._held.set()
-            await runner.cleanup()
 
     def _route(self, operation, handle):
         async def serve(request):

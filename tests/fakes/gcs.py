@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
 
+from tests.fakes.serving import anything, serving
+
 BUCKET = "acme-state"
 FIRST_GENERATION = 1_763_900_000_000_000
 
@@ -260,14 +262,5 @@ class FakeGCS:
 async def fake_gcs() -> AsyncIterator[FakeGCS]:
     """Run one on loopback; its `url` is what ``STORAGE_EMULATOR_HOST`` takes."""
     fake = FakeGCS()
-    app = web.Application(client_max_size=16 * 1024 * 1024)
-    app.router.add_route("*", "/{path:.*}", fake.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        fake.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with serving(anything(fake.handle)) as fake.url:
         yield fake
-    finally:
-        await runner.cleanup()

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from aiohttp import web
 
+from tests.fakes.serving import serving
+
 TOPIC = "projects/p/topics/events"
 SUBSCRIPTION = "projects/p/subscriptions/events"
 
@@ -183,11 +185,5 @@ async def fake_pubsub():
     fake = FakePubSub()
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/v1/{name:.+}", fake.handle)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.01)  # 0 would be no limit
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield fake, "{}:{}".format(*runner.addresses[0])
-    finally:
-        await runner.cleanup()
+    async with serving(app, shutdown_timeout=0.01, handler_cancellation=True) as url:  # 0 would be no limit
+        yield fake, url.removeprefix("http://")

@@ -11,25 +11,18 @@ from aiorch import Failure, Orchestrator, TargetTypes, Task, TaskContext
 from aiorch.ports import Accepted, Answer, Failed, Succeeded
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from aiorch.testing.modelled_bucket import ModelledBucket
+from tests.definitions import chain, parallel, task
 
 OF_RUN = ("runs/", "executions/", "open/")
 LATENCY_S_MAX = 1.5
 
 
-def task(next: str | None = None, **keys: Any) -> dict[str, Any]:
-    step = {"type": "Task", "target_type": "Function", "target_name": "t:work", **keys}
-    return {**step, **({"next": next} if next else {"end": True})}
-
-
-def chain(length: int) -> dict[str, Any]:
-    steps = {f"T{n}": task(f"T{n + 1}" if n < length else None) for n in range(1, length + 1)}
-    return {"start": "T1", "steps": steps}
+def steps(length: int) -> dict[str, Any]:
+    return chain(*(f"T{n}" for n in range(1, length + 1)))
 
 
 def fan_out(width: int) -> dict[str, Any]:
-    branches = [{"start": f"T{n}", "steps": {f"T{n}": task()}} for n in range(width)]
-    fan = {"type": "Parallel", "branches": branches, "next": "End"}
-    return {"start": "Init", "steps": {"Init": task("Fan"), "Fan": fan, "End": task()}}
+    return chain(Init=task(), Fan=parallel(*(chain(f"T{n}") for n in range(width))), End=task())
 
 
 class World:
@@ -73,7 +66,7 @@ class World:
 async def test_a_chain_costs_a_record_and_a_commit_a_task(seconds: float) -> None:
     """Of n tasks, however short: a marker, the first document, and two writes each; none is refused and sent again."""
     world = World(lambda _: seconds)
-    await world.run(chain(20))
+    await world.run(steps(20))
     assert world.class_a_of_run() == 2 + 2 * 20
     assert world.refused() == 0
 
@@ -82,7 +75,7 @@ async def test_a_chain_costs_a_record_and_a_commit_a_task(seconds: float) -> Non
 async def test_a_task_that_takes_long_costs_one_commit_more() -> None:
     """It is recorded as running, once."""
     world = World(lambda _: 9.0)
-    await world.run(chain(5))
+    await world.run(steps(5))
     assert world.class_a_of_run() == 2 + 3 * 5
 
 
@@ -91,7 +84,7 @@ async def test_runs_that_begin_at_once_share_their_definition() -> None:
     """It is written once, for a hundred runs of a DAG that the store does not know: none is refused for that."""
     world = World(lambda _: 1.0)
     async with world.replica() as orchestrator:
-        dag = orchestrator.dag(chain(1))
+        dag = orchestrator.dag(steps(1))
         runs = await asyncio.gather(*(orchestrator.start(dag) for _ in range(100)))
         assert {(await run.wait()).status for run in runs} == {"Completed"}
     assert world.bucket.count("write", prefix="definitions/") == 1
@@ -103,7 +96,7 @@ async def test_a_record_is_written_once_however_often_the_run_is_read() -> None:
     """What a commit lets begin has its record: a look at the document in the same moment does not write it again."""
     world = World(lambda _: 0.1)
     async with world.replica() as orchestrator:
-        run = await orchestrator.start(chain(5), run_id="r")
+        run = await orchestrator.start(steps(5), run_id="r")
         while not run.status.is_terminal:
             orchestrator._executor.committers["r"].refresh()
             await asyncio.sleep(0.25)
@@ -173,14 +166,8 @@ async def test_events_of_a_run_in_other_hands_share_their_reads() -> None:
     """A replica that is told the end of each of 500 calls of another one reads the run twice a second at most."""
     world = World(lambda context: 1 + 20 * part_of(context))
     calls = Calls(world)
-    branches = [
-        {
-            "start": f"T{n}",
-            "steps": {f"T{n}": task(target_type="CloudFunction", target_name="work", region="us-central1")},
-        }
-        for n in range(500)
-    ]
-    definition = {"start": "Fan", "steps": {"Fan": {"type": "Parallel", "branches": branches, "end": True}}}
+    step = task(target_type="CloudFunction", target_name="work", region="us-central1")
+    definition = chain(Fan=parallel(*(chain(**{f"T{n}": step}) for n in range(500))))
     targets = {TargetTypes.CLOUD_FUNCTION: calls}
     async with world.replica(targets=targets) as owner, world.replica(targets=targets) as other:
         run = await owner.start(definition, run_id="r")

@@ -9,7 +9,8 @@ import socket
 import ssl
 import struct
 import typing
-from contextlib import asynccontextmanager
+from contextlib import aclosing
+from functools import partial
 
 import pytest
 from aiohttp import web
@@ -17,28 +18,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from aiorch.context import TaskContext
 from aiorch.nodes import CloudFunction
 from aiorch.ports import Answer, Failed, NotStarted, Succeeded, Unknown
 from aiorch.targets import cloud_function
 from aiorch.targets.cloud_function import CloudFunctionTarget
 from aiorch.targets.id_tokens import IdTokenError
+from tests import contexts
+from tests.contexts import KEY
+from tests.fakes.serving import anything, serving
 
-KEY = "0af7651916cd43dd8448eb211c80319c"
-
-
-def a_context(**changes):
-    facts = {
-        "run_id": "run_1",
-        "dag": "etl",
-        "node": "Schritt 1/ü",
-        "attempt": 2,
-        "execution_id": KEY,
-        "parameters": {"table": "orders"},
-        "encoded_input": b"null",
-        "results": {},
-    }
-    return TaskContext(**{**facts, **changes})
+a_context = partial(contexts.a_context, node="Schritt 1/ü", parameters={"table": "orders"})
 
 
 def a_task(url=None, **changes):
@@ -63,13 +52,8 @@ class FakeTokens:
         self.closed = True
 
 
-@asynccontextmanager
-async def a_target(**settings):
-    target = CloudFunctionTarget(**{"anonymous": "tokens" not in settings, **settings})
-    try:
-        yield target
-    finally:
-        await target.aclose()
+def a_target(**settings):
+    return aclosing(CloudFunctionTarget(**{"anonymous": "tokens" not in settings, **settings}))
 
 
 async def call(url, *, parameters=None, **settings):
@@ -77,22 +61,6 @@ async def call(url, *, parameters=None, **settings):
     async with a_target(**settings) as target:
         context = a_context(parameters=parameters) if parameters is not None else a_context()
         return await target.launch(a_task(url), context)
-
-
-@asynccontextmanager
-async def serving(handler, ssl_context=None):
-    """Run *handler* as an aiohttp server for every path; yields its origin."""
-    app = web.Application(client_max_size=2**26)
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=ssl_context)
-        await site.start()
-        host = "localhost" if ssl_context else "127.0.0.1"
-        yield f"http{'s' if ssl_context else ''}://{host}:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 class RawServer:
@@ -241,7 +209,7 @@ async def test_https_carries_the_token_of_its_audience(server_tls, client_tls):
         return web.json_response({"rows": 3})
 
     tokens = FakeTokens()
-    async with serving(handle, server_tls) as origin:
+    async with serving(anything(handle), ssl_context=server_tls) as origin:
         answer = await call(f"{origin}/load?x=1", tokens=tokens, ssl_context=client_tls)
     assert answer == Succeeded(b'{"rows":3}')
     assert tokens.audiences == [origin]
@@ -279,7 +247,7 @@ async def test_anonymous_calls_carry_no_token(server_tls, client_tls):
         seen.append(request.headers.get("Authorization"))
         return web.Response()
 
-    async with serving(handle, server_tls) as origin:
+    async with serving(anything(handle), ssl_context=server_tls) as origin:
         assert await call(origin, anonymous=True, ssl_context=client_tls) == Succeeded(None)
     assert seen == [None]
 
@@ -292,7 +260,7 @@ async def test_url_pattern_is_filled_from_step_and_settings():
         paths.append(request.path)
         return web.Response()
 
-    async with serving(handle) as origin:
+    async with serving(anything(handle)) as origin:
         pattern = f"{origin}/{{region}}/{{project_id}}/{{name}}/{{service}}"
         async with a_target(url_pattern=pattern, project_id="acme", region="europe-west1") as target:
             await target.launch(a_task(target_name="Load_Orders"), a_context())
@@ -385,7 +353,7 @@ async def test_compressed_answer_is_not_unpacked():
         response.enable_compression(web.ContentCoding.gzip)
         return response
 
-    async with serving(handle) as origin:
+    async with serving(anything(handle)) as origin:
         assert (await call(origin)).failure.type == "ResultNotJSON"
 
 
@@ -396,7 +364,7 @@ async def test_failures(status):
     async def handle(request):
         return web.Response(status=status, text="no such order " + "x" * 100_000)
 
-    async with serving(handle) as origin:
+    async with serving(anything(handle)) as origin:
         failure = (await call(f"{origin}/load?key=secret")).failure
     assert failure.type == f"HTTP {status}"
     assert failure.message.startswith(f"{origin}/load answered HTTP {status} ")
@@ -414,7 +382,7 @@ async def test_refused_for_load(status, text):
     async def handle(request):
         return web.Response(status=status, text=text)
 
-    async with serving(handle) as origin:
+    async with serving(anything(handle)) as origin:
         answer = await call(origin)
     assert isinstance(answer, NotStarted)
     assert f"HTTP {status}" in answer.reason
@@ -429,7 +397,7 @@ async def test_redirects_are_not_followed(status):
         async def handle(request):
             return web.Response(status=status, headers={"Location": f"http://localhost:{elsewhere.port}/login"})
 
-        async with serving(handle) as origin:
+        async with serving(anything(handle)) as origin:
             answer = await call(origin)
     assert answer.failure.type == f"HTTP {status}"
     assert "'localhost'" in answer.failure.message
@@ -465,7 +433,7 @@ async def test_cookies_are_not_kept():
         response.set_cookie("session", "1")
         return response
 
-    async with serving(handle) as origin, a_target() as target:
+    async with serving(anything(handle)) as origin, a_target() as target:
         task = a_task(origin.replace("127.0.0.1", "localhost"))
         assert [await target.launch(task, a_context()) for _ in range(2)] == [Succeeded(b"{}")] * 2
 
@@ -479,7 +447,7 @@ async def test_result_size_limit():
     async def handle(request):
         return web.Response(body=b"[1]".ljust(int(request.path[1:])), content_type="application/json")
 
-    async with serving(handle) as origin:
+    async with serving(anything(handle)) as origin:
         assert await call(f"{origin}/100", result_bytes_max=100) == Succeeded(b"[1]")
         failure = (await call(f"{origin}/101", result_bytes_max=100)).failure
     assert failure.type == "ResultTooLarge"
@@ -523,7 +491,7 @@ async def test_connections_are_limited():
         under_way -= 1
         return web.Response()
 
-    async with serving(handle) as origin, a_target(connections_max=3) as target:
+    async with serving(anything(handle)) as origin, a_target(connections_max=3) as target:
         calls = [asyncio.create_task(target.launch(a_task(origin), a_context())) for _ in range(10)]
         await full.wait()
         # Calls beyond the limit would have been begun before these, which make whole round trips.
@@ -604,7 +572,7 @@ async def test_certificate_that_is_not_trusted(server_tls):
         called.append(request)
         return web.Response()
 
-    async with serving(handle, server_tls) as origin:
+    async with serving(anything(handle), ssl_context=server_tls) as origin:
         answer = await call(origin)
     assert isinstance(answer, NotStarted)
     assert "certificate" in answer.reason.lower()

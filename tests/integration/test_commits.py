@@ -38,6 +38,7 @@ from aiorch.testing import (
     in_virtual_time,
 )
 from aiorch.transitions import CancelRequested, FoldError, TaskRunning, TaskSucceeded
+from tests.definitions import chain, parallel, task
 
 SETTINGS = Settings(sweep_interval_s=1, drain_s=0, launches=LaunchSettings(running_after_s=1000))
 ANSWERS = [
@@ -52,31 +53,14 @@ ANSWERS = [
 Body = Callable[[TaskContext], Awaitable[Any]]
 
 
-def task(next: str | None = None, **keys: Any) -> dict[str, Any]:
-    step = {"type": "Task", "target_type": "Function", "target_name": "t:work", **keys}
-    return {**step, **({"next": next} if next else {"end": True})}
-
-
-def chain(*names: str, **keys: Any) -> dict[str, Any]:
-    """A DAG, or a branch, of tasks one after the other."""
-    links = zip(names, [*names[1:], None], strict=True)
-    return {"start": names[0], "steps": {name: task(following, **keys) for name, following in links}}
-
-
 def fan_out(width: int) -> dict[str, Any]:
     """`width` branches of one task, and a task after their join."""
-    branches = [chain(f"T{number}") for number in range(width)]
-    return {
-        "start": "P",
-        "steps": {"P": {"type": "Parallel", "branches": branches, "next": "End"}, "End": task()},
-    }
+    return chain(P=parallel(*(chain(f"T{number}") for number in range(width))), End=task())
 
 
 def sample() -> dict[str, Any]:
     """A task, two branches of two and one tasks, and a task after them."""
-    dag = {"start": "Init", "steps": {"Init": task("P"), "End": task()}}
-    dag["steps"]["P"] = {"type": "Parallel", "branches": [chain("A", "A2"), chain("B")], "next": "End"}
-    return dag
+    return chain(Init=task(), P=parallel(chain("A", "A2"), chain("B")), End=task())
 
 
 ENDED = ("Completed", "Failed", "Cancelled", "Skipped")
@@ -284,10 +268,16 @@ async def test_429_keeps_the_copy_and_lets_events_gather() -> None:
     assert store.count("write", "runs/") == 1 + 3 + 1 + 1, "start, three refused, one for all that ended, End"
 
 
-@pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.ONLY_THE_OBJECT])
+@pytest.mark.parametrize(
+    "fault", [Fault.LOST_REPLY, Fault.ONLY_THE_OBJECT, Fault.UNAVAILABLE, Fault.ONLY_WHAT_WAS_BESIDE]
+)
 @in_virtual_time
-async def test_unknown_and_applied_is_found_to_be_committed(fault: Fault) -> None:
-    """A commit whose answer was lost launches what it owes, with the record that it may not have written, once."""
+async def test_unknown_is_looked_up(fault: Fault) -> None:
+    """
+    A commit whose answer was lost launches what it owes, with the record that it may not have written, once.
+
+    One that never was is decided again from what is stored; nothing is launched before.
+    """
     for nth in range(1, 7):
         world = World()
         store = world.faulty()
@@ -312,23 +302,10 @@ async def test_the_record_of_a_retry_exists_before_it_is_launched() -> None:
         store = world.faulty()
         store.arm("write", "runs/", Fault.ONLY_THE_OBJECT, nth=nth)
         async with world.engine(store) as orchestrator:
-            definition = chain("A", retry={"max_attempts": 2, "initial_delay": 0})
+            definition = chain(A=task(retry={"max_attempts": 2, "initial_delay": 0}))
             assert (await finish(orchestrator, definition)).status is RunStatus.COMPLETED
         assert world.calls == {"A": 2}
         assert not world.unrecorded
-
-
-@pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ONLY_WHAT_WAS_BESIDE])
-@in_virtual_time
-async def test_unknown_and_not_applied_is_written_again(fault: Fault) -> None:
-    """A commit that never was is decided again from what is stored; nothing is launched before."""
-    for nth in range(1, 7):
-        world = World()
-        store = world.faulty()
-        store.arm("write", "runs/", fault, nth=nth)
-        async with world.engine(store) as orchestrator:
-            await finish(orchestrator, sample())
-        world.check_done_once(*SAMPLE)
 
 
 @in_virtual_time
@@ -633,7 +610,7 @@ async def test_leaving_does_not_lose_what_must_not_be_sent_twice() -> None:
     world = World()
     world.bodies["A"] = lambda _: asyncio.sleep(3)
     async with world.engine(settings=Settings(drain_s=5)) as orchestrator:
-        await orchestrator.start(chain("A", "B", on_lost="fail"), run_id="r")
+        await orchestrator.start(chain(A=task(on_lost="fail"), B=task(on_lost="fail")), run_id="r")
         await until(lambda: "A" in world.calls)
     async with world.engine() as orchestrator:
         assert (await (await orchestrator.attach("r")).wait()).status is RunStatus.COMPLETED
@@ -653,7 +630,8 @@ async def test_leaving_while_a_task_fails_leaves_the_retry_to_others() -> None:
 
     world.bodies["A"] = flaky
     async with world.engine(settings=Settings(drain_s=5)) as orchestrator:
-        await orchestrator.start(chain("A", retry={"max_attempts": 2, "initial_delay": 30, "jitter": 0}), run_id="r")
+        retry = {"max_attempts": 2, "initial_delay": 30, "jitter": 0}
+        await orchestrator.start(chain(A=task(retry=retry)), run_id="r")
         await until(lambda: "A" in world.calls)
     begun = asyncio.get_running_loop().time()
     async with world.engine() as orchestrator:

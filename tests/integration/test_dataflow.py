@@ -3,37 +3,26 @@
 import asyncio
 import json
 import logging
-from contextlib import asynccontextmanager
+from contextlib import aclosing
+from functools import partial
 
 import pytest
 
-from aiorch.context import TaskContext
 from aiorch.events import EXECUTION_LABEL, EventFactory
 from aiorch.nodes import DataflowJob
 from aiorch.ports import Accepted, Failed, NotStarted, Succeeded, Unknown
 from aiorch.targets import dataflow, dataflow_client
 from aiorch.targets.dataflow import DataflowTarget
 from aiorch.targets.dataflow_client import DataflowClient, DataflowNoAnswer, DataflowRefused, DataflowUnreachable
+from tests import contexts
+from tests.contexts import KEY
 from tests.fakes.dataflow import FakeDataflow
 
-KEY = "0af7651916cd43dd8448eb211c80319c"
 NAME = f"aggregate-{KEY}"
 CLASSIC = {"template_path": "gs://acme/templates/etl"}
 FLEX = {"container_gcs_path": "gs://acme/templates/etl.json"}
 
-
-def a_context(**changes):
-    facts = {
-        "run_id": "run_1",
-        "dag": "etl",
-        "node": "Step 1",
-        "attempt": 1,
-        "execution_id": KEY,
-        "parameters": {"input": "gs://acme/in", "rows": 3},
-        "encoded_input": b"null",
-        "results": {},
-    }
-    return TaskContext(**{**facts, **changes})
+a_context = partial(contexts.a_context, parameters={"input": "gs://acme/in", "rows": 3})
 
 
 def a_task(**changes):
@@ -41,14 +30,9 @@ def a_task(**changes):
     return DataflowJob("Step 1", None, **{**facts, **changes})
 
 
-@asynccontextmanager
-async def a_target(api, **settings):
+def a_target(api, **settings):
     given = {"api_root": api.root, "project_id": "acme", "region": "europe-west1", "appears_s": 0, **settings}
-    target = DataflowTarget(**given)
-    try:
-        yield target
-    finally:
-        await target.aclose()
+    return aclosing(DataflowTarget(**given))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,16 +13,13 @@ from aiorch.ports import ObjectInfo
 from aiorch.stores import open_store
 from aiorch.stores.gcs import GCSStore
 from aiorch.testing.gcs_server import BUCKET, gcs_server
+from tests.definitions import chain, parallel, task
 from tests.fakes.gcs import BUCKET as FAKE_BUCKET
 from tests.fakes.gcs import Fault, fake_gcs
 from tests.integration.children import child, kill
 
 FAST = Settings(sweep_interval_s=0.05, commit_interval_s=0, drain_s=0.2, launches=LaunchSettings(running_after_s=0.01))
 HEARTBEAT_S, DEAD_AFTER_S = 0.2, 2.0
-
-
-def task(name: str, **keys: Any) -> dict[str, Any]:
-    return {"type": "Task", "target_type": "Function", "target_name": name, **keys}
 
 
 @pytest.fixture(autouse=True)
@@ -43,27 +39,13 @@ async def listed(prefix: str = "") -> list[ObjectInfo]:
 
 async def test_a_run_in_a_bucket_completes() -> None:
     """Sequence, branches and join, with documents that anybody can read, and no marker or heartbeat left behind."""
-    definition = {
-        "name": "sample",
-        "start": "Init",
-        "steps": {
-            "Init": task("t:echo", next="Both"),
-            "Both": {
-                "type": "Parallel",
-                "branches": [
-                    {"start": "Left", "steps": {"Left": task("t:echo", end=True)}},
-                    {"start": "Right", "steps": {"Right": task("t:echo", end=True)}},
-                ],
-                "next": "End",
-            },
-            "End": task("t:echo", end=True),
-        },
-    }
+    both = parallel(chain(Left=task()), chain(Right=task()))
+    definition = chain(Init=task(), Both=both, End=task())
 
     async def echo(context: TaskContext) -> str:
         return f"{context.input}: {context.node}"
 
-    async with Orchestrator(f"gs://{BUCKET}/prod", functions={"t:echo": echo}, settings=FAST) as orchestrator:
+    async with Orchestrator(f"gs://{BUCKET}/prod", functions={"t:work": echo}, settings=FAST) as orchestrator:
         runs = [await orchestrator.start(definition, input="Grüße", run_id=f"r{n}") for n in range(10)]
         for result in await asyncio.gather(*(run.wait() for run in runs)):
             assert result.status is RunStatus.COMPLETED
@@ -91,7 +73,6 @@ async def test_whatever_the_bucket_answers_the_run_completes_once(
         calls.append(context.node)
         return "done"
 
-    steps = {"A": task("t:work", next="B"), "B": task("t:work", end=True)}
     async with fake_gcs() as gcs:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", gcs.url)
         store = GCSStore(FAKE_BUCKET, retry_base_s=0)
@@ -100,7 +81,7 @@ async def test_whatever_the_bucket_answers_the_run_completes_once(
                 gcs.arm(fault, method, about)
             if method != "POST":  # a marker that cannot be written is told to who starts the run
                 gcs.arm(fault, method, "open/")
-            run = await orchestrator.start({"name": "d", "start": "A", "steps": steps}, run_id="r")
+            run = await orchestrator.start(chain("A", "B"), run_id="r")
             assert (await run.wait()).status is RunStatus.COMPLETED
         assert calls == ["A", "B"]
         assert [name for name in gcs.objects if name.startswith(("open/", "alive/"))] == []
@@ -111,7 +92,8 @@ CHILD = """
 import asyncio, sys
 from aiorch import Orchestrator
 from aiorch.stores.gcs import GCSStore
-from tests.integration.test_gcs_engine import BUCKET, DEAD_AFTER_S, FAST, HEARTBEAT_S, task
+from tests.definitions import chain
+from tests.integration.test_gcs_engine import BUCKET, DEAD_AFTER_S, FAST, HEARTBEAT_S
 
 async def work(context):
     print(context.node, flush=True)
@@ -120,8 +102,7 @@ async def work(context):
 async def main():
     store = GCSStore(BUCKET, "prod", heartbeat_s=HEARTBEAT_S, dead_after_s=DEAD_AFTER_S)
     async with Orchestrator(store, functions={"t:work": work}, settings=FAST) as orchestrator:
-        dag = {"name": "d", "start": "A", "steps": {"A": task("t:work", end=True)}}
-        await (await orchestrator.start(dag, run_id="r")).wait()
+        await (await orchestrator.start(chain("A"), run_id="r")).wait()
 
 asyncio.run(main())
 """

@@ -18,6 +18,7 @@ from aiorch.stores.gcs import OBJECT_BYTES_MAX, GCSStore
 from aiorch.testing.gcs_server import BUCKET as SERVER_BUCKET
 from aiorch.testing.gcs_server import gcs_server
 from tests.fakes.gcs import BUCKET, FakeGCS, Fault, fake_gcs
+from tests.fakes.serving import anything, serving
 
 NAME = "runs/a.json"
 UNKNOWN = [Fault.UNAVAILABLE, Fault.TIMED_OUT, Fault.CONTENDED, Fault.RESET]
@@ -381,24 +382,19 @@ class FakeTokens:
 async def tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[FakeTokens]:
     """Credentials of this process are a service account's, whose tokens come from a fake."""
     fake = FakeTokens()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", fake.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    credentials = {
-        "type": "authorized_user",
-        "client_id": "id",
-        "client_secret": "secret",
-        "refresh_token": "refresh",
-        "token_uri": f"http://127.0.0.1:{runner.addresses[0][1]}/token",
-    }
-    path = tmp_path / "credentials.json"
-    path.write_text(json.dumps(credentials))
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
-    yield fake
-    fake.released.set()
-    await runner.cleanup()
+    async with serving(anything(fake.handle)) as url:
+        credentials = {
+            "type": "authorized_user",
+            "client_id": "id",
+            "client_secret": "secret",
+            "refresh_token": "refresh",
+            "token_uri": f"{url}/token",
+        }
+        path = tmp_path / "credentials.json"
+        path.write_text(json.dumps(credentials))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+        yield fake
+        fake.released.set()
 
 
 @pytest.fixture

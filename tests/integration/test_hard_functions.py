@@ -13,7 +13,8 @@ from aiorch import RunConflictError, RunStatus, Settings, TaskContext, TaskStatu
 from aiorch.errors import StoreUnavailable
 from aiorch.ports import StoredObject
 from aiorch.stores.memory import MemoryStore
-from tests.integration.test_orchestrator import FAST, chain, engine, named, parallel, task
+from tests.definitions import parallel
+from tests.integration.test_orchestrator import FAST, chain, engine, named, task
 
 
 def wide(callable_name: str, width: int, **keys: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from aiorch.targets import id_tokens
 from aiorch.targets.id_tokens import IdTokenError, IdTokens
+from tests.fakes.serving import anything, serving
 
 AUDIENCE = "https://europe-west1-acme.cloudfunctions.net/load"
 NOW = 1_700_000_000
@@ -96,20 +97,14 @@ class FakeGoogle:
 async def google(monkeypatch, tmp_path):
     """Run a fake Google, and leave this process without credentials other than its metadata server's."""
     fake = FakeGoogle()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", fake.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    fake.host = f"127.0.0.1:{runner.addresses[0][1]}"
-    fake.url = f"http://{fake.host}"
-    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
-    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
-    monkeypatch.setenv("GCE_METADATA_HOST", fake.host)
-    yield fake
-    if fake.gate is not None:
-        fake.gate.set()
-    await runner.cleanup()
+    async with serving(anything(fake.handle)) as fake.url:
+        fake.host = fake.url.removeprefix("http://")
+        monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+        monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
+        monkeypatch.setenv("GCE_METADATA_HOST", fake.host)
+        yield fake
+        if fake.gate is not None:
+            fake.gate.set()
 
 
 @pytest_asyncio.fixture

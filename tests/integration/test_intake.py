@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,30 +24,15 @@ from aiorch.stores.memory import MemoryStore
 from aiorch.targets.function import FunctionTarget
 from aiorch.testing import CountingObserver, Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
 from aiorch.transitions import ProcessesDied
-
-SAMPLES = Path(__file__).parent.parent / "data" / "log_samples"
-
-
-def sample(name: str) -> dict[str, Any]:
-    return json.loads((SAMPLES / f"{name}.json").read_bytes())
-
-
-def call(next: str | None = None, **keys: Any) -> dict[str, Any]:
-    step = {
-        "type": "Task",
-        "target_type": "CloudFunction",
-        "target_name": "load_orders",
-        "url": "https://f.example/",
-        **keys,
-    }
-    return {**step, **({"next": next} if next else {"end": True})}
+from tests.definitions import call, chain
+from tests.log_samples import sample
 
 
 def dag_of(name: str, **steps: dict[str, Any]) -> Any:
-    return DAGBuilder({"name": name, "start": next(iter(steps)), "steps": steps}).build_dag()
+    return DAGBuilder({"name": name, **chain(**steps)}).build_dag()
 
 
-ETL = dag_of("etl", Load=call("Done", region="us-central1", retry={"max_attempts": 2, "initial_delay": 5}), Done=call())
+ETL = dag_of("etl", Load=call(region="us-central1", retry={"max_attempts": 2, "initial_delay": 5}), Done=call())
 OTHER = dag_of("other", Load=call())
 
 

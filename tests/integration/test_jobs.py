@@ -17,31 +17,17 @@ from aiorch.run_state import Failure
 from aiorch.sources.local import LocalSource
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import FaultyStore, ManualClock, SeededEntropy, in_virtual_time
+from tests.definitions import chain, job, parallel
 
 LIMIT = 3
 
 
-def job(next: str | None = None, **keys: Any) -> dict[str, Any]:
-    step = {
-        "type": "Task",
-        "target_type": "Dataflow",
-        "target_name": "word-count",
-        "project_id": "p",
-        "region": "us-central1",
-        "template_path": "gs://b/t",
-        **keys,
-    }
-    return {**step, **({"next": next} if next else {"end": True})}
-
-
 def single(**keys: Any) -> dict[str, Any]:
-    return {"name": "single", "start": "Job", "steps": {"Job": job(**keys)}}
+    return chain(Job=job(**keys))
 
 
 def fan_out(width: int) -> dict[str, Any]:
-    branches = [{"start": f"J{n:02}", "steps": {f"J{n:02}": job()}} for n in range(width)]
-    steps = {"P": {"type": "Parallel", "branches": branches, "end": True}}
-    return {"name": "fan", "start": "P", "steps": steps}
+    return chain(P=parallel(*(chain(**{f"J{n:02}": job()}) for n in range(width))))
 
 
 class Jobs:
@@ -191,7 +177,7 @@ async def test_a_job_is_asked_about_until_it_has_ended() -> None:
     """It is recorded as running with its id as soon as it is accepted, and its end completes the task."""
     world = World()
     async with world.process() as process:
-        run = await process.start(single(next="Then") | {"steps": {"Job": job("Then"), "Then": job()}}, run_id="r")
+        run = await process.start(chain(Job=job(), Then=job()), run_id="r")
         await world.until_running()
         key = world.entry()["execution_id"]
         assert world.entry()["job_id"] == f"job-{key[:8]}"

@@ -28,26 +28,20 @@ from aiorch import (
 )
 from aiorch.launches import LaunchSettings
 from aiorch.stores.memory import MemoryStore
+from tests import definitions
+from tests.definitions import parallel
 
 FAST = Settings(sweep_interval_s=0.05, drain_s=0.2, launches=LaunchSettings(running_after_s=0.01))
 Steps = dict[str, dict[str, Any]]
 
 
-def task(name: str, *, next: str | None = None, **keys: Any) -> dict[str, Any]:
-    step = {"type": "Task", "target_type": "Function", "target_name": name, **keys}
-    return {**step, **({"next": next} if next else {"end": True})}
+def task(name: str, **keys: Any) -> dict[str, Any]:
+    return definitions.task(target_name=name, **keys)
 
 
 def chain(*names: str, **keys: Any) -> dict[str, Any]:
     """A definition whose nodes run the callables of the same names, one after the other."""
-    steps = {
-        name: task(name, next=following, **keys) for name, following in zip(names, [*names[1:], None], strict=True)
-    }
-    return {"name": "chain", "start": names[0], "steps": steps}
-
-
-def parallel(*branches: dict[str, Any], next: str | None = None, **keys: Any) -> dict[str, Any]:
-    return {"type": "Parallel", "branches": list(branches), **keys, **({"next": next} if next else {"end": True})}
+    return {"name": "chain", **definitions.chain(**{name: task(name, **keys) for name in names})}
 
 
 @asynccontextmanager
@@ -115,19 +109,9 @@ async def test_branches_run_at_the_same_time(store_url: Any) -> None:
         joined.append(context.node)
         return sorted(context.results)
 
-    inner = parallel({"start": "C", "steps": {"C": task("meet")}}, {"start": "D", "steps": {"D": task("meet")}})
-    definition = {
-        "start": "P",
-        "steps": {
-            "P": parallel(
-                {"start": "A", "steps": {"A": task("meet")}},
-                {"start": "B", "steps": {"B": task("meet")}},
-                {"start": "Q", "steps": {"Q": inner}},
-                next="End",
-            ),
-            "End": task("join"),
-        },
-    }
+    a, b, c, d = ({"start": name, "steps": {name: task("meet")}} for name in "ABCD")
+    q = {"start": "Q", "steps": {"Q": parallel(c, d)}}
+    definition = definitions.chain(P=parallel(a, b, q), End=task("join"))
     async with engine({"meet": meet, "join": join}, store=store_url) as orchestrator:
         result = await (await orchestrator.start(named(definition))).wait()
     assert result.status is RunStatus.COMPLETED

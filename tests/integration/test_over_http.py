@@ -9,8 +9,6 @@ import copy
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,13 +26,10 @@ from aiorch.testing import CountingObserver
 from tests.fakes.dataflow import FakeDataflow
 from tests.fakes.gcs import BUCKET, FakeGCS, Fault, Stored, fake_gcs
 from tests.fakes.pubsub import SUBSCRIPTION, FakePubSub, fake_pubsub
+from tests.fakes.serving import anything, serving
+from tests.log_samples import sample
 
-SAMPLES = Path(__file__).parent.parent / "data" / "log_samples"
 REGION = "europe-west1"
-
-
-def sample(name: str) -> dict[str, Any]:
-    return json.loads((SAMPLES / f"{name}.json").read_bytes())
 
 
 class Functions:
@@ -181,25 +176,15 @@ def start(dag: str, run_id: str = "r") -> dict[str, Any]:
     return {"resource": {"type": "start", "labels": {"dag": dag, "run_id": run_id}}}
 
 
-@asynccontextmanager
-async def serving(functions: Functions) -> AsyncIterator[None]:
-    app = web.Application()
-    app.router.add_post("/{name}", functions.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    functions.url = "http://{}:{}".format(*runner.addresses[0])
-    try:
-        yield
-    finally:
-        await runner.cleanup()
-
-
 @pytest.fixture
 async def cloud(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Cloud]:
     functions, jobs = Functions(), FakeDataflow()
-    async with fake_gcs() as gcs, fake_pubsub() as (pubsub, address), jobs.serving(), serving(functions):
+    async with (
+        fake_gcs() as gcs,
+        fake_pubsub() as (pubsub, address),
+        jobs.serving(),
+        serving(anything(functions.handle)) as functions.url,
+    ):
         monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
         monkeypatch.setattr(dataflow, "LOOK_AGAIN_S", 0.02)
         monkeypatch.setattr(pubsub_source, "OPEN_PULL_GRACE_S", 0)  # nothing is on its way when a test ends

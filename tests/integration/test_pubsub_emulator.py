@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
@@ -11,6 +11,7 @@ from aiorch.intake import Intake
 from aiorch.sources import pubsub
 from aiorch.sources.publish import PublishError, publish
 from aiorch.sources.pubsub import PubSubSource
+from tests.deliveries import receive
 
 pytest_plugins = ["tests.pubsub_emulator"]
 
@@ -24,20 +25,8 @@ def no_grace(monkeypatch):
     monkeypatch.setattr(pubsub, "OPEN_PULL_GRACE_S", 0.0)
 
 
-@asynccontextmanager
-async def a_source(topic, **settings):
-    source = PubSubSource(topic.subscription, **settings)
-    try:
-        yield source
-    finally:
-        await source.aclose()
-
-
-async def receive(source, count):
-    deliveries = []
-    while len(deliveries) < count:
-        deliveries += await source.receive()
-    return deliveries
+def a_source(topic, **settings):
+    return aclosing(PubSubSource(topic.subscription, **settings))
 
 
 async def until(condition):

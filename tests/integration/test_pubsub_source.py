@@ -5,7 +5,7 @@ import inspect
 import json
 import logging
 import os
-from contextlib import asynccontextmanager
+from contextlib import aclosing
 
 import pytest
 from gcloud.aio.pubsub import subscriber_client
@@ -14,6 +14,7 @@ from aiorch.sources import leases, pubsub, pubsub_api
 from aiorch.sources.publish import PublishError, publish
 from aiorch.sources.pubsub import PubSubSource
 from aiorch.sources.pubsub_api import ResourceNameError
+from tests.deliveries import receive
 from tests.documentation import named, rows, section
 from tests.fakes.pubsub import SUBSCRIPTION, TOPIC, fake_pubsub
 
@@ -35,21 +36,8 @@ async def fake(monkeypatch):
         yield fake
 
 
-@asynccontextmanager
-async def a_source(**settings):
-    source = PubSubSource(SUBSCRIPTION, **settings)
-    try:
-        yield source
-    finally:
-        await source.aclose()
-
-
-async def receive(source, count):
-    """Receive until there are *count* deliveries."""
-    deliveries = []
-    while len(deliveries) < count:
-        deliveries += await source.receive()
-    return deliveries
+def a_source(**settings):
+    return aclosing(PubSubSource(SUBSCRIPTION, **settings))
 
 
 # -- messages --------------------------------------------------------------------------------------------------------

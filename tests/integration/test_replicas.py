@@ -17,26 +17,16 @@ from aiorch.sources.local import LocalSource
 from aiorch.stores.gcs import GCSStore
 from aiorch.testing import CountingObserver, ManualClock, SeededEntropy, in_virtual_time
 from aiorch.testing.modelled_bucket import ModelledBucket
-from tests.integration.test_jobs import fan_out, job
+from tests import definitions
+from tests.definitions import chain, job
+from tests.integration.test_jobs import fan_out
 
 SOON_S = 130.0
 """What a word to another replica, or the work of a dead one, may take: a sweep, 60 s of silence, and some commits."""
 
 
-def call(next: str | None = None, **keys: Any) -> dict[str, Any]:
-    step = {
-        "type": "Task",
-        "target_type": "CloudFunction",
-        "target_name": "load_orders",
-        "url": "https://f.example/",
-        "region": "us-central1",
-        **keys,
-    }
-    return {**step, **({"next": next} if next else {"end": True})}
-
-
-def chain(**steps: dict[str, Any]) -> dict[str, Any]:
-    return {"name": "chain", "start": next(iter(steps)), "steps": steps}
+def call(**keys: Any) -> dict[str, Any]:
+    return definitions.call(region="us-central1", **keys)
 
 
 def ended(key: str) -> dict[str, Any]:
@@ -213,7 +203,7 @@ async def test_whoever_takes_a_run_on_is_known_to_the_others() -> None:
     world = World()
     lost, long = Calls(Unknown("reset")), Calls(Succeeded(b"1"), seconds=100_000)
     async with world.replica(lost) as one, world.doomed(long) as other:
-        await one.start(chain(A=call("B"), B=call()), run_id="r")
+        await one.start(chain(A=call(), B=call()), run_id="r")
         await asyncio.sleep(60)
         publish(other, ended(world.document()["A"]["execution_id"]))
         await world.until(lambda: bool(long.sent))
@@ -257,7 +247,7 @@ async def test_a_job_does_not_wait_behind_a_process_that_was_full() -> None:
     async with world.replica(Calls(Succeeded(b"1"), seconds=30), at_once=1) as one:
         await one.start(chain(A=call()), run_id="full")
         await world.until(lambda: world.status("A", "full") == "Running")
-        await one.start({"name": "j", "start": "J", "steps": {"J": job()}}, run_id="r")
+        await one.start(chain(J=job()), run_id="r")
         await world.until(lambda: bool(world.jobs.running))
 
 
@@ -266,7 +256,7 @@ async def test_a_cancel_that_was_not_told_is_given_back() -> None:
     """Whoever runs the task could not be told: the message comes again, and the job is stopped within seconds."""
     world = World()
     async with world.replica() as one, world.replica() as other:
-        await one.start({"name": "j", "start": "J", "steps": {"J": job()}}, run_id="r")
+        await one.start(chain(J=job()), run_id="r")
         await world.until(lambda: bool(world.jobs.running))
         await asyncio.sleep(100)
         touch, refused = other.runs_status.touch_open, []
@@ -289,7 +279,7 @@ async def test_a_stop_that_the_target_refused_is_tried_again_soon() -> None:
     world = World()
     world.jobs.refused_stops = 3
     async with world.replica() as one:
-        await one.start({"name": "j", "start": "J", "steps": {"J": job()}}, run_id="r")
+        await one.start(chain(J=job()), run_id="r")
         await world.until(lambda: bool(world.jobs.running))
         await one.cancel("r")
         await world.until(lambda: world.status() == "Cancelled", 30)
@@ -301,7 +291,7 @@ async def test_a_large_result_outlives_its_process() -> None:
     world = World()
     large = Succeeded(b'"' + b"x" * 5000 + b'"')
     async with world.doomed(Calls(large, seconds=30)) as one, world.replica(Calls(Succeeded(b"1"))) as other:
-        await one.start(chain(A=call("B"), B=call()), run_id="r")
+        await one.start(chain(A=call(), B=call()), run_id="r")
         key = world.document()["A"]["execution_id"]
         await world.until(lambda: b'"succeeded":true' in world.bucket.objects[f"executions/{key}.json"].data)
         await world.kill(one)
@@ -316,7 +306,7 @@ async def test_claims_keep_to_the_room_there_is() -> None:
     """Runs that begin at the same moment do not all take the last place: what finds none stays free for the others."""
     world = World()
     async with world.replica(limit=5) as one, world.replica(limit=5):
-        definition = {"name": "j", "start": "J", "steps": {"J": job()}}
+        definition = chain(J=job())
         await asyncio.gather(*(one.start(definition, run_id=f"r{n}") for n in range(40)))
         await asyncio.sleep(SOON_S)
         assert len(world.jobs.running) == 10, "five in each process"
@@ -342,7 +332,7 @@ async def test_an_idle_replica_leaves_at_once() -> None:
     world = World()
     loop = asyncio.get_running_loop()
     async with world.replica() as one:
-        await one.start({"name": "j", "start": "J", "steps": {"J": job()}}, run_id="r")
+        await one.start(chain(J=job()), run_id="r")
         await world.until(lambda: world.status("J") == "Running")
         other = world.replica()
         async with other:

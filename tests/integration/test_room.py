@@ -10,6 +10,9 @@ from aiorch.ports import LOCAL_PACE, Accepted, Answer, Failed, Succeeded
 from aiorch.run_state import Failure
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
+from tests.definitions import chain, job, parallel, task
+
+RETRY = {"max_attempts": 2, "initial_delay": 5}
 
 
 class Jobs:
@@ -37,24 +40,23 @@ class Seldom(MemoryStore):
     pace = LOCAL_PACE._replace(sweep_interval_s=10_000, relook_s=10_000, refresh_s=10_000)
 
 
-def job(**link: Any) -> dict[str, Any]:
-    target = {"target_name": "etl", "template_path": "gs://bucket/etl", "project_id": "acme", "region": "europe-west1"}
-    return {"type": "Task", "target_type": "Dataflow", **target, **link}
+def engine(jobs: Jobs, **options: Any) -> Orchestrator:
+    """An orchestrator that may launch one job at a time."""
+    settings = Settings(launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1}), drain_s=1)
+    given = {"store": MemoryStore(), "settings": settings, "clock": ManualClock(), "entropy": SeededEntropy(1)}
+    return Orchestrator(targets={TargetTypes.DATAFLOW: jobs}, **{**given, **options})
+
+
+def side_by_side(**steps: dict[str, Any]) -> dict[str, Any]:
+    """A DAG of branches of one step each."""
+    return chain(p=parallel(*(chain(**{name: step}) for name, step in steps.items())))
 
 
 @in_virtual_time
 async def test_the_room_of_the_task_before_is_free_for_the_next() -> None:
     """A task that waits for the room which the one before has just left waits for no look at the run."""
-    definition = {"start": "a", "steps": {"a": job(next="b"), "b": job(next="c"), "c": job(end=True)}}
-    settings = Settings(launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1}))
-    async with Orchestrator(
-        MemoryStore(),
-        targets={TargetTypes.DATAFLOW: Jobs()},
-        settings=settings,
-        clock=ManualClock(),
-        entropy=SeededEntropy(1),
-    ) as orchestrator:
-        run = await orchestrator.start(definition)
+    async with engine(Jobs()) as orchestrator:
+        run = await orchestrator.start(chain(a=job(), b=job(), c=job()))
         async with asyncio.timeout(30):
             await run.wait()
 
@@ -66,18 +68,9 @@ async def test_what_waits_for_a_full_process_begins_when_anything_ends() -> None
     async def work(context: TaskContext) -> None:
         await asyncio.sleep(5)
 
-    function = {"type": "Task", "target_type": "Function", "target_name": "t:work", "end": True}
-    branches = [{"start": "f", "steps": {"f": function}}, {"start": "j", "steps": {"j": job(end=True)}}]
-    definition = {"start": "p", "steps": {"p": {"type": "Parallel", "branches": branches, "end": True}}}
-    async with Orchestrator(
-        MemoryStore(),
-        functions={"t:work": work},
-        targets={TargetTypes.DATAFLOW: Jobs()},
-        settings=Settings(launches=LaunchSettings(at_once_max=1)),
-        clock=ManualClock(),
-        entropy=SeededEntropy(1),
-    ) as orchestrator:
-        run = await orchestrator.start(definition)
+    settings = Settings(launches=LaunchSettings(at_once_max=1))
+    async with engine(Jobs(), functions={"t:work": work}, settings=settings) as orchestrator:
+        run = await orchestrator.start(side_by_side(f=task(), j=job()))
         async with asyncio.timeout(30):
             await run.wait()
 
@@ -93,22 +86,9 @@ async def test_a_process_that_ends_offers_itself_nothing() -> None:
     async def hang(context: TaskContext) -> None:
         await asyncio.Event().wait()
 
-    retry = {"max_attempts": 2, "initial_delay": 5}
-    function = {"type": "Task", "target_type": "Function", "target_name": "t:hang", "end": True}
-    steps = {"fails": job(end=True, retry=retry), "runs": job(end=True), "hangs": function}
-    branches = [{"start": name, "steps": {name: step}} for name, step in steps.items()]
-    one_at_a_time = LaunchSettings(limits={TargetTypes.DATAFLOW: 1})
-    async with Orchestrator(
-        MemoryStore(),
-        functions={"t:hang": hang},
-        targets={TargetTypes.DATAFLOW: Uneven()},
-        settings=Settings(drain_s=1, launches=one_at_a_time),
-        clock=ManualClock(),
-        entropy=SeededEntropy(1),
-    ) as orchestrator:
-        run = await orchestrator.start(
-            {"start": "p", "steps": {"p": {"type": "Parallel", "branches": branches, "end": True}}}
-        )
+    steps = {"fails": job(retry=RETRY), "runs": job(), "hangs": task()}
+    async with engine(Uneven(), functions={"t:work": hang}) as orchestrator:
+        run = await orchestrator.start(side_by_side(**steps))
         await asyncio.sleep(60)
         assert {name: str(run.run.nodes[name].status) for name in steps} == {
             "fails": "Retrying",
@@ -144,19 +124,9 @@ async def test_a_retry_that_waits_for_room_survives_a_clock_that_is_set_back() -
                 return Succeeded() if context.attempt == 2 else Failed(Failure.of("JobFailed", "no luck"))
             return Succeeded() if ended else None
 
-    steps = {"fails": job(end=True, retry={"max_attempts": 2, "initial_delay": 5}), "runs": job(end=True)}
-    branches = [{"start": name, "steps": {name: step}} for name, step in steps.items()]
     clock = ManualClock()
-    async with Orchestrator(
-        Seldom(),
-        targets={TargetTypes.DATAFLOW: Uneven()},
-        settings=Settings(launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1})),
-        clock=clock,
-        entropy=SeededEntropy(1),
-    ) as orchestrator:
-        run = await orchestrator.start(
-            {"start": "p", "steps": {"p": {"type": "Parallel", "branches": branches, "end": True}}}
-        )
+    async with engine(Uneven(), store=Seldom(), clock=clock) as orchestrator:
+        run = await orchestrator.start(side_by_side(fails=job(retry=RETRY), runs=job()))
         await asyncio.sleep(60)
         assert launched == ["fails", "runs"]
         clock.advance(-70)

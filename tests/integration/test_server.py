@@ -12,6 +12,8 @@ from aiorch import server
 from aiorch.errors import StoreUnavailable
 from aiorch.orchestrator import Orchestrator, Settings
 from aiorch.server import BODY_BYTES_MAX, exposure_warning, is_loopback, listening, make_app
+from tests import definitions
+from tests.definitions import task
 
 NO_DRAIN = Settings(drain_s=0, sweep_interval_s=0.05)
 JSON = {"Content-Type": "application/json"}
@@ -19,11 +21,8 @@ JSON = {"Content-Type": "application/json"}
 
 def chain(name, *functions):
     """A definition of these callables in sequence, steps named ``S1``, ``S2`` …"""
-    steps = {}
-    for number, function in enumerate(functions, 1):
-        steps[f"S{number}"] = {"type": "Task", "target_type": "Function", "target_name": "f", "function": function}
-        steps[f"S{number}"] |= {"end": True} if number == len(functions) else {"next": f"S{number + 1}"}
-    return {"name": name, "start": "S1", "steps": steps}
+    steps = {f"S{number}": task(function=function) for number, function in enumerate(functions, 1)}
+    return {"name": name, **definitions.chain(**steps)}
 
 
 def echo(context):

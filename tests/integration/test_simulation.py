@@ -23,6 +23,7 @@ from aiorch import AiorchError, Orchestrator, Settings, StoreError, TaskContext
 from aiorch.launches import LaunchSettings
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import Call, Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
+from tests.definitions import chain
 
 SEEDS = int(os.environ.get("AIORCH_SEEDS", "60"))
 RUNS = ("r0", "r1", "r2", "r3")
@@ -38,18 +39,14 @@ def definition(chance: random.Random) -> dict[str, Any]:
     names = iter(f"n{number}" for number in range(1000))
     budget = [12]
 
-    def chain(depth: int) -> dict[str, Any]:
+    def sequence(depth: int) -> dict[str, Any]:
         chosen = [next(names) for _ in range(chance.randint(1, 3))]
         budget[0] -= len(chosen)
-        steps = {}
-        for name, following in zip(chosen, [*chosen[1:], None], strict=True):
-            link = {"next": following} if following else {"end": True}
-            steps[name] = {**node(depth), **link}
-        return {"start": chosen[0], "steps": steps}
+        return chain(**{name: node(depth) for name in chosen})
 
     def node(depth: int) -> dict[str, Any]:
         if depth < 3 and budget[0] > 0 and chance.random() < 0.4:
-            branches = [chain(depth + 1) for _ in range(chance.randint(1, 3))]
+            branches = [sequence(depth + 1) for _ in range(chance.randint(1, 3))]
             return {"type": "Parallel", "branches": branches, "on_failure": chance.choice(["wait", "fail_fast"])}
         step: dict[str, Any] = {"type": "Task", "target_type": "Function", "target_name": "t:work"}
         step["timeout"] = chance.choice([3, 30])
@@ -59,7 +56,7 @@ def definition(chance: random.Random) -> dict[str, Any]:
             step["on_lost"] = "fail"
         return step
 
-    dag = chain(0)
+    dag = sequence(0)
     return {**dag, "timeout": chance.choice([5, 50])} if chance.random() < 0.2 else dag
 
 

@@ -114,6 +114,7 @@ class Oracle:
         self._confirmed: set[str] = set()
         self._future: dict[str, str] = {}
         self._announced: dict[str, set[str]] = {}
+        self._owned_since: dict[str, dict[str, float]] = {}
         self._requested: set[str] = set()
         self.violation: Violation | None = None
         self.definitions: dict[str, dict[str, Any]] = {}
@@ -202,9 +203,8 @@ class Oracle:
         for name, entry in new.items():
             if name != "$run" and entry is not old[name] and entry != old[name]:
                 self._entry_changed(run_id, name, old, new)
-        for process in self._world.cluster.processes.values() if self._world.swarm.is_store_good else ():
-            if process.id in _owners(new) and process.id not in self._announced.get(run_id, ()):
-                self._world.loop.later(ANNOUNCED_S, self._check_announced, run_id, process)
+        if self._world.swarm.is_store_good:
+            self._owners_changed(run_id, _owners(new))
 
     def _first_document(self, run_id: str, new: dict[str, Any]) -> dict[str, Any]:
         """Return the document before the first one: everything is new, but what a resumed run takes over."""
@@ -258,11 +258,18 @@ class Oracle:
             known.add(self._bucket.writer.id)
         self._announced[run_id] = known
 
-    def _check_announced(self, run_id: str, process: "SimulatedProcess") -> None:
+    def _owners_changed(self, run_id: str, owners: set[str]) -> None:
+        known, now = self._owned_since.get(run_id, {}), self._world.loop.time()
+        self._owned_since[run_id] = {owner: known.get(owner, now) for owner in owners}
+        for process in self._world.cluster.processes.values():
+            if process.id in owners - known.keys():
+                self._world.loop.later(ANNOUNCED_S, self._check_announced, run_id, process, now)
+
+    def _check_announced(self, run_id: str, process: "SimulatedProcess", since: float) -> None:
         """Whoever owns something in a run has let the others know, or nobody would miss it for an hour."""
         is_able = process.is_running and process.parked is None and self._world.loop.time() - process.woke_at > 5
         is_known = process.id in self._announced.get(run_id, ())
-        if is_able and not is_known and process.id in _owners(self._documents[run_id]):
+        if is_able and not is_known and self._owned_since[run_id].get(process.id) == since:
             self.fail("S9", f"{process.name} owns something in {run_id}, and the others do not know of it")
 
     def _check_writer(

@@ -196,6 +196,9 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.power_cuts, swarm.is_draining_all = flag("jobs cut", one_in=2), flag("jobs drained", one_in=2)
         swarm.pauses, swarm.cancels = flag("jobs paused", one_in=2), flag("cancels of jobs", one_in=2)
         swarm.aimed = swarm.pauses
+        if flag("jobs stored well", one_in=2):
+            swarm.refused = swarm.reply_lost = swarm.late = swarm.repeated = swarm.throttled = 0.0
+            swarm.rate_limit, swarm.outages, swarm.is_latency_drawn = 0, False, False
     elif theme == "strangers":
         swarm.has_source, swarm.event_lost = True, 0.0
         if flag("slow strangers", one_in=2):

@@ -10,25 +10,19 @@ from aiorch.builder import DAGBuilder
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, RunStatus, TaskStatus
 from aiorch.run_state import Failure, Run, RunHeader, new_run
+from tests import definitions
 
 STARTED = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 
-def task(following: str | None = None) -> dict[str, Any]:
-    """Return a step."""
-    step = {"type": "Task", "target_type": "Function", "target_name": "work", "function": "work:do"}
-    return step | ({"end": True} if following is None else {"next": following})
-
-
 def chain(*names: str) -> dict[str, Any]:
     """Return a definition, or a branch, of these steps in sequence."""
-    following = [*names[1:], None]
-    return {"start": names[0], "steps": {name: task(after) for name, after in zip(names, following, strict=True)}}
+    return definitions.chain(**{name: definitions.task(target_name="work", function="work:do") for name in names})
 
 
 def parallel(name: str, branches: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a definition, or a branch, that is one `Parallel`."""
-    return {"start": name, "steps": {name: {"type": "Parallel", "branches": branches, "end": True}}}
+    return definitions.chain(**{name: definitions.parallel(*branches)})
 
 
 def build(definition: dict[str, Any], name: str = "sample") -> DAG:

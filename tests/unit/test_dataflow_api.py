@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiorch.context import TaskContext
 from aiorch.events import EXECUTION_LABEL, EventFactory
 from aiorch.nodes import DataflowJob
 from aiorch.ports import Accepted, Failed, Succeeded
@@ -18,25 +17,11 @@ from aiorch.targets import dataflow_api as api
 from aiorch.targets import dataflow_launch as launch
 from aiorch.targets.dataflow_api import Job, Refusal
 from aiorch.targets.dataflow_launch import Place
+from tests.contexts import KEY, a_context
 
-KEY = "0af7651916cd43dd8448eb211c80319c"
 OTHER_KEY = "f" * 32
 PLACE = Place("acme", "europe-west1")
 NAME = f"aggregate-{KEY}"
-
-
-def a_context(**changes):
-    facts = {
-        "run_id": "run_1",
-        "dag": "etl",
-        "node": "Step 1",
-        "attempt": 2,
-        "execution_id": KEY,
-        "parameters": {},
-        "encoded_input": b"null",
-        "results": {},
-    }
-    return TaskContext(**{**facts, **changes})
 
 
 def a_task(**changes):

@@ -17,6 +17,7 @@ from aiorch.intake import USER_AGENT_PREFIX
 from aiorch.service.settings import ServiceSettings, variables
 from tests.documentation import REPOSITORY, named, rows, section
 from tests.log_filter import compile_filter
+from tests.log_samples import SAMPLES, sample
 from tests.terraform import (
     FILES,
     FOLDER,
@@ -33,7 +34,6 @@ from tests.terraform import (
 SERVICE_VARIABLES = frozenset(variable for field in ServiceSettings.model_fields for variable in variables(field))
 """What `service.py` reads."""
 
-SAMPLES = REPOSITORY / "tests/data/log_samples"
 GUIDE = "docs/deploy.md"
 OWN = "orchestrator-dev-default"
 REQUIRED = {"project_id": "acme-data-dev", "region": "europe-west1", "image": "aiorch:1"}
@@ -138,7 +138,7 @@ def test_pubsub_itself_may_move_dead_letters() -> None:
 
 
 def entry(name: str, **changes: Any) -> dict[str, Any]:
-    return json.loads((SAMPLES / f"{name}.json").read_bytes()) | changes
+    return sample(name) | changes
 
 
 def gen1(text: str, function: str = "load-orders") -> dict[str, Any]:

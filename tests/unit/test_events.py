@@ -4,7 +4,6 @@ import base64
 import copy
 import json
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -28,15 +27,11 @@ from aiorch.events import (
     decode_message,
     start_run_id,
 )
+from tests.log_samples import SAMPLES, sample
 
-SAMPLES = Path(__file__).parent.parent / "data" / "log_samples"
 KEY = "0123456789abcdef0123456789abcdef"
 
 create = EventFactory.create_from_event
-
-
-def sample(name):
-    return json.loads((SAMPLES / f"{name}.json").read_bytes())
 
 
 def at(text):

@@ -10,27 +10,12 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from aiorch import function_url
-from aiorch.context import TaskContext
 from aiorch.ports import Failed, NotStarted, Succeeded
 from aiorch.targets import http_call
 from aiorch.targets.cloud_function import DEFAULT_URL_PATTERN
+from tests.contexts import KEY, a_context
 
-KEY = "0af7651916cd43dd8448eb211c80319c"
 JSON = "application/json"
-
-
-def a_context(**changes):
-    facts = {
-        "run_id": "run_1",
-        "dag": "etl",
-        "node": "Step 1",
-        "attempt": 2,
-        "execution_id": KEY,
-        "parameters": {},
-        "encoded_input": b"null",
-        "results": {},
-    }
-    return TaskContext(**{**facts, **changes})
 
 
 def read(body, content_type=JSON, bytes_max=1000):

@@ -47,6 +47,7 @@ from aiorch.transitions import (
     fold,
     obligation,
 )
+from tests.definitions import chain, parallel, task
 from tests.unit.test_transitions_properties import check_moves, check_run
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -96,25 +97,6 @@ class Scene:
     @property
     def statuses(self) -> dict[str, str]:
         return {name: str(state.status) for name, state in self.run.nodes.items()}
-
-
-def task(next: str | None = None, **keys: Any) -> dict[str, Any]:
-    step = {"type": "Task", "target_type": "Function", "target_name": "tests:work", **keys}
-    return {**step, **({"next": next} if next else {"end": True})}
-
-
-def parallel(*branches: dict[str, Any], next: str | None = None, **keys: Any) -> dict[str, Any]:
-    return {"type": "Parallel", "branches": list(branches), **keys, **({"next": next} if next else {"end": True})}
-
-
-def chain(**steps: dict[str, Any]) -> dict[str, Any]:
-    """A DAG or branch of these steps, in this order."""
-    names = list(steps)
-    linked = {}
-    for name, following in zip(names, [*names[1:], None], strict=True):
-        step = {key: value for key, value in steps[name].items() if key != "end"}
-        linked[name] = {**step, **({"next": following} if following else {"end": True})}
-    return {"start": names[0], "steps": linked}
 
 
 def dag_of(definition: dict[str, Any], **keys: Any) -> DAG:

@@ -213,16 +213,21 @@ def test_every_run_ends(definition: dict[str, Any], data: st.DataObject, seed: i
     assert world.run.status is (RunStatus.FAILED if failed else RunStatus.COMPLETED)
 
 
+def at_any_moment(definition: dict[str, Any], data: st.DataObject, seed: int) -> World:
+    """Return a run that may have got anywhere."""
+    dag = DAGBuilder(definition).build_dag()
+    world = World(dag, outcomes_of(dag, data, ["success", "failure"]), seed)
+    for _ in range(data.draw(st.integers(0, 12))):
+        if not world.run.status.is_terminal:
+            world.step()
+    return world
+
+
 @slow_is_fine
 @given(definitions(nodes_max=60), st.data(), st.integers(0, 2**32))
 def test_a_cancel_at_any_moment_ends_the_run(definition: dict[str, Any], data: st.DataObject, seed: int) -> None:
     """A cancel at a random moment ends the run, and nothing is launched whose intent was not committed before."""
-    dag = DAGBuilder(definition).build_dag()
-    outcomes = outcomes_of(dag, data, ["success", "failure"])
-    world = World(dag, outcomes, seed)
-    for _ in range(data.draw(st.integers(0, 12))):
-        if not world.run.status.is_terminal:
-            world.step()
+    world = at_any_moment(definition, data, seed)
     attempts = {name: state.attempt for name, state in world.run.nodes.items()}
     was_running = world.run.status is RunStatus.RUNNING
     world.step(CancelRequested())
@@ -243,12 +248,7 @@ def test_a_cancel_at_any_moment_ends_the_run(definition: dict[str, Any], data: s
 @given(definitions(nodes_max=60), st.data(), st.integers(0, 2**32))
 def test_a_takeover_at_any_moment_ends_the_run(definition: dict[str, Any], data: st.DataObject, seed: int) -> None:
     """A process that dies at a random moment is replaced by another, which brings the run to its end."""
-    dag = DAGBuilder(definition).build_dag()
-    outcomes = outcomes_of(dag, data, ["success", "failure"])
-    world = World(dag, outcomes, seed)
-    for _ in range(data.draw(st.integers(0, 12))):
-        if not world.run.status.is_terminal:
-            world.step()
+    world = at_any_moment(definition, data, seed)
     heir = Process("p2", lambda _: True)
     launched = [event for event in world.pending if isinstance(event, (TaskSucceeded, TaskFailed, TaskRunning))]
     world.process, world.pending = heir, [event for event in launched if world.random.random() < 0.5]

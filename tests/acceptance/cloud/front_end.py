@@ -18,7 +18,9 @@ import aiohttp
 from aiohttp import web
 
 from tests.acceptance.cloud.bucket import Bucket
-from tests.acceptance.cloud.log_sink import PROJECT, Entry, LogSink, sample, stamp
+from tests.acceptance.cloud.log_sink import PROJECT, Entry, LogSink, stamp
+from tests.fakes.serving import serving
+from tests.log_samples import sample
 
 NO_INSTANCE = "The request was aborted because there was no available instance."
 NESTED_AGENT = "python-requests/2.32"
@@ -85,17 +87,14 @@ class FrontEnd:
     async def serving(self) -> AsyncIterator["FrontEnd"]:
         app = web.Application()
         app.router.add_post("/{name}", self._serve)
-        # A caller that is killed does not stop its call: the platform goes on with it, and logs its end.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=False)
-        await runner.setup()
         connector = aiohttp.TCPConnector(limit=0, force_close=True)
-        async with aiohttp.ClientSession(connector=connector) as self._session:
-            try:
-                await web.TCPSite(runner, "127.0.0.1", 0).start()
-                self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/{{name}}"
-                yield self
-            finally:
-                await runner.cleanup()
+        async with (
+            aiohttp.ClientSession(connector=connector) as self._session,
+            # A caller that is killed does not stop its call: the platform goes on with it, and logs its end.
+            serving(app, handler_cancellation=False) as origin,
+        ):
+            self.url = f"{origin}/{{name}}"
+            yield self
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         function, url = self._functions[request.match_info["name"]]

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.acceptance.cloud.log_sink import sample
 from tests.fakes.dataflow import FakeJob
+from tests.log_samples import sample
 
 DEPTH = 100_000
 LARGE = 10 * 1000 * 1000 - 1000

@@ -5,8 +5,9 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from tests.acceptance.cloud.log_sink import Entry, LogSink, sample, stamp
+from tests.acceptance.cloud.log_sink import Entry, LogSink, stamp
 from tests.fakes.dataflow import FakeDataflow, FakeJob
+from tests.log_samples import sample
 
 LOOK_S = 0.02
 REQUESTS = 20_000

@@ -6,12 +6,10 @@ import io
 import json
 import random
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 
-SAMPLES = Path(__file__).parents[2] / "data" / "log_samples"
 GATHER_S = 0.02
 LATE_S = (0.5, 4.0)
 """An entry takes up to ten seconds in reality: long enough to be overtaken by everything else."""
@@ -19,12 +17,6 @@ LATE_S = (0.5, 4.0)
 PROJECT = "acme-data-dev"
 
 Entry = dict[str, Any]
-
-
-def sample(name: str) -> Entry:
-    """A real entry, see ``INDEX.md`` beside it."""
-    entry: Entry = json.loads((SAMPLES / f"{name}.json").read_text())
-    return entry
 
 
 def stamp() -> str:

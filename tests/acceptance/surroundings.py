@@ -1,0 +1,13 @@
+"""What a program finds around it that is tested as a black box."""
+
+import os
+from pathlib import Path
+
+import aiorch
+
+
+def clean_environment() -> dict[str, str]:
+    """A checkout that is not installed is found, and nothing of the outside changes what a command does."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIORCH_")}
+    folder = Path(aiorch.__file__).parents[1]
+    return {**env, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8"}

@@ -1,0 +1,36 @@
+"""Definitions of DAGs, as short as a test can write them down."""
+
+from typing import Any
+
+
+def task(next: str | None = None, **keys: Any) -> dict[str, Any]:
+    """A step that calls ``t:work``, unless *keys* say otherwise."""
+    step = {"type": "Task", "target_type": "Function", "target_name": "t:work", **keys}
+    return {**step, **({"next": next} if next else {"end": True})}
+
+
+def call(next: str | None = None, **keys: Any) -> dict[str, Any]:
+    """A step that calls a Cloud Function."""
+    function = {"target_type": "CloudFunction", "target_name": "load_orders", "url": "https://f.example/"}
+    return task(next, **{**function, **keys})
+
+
+def job(next: str | None = None, **keys: Any) -> dict[str, Any]:
+    """A step that launches a Dataflow job."""
+    place = {"project_id": "p", "region": "us-central1", "template_path": "gs://b/t"}
+    return task(next, **{"target_type": "Dataflow", "target_name": "word-count", **place, **keys})
+
+
+def parallel(*branches: dict[str, Any], next: str | None = None, **keys: Any) -> dict[str, Any]:
+    """A step of these branches."""
+    return {"type": "Parallel", "branches": list(branches), **keys, **({"next": next} if next else {"end": True})}
+
+
+def chain(*names: str, **steps: dict[str, Any]) -> dict[str, Any]:
+    """A DAG, or a branch: tasks of these names, then these steps, each followed by the next one."""
+    steps = {**{name: task() for name in names}, **steps}
+    linked = {}
+    for name, following in zip(steps, [*list(steps)[1:], None], strict=True):
+        step = {key: value for key, value in steps[name].items() if key != "end"}
+        linked[name] = {**step, **({"next": following} if following else {"end": True})}
+    return {"start": next(iter(steps)), "steps": linked}
