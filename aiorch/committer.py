@@ -388,6 +388,7 @@ class Committer:
         self._executor.observer.committed(events, loop.time() - begun_at)
         self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
         self._new = None
+        self.is_announced = self.is_announced and self._executor.owns(self)
         if self.run.status.is_terminal:
             self._executor.run_ended(self)
 

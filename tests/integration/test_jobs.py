@@ -570,6 +570,31 @@ async def test_a_process_that_is_silent_again_while_it_looks_looks_again() -> No
 
 
 @in_virtual_time
+async def test_a_death_is_noticed_of_a_process_that_owned_nothing_for_a_moment() -> None:
+    """Between two jobs that wait for room it owns nothing, and others who look just then forget about it."""
+    world = World()
+    slow = FaultyStore(world.memory)
+    two = chain(Job=job(), Next=job())
+    one, none = (
+        Settings(sweep_interval_s=1, drain_s=0, launches=LaunchSettings(limits={TargetTypes.DATAFLOW: limit}))
+        for limit in (1, 0)
+    )
+    async with world.process(slow, settings=one) as first, world.process(settings=none) as second:
+        await first.start(two, run_id="r")
+        await world.until_running()
+        claim = slow.arm("write", "runs/", nth=2, hold=True)
+        world.jobs.end()
+        await claim.reached.wait()
+        assert (world.entry("Job")["status"], world.entry("Next")["status"]) == ("Completed", "New")
+        await second._executor.runs.touch_open("r")
+        await asyncio.sleep(5)
+        claim.release()
+        await world.until_running("Next")
+        await world.die(first)
+        await world.until(lambda: world.entry("Next")["by"] == second._executor.process.id, limit_s=60)
+
+
+@in_virtual_time
 async def test_room_that_is_offered_in_vain_is_offered_again() -> None:
     """What another process has launched meanwhile takes no room here: whatever waits after it begins instead."""
     world = World()

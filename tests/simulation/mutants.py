@@ -481,6 +481,12 @@ MUTANTS = (
         test="tests/integration/test_commits.py::test_a_death_is_noticed_of_a_process_that_an_event_made_the_owner",
     ),
     Mutant(
+        "announced for as long as the run is in memory",
+        "aiorch.committer",
+        "        self.is_announced = self.is_announced and self._executor.owns(self)\n",
+        "",
+    ),
+    Mutant(
         "marker without a document left alone",
         "aiorch.sweeper",
         "            committer = await self._begin(run_id)\n",

@@ -106,6 +106,7 @@ class Oracle:
         self._executions: dict[str, Execution] = {}
         self._live_jobs: dict[str, None] = {}
         self._late: set[str] = set()
+        self._ever_late: set[str] = set()
         self._taken_at: dict[str, tuple[float, str | None]] = {}
         self._taken_by: dict[str, set[str | None]] = {}
         self._launches: dict[str, int] = {}
@@ -341,13 +342,15 @@ class Oracle:
         """
         A target starts an execution. Return how often it did.
 
-        A launch of a job that is carried out long after its sender has given it up, looked for it and launched again,
-        may meet a name that is free again: nothing can be done about that one. It is counted.
+        A launch of a job that is carried out long after its sender has given it up and looked for it may have ended
+        when that one launches again, or begin when the other one has ended: its name is free, and nothing can be done.
         """
         run_id, node, attempt, key = execution
         self._world.note(process.name, f"starts {execution.label} ({kind})")
         self._starts[key] += 1
         count = self._starts[key]
+        if is_late:
+            self._ever_late.add(key)
         what = f"attempt {attempt} of {run_id} {node}"
         if self._executions.get(key) != execution:
             self.fail("S2", f"{what} was started by {process.name}, and that was never committed")
@@ -381,7 +384,7 @@ class Oracle:
         if is_late:
             self._world.count("second job of a late launch")
             self._late.add(execution.key)
-        if execution.key in self._late:
+        if execution.key in self._ever_late:
             return
         if kind == "Dataflow":
             self.fail("S3", f"{what} was started {count} times, though it could be found")
