@@ -275,7 +275,7 @@ class Cluster:
         world = self._world
         if not (world.swarm.zombies and world.is_faulty):
             return
-        if by is not None and world.tape.draw(f"{by.name} ends when it has taken over", 6) == 1:
+        if by is not None and world.tape.draw(f"{by.name} ends when it has taken over", 3) == 1:
             world.loop.later(0.1, self._drain, by)
         for process in self.processes.values():
             if process.id == process_id and process.parked is not None:

@@ -260,6 +260,7 @@ class Oracle:
         self._announced[run_id] = known
 
     def _owners_changed(self, run_id: str, owners: set[str]) -> None:
+        self._announced[run_id] = self._announced.get(run_id, set()) & owners  # others who look now forget the rest
         known, now = self._owned_since.get(run_id, {}), self._world.loop.time()
         self._owned_since[run_id] = {owner: known.get(owner, now) for owner in owners}
         for process in self._world.cluster.processes.values():

@@ -201,13 +201,10 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
             swarm.rate_limit, swarm.outages, swarm.is_latency_drawn = 0, False, False
     elif theme == "strangers":
         swarm.has_source, swarm.event_lost = True, 0.0
-        if flag("slow strangers", one_in=2):
-            swarm.is_latency_drawn = swarm.is_slow = True
-            swarm.answer_lost, swarm.duplicated, swarm.sweep_interval_s = 0.0, 0.3, 5.0
-        else:
-            swarm.answer_lost = 1.0
+        swarm.is_latency_drawn = swarm.is_slow = True
+        swarm.answer_lost, swarm.duplicated, swarm.sweep_interval_s = 0.0, 1.0, 2.0
         swarm.power_cuts = swarm.leaves = True
-        swarm.processes, swarm.pauses, swarm.lasts_s = 2, False, 120.0
+        swarm.processes, swarm.runs, swarm.pauses, swarm.lasts_s = 2, 3, False, 120.0
     if swarm.is_calm and not (swarm.event_lost and swarm.answer_lost):
         swarm.sweeps = not flag("no sweeps", one_in=2)
     return swarm

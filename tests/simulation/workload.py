@@ -76,7 +76,7 @@ def definition(size: int, number: int) -> dict[str, Any]:
             step |= {"target_name": chance.choice(FUNCTIONS), "region": REGION, "project_id": PROJECT}
         else:
             step |= {"target_name": "etl", "region": REGION, "project_id": PROJECT, "template_path": "gs://t/etl"}
-        step["timeout"] = chance.choice((30, 10, 60)) if target != "Dataflow" else chance.choice((200, 30))
+        step["timeout"] = chance.choice((30, 10, 60, 300)) if target != "Dataflow" else chance.choice((200, 30))
         if chance.random() < 0.5:
             step["retry"] = {"max_attempts": chance.choice((2, 2, 3)), "initial_delay": chance.choice((0, 1, 15))}
             if chance.random() < 0.3:
