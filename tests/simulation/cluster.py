@@ -256,7 +256,8 @@ class Cluster:
         self._world.loop.give_back(parked)
         if self._world.is_faulty:
             self._light(process, FUSES[2:8] if self._world.swarm.zombies else FUSES)
-            if self._world.swarm.zombies and self._world.tape.draw(f"{process.name} ends when it wakes up", 4) == 1:
+            drains = self._world.swarm.zombies and self._world.swarm.drains
+            if drains and self._world.tape.draw(f"{process.name} ends when it wakes up", 2):
                 self._drain(process)
 
     def may_pause(self, process: SimulatedProcess, when: str, probability: float, within_s: float) -> None:
@@ -275,7 +276,7 @@ class Cluster:
         world = self._world
         if not (world.swarm.zombies and world.is_faulty):
             return
-        if by is not None and world.tape.draw(f"{by.name} ends when it has taken over", 3) == 1:
+        if by is not None and world.swarm.drains and world.tape.draw(f"{by.name} ends when it has taken over", 2):
             world.loop.later(0.1, self._drain, by)
         for process in self.processes.values():
             if process.id == process_id and process.parked is not None:

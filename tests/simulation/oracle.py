@@ -106,7 +106,7 @@ class Oracle:
         self._executions: dict[str, Execution] = {}
         self._live_jobs: dict[str, None] = {}
         self._late: set[str] = set()
-        self._ever_late: set[str] = set()
+        self._twice: set[str] = set()
         self._taken_at: dict[str, tuple[float, str | None]] = {}
         self._taken_by: dict[str, set[str | None]] = {}
         self._launches: dict[str, int] = {}
@@ -330,7 +330,7 @@ class Oracle:
                 self.fail("S1", f"run {run_id} has ended, and {name} is {entry['status']}")
         for key in self._live_jobs:
             execution = self._executions[key]
-            if execution.run_id == run_id and key not in self._late:
+            if execution.run_id == run_id and key not in self._twice:
                 self.fail("S10", f"run {run_id} has ended, and the job of {execution.label} goes on")
         for process, execution in self.calls:
             was_taken_over = self._starts[execution.key] > 1
@@ -351,7 +351,7 @@ class Oracle:
         self._starts[key] += 1
         count = self._starts[key]
         if is_late:
-            self._ever_late.add(key)
+            self._late.add(key)
         what = f"attempt {attempt} of {run_id} {node}"
         if self._executions.get(key) != execution:
             self.fail("S2", f"{what} was started by {process.name}, and that was never committed")
@@ -362,7 +362,7 @@ class Oracle:
             self._live_jobs[key] = None
         if count > 1:
             self._world.count("second start of an execution")
-            self._check_another_start(kind, execution, count, is_late=is_late)
+            self._check_another_start(kind, execution, count)
         if not is_late:
             self._check_still_wanted(process, execution)
         self._plan(execution)
@@ -380,12 +380,11 @@ class Oracle:
         if listed_at < process.woke_at:
             self.fail("S3", f"job {job} is launched by {process.name}, which was silent and has not looked for it")
 
-    def _check_another_start(self, kind: str, execution: Execution, count: int, *, is_late: bool) -> None:
+    def _check_another_start(self, kind: str, execution: Execution, count: int) -> None:
         what = f"attempt {execution.attempt} of {execution.run_id} {execution.node}"
-        if is_late:
+        if execution.key in self._late:
             self._world.count("second job of a late launch")
-            self._late.add(execution.key)
-        if execution.key in self._ever_late:
+            self._twice.add(execution.key)
             return
         if kind == "Dataflow":
             self.fail("S3", f"{what} was started {count} times, though it could be found")

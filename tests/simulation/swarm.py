@@ -15,7 +15,7 @@ RATES = (0.0, 0.0, 0.0, 0.01, 0.03, 0.1)
 LOG_RATES = (0.0, 0.0, 0.1, 0.3, 1.0)
 
 
-THEMES = (*("none",) * 6, *("zombies",) * 5, *("starts",) * 3, "drains", *("jobs",) * 3, *("strangers",) * 2)
+THEMES = (*("none",) * 4, *("zombies",) * 6, *("starts",) * 4, "drains", *("jobs",) * 3, *("strangers",) * 2)
 """What most of the worlds are about besides: rare things that take several others to happen at once."""
 
 
@@ -175,18 +175,19 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.zombies = swarm.pauses = swarm.aimed = True
         swarm.processes, swarm.runs, swarm.lasts_s = max(2, swarm.processes), max(2, swarm.runs), 240.0
         swarm.narrow, swarm.power_cuts, swarm.jobs = not flag("wide zombies"), False, flag("zombies with jobs")
-        swarm.not_started = rate("zombies not started", (0.0, 0.3, 0.3))
+        swarm.drains = flag("zombies drain", one_in=2)
+        swarm.not_started = rate("zombies not started", (0.0, 0.0, 0.3))
         swarm.hangs, swarm.answer_lost = rate("zombies hang", (0.0, 1.0)), rate("zombies unanswered", (0.0, 0.5))
         swarm.late, swarm.reply_lost = rate("late zombies", (0.0, 0.0, 0.15)), rate("lost zombies", (0.0, 0.0, 0.15))
     elif theme == "starts":
         swarm.starts = 10
         # All at once, about as soon as there is anybody; or whenever there is work already.
-        swarm.starts_from, swarm.starts_within = tape.pick("swarm starts", ((8, 4), (0, 80)))
+        swarm.starts_from, swarm.starts_within = tape.pick("swarm starts", ((8, 4), (8, 4), (0, 80)))
         swarm.refused, swarm.late = rate("refused starts", (0.2, 0.5)), rate("late starts", (0.0, 0.1))
         swarm.processes = 2 if swarm.starts_within == 80 else 1
         swarm.is_latency_drawn = swarm.is_slow = True
         swarm.power_cuts = swarm.leaves = swarm.starts_within == 80
-        swarm.lasts_s = 120.0
+        swarm.runs, swarm.lasts_s = (2, 120.0) if swarm.starts_within == 80 else (1, 30.0)
     elif theme == "drains":
         swarm.drains, swarm.processes, swarm.fails = True, max(2, swarm.processes), 0.5
         swarm.is_draining_all, swarm.skewed = True, False

@@ -97,7 +97,7 @@ def python_function(world: "World", process: "SimulatedProcess") -> Callable[[Ta
     async def work(context: TaskContext) -> Any:
         execution = Execution.of(context)
         world.oracle.sends(process, execution)
-        world.cluster.may_pause(process, "launches", 0.15, 3.0)
+        world.cluster.may_pause(process, "launches", 0.3, 3.0)
         dict(context.results)
         world.oracle.started("Function", process, execution)
         script = world.scripts.of(execution)
@@ -198,7 +198,7 @@ class CloudFunctions:
         """See `Target.launch`."""
         world = self._world
         world.oracle.sends(self._process, Execution.of(context))
-        world.cluster.may_pause(self._process, "launches", 0.15, 3.0)
+        world.cluster.may_pause(self._process, "launches", 0.3, 3.0)
         fault = world.enter(self._process, "launch", f"{context.run_id} {context.node}")
         fault = await world.before_call(self._process, fault)
         if fault in (Fault.REFUSED, Fault.THROTTLED):
