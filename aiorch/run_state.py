@@ -396,6 +396,7 @@ def decode_document(data: bytes, source: str) -> tuple[RunHeader, dict[str, msgs
 
         DocumentError: It is no run document.
     """
+    raw = msgspec.Raw(b"null")
     try:
         entries = _decode_entries(data)
         raw = entries.pop(HEADER)
@@ -404,6 +405,7 @@ def decode_document(data: bytes, source: str) -> tuple[RunHeader, dict[str, msgs
     except KeyError:
         raise DocumentError(f"{source} has no entry {HEADER!r}, so it is no run document; it was left alone.") from None
     except msgspec.DecodeError as error:
+        _refuse_unknown_status(raw, source)
         raise DocumentError(
             f"{source} is no run document that this aiorch can read, and was left alone: {error}"
         ) from error
@@ -457,9 +459,23 @@ def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec
         try:
             nodes[name] = _decode_entry(raw)
         except msgspec.DecodeError as error:
+            _refuse_unknown_status(raw, source)
             raise DocumentError(f"{source}: entry {name!r} cannot be read, and was left alone: {error}") from error
         encoded[name] = raw.copy()
     return Run(dag, header, nodes, encoded)
+
+
+def _refuse_unknown_status(raw: msgspec.Raw, source: str) -> None:
+    """Raise NewerSchemaError when what cannot be read is an entry whose status a newer aiorch has added."""
+    try:
+        status = _decode_status(raw).status
+    except msgspec.DecodeError:
+        return
+    if status not in _STATUSES:
+        raise NewerSchemaError(
+            f"{source} has the status {status!r}, which this aiorch does not know; it was left alone. Upgrade this "
+            f"process; messages for the run are given back until then."
+        )
 
 
 _ENTRY_GROWTH_BYTES = 250
@@ -470,6 +486,12 @@ class _Version(msgspec.Struct):
     schema_version: int
 
 
+class _Status(msgspec.Struct):
+    status: str
+
+
+_STATUSES = {status.value for status in (*TaskStatus, *RunStatus)}
+_decode_status = msgspec.json.Decoder(_Status).decode
 _decode_entries = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_version = msgspec.json.Decoder(_Version).decode
 _decode_known_entry = msgspec.json.Decoder(NodeState).decode

@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import Any
 
 from aiorch.committer import Committer
+from aiorch.enums import RunStatus
 from aiorch.ports import Clock
 from aiorch.room import Room
 from aiorch.run_state import NodeState
 from aiorch.transitions import RetryDue, RunTimeoutDue
 
-ROOM_CHECK_S = 60.0
-"""Pause before a retry that was due is looked at again: it may have found no room, and the clock may go back."""
+CHECK_S = 60.0
+"""Pause before what was due is looked at again: the clock may have gone back, and a retry may have found no room."""
 
 
 class Timers:
@@ -57,14 +58,15 @@ class Timers:
         else:
             if committer.dag is not None and self._room.is_limited(kind := committer.dag.all_tasks[name].target_type):
                 self._room.want(kind)  # should there be none for it
-                self._arm(ROOM_CHECK_S, self._retry_is_due, committer, name, state)
+            self._arm(CHECK_S, self._retry_is_due, committer, name, state)
             committer.post(RetryDue(name, state.attempt))
 
     def _timeout_is_due(self, committer: Committer, timeout_at: datetime) -> None:
         del self._of_runs[committer.run_id]
         if self._seconds_to(timeout_at) > 0:
             self.arm_timeout(committer)
-        else:
+        elif committer.run is None or committer.run.status is RunStatus.RUNNING:
+            self._of_runs[committer.run_id] = self._arm(CHECK_S, self._timeout_is_due, committer, timeout_at)
             committer.post(RunTimeoutDue())
 
     def _arm(self, delay_s: float, callback: Callable[..., None], *args: Any) -> asyncio.TimerHandle:

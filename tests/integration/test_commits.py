@@ -617,6 +617,36 @@ async def test_leaving_does_not_lose_what_must_not_be_sent_twice() -> None:
     world.check_done_once("A", "B")
 
 
+@pytest.mark.parametrize("what", ["a retry", "the time of the run"])
+@in_virtual_time
+async def test_what_is_due_is_done_although_the_clock_goes_back(what: str) -> None:
+    """The time of day is set back between the moment at which something is due and the commit that would say so."""
+    world = World()
+    store = world.faulty()
+
+    async def fails_at_first(context: TaskContext) -> None:
+        if world.calls["A"] == 1 or what == "the time of the run":
+            raise RuntimeError("not yet")
+
+    world.bodies |= {"A": fails_at_first, "B": lambda _: asyncio.sleep(9)}
+    definition = chain(
+        P=parallel(chain(A=task(retry={"max_attempts": 2, "initial_delay": 10, "jitter": 0})), chain("B"))
+    )
+    if what == "the time of the run":
+        definition["timeout"] = 10
+        world.bodies["A"] = lambda _: asyncio.Event().wait()
+    async with world.engine(store) as orchestrator:
+        await orchestrator.start(definition, run_id="r")
+        await asyncio.sleep(5)
+        slow = store.arm("write", "runs/", hold=True)
+        await slow.reached.wait()  # B has ended, and while that is committed A's time comes
+        await asyncio.sleep(2)
+        orchestrator._executor.clock.advance(-5)
+        slow.release()
+        await until(lambda: world.document()["$run"]["status"] in ENDED, within_s=100)
+    assert world.document()["$run"]["status"] == ("Completed" if what == "a retry" else "Failed")
+
+
 @in_virtual_time
 async def test_leaving_while_a_task_fails_leaves_the_retry_to_others() -> None:
     """A retry that is not due yet is waited for by whichever process comes next, and happens when it is due."""

@@ -1,4 +1,4 @@
-"""S7: what must be true of every single fold, and fields of versions to come."""
+"""S7: what must be true of every single fold, and documents of versions to come."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,7 +69,7 @@ def _no_room() -> int:
 def add_future_fields(world: "World") -> None:
     """Commit to every open run, as a newer version might: fields that nobody here knows."""
     for name, stored in list(world.bucket.objects.items()):
-        if not name.startswith("runs/"):
+        if not name.startswith("runs/") or name[5:-5] in world.oracle.held:
             continue
         document = msgspec.json.decode(stored.data)
         if document["$run"]["status"] in ("Completed", "Failed", "Cancelled"):
@@ -86,3 +86,48 @@ def add_future_fields(world: "World") -> None:
         except StoreThrottled:
             continue
         world.oracle.note_future(name[5:-5], value)
+
+
+HELD_S = (5.0, 30.0, 90.0)
+"""For how long a newer version writes documents that nobody here can read."""
+
+
+def write_as_newer(world: "World") -> None:
+    """Commit to every open run, as a newer version might, what nobody here can read; and take it back later."""
+    for name, stored in list(world.bucket.objects.items()):
+        if not name.startswith("runs/"):
+            continue
+        document = msgspec.json.decode(stored.data)
+        waiting = [key for key, entry in document.items() if entry["status"] == "New"]
+        if document["$run"]["status"] in ("Completed", "Failed", "Cancelled"):
+            continue
+        if waiting and world.tape.draw(f"newer status in {name}", 2):
+            document[waiting[0]]["status"] = "Paused"
+        else:
+            document["$run"]["schema_version"] += 1
+        run_id = name[5:-5]
+        world.oracle.held[run_id] = stored.data
+        try:
+            generation = world.bucket.write(name, msgspec.json.encode(document), stored.generation, stored.metadata)
+        except StoreThrottled:
+            del world.oracle.held[run_id]
+            continue
+        world.count("document of a newer version")
+        world.note("newer", f"writes {name} as only it can read it")
+        world.loop.later(world.tape.pick("newer version goes after", HELD_S), _give_back, world, run_id, generation)
+
+
+def _give_back(world: "World", run_id: str, generation: int) -> None:
+    """The newer version leaves the run as the others can read it, and tells them."""
+    run, marker = f"runs/{run_id}.json", f"open/{run_id}"
+    try:
+        if run_id in world.oracle.held:
+            stored = world.bucket.objects[run]
+            world.bucket.write(run, world.oracle.held[run_id], generation, stored.metadata)
+            del world.oracle.held[run_id]
+        found = world.bucket.objects[marker]
+        world.bucket.write(marker, found.data, found.generation, found.metadata)
+    except StoreThrottled:
+        world.loop.later(1.0, _give_back, world, run_id, generation)
+        return
+    world.note("newer", f"leaves {run} to the others")

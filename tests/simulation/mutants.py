@@ -205,6 +205,18 @@ MUTANTS = (
         "        marker = None\n",
     ),
     Mutant(
+        "an unknown status taken for a broken document",
+        "aiorch.run_state",
+        '            _refuse_unknown_status(raw, source)\n            raise DocumentError(f"{source}: entry',
+        '            raise DocumentError(f"{source}: entry',
+    ),
+    Mutant(
+        "commits as fast as they come",
+        "aiorch.committer",
+        "                if self._executor.commit_interval_s:\n",
+        "                if False:\n",
+    ),
+    Mutant(
         "fields of a newer version dropped",
         "aiorch.run_state",
         '    if extra:\n        changes["extra"] = extra\n',
@@ -251,6 +263,14 @@ MUTANTS = (
         "aiorch.launches",
         " or run.nodes[task.name].launches > 1)",
         ")",
+    ),
+    Mutant(
+        "a retry that was due too early forgotten",
+        "aiorch.timers",
+        "            self._arm(CHECK_S, self._retry_is_due, committer, name, state)\n",
+        "            if self._room.is_limited(committer.dag.all_tasks[name].target_type):\n"
+        "                self._arm(CHECK_S, self._retry_is_due, committer, name, state)\n",
+        seed=1798,
     ),
     Mutant(
         "a stop not tried again",

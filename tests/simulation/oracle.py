@@ -91,6 +91,8 @@ class Oracle:
 
         definitions: Of the runs that anybody asked for.
 
+        held: Of runs that a newer version has written as nobody else can read them, what they were before.
+
         cancels: Runs whose end somebody asked for.
 
         calls: Calls of Python functions that are under way.
@@ -117,6 +119,8 @@ class Oracle:
         self._announced: dict[str, set[str]] = {}
         self._owned_since: dict[str, dict[str, float]] = {}
         self._requested: set[str] = set()
+        self._changes: dict[str, tuple[SimulatedProcess | None, float]] = {}
+        self.held: dict[str, bytes] = {}
         self.violation: Violation | None = None
         self.definitions: dict[str, dict[str, Any]] = {}
         self.cancels: set[str] = set()
@@ -169,8 +173,12 @@ class Oracle:
     def changed(self, name: str, before: bytes | None, after: bytes | None) -> None:
         """See `storage.Watcher`."""
         kind, _, rest = name.partition("/")
-        if kind == "runs":
-            run_id = rest.removesuffix(".json")
+        if kind == "runs" and self._world.swarm.is_store_good and not self._world.is_directed:
+            self._check_pace(rest.removesuffix(".json"))
+        if kind == "runs" and (run_id := rest.removesuffix(".json")) in self.held:
+            if (writer := self._bucket.writer) is not None:
+                self.fail("S7", f"{writer.name} changed run {run_id}, which a newer version had written")
+        elif kind == "runs":
             if after is None:
                 self.fail("S1", f"the document of {run_id} was deleted")
             else:
@@ -183,6 +191,15 @@ class Oracle:
             old = _decode(before)
             if old.get("succeeded") is not None and old != _decode(after):
                 self.fail("S1", f"record {rest} knew its outcome, and was changed")
+
+    def _check_pace(self, run_id: str) -> None:
+        """A bucket takes one change a second of an object: whoever owns something in a run leaves that much between."""
+        writer, now = self._bucket.writer, self._world.loop.time()
+        known_writer, changed_at = self._changes.get(run_id, (None, 0.0))
+        is_too_soon = writer is known_writer and now - changed_at < 1
+        if writer is not None and is_too_soon and writer.id in _owners(self._documents[run_id]):
+            self.fail("S8", f"{writer.name} changed run {run_id} twice within {now - changed_at:g} s")
+        self._changes[run_id] = writer, now
 
     def _document_changed(self, run_id: str, old: dict[str, Any] | None, new: dict[str, Any]) -> None:
         self._documents[run_id] = new

@@ -27,7 +27,7 @@ FAULTS = (
     "api: not applied", "api: applied, no answer", "api: applied late", "409 for a job's name",
     "second start of an execution", "power cut", "pause", "drain", "jump of a clock", "called dead",
     "takeover of a launch", "attempt lost", "end before Running", "success while Retrying",
-    "fields of a newer version", "resume", "cancel of no run",
+    "fields of a newer version", "document of a newer version", "resume", "cancel of no run",
 )  # fmt: skip
 """C1: what must have occurred over a corpus, or it shows less than it seems to."""
 

@@ -15,7 +15,7 @@ RATES = (0.0, 0.0, 0.0, 0.01, 0.03, 0.1)
 LOG_RATES = (0.0, 0.0, 0.1, 0.3, 1.0)
 
 
-THEMES = (*("none",) * 4, *("zombies",) * 6, *("starts",) * 4, "drains", *("jobs",) * 3, *("strangers",) * 2)
+THEMES = (*("none",) * 4, *("zombies",) * 6, *("starts",) * 4, "calm", "drains", *("jobs",) * 3, *("strangers",) * 2)
 """What most of the worlds are about besides: rare things that take several others to happen at once."""
 
 
@@ -81,6 +81,8 @@ class Swarm:
     skewed: bool = False
     newer: bool = False
     """A newer version adds fields to documents."""
+    unreadable: bool = False
+    """A newer version writes documents as nobody else can read them, for a while."""
     narrow: bool = False
     """Few executions at once: others wait for their turn."""
     zombies: bool = False
@@ -110,7 +112,9 @@ class Swarm:
     def is_calm(self) -> bool:
         """No event is lost and no process dies, stalls, or is told wrong times: L2 applies."""
         ends = self.drains or self.is_draining_all
-        return not (self.power_cuts or self.pauses or ends or self.cancels or self.skewed or self.newer)
+        return not (
+            self.power_cuts or self.pauses or ends or self.cancels or self.skewed or self.newer or self.unreadable
+        )
 
     @property
     def is_store_good(self) -> bool:
@@ -166,7 +170,7 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
     if not flag("good processes"):
         swarm.power_cuts, swarm.pauses = flag("power cuts"), flag("pauses")
         swarm.drains, swarm.skewed = flag("drains"), flag("skewed")
-        swarm.newer = flag("newer", one_in=6)
+        swarm.newer, swarm.unreadable = flag("newer", one_in=6), flag("unreadable", one_in=12)
     swarm.cancels, swarm.resumes = flag("cancels", one_in=4), flag("resumes")
     swarm.starts = 1 + flag("twice")
     swarm.has_source = not flag("no source", one_in=8)
@@ -188,6 +192,9 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.is_latency_drawn = swarm.is_slow = True
         swarm.power_cuts = swarm.leaves = swarm.starts_within == 80
         swarm.runs, swarm.lasts_s = (2, 120.0) if swarm.starts_within == 80 else (1, 30.0)
+    elif theme == "calm":
+        tasks = {name: getattr(swarm, name) for name in ("fails", "hangs", "large", "narrow", "has_source")}
+        swarm = Swarm(swarm.processes, swarm.runs, swarm.is_order_drawn, **tasks)
     elif theme == "drains":
         swarm.drains, swarm.processes, swarm.fails = True, max(2, swarm.processes), 0.5
         swarm.is_draining_all, swarm.skewed = True, False

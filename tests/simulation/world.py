@@ -97,6 +97,7 @@ class World:
         self._store_faults = [(rate, fault) for rate, fault in self._store_faults if rate]
         self._fault_rate = sum(rate for rate, _ in self._store_faults)
         self._directed = directed
+        self.is_directed = directed is not None
         self.calls = 0
         self._over: asyncio.Future[None] = self.loop.create_future()
         self.bucket = Bucket(self)
@@ -219,6 +220,8 @@ class World:
             self.loop.later(tape.draw("topic goes at", 30), self._topic_goes)
         if swarm.newer:
             self.loop.later(2 + tape.draw("newer at", 30), self._newer_version)
+        if swarm.unreadable:
+            self.loop.later(2 + tape.draw("unreadable at", 30), self._unreadable_version)
         ends_at = self.loop.time() + faulty_s
         while self.loop.time() < ends_at:
             await asyncio.sleep(5)
@@ -255,6 +258,10 @@ class World:
         if self.is_faulty:
             self.count("outage of the topic")
             self.topic_back_at = self.loop.time() + self.tape.pick("topic back after", (5.0, 20.0, 90.0))
+
+    def _unreadable_version(self) -> None:
+        """A process of a newer version commits what nobody here can read."""
+        folds.write_as_newer(self)
 
     def _newer_version(self) -> None:
         """A process of a newer version commits, and adds fields that nobody here knows."""
