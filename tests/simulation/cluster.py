@@ -44,13 +44,22 @@ class GoneError(Exception):
 class SkewedClock:
     """Time of day as one process has it."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "World", name: str) -> None:
         self._world = world
+        self._name = name
         self.skew_s = 0.0
 
     def now(self) -> datetime:
         """See `Clock.now`."""
+        world = self._world
+        if world.swarm.jumpy and world.is_faulty and world.tape.chance(f"{self._name} looks at its clock", 0.3):
+            self.jump()
         return self._world.time_of_day() + timedelta(seconds=self.skew_s)
+
+    def jump(self) -> None:
+        """Be set anew."""
+        self._world.count("jump of a clock")
+        self.skew_s = self._world.tape.pick(f"skew of {self._name}", SKEWS_S)
 
 
 class DrawnEntropy:
@@ -95,7 +104,7 @@ class SimulatedProcess:
         self.was_paused = False
         self.paused_at = self.woke_at = 0.0
         self.has_power = True
-        self.clock = SkewedClock(world)
+        self.clock = SkewedClock(world, self.name)
         self.orchestrator: Orchestrator | None = None
         self.client = BucketClient(world, self)
         self.source = SimulatedSource(world.subscription, self) if world.swarm.has_source else None
@@ -186,7 +195,7 @@ class Cluster:
             if world.swarm.skewed:
                 process.clock.skew_s = world.tape.pick(f"skew of {process.name}", SKEWS_S)
                 if world.tape.draw(f"{process.name} jumps", 3) == 1:
-                    world.loop.later(20.0, self._jump, process)
+                    world.loop.later(20.0, process.clock.jump)
             if world.swarm.is_draining_all:
                 world.loop.later(3.0 + world.tape.draw(f"{process.name} drains at", 12), self._drain, process)
             elif world.swarm.drains and world.tape.draw(f"{process.name} drains", 2):
@@ -290,10 +299,6 @@ class Cluster:
             self._world.count("drain")
             self._world.note(process.name, "is told to end")
             process.stop()
-
-    def _jump(self, process: SimulatedProcess) -> None:
-        self._world.count("jump of a clock")
-        process.clock.skew_s = self._world.tape.pick(f"skew of {process.name}", SKEWS_S)
 
     def ended(self, process: SimulatedProcess) -> None:
         """A process has ended by itself."""

@@ -15,7 +15,16 @@ RATES = (0.0, 0.0, 0.0, 0.01, 0.03, 0.1)
 LOG_RATES = (0.0, 0.0, 0.1, 0.3, 1.0)
 
 
-THEMES = (*("none",) * 4, *("zombies",) * 6, *("starts",) * 4, "calm", "drains", *("jobs",) * 3, *("strangers",) * 2)
+THEMES = (
+    *("none",) * 4,
+    *("zombies",) * 6,
+    *("starts",) * 4,
+    "calm",
+    "clocks",
+    "drains",
+    *("jobs",) * 3,
+    *("strangers",) * 2,
+)
 """What most of the worlds are about besides: rare things that take several others to happen at once."""
 
 
@@ -79,6 +88,8 @@ class Swarm:
     is_draining_all: bool = False
     """Every process is told to end soon, and takes its time for it."""
     skewed: bool = False
+    jumpy: bool = False
+    """Clocks jump often."""
     newer: bool = False
     """A newer version adds fields to documents."""
     unreadable: bool = False
@@ -195,6 +206,9 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
     elif theme == "calm":
         tasks = {name: getattr(swarm, name) for name in ("fails", "hangs", "large", "narrow", "has_source")}
         swarm = Swarm(swarm.processes, swarm.runs, swarm.is_order_drawn, **tasks)
+    elif theme == "clocks":
+        swarm.skewed = swarm.jumpy = True
+        swarm.fails, swarm.hangs, swarm.runs, swarm.lasts_s = 0.5, 0.0, 3, 120.0
     elif theme == "drains":
         swarm.drains, swarm.processes, swarm.fails = True, max(2, swarm.processes), 0.5
         swarm.is_draining_all, swarm.skewed = True, False
