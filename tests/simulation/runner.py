@@ -202,16 +202,9 @@ def kill(order: tuple[str, list[int], int]) -> dict[str, Any]:
             seeds = tally.schedules if failure else None
             last = failure.get("seed")
             killed.append({"start": start, "seeds": seeds, "seed": last, "by": failure.get("invariant")})
-        is_swept = any(each["seeds"] is None for each in killed) and _is_killed_by_the_sweep()
     except DoesNotFitError as error:
-        return {"name": name, "killed": [], "is_swept": False, "error": str(error)}
-    return {"name": name, "killed": killed, "is_swept": is_swept, "error": None}
-
-
-def _is_killed_by_the_sweep() -> bool:
-    from tests.simulation.calls import sweep
-
-    return any(case.violation for case in sweep())
+        return {"name": name, "killed": [], "error": str(error)}
+    return {"name": name, "killed": killed, "error": None}
 
 
 def kill_all(orders: Iterable[tuple[str, list[int], int]], *, jobs: int) -> Iterable[dict[str, Any]]:
