@@ -80,9 +80,14 @@ class Tally:
 
 
 def run_seeds(
-    seeds: Iterable[int], *, seconds: float | None = None, failures_max: int = 1, keeps_digests: bool = False
+    seeds: Iterable[int],
+    *,
+    seconds: float | None = None,
+    failures_max: int = 1,
+    keeps_digests: bool = False,
+    tells: bool = False,
 ) -> Tally:
-    """Run schedules until the seeds, the time or the patience is over."""
+    """Run schedules until the seeds, the time or the patience is over; *tells* of each violation at once."""
     import gc
 
     from tests.simulation.world import simulate
@@ -98,6 +103,8 @@ def run_seeds(
         if keeps_digests:
             tally.digests[seed] = outcome.digest
         if outcome.violation is not None:
+            if tells:
+                print(f"seed {seed}: {outcome.violation}", file=sys.stderr, flush=True)
             tally.failures.append(
                 {
                     "seed": seed,
@@ -182,6 +189,7 @@ def work(order: str) -> bytes:
         seconds=fields["seconds"],
         keeps_digests=fields["keeps_digests"],
         failures_max=fields["failures_max"],
+        tells=True,
     ).to_json()
 
 
