@@ -216,7 +216,7 @@ def test_options_come_from_the_environment(folder):
 
 def test_misspelt_variables_are_warned_of(folder):
     """A variable that nothing reads has a warning with what was meant, and changes neither results nor exit code."""
-    folder.write("a.json", chain("echo"))
+    folder.write("a.json", calls("echo"))
     unread = {"AIORCH_STROE": "s3cret", "AIORCH_RUN_RUNID": "r9", "AIORCH_VERSION": "1.2.3"}
     read = {"AIORCH_RUN_INPUT": "7", "AIORCH_RUN_STORE": "memory:", "AIORCH_SUBSCRIPTION": "x", "AIORCH_DAGS": "x"}
     done = folder.run("run", "a.json", **unread, **read)
@@ -348,8 +348,8 @@ def test_run_goes_on_when_nobody_watches(folder):
 def test_other_runs_that_are_left_open_are_named(folder, recorded, named):
     """A run that carried on others says at its end which of them are open, and the command that it names does them."""
     (folder.path / "dags").mkdir()
-    folder.write("dags/a.json", chain("echo"))
-    folder.write("waits.json", chain("waits"))
+    folder.write("dags/a.json", calls("echo"))
+    folder.write("waits.json", calls("waits"))
     for number in range(1, recorded + 1):
         folder.run("start", "waits.json", "--run-id", f"r{number}", "--store", "sqlite:///other.db")
     done = folder.run("run", "dags/a.json", "--json", "--drain", "0", "--store", "sqlite:///other.db")
@@ -371,9 +371,9 @@ def test_other_runs_that_are_left_open_are_named(folder, recorded, named):
 
 def test_runs_of_others_are_not_named(folder):
     """A run that another process carries out, and one that has ended, is nothing to speak of."""
-    folder.write("a.json", chain("echo"))
+    folder.write("a.json", calls("echo"))
     folder.run("run", "a.json")
-    process = folder.start("run", folder.write("waits.json", chain("waits")))
+    process = folder.start("run", folder.write("waits.json", calls("waits")))
     folder.await_call("S1/1")
     done = folder.run("run", "a.json")
     assert (done.returncode, "carried on" in done.stderr) == (0, False), done.stderr
@@ -568,7 +568,7 @@ def test_next_moves_of_a_failed_run_can_be_made(folder):
     """The commands that the end of a failed run names are for its store and callables; in memory there are none."""
     (folder.path / "dags").mkdir()
     (folder.path / "work.py").rename(folder.path / "dags" / "work.py")
-    folder.write("dags/a.json", chain("once_broken"))
+    folder.write("dags/a.json", calls("once_broken"))
     failed = folder.run("run", "dags/a.json", "--run-id", "r1", "--store", "sqlite:///other.db")
     resume, show = re.findall(r": (aiorch .*)$", failed.stderr, re.MULTILINE)
     assert folder.run(*shlex.split(show)[1:]).stdout.startswith("Run r1 Failed")
@@ -689,7 +689,7 @@ def test_serve_refuses_wrong_dags_and_a_port_in_use(folder):
     assert "'work:missing'" in done.stderr
     assert "both define a DAG 'same'" in done.stderr
     port = serving_url(folder.start("serve", "--port", "0")).rsplit(":", 1)[1]
-    folder.write("a.json", chain("echo"))
+    folder.write("a.json", calls("echo"))
     folder.run("start", "a.json", "--run-id", "r1", "--store", "sqlite:///other.db")
     done = folder.run("serve", "--port", port, "--store", "sqlite:///other.db")
     assert done.returncode == 2

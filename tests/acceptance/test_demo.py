@@ -131,6 +131,7 @@ def test_nothing_is_left_running(demo: Demo) -> None:
 def test_the_command_that_an_interrupted_demo_names_goes_on(tmp_path: Path) -> None:
     """After Ctrl-C it is the demo itself that is named, with which its function ends, and it goes on with the run."""
     env = clean_environment()
+    env.pop("MAKELEVEL", None)  # under make it would name that
 
     def start(command: list[str]) -> "subprocess.Popen[str]":
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

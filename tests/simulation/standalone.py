@@ -15,6 +15,9 @@ from tests.simulation.tape import Tape
 class _NoOracle:
     """Sees nothing."""
 
+    def fail(self, invariant: str, message: str) -> None:
+        """See `Oracle.fail`: what no process of the engine may do, the suites do."""
+
     def acknowledged(self, data: bytes) -> None:
         """See `Oracle.acknowledged`."""
 
