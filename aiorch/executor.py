@@ -76,6 +76,8 @@ class DAGExecutor:
 
         commit_interval_s: See `aiorch.ports.Pace`.
 
+        on_release: Called when an open run is forgotten here, with those who owe something to it.
+
         on_store_away: Called when the store does not answer: nothing new should be brought until it does.
     """
 
@@ -102,6 +104,7 @@ class DAGExecutor:
         self.observer = observer
         self.commit_interval_s = commit_interval_s
         self.on_store_away: Callable[[], None] = lambda: None
+        self.on_release: Callable[[str, frozenset[str]], None] = lambda _, __: None
         settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
         process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
@@ -296,6 +299,8 @@ class DAGExecutor:
             and self.committers.get(committer.run_id) is committer
         ):
             del self.committers[committer.run_id]
+            if committer.generation and committer.run is not None and not committer.run.status.is_terminal:
+                self.on_release(committer.run_id, self.owners(committer))
 
     def record_of(self, task: Task, state: NodeState, header: RunHeader) -> Execution:
         """Return the record of the execution that *state* is about."""
@@ -366,7 +371,7 @@ class DAGExecutor:
         launcher = _Launcher(self._launches, committer, self.process.id)
         for name in touched:
             state, node = run.nodes[name], dag.all_nodes[name]
-            if _is_under_way(committer, name, state):
+            if _is_under_way(committer, name, state, self.process.id):
                 continue
             if isinstance(node, Parallel):
                 if state.status is TaskStatus.RUNNING:
@@ -451,12 +456,13 @@ class _Launcher:
             self._launches.launch(self._committer, task)
 
 
-def _is_under_way(committer: Committer, name: str, state: NodeState) -> bool:
+def _is_under_way(committer: Committer, name: str, state: NodeState, process_id: str) -> bool:
     """Whether this process has sent the execution and it may go on; one that the run has left behind is given up."""
     sent = committer.in_flight.get(name)
     if sent is None:
         return False
-    if state.is_live and sent.attempt == state.attempt:
+    is_left_to_another = sent.has_ended and state.by != process_id
+    if state.is_live and sent.attempt == state.attempt and not is_left_to_another:
         return not state.stop
     del committer.in_flight[name]
     if sent.handle is not None and not sent.has_ended:

@@ -319,6 +319,8 @@ class Launches:
                     sent.deadline.reschedule(asyncio.get_running_loop().time() + self._left_s(execution, limit_s))
                 return await self._answer(execution, context)
         except TimeoutError:
+            if not await self._is_still_owed(execution):
+                return None
             if sent.is_at_target and not await self._until_stopped(execution, context):
                 return None
             return _timed_out(task, sent)
@@ -383,7 +385,7 @@ class Launches:
 
     async def _is_still_owed(self, execution: "_Execution") -> bool:
         """
-        Say whether the launch is still ours, as far as can be known.
+        Say whether an execution that is to be sent, or given up, is still ours, as far as can be known.
 
         If this process was silent for so long that it may have been called dead, now or since it last knew the run,
         another one may have taken over: then it makes itself heard and reads the run again.
@@ -531,7 +533,8 @@ class Launches:
                     return TaskSucceeded(task.name, sent.attempt, result_in="execution")
                 return TaskSucceeded(task.name, sent.attempt, msgspec.Raw(result))
             case Failed(failure=failure):
-                return TaskFailed(task.name, sent.attempt, failure)
+                is_given_up = sent.deadline is not None and sent.deadline.expired()
+                return TaskFailed(task.name, sent.attempt, failure, is_given_up)
             case Unknown(reason=reason):
                 return TaskLost(task.name, sent.attempt, reason)
             case NotStarted() | Accepted():

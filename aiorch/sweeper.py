@@ -74,6 +74,8 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep for ever."""
+        # Whoever has gone on with a run of ours may die before it tells the others: then we are the one who knows.
+        self._executor.on_release = self._owners.__setitem__
         while True:
             try:
                 await self.sweep()

@@ -115,6 +115,8 @@ class TaskFailed(msgspec.Struct, frozen=True, gc=False):
     node: str
     attempt: int
     failure: Failure
+    is_given_up: bool = False
+    """It has not ended by itself: its process has lost patience."""
 
 
 class TaskStopped(msgspec.Struct, frozen=True, gc=False):
@@ -370,6 +372,8 @@ class _Draft:
         state = self.current(event)
         if state is None or not state.is_live:
             return
+        if event.is_given_up and state.by != self.process.id:
+            return  # whoever has taken it over has patience of its own
         task = self.task(event.node)
         failure = self.failure(event.failure, state)
         failures = state.attempt - state.lost - state.interrupted
@@ -400,14 +404,16 @@ class _Draft:
 
     def on_lost(self, event: TaskLost) -> None:
         state = self.current(event)
-        if state is not None and state.is_live:
+        # What another one has taken over may have been sent again, or is waited for there.
+        if state is not None and state.is_live and state.by == self.process.id:
             self.lose(self.task(event.node), state, event.reason)
 
     def on_processes_died(self, event: ProcessesDied) -> None:
-        for name in self.base.active:
-            state = self.state(name)
-            if state.by in event.processes:
-                self.take_over(self.task(name), state)
+        for _ in range(2):  # what the first turn finds lost may fail the run, and stop what could not be taken over
+            for name in self.base.active:
+                state = self.state(name)
+                if state.by in event.processes:
+                    self.take_over(self.task(name), state)
 
     def on_launch_offered(self, event: LaunchOffered) -> None:
         state = self.state(event.node)

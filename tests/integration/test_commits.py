@@ -915,6 +915,31 @@ async def test_a_death_is_noticed_of_a_process_that_an_event_made_the_owner() ->
 
 
 @in_virtual_time
+async def test_a_death_before_the_others_were_told_is_noticed() -> None:
+    """Whoever a run was taken from reads who has it now, and keeps that in mind: nobody else knows of the new owner."""
+    world = World()
+    answer = asyncio.Event()
+    world.bodies |= {
+        "A": lambda _: answer.wait(),
+        "B": lambda _: asyncio.Event().wait() if world.calls["B"] == 1 else asyncio.sleep(0),
+    }
+    store = world.faulty()
+    async with world.engine() as first, world.engine(store) as second:
+        await first.start(chain("A", "B"), run_id="r")
+        await second._executor.runs.touch_open("r")  # for whatever reason: now it is no marker of the first one's own
+        await asyncio.sleep(10)
+        store.arm("*", "open/", times=None, hold=True)
+        await second._executor.committer("r").apply(TaskSucceeded("A", 1))
+        answer.set()
+        await asyncio.sleep(10)
+        assert world.calls == {"A": 1, "B": 1}
+        silence = await world.kill(store, second)
+        await until(lambda: world.document()["$run"]["status"] == "Completed", within_s=10)
+        silence.disarm()
+    assert world.calls == {"A": 1, "B": 2}
+
+
+@in_virtual_time
 async def test_a_death_is_noticed_although_the_run_was_started_again_meanwhile() -> None:
     """A sweep during a second start, whose copy of the run is only to be, does not forget who owes something to it."""
     world = World()

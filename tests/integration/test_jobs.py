@@ -570,6 +570,25 @@ async def test_a_process_that_is_silent_again_while_it_looks_looks_again() -> No
 
 
 @in_virtual_time
+async def test_a_timeout_of_what_another_process_has_taken_over_is_none() -> None:
+    """The one that has it launches it just now perhaps: nobody else stops it, or says that it has failed."""
+    world = World()
+    world.jobs.hold_launches = asyncio.Event()
+    async with world.process() as paused:
+        await paused.start(single(timeout=100), run_id="r")
+        await asyncio.sleep(50)
+        document = world.document()
+        document["Job"] |= {"by": "another", "launches": 2}
+        await world.memory.join("another")
+        name = "runs/r.json"
+        generation = world.memory._objects[name][1]
+        await world.memory.write(name, msgspec.json.encode(document), if_generation_match=generation)
+        await asyncio.sleep(200)
+        assert (world.entry()["status"], world.entry()["by"]) == ("Starting", "another")
+        assert not world.jobs.stopped
+
+
+@in_virtual_time
 async def test_a_death_is_noticed_of_a_process_that_owned_nothing_for_a_moment() -> None:
     """Between two jobs that wait for room it owns nothing, and others who look just then forget about it."""
     world = World()

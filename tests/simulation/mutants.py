@@ -407,6 +407,24 @@ MUTANTS = (
         seed=1343,
     ),
     Mutant(
+        "timed out by a process that does not own it",
+        "aiorch.launches",
+        "            if not await self._is_still_owed(execution):\n                return None\n            if sent",
+        "            if sent",
+    ),
+    Mutant(
+        "what a loss stops left to another look",
+        "aiorch.transitions",
+        "        for _ in range(2):  # what",
+        "        for _ in range(1):  # what",
+    ),
+    Mutant(
+        "an owner forgotten with its run",
+        "aiorch.sweeper",
+        "        self._executor.on_release = self._owners.__setitem__\n",
+        "",
+    ),
+    Mutant(
         "a cancel leaves retries",
         "aiorch.transitions",
         "            elif isinstance(node, Parallel) or state.status is _RETRYING:",

@@ -567,7 +567,7 @@ class Oracle:
     def _check_budget(self) -> None:
         attempts = len(self._executions)
         runs = len(self._documents)
-        budget = runs * 8 + attempts * 6
+        budget = runs * 8 + attempts * (4 + 2 * self._world.swarm.processes)  # others look, and try what one has done
         writes = self._world.writes["runs"] + self._world.writes["open"] + self._world.writes["executions"]
         if writes > budget:
             self.fail("S8", f"{writes} writes for {runs} runs with {attempts} attempts, and {budget} were to be enough")

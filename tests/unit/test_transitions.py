@@ -245,8 +245,8 @@ def test_every_event_at_every_status(status: str, event: str) -> None:
     """The whole table: what each event makes of a task in each status, and that all else changes nothing at all."""
     scene = STATUSES[status]()
     expected = TABLE[status].get(event)
-    # Only its owner says that a task is running, or given up.
-    by = ME if event.startswith("TaskRunning") or event == "TaskInterrupted" else HEIR
+    # Only its owner says that a task is running, lost, or given up.
+    by = ME if event.startswith("TaskRunning") or event in ("TaskInterrupted", "TaskLost") else HEIR
     scene.fold(EVENTS[event](max(1, scene["A"].attempt)), by=by, after_s=after_timeout(scene, event))
     if expected is None:
         assert scene.changes.is_empty, f"changed {set(scene.changes.nodes)}"
@@ -591,8 +591,22 @@ def test_only_the_owner_gives_an_attempt_up() -> None:
     """A process that ends, and was called dead before, does not take the attempt from the one that has taken over."""
     for step in (task(), call(), job(), job(on_lost="fail")):
         scene = Scene(dag_of(chain(A=step))).fold(RunStarted()).fold(DIED, by=HEIR)
-        scene.fold(TaskInterrupted("A", 1), by=ME)
-        assert scene.changes.is_empty
+        for event in (
+            TaskInterrupted("A", 1),
+            TaskLost("A", 1, "no answer"),
+            TaskFailed("A", 1, BAD, is_given_up=True),
+        ):
+            assert scene.fold(event, by=ME).changes.is_empty
+        assert not scene.fold(TaskFailed("A", 1, BAD), by=ME).changes.is_empty, "what the target said is a fact"
+
+
+def test_what_a_loss_stops_is_stopped_in_the_same_fold() -> None:
+    """Whoever can launch nothing takes nothing over; yet what the dead left behind of a failed run is ended at once."""
+    branches = parallel(chain(A=task()), chain(B=task(on_lost="fail")))
+    scene = Scene(dag_of(chain(P=branches))).fold(RunStarted())
+    scene.fold(DIED, by=Process("heir", lambda _: False))
+    assert scene.statuses == {"P": "Failed", "A": "Cancelled", "B": "Failed"}
+    assert scene.run.status is RunStatus.FAILED
 
 
 def test_a_function_that_kills_its_process_does_not_loop_for_ever() -> None:
