@@ -76,7 +76,7 @@ class DAGExecutor:
 
         commit_interval_s: See `aiorch.ports.Pace`.
 
-        on_release: Called when an open run is forgotten here, with those who owe something to it.
+        on_release: Called when an open run is forgotten here.
 
         on_store_away: Called when the store does not answer: nothing new should be brought until it does.
     """
@@ -104,7 +104,7 @@ class DAGExecutor:
         self.observer = observer
         self.commit_interval_s = commit_interval_s
         self.on_store_away: Callable[[], None] = lambda: None
-        self.on_release: Callable[[str, frozenset[str]], None] = lambda _, __: None
+        self.on_release: Callable[[Committer], None] = lambda _: None
         settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
         process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
@@ -300,7 +300,7 @@ class DAGExecutor:
         ):
             del self.committers[committer.run_id]
             if committer.generation and committer.run is not None and not committer.run.status.is_terminal:
-                self.on_release(committer.run_id, self.owners(committer))
+                self.on_release(committer)
 
     def record_of(self, task: Task, state: NodeState, header: RunHeader) -> Execution:
         """Return the record of the execution that *state* is about."""

@@ -74,8 +74,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep for ever."""
-        # Whoever has gone on with a run of ours may die before it tells the others: then we are the one who knows.
-        self._executor.on_release = self._owners.__setitem__
+        self._executor.on_release = self._remember
         while True:
             try:
                 await self.sweep()
@@ -129,6 +128,17 @@ class Sweeper:
         self._seen = {run_id: generation for run_id, generation in markers.items() if run_id not in again | ours}
         self._looked_at = {run_id: self._looked_at.get(run_id, now) for run_id in markers} | dict.fromkeys(due, now)
         self._refresh_old()
+
+    def _remember(self, committer: Committer) -> None:
+        """
+        Keep in mind who has a run that was read here for whatever reason, or that there is something to begin.
+
+        Whoever has gone on with it may have died before it told the others.
+        """
+        run_id = committer.run_id
+        self._owners[run_id] = self._owners.get(run_id, frozenset()) | self._executor.owners(committer)
+        if self._executor.room.unclaimed(committer):
+            self._seen.pop(run_id, None)
 
     def _is_ours(self, run_id: str, generation: int) -> bool:
         """Whether the marker is of our own making, and its run in our hands: there is nothing to learn from it yet."""

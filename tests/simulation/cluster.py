@@ -269,6 +269,12 @@ class Cluster:
             if drains and self._world.tape.draw(f"{process.name} ends when it wakes up", 2):
                 self._drain(process)
 
+    def may_die(self, process: SimulatedProcess) -> None:
+        """Let a process lose power, perhaps, that has committed to something and has not told anybody."""
+        world = self._world
+        if world.swarm.leaves and world.is_faulty and world.tape.chance(f"{process.name} dies before it tells", 0.1):
+            world.loop.later(0.0, self.cut, process)
+
     def may_pause(self, process: SimulatedProcess, when: str, probability: float, within_s: float) -> None:
         """Let a process stand still, perhaps, just when it does what a pause would seldom meet by chance."""
         world = self._world

@@ -15,12 +15,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from aiorch.context import TaskContext
+from aiorch.nodes import Task
 from aiorch.targets.dataflow import DataflowTarget
 from aiorch.targets.dataflow_api import Refusal
 from aiorch.targets.dataflow_client import DataflowNoAnswer, DataflowRefused, DataflowUnreachable
 from aiorch.targets.dataflow_jobs import DataflowJobs
 from tests.simulation.storage import Fault
-from tests.simulation.targets import PROJECT, REGION
+from tests.simulation.targets import PROJECT, REGION, Execution
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import SimulatedProcess
@@ -231,6 +233,13 @@ def dataflow_target(world: "World", process: "SimulatedProcess") -> DataflowTarg
     """Return the real target, whose requests go nowhere but here."""
     target = DataflowTarget(api_root="http://127.0.0.1", project_id=PROJECT, region=REGION)
     client: Any = SimulatedClient(world, process)
+    stop = target.stop
+
+    async def watched_stop(task: Task, context: TaskContext, job_id: str | None) -> None:
+        world.oracle.stops(process, Execution.of(context))
+        await stop(task, context, job_id)
+
+    target.stop = watched_stop  # type: ignore[method-assign]
     target._client = client
     target._jobs = DataflowJobs(client)
     return target

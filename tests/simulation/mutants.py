@@ -413,16 +413,16 @@ MUTANTS = (
         "            if sent",
     ),
     Mutant(
-        "what a loss stops left to another look",
+        "a timeout of what another one has taken over believed",
         "aiorch.transitions",
-        "        for _ in range(2):  # what",
-        "        for _ in range(1):  # what",
+        "        if event.is_given_up and state.by != self.process.id:\n",
+        "        if False:\n",
     ),
     Mutant(
-        "an owner forgotten with its run",
-        "aiorch.sweeper",
-        "        self._executor.on_release = self._owners.__setitem__\n",
-        "",
+        "lost by a process that does not own it",
+        "aiorch.transitions",
+        "        if state is not None and state.is_live and state.by == self.process.id:\n            self.lose(",
+        "        if state is not None and state.is_live:\n            self.lose(",
     ),
     Mutant(
         "a cancel leaves retries",

@@ -119,6 +119,7 @@ class Oracle:
         self._announced: dict[str, set[str]] = {}
         self._owned_since: dict[str, dict[str, float]] = {}
         self._requested: set[str] = set()
+        self._stopping: set[tuple[str, str]] = set()
         self._changes: dict[str, tuple[SimulatedProcess | None, float]] = {}
         self.held: dict[str, bytes] = {}
         self.violation: Violation | None = None
@@ -307,6 +308,16 @@ class Oracle:
             self.fail("S10", f"{what} was given up by {writer.name}, which does not own it")
         if after.get("interrupted", 0) > before.get("interrupted", 0) and before.get("execution_id") in self._requested:
             self.fail("S3", f"{what} was given up, and its job may have been launched")
+        error = after.get("error", {})
+        timed_out = (
+            error.get("type") == "Timeout" and "did not end" in error["message"] and error != before.get("error")
+        )
+        if timed_out and "branches" not in after and owner != writer.id:
+            self.fail("S10", f"{what} was timed out by {writer.name}, which does not own it")
+        if after.get("lost", 0) > before.get("lost", 0) and owner not in (writer.id, *self.called_dead):
+            self.fail("S10", f"{what} was called lost by {writer.name}, which does not own it")
+        if before.get("by") != writer.id == after.get("by"):
+            self._world.cluster.may_die(writer)
         if goes_on and after.get("by") != owner and owner not in self.called_dead:
             self.fail("S10", f"{what} was taken over by {writer.name}, and nobody has called its owner dead")
 
@@ -452,6 +463,20 @@ class Oracle:
             self.fail("S2", f"execution {key} was started, and that was never committed")
             return Execution("", "", 0, key)
         return found
+
+    def stops(self, process: "SimulatedProcess", execution: Execution) -> None:
+        """A process is about to stop a job: as far as it has read the run, that is its own."""
+        taken_at, by = self._taken_at.get(execution.key, (0.0, process.id))
+        is_again = (process.id, execution.key) in self._stopping
+        self._stopping.add((process.id, execution.key))
+        if is_again or self._documents[execution.run_id][execution.node].get("stop"):
+            return  # whoever does it
+        if by not in (None, process.id) and taken_at < process.client.known_at.get(
+            f"runs/{execution.run_id}.json", 0.0
+        ):
+            self.fail(
+                "S10", f"the job of {execution.label} is stopped by {process.name}, which knows it is not its own"
+            )
 
     def stop_requested(self, key: str) -> None:
         """A job is told to end."""
