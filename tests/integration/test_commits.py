@@ -940,6 +940,25 @@ async def test_a_death_before_the_others_were_told_is_noticed() -> None:
 
 
 @in_virtual_time
+async def test_what_a_late_write_has_made_ready_is_begun() -> None:
+    """A write of a process that is gone is applied when nobody reckons with it; whoever reads the run begins the rest."""
+    world = World()
+    world.bodies["A"] = lambda _: asyncio.Event().wait()
+    async with world.engine() as orchestrator:
+        await orchestrator.start(chain("A", "B"), run_id="r")
+        await orchestrator._executor.runs.touch_open("r")  # it has been looked at since
+        await asyncio.sleep(10)
+        document, now = world.document(), orchestrator._executor.clock.now().isoformat()
+        document["A"] |= {"status": "Completed", "ended_at": now}
+        del document["A"]["by"]
+        document["B"]["ready_at"] = now
+        generation = world.memory._objects["runs/r.json"][1]
+        await world.memory.write("runs/r.json", msgspec.json.encode(document), if_generation_match=generation)
+        await until(lambda: world.document()["$run"]["status"] == "Completed", within_s=60)
+    assert world.calls["B"] == 1
+
+
+@in_virtual_time
 async def test_a_death_is_noticed_although_the_run_was_started_again_meanwhile() -> None:
     """A sweep during a second start, whose copy of the run is only to be, does not forget who owes something to it."""
     world = World()
