@@ -941,7 +941,7 @@ async def test_a_death_before_the_others_were_told_is_noticed() -> None:
 
 @in_virtual_time
 async def test_what_a_late_write_has_made_ready_is_begun() -> None:
-    """A write of a process that is gone is applied when nobody reckons with it; whoever reads the run begins the rest."""
+    """It is of a process that is gone, and nobody reckons with it: whoever reads the run begins the rest."""
     world = World()
     world.bodies["A"] = lambda _: asyncio.Event().wait()
     async with world.engine() as orchestrator:
