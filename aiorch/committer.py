@@ -30,7 +30,17 @@ from aiorch.errors import (
 from aiorch.in_flight import InFlight
 from aiorch.run_state import NodeState, Run
 from aiorch.status import StoredRun
-from aiorch.transitions import Changes, FoldError, Obligation, RunEvent, RunStarted, fold, obligation
+from aiorch.transitions import (
+    Changes,
+    FoldError,
+    Obligation,
+    RunEvent,
+    RunStarted,
+    TaskFailed,
+    TaskLost,
+    fold,
+    obligation,
+)
 
 if TYPE_CHECKING:
     from aiorch.executor import DAGExecutor
@@ -291,7 +301,7 @@ class Committer:
                 await self._write(changes, len(batch))
             if not self._is_pursued:
                 await self._ensure_records(changes)
-            self._committed(changes)
+            self._committed(changes, self._drop_unheard(batch))
 
     def _distrust(self) -> None:
         """Read again before the next fold."""
@@ -416,14 +426,31 @@ class Committer:
         sent = self.in_flight.get(name)
         return sent is not None and sent.attempt == state.attempt
 
-    def _committed(self, changes: Changes) -> None:
+    def _drop_unheard(self, batch: _Batch) -> list[str]:
+        """
+        Forget the executions that have ended here and go on for the run, and return their nodes.
+
+        What was said of them was of no weight, since another process had taken them over. They may be ours again.
+        """
+        assert self.run is not None
+        dropped = []
+        for event, _ in batch:
+            if isinstance(event, TaskFailed | TaskLost):
+                sent, state = self.in_flight.get(event.node), self.run.nodes[event.node]
+                is_live = state.is_live and state.attempt == event.attempt
+                if is_live and sent is not None and sent.has_ended and sent.attempt == event.attempt:
+                    del self.in_flight[event.node]
+                    dropped.append(event.node)
+        return dropped
+
+    def _committed(self, changes: Changes, dropped: Iterable[str]) -> None:
         assert self.run is not None
         self.error = None
         self._is_unsure = False
         if self._offers:
             self._offers = False
             self._executor.offer(self)
-        touched: Iterable[str] = changes.nodes
+        touched: Iterable[str] = dict.fromkeys((*changes.nodes, *dropped)) if dropped else changes.nodes
         was_read = not self._is_pursued
         if was_read:
             # Somebody else, or a write of ours whose answer was lost, may have changed anything.

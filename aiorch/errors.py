@@ -22,6 +22,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
         └── StoreUnavailable     unknown whether it was applied: read again, decide again
 """
 
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -135,7 +136,7 @@ class RunNotFoundError(AiorchError, LookupError):
     def __init__(self, run_id: str, store: str) -> None:
         self.run_id = run_id
         super().__init__(
-            f"there is no run {run_id!r} in {store}; `aiorch runs --store {store}` lists those that exist."
+            f"there is no run {run_id!r} in {store}; `aiorch runs --store {shlex.quote(store)}` lists those that exist."
         )
 
 

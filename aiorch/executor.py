@@ -124,7 +124,7 @@ class DAGExecutor:
         self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._sleepers: dict[asyncio.Task[None], None] = {}
-        self._timers = Timers(clock, self.room)
+        self._timers = Timers(clock, self.room, self.committers)
         self._launches = Launches(
             targets=targets,
             functions=functions,
@@ -457,7 +457,11 @@ class _Launcher:
 
 
 def _is_under_way(committer: Committer, name: str, state: NodeState, process_id: str) -> bool:
-    """Whether this process has sent the execution and it may go on; one that the run has left behind is given up."""
+    """
+    Whether this process has sent the execution and it may go on.
+
+    One that the run has left behind is given up, and one that has ended here and is another process's is forgotten.
+    """
     sent = committer.in_flight.get(name)
     if sent is None:
         return False

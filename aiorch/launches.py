@@ -300,7 +300,7 @@ class Launches:
             event = await self._event_of(answer, execution)
         except Exception as error:
             logger.exception("launch failed inside aiorch", extra={"run_id": committer.run_id, "node": task.name})
-            event = TaskFailed(task.name, sent.attempt, Failure.of("InternalError", repr(error)))
+            event = TaskFailed(task.name, sent.attempt, Failure.of("InternalError", repr(error)), is_given_up=True)
         sent.has_ended = True
         committer.post(event)
 
@@ -363,7 +363,7 @@ class Launches:
             context.begin()
             failure = await self._supplement(task.function, context)
             if failure is not None:
-                return Failed(failure)
+                return Failed(failure) if await self._is_still_owed(execution) else None
             sent.is_out = False
         pause_s = 0.5
         sent.is_at_target = task.target_type is TargetTypes.DATAFLOW
@@ -416,7 +416,7 @@ class Launches:
                 await committer.apply(None)
             except AiorchError as error:
                 about = {"run_id": committer.run_id, "node": task.name, "error": str(error)}
-                logger.warning("not launched, since its run cannot be read", extra=about)
+                logger.warning("neither launched nor given up, since its run cannot be read", extra=about)
                 if isinstance(error, RunNotFoundError | OrchestratorLeftError):
                     return False
             else:

@@ -182,6 +182,8 @@ class Orchestrator:
             relook_s=self.settings.relook_s or pace.relook_s,
             refresh_s=self.settings.relook_s or pace.refresh_s,
         )
+        if self.launch:
+            self._executor.on_release = self._sweeper.remember
         self._background: list[asyncio.Task[None]] = []
         for each in dags:
             self.serve_dag(each)

@@ -3,8 +3,9 @@ The sweeper: what no event tells us.
 
 Every process lists the open markers now and then. There is no leader: two processes may act on the same run, and the
 conditional write lets one through. It looks at a run when its marker is new (a start without a document, something
-that a process could not launch, a cancel by somebody else), when an owner of it has died, and when it is held here but
-open no more. A marker whose run has ended is removed.
+that a process could not launch, a cancel by somebody else), when an owner of it has died, when it was read here for
+whatever reason and there is something to begin, and when it is held here but open no more. A marker whose run has ended
+is removed.
 """
 
 import asyncio
@@ -66,6 +67,7 @@ class Sweeper:
         self._owners: dict[str, frozenset[str]] = {}
         self._looked_at: dict[str, float] = {}
         self._looks_at_all = False
+        self._to_begin: set[str] = set()
         self.open_runs: int | None = None
 
     def look_again(self) -> None:
@@ -74,7 +76,6 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep for ever."""
-        self._executor.on_release = self._remember
         while True:
             try:
                 await self.sweep()
@@ -112,6 +113,7 @@ class Sweeper:
         dead = await self._liveness.dead_among(everybody) if everybody else frozenset()
         gate = asyncio.Semaphore(LOOKS_MAX)
         looks_at_all, self._looks_at_all = self._looks_at_all, False
+        to_begin, self._to_begin = self._to_begin, set()
         now = asyncio.get_running_loop().time()
         ours = {run_id for run_id, generation in markers.items() if self._is_ours(run_id, generation)}
         due = [
@@ -120,6 +122,7 @@ class Sweeper:
             if looks_at_all
             or (self._seen.get(run_id) != generation and run_id not in ours)
             or run_id in unremoved
+            or run_id in to_begin
             or now - self._looked_at.get(run_id, now) > self._relook_s
             or self._owners.get(run_id, frozenset()) & dead
         ]
@@ -129,7 +132,7 @@ class Sweeper:
         self._looked_at = {run_id: self._looked_at.get(run_id, now) for run_id in markers} | dict.fromkeys(due, now)
         self._refresh_old()
 
-    def _remember(self, committer: Committer) -> None:
+    def remember(self, committer: Committer) -> None:
         """
         Keep in mind who has a run that was read here for whatever reason, or that there is something to begin.
 
@@ -138,7 +141,7 @@ class Sweeper:
         run_id = committer.run_id
         self._owners[run_id] = self._owners.get(run_id, frozenset()) | self._executor.owners(committer)
         if self._executor.room.unclaimed(committer):
-            self._seen.pop(run_id, None)
+            self._to_begin.add(run_id)
 
     def _is_ours(self, run_id: str, generation: int) -> bool:
         """Whether the marker is of our own making, and its run in our hands: there is nothing to learn from it yet."""

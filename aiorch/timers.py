@@ -5,7 +5,7 @@ The event loop measures the pause, and the time of day tells whether it is over:
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -23,9 +23,10 @@ CHECK_S = 60.0
 class Timers:
     """The timers of one process."""
 
-    def __init__(self, clock: Clock, room: Room) -> None:
+    def __init__(self, clock: Clock, room: Room, committers: Mapping[str, Committer]) -> None:
         self._clock = clock
         self._room = room
+        self._committers = committers
         self._of_runs: dict[str, asyncio.TimerHandle] = {}
         self._is_closed = False
 
@@ -58,16 +59,26 @@ class Timers:
         else:
             if committer.dag is not None and self._room.is_limited(kind := committer.dag.all_tasks[name].target_type):
                 self._room.want(kind)  # should there be none for it
-            self._arm(CHECK_S, self._retry_is_due, committer, name, state)
+            self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)
             committer.post(RetryDue(name, state.attempt))
+
+    def _check_retry(self, run_id: str, name: str, state: NodeState) -> None:
+        if (committer := self._committers.get(run_id)) is not None:  # else nothing is owed to the run here
+            self._retry_is_due(committer, name, state)
 
     def _timeout_is_due(self, committer: Committer, timeout_at: datetime) -> None:
         del self._of_runs[committer.run_id]
         if self._seconds_to(timeout_at) > 0:
             self.arm_timeout(committer)
         elif committer.run is None or committer.run.status is RunStatus.RUNNING:
-            self._of_runs[committer.run_id] = self._arm(CHECK_S, self._timeout_is_due, committer, timeout_at)
+            self._of_runs[committer.run_id] = self._arm(CHECK_S, self._check_timeout, committer.run_id, timeout_at)
             committer.post(RunTimeoutDue())
+
+    def _check_timeout(self, run_id: str, timeout_at: datetime) -> None:
+        if (committer := self._committers.get(run_id)) is not None:
+            self._timeout_is_due(committer, timeout_at)
+        else:
+            del self._of_runs[run_id]
 
     def _arm(self, delay_s: float, callback: Callable[..., None], *args: Any) -> asyncio.TimerHandle:
         def fire() -> None:

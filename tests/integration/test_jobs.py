@@ -17,6 +17,7 @@ from aiorch.run_state import Failure
 from aiorch.sources.local import LocalSource
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import FaultyStore, ManualClock, SeededEntropy, in_virtual_time
+from aiorch.transitions import ProcessesDied, TaskLost
 from tests.definitions import chain, job, parallel
 
 LIMIT = 3
@@ -586,6 +587,31 @@ async def test_a_timeout_of_what_another_process_has_taken_over_is_none() -> Non
         await asyncio.sleep(200)
         assert (world.entry()["status"], world.entry()["by"]) == ("Starting", "another")
         assert not world.jobs.stopped
+
+
+@in_virtual_time
+async def test_what_was_given_up_in_vain_is_launched_when_it_comes_back() -> None:
+    """A process says of an execution that it is lost, just when the one that had taken it over has died as well."""
+    world = World()
+    world.jobs.hold_launches = asyncio.Event()
+    async with world.process() as process:
+        await process.start(single(), run_id="r")
+        await asyncio.sleep(10)
+        document = world.document()
+        document["Job"] |= {"by": "another", "launches": 2}
+        generation = world.memory._objects["runs/r.json"][1]
+        await world.memory.write("runs/r.json", msgspec.json.encode(document), if_generation_match=generation)
+        committer = process._executor.committers["r"]
+        sent = committer.in_flight["Job"]
+        await committer.apply(None)
+        assert sent.handle is not None
+        sent.handle.cancel()
+        sent.has_ended = True
+        world.jobs.hold_launches = None
+        await committer.apply(TaskLost("Job", 1, "no answer"), ProcessesDied(frozenset({"another"})))
+        assert (world.entry()["by"], world.entry()["launches"]) == (process._executor.process.id, 3)
+        await world.until_running()
+        assert list(world.jobs.launches.values()) == [1]
 
 
 @in_virtual_time

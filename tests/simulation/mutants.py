@@ -1,7 +1,7 @@
 """
 Mutants: proof that the simulation can fail.
 
-Each is one small change of the engine's source that breaks a promise, and must be found. Every defect that was ever
+Each is one small change of the engine's source that breaks a promise, and must be found. Nearly every defect that was
 mended adds the one that brings it back. A mutant that no longer fits the source is an error: it has to be written anew.
 
 Nothing here imports the engine: a mutant is installed before that happens, in a Python process of its own.
@@ -266,9 +266,9 @@ MUTANTS = (
     Mutant(
         "a retry that was due too early forgotten",
         "aiorch.timers",
-        "            self._arm(CHECK_S, self._retry_is_due, committer, name, state)\n",
+        "            self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)\n",
         "            if self._room.is_limited(committer.dag.all_tasks[name].target_type):\n"
-        "                self._arm(CHECK_S, self._retry_is_due, committer, name, state)\n",
+        "                self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)\n",
         seed=457,
     ),
     Mutant(

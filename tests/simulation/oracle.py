@@ -6,14 +6,16 @@ told. It knows nothing of the engine: documents are plain JSON to it.
 
     S1   statuses never move back, what is terminal never changes, a run ends only when nothing of it is live
     S2   what a target starts is a committed intent, and has its record
-    S3   no execution is started more often than commits say, with ``on_lost: fail`` once at most
+    S3   no execution is started more often than commits say, with ``on_lost: fail`` once at most; whoever was silent
+         looks before it sends; no job is given up that may have been launched
     S4   a task starts only after those before it, inside what is running
     S5   what was acknowledged, or told to a client, is committed
     S6   the end is the one that a reference interpreter works out
-    S7   folds are idempotent and do not depend on order, documents survive being read and written
-    S8   in worlds without faults, operations stay within their budget
+    S7   folds are idempotent and do not depend on order, documents survive being read and written, and what only newer
+         versions can read is left alone
+    S8   without faults, operations stay within their budget; commits are a second apart, and never two at once
     S9   an open run has its marker, and the others know who owns something in it
-    S10  nothing begins after a cancel, nothing goes on after the end
+    S10  nothing begins after a cancel, nothing goes on after the end, nobody decides about what is another's
     S11  nobody who is heard is called dead
     L1   when faults have stopped, every run ends in time
     L2   where nothing is lost and nobody dies, also without a sweeper
