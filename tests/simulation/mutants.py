@@ -506,13 +506,6 @@ MUTANTS = (
         "            pass\n",
     ),
     Mutant(
-        "owners forgotten at a second start",
-        "aiorch.sweeper",
-        "            if run_id in markers and committer.generation:",
-        "            if run_id in markers:",
-        seed=493,
-    ),
-    Mutant(
         "a new owner that nobody knows of",
         "aiorch.committer",
         "            self._offers |= not self.is_announced\n",
