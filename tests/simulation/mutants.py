@@ -96,12 +96,14 @@ MUTANTS = (
         "            self._settle(batch, None)\n"
         "            batch.clear()\n"
         "            return 0.01",
+        seed=27,
     ),
     Mutant(
         "outcomes dropped when the store does not answer",
         "aiorch.committer",
         "            self._executor.on_store_away()\n",
         "            self._executor.on_store_away()\n            self._settle(batch, error)\n            batch.clear()\n",
+        seed=25,
     ),
     Mutant(
         "acknowledged before the commit",
@@ -147,6 +149,7 @@ MUTANTS = (
         "aiorch.committer",
         "            await self._ensure_records(changes)\n",
         "            pass\n",
+        seed=23,
     ),
     Mutant(
         "stale copy taken for the truth",
@@ -194,7 +197,7 @@ MUTANTS = (
         "aiorch.executor",
         "            committer.starting -= 1\n            self.release(committer)\n            raise",
         "            committer.starting = 0\n            self.release(committer)\n            raise",
-        seed=494,
+        seed=793,
     ),
     Mutant(
         "document before its marker",
@@ -234,7 +237,6 @@ MUTANTS = (
         "aiorch.launches",
         "        sent.has_ended = True\n        committer.post(event)",
         "        sent.has_ended = True\n        committer.in_flight.pop(task.name, None)\n        committer.post(event)",
-        seed=55,
     ),
     Mutant(
         "no look before sending after a silence",
@@ -282,20 +284,20 @@ MUTANTS = (
         "aiorch.launches",
         "            if queue:  # perhaps it was only this process that was full",
         "            if queue and limited is kind:",
-        seed=36,
     ),
     Mutant(
         "a job that was not seen taken for one that never was",
         "aiorch.launches",
         "            sent.is_out = sent.is_at_target\n",
         "            sent.is_out = False\n",
-        seed=491,
+        seed=353,
     ),
     Mutant(
         "taken over and not awaited",
         "aiorch.executor",
         "                    self._launches.await_end(committer, dag.all_tasks[name])",
         "                    pass",
+        seed=32,
     ),
     Mutant(
         "what waits for room not offered at its commit",
@@ -349,7 +351,7 @@ MUTANTS = (
         "aiorch.targets.dataflow",
         "        if asyncio.get_running_loop().time() - listed_at > LISTING_S:",
         "        if False:",
-        seed=38,
+        seed=39,
     ),
     Mutant(
         "a failed job taken for a success",
@@ -390,39 +392,42 @@ MUTANTS = (
         "aiorch.transitions",
         "    if state.by != process_id:\n        return None\n",
         "    if state.by != process_id and not state.stop:\n        return None\n",
-        seed=53,
+        seed=66,
     ),
     Mutant(
         "running said by whoever wants to",
         "aiorch.transitions",
         "        if state is None or state.by != self.process.id:\n",
         "        if state is None:\n",
-        seed=65,
+        seed=369,
     ),
     Mutant(
         "given up by a process that does not own it",
         "aiorch.transitions",
         "        if state is not None and state.is_live and state.by == self.process.id:\n            self.interrupt(",
         "        if state is not None and state.is_live:\n            self.interrupt(",
-        seed=1343,
+        seed=1015,
     ),
     Mutant(
         "timed out by a process that does not own it",
         "aiorch.launches",
         "            if not await self._is_still_owed(execution):\n                return None\n            if sent",
         "            if sent",
+        seed=1297,
     ),
     Mutant(
         "a timeout of what another one has taken over believed",
         "aiorch.transitions",
         "        if event.is_given_up and state.by != self.process.id:\n",
         "        if False:\n",
+        seed=846,
     ),
     Mutant(
         "lost by a process that does not own it",
         "aiorch.transitions",
         "        if state is not None and state.is_live and state.by == self.process.id:\n            self.lose(",
         "        if state is not None and state.is_live:\n            self.lose(",
+        seed=197,
     ),
     Mutant(
         "a cancel leaves retries",
@@ -451,7 +456,6 @@ MUTANTS = (
         "aiorch.transitions",
         "        failures = state.attempt - state.lost - state.interrupted\n",
         "        failures = state.attempt\n",
-        seed=165,
     ),
     Mutant(
         "one retry too many",
@@ -471,7 +475,6 @@ MUTANTS = (
         "aiorch.transitions",
         "        elif is_call and task.on_lost is OnLost.FAIL:",
         "        elif False:",
-        seed=65,
     ),
     Mutant(
         "success of an attempt that was given up ignored",
@@ -491,6 +494,7 @@ MUTANTS = (
         "aiorch.run_state",
         "if state.status is TaskStatus.COMPLETED}",
         "if state.status in (TaskStatus.COMPLETED, TaskStatus.FAILED)}",
+        seed=23,
     ),
     # -- who is alive --------------------------------------------------------------------------------------------
     Mutant(
