@@ -41,6 +41,9 @@ RANKS = {"New": 0, "Starting": 1, "Running": 2, "Retrying": 3, **dict.fromkeys(E
 RUN_ENDS = ("Completed", "Failed", "Cancelled")
 LIVE = ("Starting", "Running")
 
+LAUNCHES_MAX = 10
+"""After how many processes that died while launching a job nobody looks for it any more."""
+
 ANNOUNCED_S = 3.0
 """How long a new owner of something in a run may stay unknown, when nothing is wrong with the bucket."""
 
@@ -360,7 +363,8 @@ class Oracle:
                 self.fail("S1", f"run {run_id} has ended, and {name} is {entry['status']}")
         for key in self._live_jobs:
             execution = self._executions[key]
-            if execution.run_id == run_id and key not in self._twice:
+            is_given_up = self._launches.get(key, 0) >= LAUNCHES_MAX
+            if execution.run_id == run_id and key not in self._twice and not is_given_up:
                 self.fail("S10", f"run {run_id} has ended, and the job of {execution.label} goes on")
         for process, execution in self.calls:
             was_taken_over = self._starts[execution.key] > 1
@@ -392,7 +396,7 @@ class Oracle:
             self._live_jobs[key] = None
         if count > 1:
             self._world.count("second start of an execution")
-            self._check_another_start(kind, execution, count)
+            self._check_another_start(kind, process, execution, count)
         if not is_late:
             self._check_still_wanted(process, execution)
         self._plan(execution)
@@ -410,13 +414,19 @@ class Oracle:
         if listed_at < process.woke_at:
             self.fail("S3", f"job {job} is launched by {process.name}, which was silent and has not looked for it")
 
-    def _check_another_start(self, kind: str, execution: Execution, count: int) -> None:
+    def _check_another_start(self, kind: str, process: "SimulatedProcess", execution: Execution, count: int) -> None:
         what = f"attempt {execution.attempt} of {execution.run_id} {execution.node}"
         if execution.key in self._late:
             self._world.count("second job of a late launch")
             self._twice.add(execution.key)
             return
-        if kind == "Dataflow":
+        taken_at, by = self._taken_at.get(execution.key, (0.0, process.id))
+        is_under_way = by != process.id and taken_at >= process.client.heartbeats.heard_since(process.id)
+        if kind == "Dataflow" and process.id in self.called_dead and is_under_way:
+            # Whoever took over had stood still before it said so, and its job has ended since this one has looked.
+            self._world.count("second job of a takeover under way")
+            self._twice.add(execution.key)
+        elif kind == "Dataflow":
             self.fail("S3", f"{what} was started {count} times, though it could be found")
         elif self._structures[execution.run_id].steps[execution.node].get("on_lost") == "fail":
             self.fail("S3", f"{what} was started {count} times, and must not be started twice")
@@ -431,7 +441,7 @@ class Oracle:
         that was committed before it was heard again is known to it. One that comes later comes of another's pause.
         """
         taken_at, by = self._taken_at.get(execution.key, (0.0, process.id))
-        if by == process.id:
+        if by == process.id or execution.key in self._late:
             return
         if process.id in self._taken_by.get(execution.key, ()):
             return  # it has taken over from one that lives, and that has told the end meanwhile
