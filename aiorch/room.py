@@ -105,9 +105,11 @@ class Room:
         """What this process could launch in a run and nobody has claimed: ready tasks, retries without an owner."""
         events: list[RunEvent] = []
         room: dict[TargetTypes, int] = {}
+        now = self._clock.now()
         for task, state in self._waiting(committer):
             kind = task.target_type
-            if kind in self._limits:
+            # To wait for a retry that is not due takes no room, and somebody has to.
+            if kind in self._limits and (state.status is TaskStatus.NEW or _due(state) <= now):
                 left = room[kind] = room.get(kind, self.left(kind)) - 1
                 if left < 0:
                     continue

@@ -3,7 +3,9 @@
 import asyncio
 from typing import Any
 
-from aiorch import Orchestrator, Settings, TargetTypes, TaskContext
+import msgspec
+
+from aiorch import Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
 from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
 from aiorch.ports import LOCAL_PACE, Accepted, Answer, Failed, Succeeded
@@ -134,3 +136,31 @@ async def test_a_retry_that_waits_for_room_survives_a_clock_that_is_set_back() -
         async with asyncio.timeout(240):
             await run.wait()
     assert launched == ["fails", "runs", "fails"]
+
+
+@in_virtual_time
+async def test_a_retry_that_is_not_due_is_waited_for_although_there_is_no_room() -> None:
+    """Nobody has claimed it, and another job has taken all the room: whoever looks at the run waits for it."""
+
+    class Uneven(Jobs):
+        async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
+            if context.attempt == 1 and context.node == "fails":
+                return Failed(Failure.of("JobFailed", "no luck"))
+            return Succeeded()
+
+    store, clock = Seldom(), ManualClock()
+    steps = {"fails": job(retry={"max_attempts": 2, "initial_delay": 60, "jitter": 0}), "runs": job()}
+    async with engine(Uneven(), store=store, clock=clock) as first:
+        await first.start(side_by_side(**steps), run_id="r")
+        while first._executor.committers["r"].run.nodes["fails"].status != "Retrying":  # type: ignore[union-attr]
+            await asyncio.sleep(0.1)
+    document = msgspec.json.decode(store._objects["runs/r.json"][0])
+    document["fails"].pop("by", None)
+    blank = ("node_name", "node_type", "target_type", "target_name", "branches")
+    ready = {"status": "New", "ready_at": clock.now().isoformat()}
+    document["runs"] = {key: value for key, value in document["runs"].items() if key in blank} | ready
+    generation = store._objects["runs/r.json"][1]
+    await store.write("runs/r.json", msgspec.json.encode(document), if_generation_match=generation)
+    async with engine(Uneven(), store=store, clock=clock, entropy=SeededEntropy(2)) as second, asyncio.timeout(300):
+        run = await (await second.attach("r")).wait()
+    assert run.status is RunStatus.COMPLETED
