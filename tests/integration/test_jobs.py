@@ -143,6 +143,15 @@ class World:
     def document(self, run_id: str = "r") -> dict[str, Any]:
         return msgspec.json.decode(self.memory._objects[f"runs/{run_id}.json"][0])
 
+    async def let_another_take_over(self) -> None:
+        """Commit what a process that is called ``another`` would, and which is alive."""
+        document = self.document()
+        document["Job"] |= {"by": "another", "launches": 2}
+        await self.memory.join("another")
+        name = "runs/r.json"
+        generation = self.memory._objects[name][1]
+        await self.memory.write(name, msgspec.json.encode(document), if_generation_match=generation)
+
     def entry(self, node: str = "Job", run_id: str = "r") -> dict[str, Any]:
         return self.document(run_id)[node]
 
@@ -529,11 +538,7 @@ async def test_a_process_that_was_silent_reads_again_before_it_sends(heard_again
         await world.until(lambda: len(sends) == 1)
         await store.leave(paused._executor.process.id)  # it is paused, and called dead
         store.silent.add(paused._executor.process.id)
-        document = world.document()
-        document["Job"] |= {"by": "another", "launches": 2}
-        generation = store._objects["runs/r.json"][1]
-        await store.join("another")
-        await store.write("runs/r.json", msgspec.json.encode(document), if_generation_match=generation)
+        await world.let_another_take_over()
         if heard_again:
             await asyncio.sleep(0.01)
             await store.announce(paused._executor.process.id)
@@ -554,10 +559,7 @@ async def test_a_process_that_is_silent_again_while_it_looks_looks_again() -> No
         async def read_slowly(name: str) -> StoredObject | None:
             stored = await read(name)
             if name == "runs/r.json" and len(store.announced) == 1:
-                document = world.document()
-                document["Job"] |= {"by": "another", "launches": 2}
-                await store.join("another")
-                await store.write(name, msgspec.json.encode(document), if_generation_match=store._objects[name][1])
+                await world.let_another_take_over()
                 await asyncio.sleep(100)
                 store.silent.add(me)
             return stored
@@ -578,12 +580,7 @@ async def test_a_timeout_of_what_another_process_has_taken_over_is_none() -> Non
     async with world.process() as paused:
         await paused.start(single(timeout=100), run_id="r")
         await asyncio.sleep(50)
-        document = world.document()
-        document["Job"] |= {"by": "another", "launches": 2}
-        await world.memory.join("another")
-        name = "runs/r.json"
-        generation = world.memory._objects[name][1]
-        await world.memory.write(name, msgspec.json.encode(document), if_generation_match=generation)
+        await world.let_another_take_over()
         await asyncio.sleep(200)
         assert (world.entry()["status"], world.entry()["by"]) == ("Starting", "another")
         assert not world.jobs.stopped
@@ -597,10 +594,7 @@ async def test_what_was_given_up_in_vain_is_launched_when_it_comes_back() -> Non
     async with world.process() as process:
         await process.start(single(), run_id="r")
         await asyncio.sleep(10)
-        document = world.document()
-        document["Job"] |= {"by": "another", "launches": 2}
-        generation = world.memory._objects["runs/r.json"][1]
-        await world.memory.write("runs/r.json", msgspec.json.encode(document), if_generation_match=generation)
+        await world.let_another_take_over()
         committer = process._executor.committers["r"]
         sent = committer.in_flight["Job"]
         await committer.apply(None)
