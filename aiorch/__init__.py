@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from aiorch.events import EventFactory as EventFactory
     from aiorch.events import StartEvent as StartEvent
     from aiorch.executor import DAGExecutor as DAGExecutor
+    from aiorch.failure import Failure as Failure
     from aiorch.nodes import CloudFunction as CloudFunction
     from aiorch.nodes import DataflowJob as DataflowJob
     from aiorch.nodes import Function as Function
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from aiorch.orchestrator import Settings as Settings
     from aiorch.run_handle import RunHandle as RunHandle
     from aiorch.run_handle import RunResult as RunResult
-    from aiorch.run_state import Failure as Failure
     from aiorch.status import Execution as Execution
     from aiorch.status import ExecutionStatus as ExecutionStatus
     from aiorch.status import OrchestrationStatus as OrchestrationStatus

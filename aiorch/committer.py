@@ -28,7 +28,8 @@ from aiorch.errors import (
     StoreUnavailable,
 )
 from aiorch.in_flight import InFlight
-from aiorch.run_state import NodeState, Run
+from aiorch.run_document import NodeState
+from aiorch.run_state import Run
 from aiorch.status import StoredRun
 from aiorch.transitions import (
     Changes,

@@ -26,8 +26,8 @@ from msgspec import Meta
 
 from aiorch.enums import TargetTypes, TaskStatus
 from aiorch.errors import InvalidIdError, MalformedEventError
+from aiorch.failure import Failure
 from aiorch.names import ExecutionId, RunId, execution_id, run_id
-from aiorch.run_state import Failure
 
 MESSAGE_BYTES_MAX = 1024 * 1024
 """

@@ -24,15 +24,8 @@ from aiorch.markers import Markers
 from aiorch.nodes import Parallel, Task
 from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
 from aiorch.room import Room
-from aiorch.run_state import (
-    SCHEMA_VERSION,
-    NodeState,
-    RunHeader,
-    StartCommand,
-    kept_by_resume,
-    new_header,
-    new_run,
-)
+from aiorch.run_document import SCHEMA_VERSION, NodeState, RunHeader, StartCommand
+from aiorch.run_state import kept_by_resume, new_header, new_run
 from aiorch.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
 from aiorch.timers import Timers
 from aiorch.transitions import (

@@ -38,8 +38,8 @@ from aiorch.events import (
     start_run_id,
 )
 from aiorch.executor import DAGExecutor
+from aiorch.failure import Failure
 from aiorch.ports import Delivery, EventSource
-from aiorch.run_state import Failure
 from aiorch.status import Execution
 from aiorch.transitions import FoldError, RunEvent, TaskFailed, TaskSucceeded
 

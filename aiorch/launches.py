@@ -21,6 +21,7 @@ from aiorch.errors import (
     StoreThrottled,
     StoreUnavailable,
 )
+from aiorch.failure import Failure
 from aiorch.in_flight import InFlight
 from aiorch.nodes import Task
 from aiorch.ports import (
@@ -39,7 +40,8 @@ from aiorch.ports import (
 )
 from aiorch.results import EarlierNodes, Results, SpilledResults
 from aiorch.room import Room
-from aiorch.run_state import INLINE_RESULT_BYTES_MAX, Failure, NodeState, Run, RunHeader
+from aiorch.run_document import NodeState, RunHeader
+from aiorch.run_state import INLINE_RESULT_BYTES_MAX, Run
 from aiorch.status import Execution, ExecutionStatus
 from aiorch.transitions import (
     Process,

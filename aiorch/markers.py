@@ -12,7 +12,7 @@ import logging
 from aiorch.committer import Committer
 from aiorch.errors import AiorchError
 from aiorch.ports import Entropy
-from aiorch.run_state import StartCommand
+from aiorch.run_document import StartCommand
 from aiorch.status import OrchestrationStatus
 
 logger = logging.getLogger(__name__)

@@ -25,8 +25,8 @@ from aiorch.executor import DAGExecutor
 from aiorch.intake import Intake
 from aiorch.launches import LaunchSettings
 from aiorch.ports import Clock, Entropy, EventSource, Observer, Store, Target
+from aiorch.run_document import StartCommand, is_json
 from aiorch.run_handle import RunHandle
-from aiorch.run_state import StartCommand, is_json
 from aiorch.sources.local import LocalSource
 from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
 from aiorch.stores import DEFAULT_STORE, open_store

@@ -14,8 +14,8 @@ import msgspec
 if TYPE_CHECKING:
     from aiorch.context import TaskContext
     from aiorch.enums import RunStatus, TargetTypes
+    from aiorch.failure import Failure
     from aiorch.nodes import Task
-    from aiorch.run_state import Failure
 
 
 class StoredObject(NamedTuple):

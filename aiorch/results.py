@@ -11,7 +11,8 @@ import msgspec
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, TaskStatus
 from aiorch.nodes import Task
-from aiorch.run_state import NodeState, Run
+from aiorch.run_document import NodeState
+from aiorch.run_state import Run
 from aiorch.status import Execution, ExecutionStatus
 
 CACHE_BYTES_MAX = 64 * 1024 * 1024

@@ -14,7 +14,7 @@ from aiorch.committer import Committer
 from aiorch.enums import TargetTypes, TaskStatus
 from aiorch.nodes import Task
 from aiorch.ports import Clock
-from aiorch.run_state import NodeState
+from aiorch.run_document import NodeState
 from aiorch.transitions import Changes, LaunchOffered, Obligation, RetryDue, RunEvent, obligation
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from aiorch.committer import Committer
 from aiorch.enums import RunStatus
 from aiorch.executor import DAGExecutor
+from aiorch.failure import Failure
 from aiorch.results import AllNodes, Results, SpilledResults
-from aiorch.run_state import Failure, Run
+from aiorch.run_state import Run
 
 
 @dataclass(frozen=True)

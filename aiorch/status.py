@@ -18,16 +18,8 @@ from aiorch.enums import TargetTypes, TaskStatus
 from aiorch.errors import DefinitionGoneError, DocumentError, GenerationConflict
 from aiorch.nodes import Task
 from aiorch.ports import ObjectStore
-from aiorch.run_state import (
-    NO_RESULT,
-    NodeState,
-    Run,
-    RunHeader,
-    StartCommand,
-    decode_document,
-    decode_start_command,
-    run_from_document,
-)
+from aiorch.run_document import NO_RESULT, NodeState, RunHeader, StartCommand, decode_document, decode_start_command
+from aiorch.run_state import Run, run_from_document
 
 REJECTED_BYTES_MAX = 1024 * 1024
 """What is kept of a message that is parked. Pub/Sub carries 10 MB, and encoded that is more than an object may hold."""

@@ -13,7 +13,7 @@ from aiorch.committer import Committer
 from aiorch.enums import RunStatus
 from aiorch.ports import Clock
 from aiorch.room import Room
-from aiorch.run_state import NodeState
+from aiorch.run_document import NodeState
 from aiorch.transitions import RetryDue, RunTimeoutDue
 
 CHECK_S = 60.0

@@ -31,19 +31,10 @@ from msgspec.structs import replace
 
 from aiorch.dag import DAG
 from aiorch.enums import OnFailure, OnLost, RunStatus, TargetTypes, TaskStatus
+from aiorch.failure import FAILURES_KEPT, MESSAGE_CHARS_WIDE, REFUSED_RESULTS, WIDE_RUN_NODES, Failure
 from aiorch.nodes import Node, Parallel, Task
-from aiorch.run_state import (
-    FAILURES_KEPT,
-    MESSAGE_CHARS_WIDE,
-    NO_RESULT,
-    REFUSED_RESULTS,
-    WIDE_RUN_NODES,
-    Failure,
-    NodeState,
-    Run,
-    RunHeader,
-    execution_key,
-)
+from aiorch.run_document import NO_RESULT, NodeState, RunHeader
+from aiorch.run_state import Run, execution_key
 
 LOST_ATTEMPTS_MAX = 3
 """New attempts that lost ones may cause: a target that never answers must not be called for ever."""

@@ -18,7 +18,8 @@ import msgspec
 from measuring import Line, arguments, build, chain, environment, fan_out, positive, rounded, tell
 
 from aiorch import DAG
-from aiorch.run_state import SCHEMA_VERSION, Run, StartCommand, new_header, new_run
+from aiorch.run_document import SCHEMA_VERSION, StartCommand
+from aiorch.run_state import Run, new_header, new_run
 from aiorch.transitions import Changes, Process, RunEvent, RunStarted, TaskSucceeded, fold
 
 SIZES = (10, 1_000, 10_000)

@@ -28,8 +28,8 @@ from operations import price_usd
 
 from aiorch import Orchestrator, Task, TaskContext
 from aiorch.enums import TargetTypes
+from aiorch.failure import Failure
 from aiorch.ports import Accepted, Answer, Failed
-from aiorch.run_state import Failure
 from aiorch.testing import ManualClock, SeededEntropy, VirtualTimeLoop
 from aiorch.testing.modelled_bucket import ModelledBucket
 

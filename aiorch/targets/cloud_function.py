@@ -23,9 +23,9 @@ import aiohttp
 
 from aiorch import function_url
 from aiorch.context import TaskContext
+from aiorch.failure import Failure
 from aiorch.nodes import CloudFunction, Task
 from aiorch.ports import Answer, Failed, NotStarted, Unknown
-from aiorch.run_state import Failure
 from aiorch.targets import http_call
 from aiorch.targets.id_tokens import IdTokenError, IdTokens
 

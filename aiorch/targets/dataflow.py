@@ -27,9 +27,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aiorch.context import TaskContext
+from aiorch.failure import Failure
 from aiorch.nodes import DataflowJob, Task
 from aiorch.ports import Accepted, Answer, Failed, NotStarted, Unknown
-from aiorch.run_state import Failure
 from aiorch.targets import dataflow_api as api
 from aiorch.targets.dataflow_client import (
     ANSWER_S,

@@ -20,9 +20,9 @@ import msgspec
 
 from aiorch.errors import InvalidIdError
 from aiorch.events import EXECUTION_LABEL, TERMINAL_JOB_STATES
+from aiorch.failure import Failure
 from aiorch.names import execution_id
 from aiorch.ports import Accepted, Answer, Failed, Succeeded
-from aiorch.run_state import Failure
 from aiorch.targets.dataflow_launch import Place
 
 _FINE_BY_ITSELF = frozenset({"JOB_STATE_DONE", "JOB_STATE_DRAINED"})

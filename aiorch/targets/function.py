@@ -17,9 +17,10 @@ import anyio.to_thread
 import msgspec
 
 from aiorch.context import TaskContext
+from aiorch.failure import Failure
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Failed, Succeeded
-from aiorch.run_state import Failure, is_json
+from aiorch.run_document import is_json
 
 THREADS_MAX = 64
 """Sync callables that run at once; the others wait."""

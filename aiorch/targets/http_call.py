@@ -17,8 +17,9 @@ import msgspec
 from yarl import URL
 
 from aiorch.context import TaskContext
+from aiorch.failure import Failure
 from aiorch.ports import Answer, Failed, NotStarted, Succeeded
-from aiorch.run_state import Failure, is_json
+from aiorch.run_document import is_json
 
 _NEXT_MOVES = {
     401: ". The ID token was missing or not accepted: it must be meant for this URL",

@@ -13,7 +13,8 @@ from datetime import datetime
 from aiorch.dag import DAG
 from aiorch.enums import TaskStatus
 from aiorch.nodes import Node, Parallel, Task
-from aiorch.run_state import NodeState, Run
+from aiorch.run_document import NodeState
+from aiorch.run_state import Run
 
 BRANCHES_MAX = 20
 """Branches of one `Parallel` that are drawn; more are folded into one box."""

@@ -14,7 +14,8 @@ from math import inf
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, TaskStatus
 from aiorch.nodes import Node, Parallel, Task
-from aiorch.run_state import NodeState, Run
+from aiorch.run_document import NodeState
+from aiorch.run_state import Run
 from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text, node_duration_s
 
 DEPTH_MAX = 12

@@ -7,8 +7,9 @@ from typing import Any
 
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, RunStatus, TaskStatus
+from aiorch.failure import Failure
 from aiorch.nodes import Node, Parallel
-from aiorch.run_state import Failure, Run
+from aiorch.run_state import Run
 from aiorch.status import RunSummary
 from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text
 from aiorch.views.progress import Row, Rows, one_line

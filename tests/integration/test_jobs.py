@@ -11,9 +11,9 @@ import pytest
 
 from aiorch import Orchestrator, RunStatus, Settings, Task, TaskContext
 from aiorch.enums import TargetTypes
+from aiorch.failure import Failure
 from aiorch.launches import LaunchSettings
 from aiorch.ports import Accepted, Answer, Failed, NotStarted, StoredObject, Succeeded
-from aiorch.run_state import Failure
 from aiorch.sources.local import LocalSource
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import FaultyStore, ManualClock, SeededEntropy, in_virtual_time

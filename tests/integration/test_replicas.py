@@ -10,9 +10,9 @@ import msgspec
 from aiorch import Orchestrator, Settings, Task, TaskContext
 from aiorch.enums import RunStatus, TargetTypes
 from aiorch.errors import DocumentError, StoreUnavailable
+from aiorch.failure import Failure
 from aiorch.launches import LaunchSettings
 from aiorch.ports import Accepted, Answer, Failed, NotStarted, Succeeded, Unknown
-from aiorch.run_state import Failure
 from aiorch.sources.local import LocalSource
 from aiorch.stores.gcs import GCSStore
 from aiorch.testing import CountingObserver, ManualClock, SeededEntropy, in_virtual_time

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from aiorch import Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
+from aiorch.failure import Failure
 from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
 from aiorch.ports import LOCAL_PACE, Accepted, Answer, Failed, Succeeded
-from aiorch.run_state import Failure
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from tests.definitions import chain, job, parallel, task

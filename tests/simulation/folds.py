@@ -9,7 +9,8 @@ import msgspec
 
 import aiorch.committer
 from aiorch.errors import StoreThrottled
-from aiorch.run_state import Run, decode_document, run_from_document
+from aiorch.run_document import decode_document
+from aiorch.run_state import Run, run_from_document
 from aiorch.transitions import FoldError, RunEvent
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiorch.context import TaskContext
+from aiorch.failure import Failure
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Failed, NotStarted, Succeeded, Unknown
-from aiorch.run_state import Failure
 from tests.simulation.storage import Fault
 
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ import msgspec
 from aiorch.builder import DAGBuilder
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, RunStatus, TaskStatus
-from aiorch.run_state import Failure, Run, RunHeader, new_run
+from aiorch.failure import Failure
+from aiorch.run_document import RunHeader
+from aiorch.run_state import Run, new_run
 from tests import definitions
 
 STARTED = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

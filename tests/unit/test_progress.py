@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from aiorch.enums import RunStatus, TaskStatus
-from aiorch.run_state import Failure
+from aiorch.failure import Failure
 from aiorch.status import RunSummary
 from aiorch.views.live import LiveView
 from aiorch.views.progress import LOG_FAILURES_MAX, NOTABLE_MAX, ProgressLog, Rows, clock_text, one_line

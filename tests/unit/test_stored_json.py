@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiorch.run_state import NESTING_MAX, is_json
+from aiorch.run_document import NESTING_MAX, is_json
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,9 @@ from aiorch.builder import DAGBuilder
 from aiorch.dag import DAG
 from aiorch.enums import RunStatus, TargetTypes, TaskStatus
 from aiorch.errors import DocumentError, NewerSchemaError, RunStateError, RunTooLargeError
-from aiorch.run_state import (
-    Failure,
-    NodeState,
-    Run,
-    StartCommand,
-    decode_document,
-    execution_key,
-    kept_by_resume,
-    new_header,
-    new_run,
-    run_from_document,
-)
+from aiorch.failure import Failure
+from aiorch.run_document import NodeState, StartCommand, decode_document
+from aiorch.run_state import Run, execution_key, kept_by_resume, new_header, new_run, run_from_document
 from aiorch.transitions import (
     LAUNCHES_MAX,
     LOST_ATTEMPTS_MAX,

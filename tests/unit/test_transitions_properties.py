@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from aiorch.builder import DAGBuilder
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, RunStatus, TaskStatus
+from aiorch.failure import Failure
 from aiorch.nodes import Parallel, Task
-from aiorch.run_state import Failure, Run, StartCommand, decode_document, new_header, new_run, run_from_document
+from aiorch.run_document import StartCommand, decode_document
+from aiorch.run_state import Run, new_header, new_run, run_from_document
 from aiorch.transitions import (
     CancelRequested,
     Changes,
