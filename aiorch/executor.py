@@ -404,6 +404,7 @@ class DAGExecutor:
 
     async def _tell(self, committer: Committer) -> None:
         await self.markers.touch(committer)
+        self.release(committer)  # it may be here for this alone
 
     def _can_launch(self, task: Task) -> bool:
         if self._is_closing:

@@ -274,6 +274,22 @@ async def test_a_cancel_that_was_not_told_is_given_back() -> None:
 
 
 @in_virtual_time
+async def test_a_run_is_not_held_for_having_been_told_about() -> None:
+    """A marker that came back after the end, and is written anew by a word that was late, is removed all the same."""
+    world = World()
+    async with world.replica(Calls(Succeeded(b"1"))) as one:
+        await one.start(chain(A=call()), run_id="r")
+        marker = world.bucket.objects["open/r"].data
+        await world.until(lambda: world.status() == "Completed" and "open/r" not in world.bucket.objects)
+        await asyncio.sleep(100)
+        written = await one.store.write("open/r", marker, if_generation_match=0)
+        one._executor.offer(one._executor.committer("r"))
+        await world.until(lambda: world.bucket.objects["open/r"].generation != written)
+        await world.until(lambda: "open/r" not in world.bucket.objects)
+        assert not one._executor.committers
+
+
+@in_virtual_time
 async def test_a_stop_that_the_target_refused_is_tried_again_soon() -> None:
     """One error of an API does not leave a cancelled job running, and billed, until the next look at its run."""
     world = World()
