@@ -90,6 +90,8 @@ class SimulatedProcess:
 
         was_paused: It may have been called dead, and live.
 
+        went_on_at: When it last went on after a pause.
+
         woke_at: When it last went on after a pause that is long enough to be called dead.
     """
 
@@ -102,7 +104,7 @@ class SimulatedProcess:
         self.pauses_next = False
         self.is_running = False
         self.was_paused = False
-        self.paused_at = self.woke_at = 0.0
+        self.paused_at = self.went_on_at = self.woke_at = 0.0
         self.has_power = True
         self.clock = SkewedClock(world, self.name)
         self.orchestrator: Orchestrator | None = None
@@ -259,8 +261,9 @@ class Cluster:
         if not process.has_power or process.parked is None:
             return
         self._world.note(process.name, "goes on")
-        if self._world.loop.time() - process.paused_at >= DEAD_AFTER_S:
-            process.woke_at = self._world.loop.time()
+        process.went_on_at = self._world.loop.time()
+        if process.went_on_at - process.paused_at >= DEAD_AFTER_S:
+            process.woke_at = process.went_on_at
         parked, process.parked = process.parked, None
         self._world.loop.give_back(parked)
         if self._world.is_faulty:

@@ -47,6 +47,9 @@ LAUNCHES_MAX = 10
 ANNOUNCED_S = 3.0
 """How long a new owner of something in a run may stay unknown, when nothing is wrong with the bucket."""
 
+AWAKE_S = 5.0
+"""How long an owner that stood still has, once it goes on, to let the others know of it."""
+
 _decode = msgspec.json.Decoder().decode
 
 
@@ -292,9 +295,12 @@ class Oracle:
 
     def _check_announced(self, run_id: str, process: "SimulatedProcess", since: float) -> None:
         """Whoever owns something in a run has let the others know, or nobody would miss it for an hour."""
-        is_able = process.is_running and process.parked is None and self._world.loop.time() - process.woke_at > 5
         is_known = process.id in self._announced.get(run_id, ())
-        if is_able and not is_known and self._owned_since[run_id].get(process.id) == since:
+        if is_known or not process.is_running or self._owned_since[run_id].get(process.id) != since:
+            return
+        if process.parked is not None or self._world.loop.time() - process.went_on_at < AWAKE_S:
+            self._world.loop.later(AWAKE_S, self._check_announced, run_id, process, since)  # it stood still meanwhile
+        else:
             self.fail("S9", f"{process.name} owns something in {run_id}, and the others do not know of it")
 
     def _check_writer(
