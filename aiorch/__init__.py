@@ -86,10 +86,10 @@ _HOMES = {
     ),
     "events": ("CancelEvent", "CloudFunctionEvent", "DataflowEvent", "Event", "EventFactory", "StartEvent"),
     "executor": ("DAGExecutor",),
+    "failure": ("Failure",),
     "nodes": ("CloudFunction", "DataflowJob", "Function", "Node", "Parallel", "RetryPolicy", "Task"),
     "orchestrator": ("Orchestrator", "Settings"),
     "run_handle": ("RunHandle", "RunResult"),
-    "run_state": ("Failure",),
     "status": ("Execution", "ExecutionStatus", "OrchestrationStatus"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

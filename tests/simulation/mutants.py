@@ -207,9 +207,9 @@ MUTANTS = (
     ),
     Mutant(
         "an unknown status taken for a broken document",
-        "aiorch.run_state",
-        '            _refuse_unknown_status(raw, source)\n            raise DocumentError(f"{source}: entry',
-        '            raise DocumentError(f"{source}: entry',
+        "aiorch.run_document",
+        '        _refuse_unknown_status(raw, source)\n        raise DocumentError(f"{source}: entry',
+        '        raise DocumentError(f"{source}: entry',
         seed=27,
     ),
     Mutant(
@@ -220,7 +220,7 @@ MUTANTS = (
     ),
     Mutant(
         "fields of a newer version dropped",
-        "aiorch.run_state",
+        "aiorch.run_document",
         '    if extra:\n        changes["extra"] = extra\n',
         "",
         seed=38,
