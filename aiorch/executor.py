@@ -19,9 +19,10 @@ from aiorch.committer import Committer
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes, TaskStatus
 from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable
-from aiorch.launches import Launches, LaunchSettings, SupplementaryFunctions
+from aiorch.launches import Launches, LaunchSettings
 from aiorch.markers import Markers
 from aiorch.nodes import Parallel, Task
+from aiorch.outcomes import Outcomes, SupplementaryFunctions
 from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
 from aiorch.room import Room
 from aiorch.run_document import SCHEMA_VERSION, NodeState, RunHeader, StartCommand
@@ -118,7 +119,8 @@ class DAGExecutor:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._sleepers: dict[asyncio.Task[None], None] = {}
         self._timers = Timers(clock, self.room, self.committers)
-        self._launches = Launches(
+        self._is_closing = False
+        outcomes = Outcomes(
             targets=targets,
             functions=functions,
             executions=executions,
@@ -127,12 +129,19 @@ class DAGExecutor:
             clock=clock,
             entropy=entropy,
             observer=self.observer,
+            poll_interval_s=settings.poll_interval_s,
+            backoff_max_s=settings.backoff_max_s,
+            record_of=self.record_of,
+            is_closing=lambda: self._is_closing,
+        )
+        self._launches = Launches(
+            outcomes=outcomes,
+            process=self.process,
             settings=settings,
             spawn=self.spawn,
             room=self.room,
-            record_of=self.record_of,
+            is_closing=lambda: self._is_closing,
         )
-        self._is_closing = False
 
     def spawn(self, work: Coroutine[Any, Any, None], *, may_be_cut: bool = False) -> asyncio.Task[None]:
         """

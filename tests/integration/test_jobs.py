@@ -131,7 +131,7 @@ class World:
         for task in orchestrator._background:
             task.cancel()
         executor = orchestrator._executor
-        executor._is_closing = executor._launches._is_closing = True
+        executor._is_closing = True
         executor._timers.close()
         for handle in list(executor._launches._under_way):
             handle.cancel()
@@ -266,7 +266,7 @@ async def test_a_hint_of_a_job_that_goes_on_is_acknowledged_and_forgotten() -> N
         await asyncio.sleep(1)
         assert source.outstanding == 0, "acknowledged at once"
         await asyncio.sleep(200)
-        assert not other._executor._launches._asked_about
+        assert not other._executor._launches._outcomes._asked_about
         assert "r" not in other._executor.committers
 
 

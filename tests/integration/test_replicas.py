@@ -144,7 +144,7 @@ class World:
     async def kill(self, replica: Orchestrator) -> None:
         """Let everything of it vanish: it neither finishes nor announces anything."""
         executor, store = replica._executor, replica.store
-        executor._is_closing = executor._launches._is_closing = True
+        executor._is_closing = True
         executor._timers.close()
         for task in (*replica._background, *executor._tasks, *executor._sleepers, *executor._launches._under_way):
             task.cancel()

@@ -228,32 +228,32 @@ MUTANTS = (
     # -- launches ------------------------------------------------------------------------------------------------
     Mutant(
         "another execution key at a takeover",
-        "aiorch.launches",
+        "aiorch.outcomes",
         '        execution_id=state.execution_id or "",',
         '        execution_id=(state.execution_id or "")[:: 1 if state.launches < 2 else -1],',
     ),
     Mutant(
         "sent forgotten at the answer",
-        "aiorch.launches",
+        "aiorch.outcomes",
         "        sent.has_ended = True\n        committer.post(event)",
         "        sent.has_ended = True\n        committer.in_flight.pop(task.name, None)\n        committer.post(event)",
     ),
     Mutant(
         "no look before sending after a silence",
-        "aiorch.launches",
+        "aiorch.outcomes",
         "            self._liveness.is_silent(process) or committer.known_at",
         "            False and committer.known_at",
     ),
     Mutant(
         "a silence that is over forgotten",
-        "aiorch.launches",
+        "aiorch.outcomes",
         " or committer.known_at < self._liveness.heard_since(process)\n",
         "\n",
         seed=82,
     ),
     Mutant(
         "silent while it looked",
-        "aiorch.launches",
+        "aiorch.outcomes",
         "            is_known = await self._look_again(committer, task)\n",
         "            is_known = await self._look_again(committer, task)\n            break\n",
         seed=45,
@@ -275,8 +275,8 @@ MUTANTS = (
     ),
     Mutant(
         "a stop not tried again",
-        "aiorch.launches",
-        "            if self._is_closing:\n                return False\n            await asyncio.sleep(pause_s",
+        "aiorch.outcomes",
+        "            if self._is_closing():\n                return False\n            await asyncio.sleep(pause_s",
         "            if True:\n                return False\n            await asyncio.sleep(pause_s",
     ),
     Mutant(
@@ -287,7 +287,7 @@ MUTANTS = (
     ),
     Mutant(
         "a job that was not seen taken for one that never was",
-        "aiorch.launches",
+        "aiorch.outcomes",
         "            sent.is_out = sent.is_at_target\n",
         "            sent.is_out = False\n",
         seed=353,
@@ -308,19 +308,19 @@ MUTANTS = (
     ),
     Mutant(
         "stopped without telling the target",
-        "aiorch.launches",
+        "aiorch.outcomes",
         "                await self._targets[task.target_type].stop(task, context, job_id)\n",
         "                pass\n",
     ),
     Mutant(
         "not stopped at its timeout",
-        "aiorch.launches",
+        "aiorch.outcomes",
         "            if sent.is_at_target and not await self._until_stopped(execution, context):",
         "            if False:",
     ),
     Mutant(
         "timeout that must not run twice taken for a failure",
-        "aiorch.launches",
+        "aiorch.outcomes",
         "    if task.on_lost is OnLost.FAIL and sent.is_out and not sent.is_at_target:\n",
         "    if False:\n",
     ),
@@ -410,7 +410,7 @@ MUTANTS = (
     ),
     Mutant(
         "timed out by a process that does not own it",
-        "aiorch.launches",
+        "aiorch.outcomes",
         "            if not await self._is_still_owed(execution):\n                return None\n            if sent",
         "            if sent",
         seed=1297,

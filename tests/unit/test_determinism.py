@@ -90,7 +90,7 @@ def test_the_engine_is_looked_at() -> None:
     names = {path.name for path in engine_files()}
     assert names >= {"transitions.py", "committer.py", "executor.py", "launches.py", "sweeper.py", "intake.py"}
     assert names >= {"heartbeats.py", "orchestrator.py", "run_state.py", "status.py", "results.py", "events.py"}
-    assert names >= {"run_document.py", "failure.py"}
+    assert names >= {"run_document.py", "failure.py", "outcomes.py"}
     assert all((ROOT / name).exists() for name in ADAPTERS)
 
 
