@@ -30,6 +30,8 @@ class InFlight:
 
         is_awaited: Nothing is under way here any more: its end will be told by an event, or on being asked.
 
+        is_given_up: It has not ended at its target, and this process waits no longer, or could not send it.
+
         is_stopping: It is wanted to end, and `handle` stops it.
 
         has_ended: What came of it is in the inbox, and nothing more comes.
@@ -44,6 +46,7 @@ class InFlight:
         "has_ended",
         "is_at_target",
         "is_awaited",
+        "is_given_up",
         "is_out",
         "is_stopping",
         "job_id",
@@ -62,6 +65,7 @@ class InFlight:
         self.is_out = was_taken_over
         self.is_at_target = False
         self.is_awaited = False
+        self.is_given_up = False
         self.is_stopping = False
         self.has_ended = False
         self._hint: asyncio.Event | None = None

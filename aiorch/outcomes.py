@@ -150,11 +150,15 @@ class Outcomes:
                     sent.deadline.reschedule(asyncio.get_running_loop().time() + self._left_s(execution, limit_s))
                 return await self._answer(execution, context)
         except TimeoutError:
-            if not await self._is_still_owed(execution):
-                return None
-            if sent.is_at_target and not await self._until_stopped(execution, context):
-                return None
-            return _timed_out(task, sent)
+            return _timed_out(task, sent) if await self._give_up(execution, context) else None
+
+    async def _give_up(self, execution: OwedExecution, context: TaskContext) -> bool:
+        """Stop an execution that has not ended by itself, wherever it goes on. `False`: it is not ours any more."""
+        sent = execution.sent
+        sent.is_given_up = True
+        if not await self._is_still_owed(execution):
+            return False
+        return not sent.is_at_target or await self._until_stopped(execution, context)
 
     def _left_s(self, execution: OwedExecution, limit_s: float) -> float:
         """What is left of the timeout of an execution that another process has launched."""
@@ -189,15 +193,17 @@ class Outcomes:
 
     async def _launch(self, execution: OwedExecution, context: TaskContext) -> Answer | None:
         """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
-        _, task, _, sent = execution
+        _, task, run, sent = execution
+        is_job = task.target_type is TargetTypes.DATAFLOW
+        sent.is_at_target = is_job and run.nodes[task.name].launches > 1  # perhaps: by whoever owned it before
         if task.target_type is not TargetTypes.FUNCTION and task.function:
             context.begin()
             failure = await self._supplement(task.function, context)
             if failure is not None:
-                return Failed(failure) if await self._is_still_owed(execution) else None
+                return Failed(failure) if await self._give_up(execution, context) else None
             sent.is_out = False
         pause_s = 0.5
-        sent.is_at_target = task.target_type is TargetTypes.DATAFLOW
+        sent.is_at_target = is_job
         while True:
             if not await self._is_still_owed(execution):
                 return None
@@ -364,7 +370,7 @@ class Outcomes:
                     return TaskSucceeded(task.name, sent.attempt, result_in="execution")
                 return TaskSucceeded(task.name, sent.attempt, msgspec.Raw(result))
             case Failed(failure=failure):
-                is_given_up = sent.deadline is not None and sent.deadline.expired()
+                is_given_up = sent.is_given_up or (sent.deadline is not None and sent.deadline.expired())
                 return TaskFailed(task.name, sent.attempt, failure, is_given_up)
             case Unknown(reason=reason):
                 return TaskLost(task.name, sent.attempt, reason)

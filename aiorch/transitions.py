@@ -107,7 +107,7 @@ class TaskFailed(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     failure: Failure
     is_given_up: bool = False
-    """It has not ended by itself: its process has lost patience."""
+    """It has not ended at its target: its process has lost patience, or could not send it. That is its owner's word."""
 
 
 class TaskStopped(msgspec.Struct, frozen=True, gc=False):
@@ -364,7 +364,7 @@ class _Draft:
         if state is None or not state.is_live:
             return
         if event.is_given_up and state.by != self.process.id:
-            return  # whoever has taken it over has patience of its own
+            return  # whoever has taken it over decides for itself
         task = self.task(event.node)
         failure = self.failure(event.failure, state)
         failures = state.attempt - state.lost - state.interrupted

@@ -238,18 +238,19 @@ async def test_a_hint_makes_its_owner_ask_at_once() -> None:
         assert (await run.wait()).status is RunStatus.COMPLETED
 
 
+@pytest.mark.parametrize(("end", "status"), [("done", "Completed"), ("failed", "Failed")])
 @in_virtual_time
-async def test_a_hint_that_comes_to_another_process_is_followed_there() -> None:
+async def test_a_hint_that_comes_to_another_process_is_followed_there(end: str, status: str) -> None:
     """Whichever replica receives the event asks, and commits the end: the owner need not be asked, nor be alive."""
     world = World()
     async with world.process() as owner, world.process(settings=Settings(sweep_interval_s=10_000)) as other:
         await owner.start(single(), run_id="r")
         await world.until_running()
         await asyncio.sleep(600)
-        world.jobs.end()
+        world.jobs.end(end)
         other.publish(line(world))
         other.publish(line(world))
-        await world.until(lambda: world.document()["$run"]["status"] == "Completed", limit_s=2)
+        await world.until(lambda: world.document()["$run"]["status"] == status, limit_s=2)
         assert world.jobs.launches.most_common(1)[0][1] == 1
 
 
@@ -303,6 +304,31 @@ async def test_a_launch_whose_process_died_is_adopted() -> None:
         world.jobs.end()
         await world.until(lambda: world.document()["$run"]["status"] == "Completed", limit_s=60)
         assert world.jobs.launches[key] == 1
+
+
+@pytest.mark.parametrize("takes_s", [1, 1000])
+@in_virtual_time
+async def test_a_job_is_stopped_when_what_comes_before_its_launch_goes_wrong(takes_s: float) -> None:
+    """Whoever takes over asks for parameters again, in vain or for too long: the launched job goes on no more."""
+    world, calls = World(), []
+
+    async def parameters(context: TaskContext) -> None:
+        calls.append(context.node)
+        if len(calls) > 1:
+            await asyncio.sleep(takes_s)
+            raise ValueError("no parameters today")
+
+    functions = {"app:parameters": parameters}
+    async with world.process(functions=functions) as first, world.process(functions=functions):
+        world.jobs.hold_launches = asyncio.Event()
+        await first.start(single(function="app:parameters", timeout=60), run_id="r")
+        await asyncio.sleep(1)
+        key = world.entry()["execution_id"]
+        world.jobs.states[key] = "running"  # it was accepted, and the process dies before it hears of it
+        await world.die(first)
+        await world.until(lambda: world.document()["$run"]["status"] == "Failed")
+        assert len(calls) == 2
+        assert world.jobs.states[key] == "stopped"
 
 
 @in_virtual_time
@@ -584,6 +610,24 @@ async def test_a_timeout_of_what_another_process_has_taken_over_is_none() -> Non
         await asyncio.sleep(200)
         assert (world.entry()["status"], world.entry()["by"]) == ("Starting", "another")
         assert not world.jobs.stopped
+
+
+@in_virtual_time
+async def test_what_was_not_sent_has_not_failed_where_another_process_has_it() -> None:
+    """Its own function fails in the one that has lost it, which does not know that yet: the other one goes on."""
+    world, calls = World(), []
+
+    async def fail_late(context: TaskContext) -> None:
+        calls.append(context.node)
+        await asyncio.sleep(50)
+        raise ValueError("no parameters today")
+
+    async with world.process(functions={"app:parameters": fail_late}, settings=Settings(sweep_interval_s=1000)) as one:
+        await one.start(single(function="app:parameters"), run_id="r")
+        await world.until(lambda: bool(calls))
+        await world.let_another_take_over()
+        await asyncio.sleep(100)
+        assert (world.entry()["status"], world.entry().get("by")) == ("Starting", "another")
 
 
 @in_virtual_time
