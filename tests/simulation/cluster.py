@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from aiorch.enums import TargetTypes
 from aiorch.errors import AiorchError, StoreError
 from aiorch.launches import LaunchSettings
+from aiorch.nodes import Task
 from aiorch.orchestrator import Orchestrator, Settings
 from tests.simulation.dataflow import dataflow_target
 from tests.simulation.loop import PROCESS, Handle
 from tests.simulation.pubsub import SimulatedSource
 from tests.simulation.storage import BucketClient
-from tests.simulation.targets import CloudFunctions, python_function
+from tests.simulation.targets import CloudFunctions, python_function, supplementary_function
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -32,6 +33,13 @@ DEAD_AFTER_S = 60.0
 """After how long a process that is not heard is called dead."""
 
 SKEWS_S = (0.0, -30.0, -3.0, 3.0, 30.0)
+
+LACKS: tuple[frozenset[TargetTypes], ...] = (
+    frozenset(),
+    *(frozenset({kind}) for kind in (TargetTypes.FUNCTION, TargetTypes.CLOUD_FUNCTION, TargetTypes.DATAFLOW)),
+    frozenset(TargetTypes),
+)
+"""What a process does not know how to launch."""
 
 CALL_S = 60.0
 """How long a client waits for a process."""
@@ -88,6 +96,8 @@ class SimulatedProcess:
     Attributes:
         parked: See `loop.Process`.
 
+        lacks: Target types that it does not know how to launch.
+
         was_paused: It may have been called dead, and live.
 
         went_on_at: When it last went on after a pause.
@@ -103,6 +113,7 @@ class SimulatedProcess:
         self.fuse = -1
         self.pauses_next = False
         self.is_running = False
+        self.lacks: frozenset[TargetTypes] = frozenset()
         self.was_paused = False
         self.paused_at = self.went_on_at = self.woke_at = 0.0
         self.has_power = True
@@ -120,6 +131,10 @@ class SimulatedProcess:
     def id(self) -> str:
         """As the engine calls it; empty before it has begun."""
         return self.orchestrator._executor.process.id if self.orchestrator is not None else ""
+
+    def why_not(self, task: Task) -> str | None:
+        """See `Target.resolve`."""
+        return f"{self.name} is too old for it" if task.target_type in self.lacks else None
 
     def burn(self) -> None:
         """See `loop.Process`."""
@@ -154,10 +169,14 @@ class SimulatedProcess:
             drain_s=world.tape.pick(f"drain of {self.name}", (20.0,) if swarm.is_draining_all else (0.0, 3.0)),
             launches=LaunchSettings(at_once_max=at_once_max, limits=limits),
         )
+        functions = {
+            "simulation:work": python_function(world, self),
+            "simulation:supplement": supplementary_function(world, self),
+        }
         return Orchestrator(
             self.client,
             dags=[run.dag for run in world.clients.runs],
-            functions={"simulation:work": python_function(world, self)},
+            functions={} if TargetTypes.FUNCTION in self.lacks else functions,
             targets={
                 TargetTypes.CLOUD_FUNCTION: CloudFunctions(world, self),
                 TargetTypes.DATAFLOW: dataflow_target(world, self),
@@ -193,6 +212,9 @@ class Cluster:
         process = self.processes[slot] = SimulatedProcess(world, slot, self._count)
         world.note(process.name, "boots")
         if world.is_faulty:
+            if world.swarm.unequal:
+                process.lacks = world.tape.pick(f"{process.name} lacks", LACKS)
+                world.count("process that cannot launch everything", bool(process.lacks))
             self._light(process, FUSES[3:8] if world.swarm.zombies else FUSES)
             if world.swarm.skewed:
                 process.clock.skew_s = world.tape.pick(f"skew of {process.name}", SKEWS_S)
@@ -325,11 +347,14 @@ class Cluster:
             self._world.loop.later(after_s, self.boot, process.slot)
 
     def heal(self) -> None:
-        """Nothing happens to anybody any more."""
+        """Nothing happens to anybody any more, and somebody is able to launch everything."""
+        knows_all = any(process.is_running and not process.lacks for process in self.processes.values())
         for process in list(self.processes.values()):
             process.fuse = -1
             process.clock.skew_s = 0.0
             self.go_on(process)
+            if process.lacks and not knows_all:
+                process.stop()
         for slot in range(self._world.swarm.processes):
             if slot not in self._given_up or not self.processes:
                 self.boot(slot)

@@ -240,6 +240,7 @@ def dataflow_target(world: "World", process: "SimulatedProcess") -> DataflowTarg
         await stop(task, context, job_id)
 
     target.stop = watched_stop  # type: ignore[method-assign]
+    target.resolve = process.why_not  # type: ignore[method-assign]
     target._client = client
     target._jobs = DataflowJobs(client)
     return target

@@ -315,8 +315,8 @@ MUTANTS = (
     Mutant(
         "not stopped at its timeout",
         "aiorch.outcomes",
-        "            if sent.is_at_target and not await self._until_stopped(execution, context):",
-        "            if False:",
+        "        return not sent.is_at_target or await self._until_stopped(execution, context)\n",
+        "        return True\n",
     ),
     Mutant(
         "timeout that must not run twice taken for a failure",
@@ -411,8 +411,8 @@ MUTANTS = (
     Mutant(
         "timed out by a process that does not own it",
         "aiorch.outcomes",
-        "            if not await self._is_still_owed(execution):\n                return None\n            if sent",
-        "            if sent",
+        "        if not await self._is_still_owed(execution):\n            return False\n",
+        "",
         seed=1297,
     ),
     Mutant(
@@ -502,6 +502,30 @@ MUTANTS = (
         "aiorch.heartbeats",
         "        if generation and begun_at - since >= self._dead_after_s:",
         "        if generation:",
+    ),
+    Mutant(
+        "what the dead have left looked at once",
+        "aiorch.transitions",
+        "        for _ in range(2):  # what the first",
+        "        for _ in range(1):  # what the first",
+    ),
+    Mutant(
+        "what nobody has claimed left to others without a word",
+        "aiorch.committer",
+        "            (state.by is None and state.is_active) or known",
+        "            known",
+    ),
+    Mutant(
+        "a job left behind by what comes before its launch",
+        "aiorch.outcomes",
+        "        sent.is_at_target = is_job and run.nodes[task.name].launches > 1",
+        "        sent.is_at_target = False",
+    ),
+    Mutant(
+        "what was not sent failed by a process that has lost it",
+        "aiorch.outcomes",
+        "is_given_up = sent.is_given_up or (",
+        "is_given_up = (",
     ),
     Mutant(
         "work of the dead left alone",

@@ -62,6 +62,21 @@ def _owners(document: Mapping[str, Any]) -> set[str]:
     return {entry["by"] for entry in document.values() if entry.get("by") is not None}
 
 
+def _unclaimed(document: Mapping[str, Any]) -> set[tuple[str, int]]:
+    """The attempts that could begin, or wait for their retry, and nobody has claimed."""
+    return {
+        (name, entry.get("attempt", 0))
+        for name, entry in document.items()
+        if entry.get("by") is None
+        and (entry["status"] == "Retrying" or (entry["status"] == "New" and entry.get("ready_at") is not None))
+    }
+
+
+def _is_awake(process: "SimulatedProcess", now: float) -> bool:
+    """Whether a process does not stand still, and has not just now."""
+    return process.parked is None and now - process.went_on_at >= AWAKE_S
+
+
 class Violation(AssertionError):  # noqa: N818  what it is called
     """An invariant does not hold."""
 
@@ -126,6 +141,8 @@ class Oracle:
         self._future: dict[str, str] = {}
         self._announced: dict[str, set[str]] = {}
         self._owned_since: dict[str, dict[str, float]] = {}
+        self._touched_at: dict[str, float] = {}
+        self._unsupplied: set[str] = set()
         self._requested: set[str] = set()
         self._stopping: set[tuple[str, str]] = set()
         self._changes: dict[str, tuple[SimulatedProcess | None, float]] = {}
@@ -169,6 +186,11 @@ class Oracle:
         """Status of a run, as it is stored."""
         document = self._documents.get(run_id)
         return None if document is None else document["$run"]["status"]
+
+    def owner(self, execution: Execution) -> str | None:
+        """The process whose attempt it is, as it is stored."""
+        entry = self._documents[execution.run_id][execution.node]
+        return entry.get("by") if entry.get("attempt") == execution.attempt else None
 
     @property
     def open_runs(self) -> list[str]:
@@ -232,6 +254,7 @@ class Oracle:
                 self._entry_changed(run_id, name, old, new)
         if self._world.swarm.is_store_good:
             self._owners_changed(run_id, _owners(new))
+            self._left_to_others(run_id, _unclaimed(new) - _unclaimed(old))
 
     def _first_document(self, run_id: str, new: dict[str, Any]) -> dict[str, Any]:
         """Return the document before the first one: everything is new, but what a resumed run takes over."""
@@ -284,6 +307,7 @@ class Oracle:
         if self._bucket.writer is not None:
             known.add(self._bucket.writer.id)
         self._announced[run_id] = known
+        self._touched_at[run_id] = self._world.loop.time()
 
     def _owners_changed(self, run_id: str, owners: set[str]) -> None:
         self._announced[run_id] = self._announced.get(run_id, set()) & owners  # others who look now forget the rest
@@ -293,12 +317,28 @@ class Oracle:
             if process.id in owners - known.keys():
                 self._world.loop.later(ANNOUNCED_S, self._check_announced, run_id, process, now)
 
+    def _left_to_others(self, run_id: str, left: set[tuple[str, int]]) -> None:
+        writer = self._bucket.writer
+        if left and writer is not None:
+            self._world.count("task that is left to others")
+            self._world.loop.later(ANNOUNCED_S, self._check_left, run_id, writer, left, self._world.loop.time())
+
+    def _check_left(self, run_id: str, writer: "SimulatedProcess", left: set[tuple[str, int]], since: float) -> None:
+        """Whoever leaves a task to the others has told them, or nobody would begin it for an hour."""
+        is_told = self._touched_at.get(run_id, 0.0) >= since
+        if is_told or not writer.is_running or not left & _unclaimed(self._documents[run_id]):
+            return
+        if not _is_awake(writer, self._world.loop.time()):
+            self._world.loop.later(AWAKE_S, self._check_left, run_id, writer, left, since)
+        else:
+            self.fail("S9", f"{writer.name} leaves {sorted(left)} of {run_id} to others, and they do not know of it")
+
     def _check_announced(self, run_id: str, process: "SimulatedProcess", since: float) -> None:
         """Whoever owns something in a run has let the others know, or nobody would miss it for an hour."""
         is_known = process.id in self._announced.get(run_id, ())
         if is_known or not process.is_running or self._owned_since[run_id].get(process.id) != since:
             return
-        if process.parked is not None or self._world.loop.time() - process.went_on_at < AWAKE_S:
+        if not _is_awake(process, self._world.loop.time()):
             self._world.loop.later(AWAKE_S, self._check_announced, run_id, process, since)  # it stood still meanwhile
         else:
             self.fail("S9", f"{process.name} owns something in {run_id}, and the others do not know of it")
@@ -320,11 +360,11 @@ class Oracle:
         if after.get("interrupted", 0) > before.get("interrupted", 0) and before.get("execution_id") in self._requested:
             self.fail("S3", f"{what} was given up, and its job may have been launched")
         error = after.get("error", {})
-        timed_out = (
-            error.get("type") == "Timeout" and "did not end" in error["message"] and error != before.get("error")
-        )
-        if timed_out and "branches" not in after and owner != writer.id:
-            self.fail("S10", f"{what} was timed out by {writer.name}, which does not own it")
+        if error != before.get("error") and "branches" not in after and owner != writer.id:
+            if error.get("type") == "Timeout" and "did not end" in error["message"]:
+                self.fail("S10", f"{what} was timed out by {writer.name}, which does not own it")
+            if error.get("type") == "FunctionError" and "before the launch" in error["message"]:
+                self.fail("S10", f"{what} was given up before its launch by {writer.name}, which does not own it")
         if after.get("lost", 0) > before.get("lost", 0) and owner not in (writer.id, *self.called_dead):
             self.fail("S10", f"{what} was called lost by {writer.name}, which does not own it")
         if before.get("by") != writer.id == after.get("by"):
@@ -462,9 +502,17 @@ class Oracle:
         script = self._world.scripts.of(execution)
         step = self._structures[execution.run_id].steps[execution.node]
         timeout = step.get("timeout", 3600) - (60 if step["target_type"] == "Dataflow" else 0)
-        is_certain = not (script.hangs or script.takes_s + 6 >= timeout or self._world.swarm.two_ends)
+        may_end_otherwise = self._world.swarm.two_ends or execution.key in self._unsupplied
+        is_certain = not (script.hangs or script.takes_s + 6 >= timeout or may_end_otherwise)
         planned = self._facts[execution.run_id].planned
         planned[execution.node, execution.attempt] = script.succeeds if is_certain else None
+
+    def not_supplied(self, execution: Execution) -> None:
+        """An execution has failed before it was sent, by this process: another one may send it, or have sent it."""
+        facts, which = self._facts[execution.run_id], (execution.node, execution.attempt)
+        facts.ends.setdefault(which, set()).add(False)
+        facts.planned[which] = None
+        self._unsupplied.add(execution.key)
 
     def ended(self, execution: Execution, *, succeeded: bool, cancelled: bool = False) -> None:
         """An execution has ended at its target."""

@@ -17,10 +17,10 @@ LOG_RATES = (0.0, 0.0, 0.1, 0.3, 1.0)
 
 THEMES = (
     *("none",) * 4,
-    *("zombies",) * 6,
+    *("zombies",) * 8,
     *("starts",) * 4,
     "calm",
-    "clocks",
+    *("clocks",) * 2,
     "drains",
     *("jobs",) * 3,
     *("strangers",) * 2,
@@ -79,6 +79,8 @@ class Swarm:
     """An execution that is started a second time ends otherwise."""
     fails: float = 0.0
     hangs: float = 0.0
+    unsupplied: float = 0.0
+    """Supplementary functions fail."""
     large: float = 0.0
 
     # Processes
@@ -102,6 +104,8 @@ class Swarm:
     """Some pauses meet a process when they hurt most."""
     jobs: bool = False
     """Runs of which at least two tasks are jobs."""
+    unequal: bool = False
+    """Some processes do not know how to launch everything, as while a new version is rolled out."""
     leaves: bool = False
     """Most processes that lose power are not replaced."""
     lasts_s: float | None = None
@@ -117,14 +121,21 @@ class Swarm:
     """Half seconds after which, and within which, they do."""
 
     deep_checks: bool = False
-    """S7 is checked at every fold, which takes time."""
+    """S7 is checked at every fold, not only at the rare ones: that takes time."""
 
     @property
     def is_calm(self) -> bool:
         """No event is lost and no process dies, stalls, or is told wrong times: L2 applies."""
         ends = self.drains or self.is_draining_all
         return not (
-            self.power_cuts or self.pauses or ends or self.cancels or self.skewed or self.newer or self.unreadable
+            self.power_cuts
+            or self.pauses
+            or ends
+            or self.cancels
+            or self.skewed
+            or self.newer
+            or self.unreadable
+            or self.unequal
         )
 
     @property
@@ -177,11 +188,12 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.event_lost = rate("event lost", LOG_RATES)
         swarm.two_ends = rate("two ends", LOG_RATES)
         swarm.fails, swarm.hangs = rate("fails", LOG_RATES), rate("hangs", LOG_RATES)
-        swarm.large = rate("large", LOG_RATES)
+        swarm.large, swarm.unsupplied = rate("large", LOG_RATES), rate("unsupplied")
     if not flag("good processes"):
         swarm.power_cuts, swarm.pauses = flag("power cuts"), flag("pauses")
         swarm.drains, swarm.skewed = flag("drains"), flag("skewed")
         swarm.newer, swarm.unreadable = flag("newer", one_in=6), flag("unreadable", one_in=12)
+        swarm.unequal = flag("unequal", one_in=6)
     swarm.cancels, swarm.resumes = flag("cancels", one_in=4), flag("resumes")
     swarm.starts = 1 + flag("twice")
     swarm.has_source = not flag("no source", one_in=8)
@@ -190,10 +202,17 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.zombies = swarm.pauses = swarm.aimed = True
         swarm.processes, swarm.runs, swarm.lasts_s = max(2, swarm.processes), max(2, swarm.runs), 240.0
         swarm.narrow, swarm.power_cuts, swarm.jobs = not flag("wide zombies"), False, flag("zombies with jobs")
-        swarm.drains = flag("zombies drain", one_in=2)
+        swarm.drains, swarm.unequal = flag("zombies drain", one_in=2), False
         swarm.not_started = rate("zombies not started", (0.0, 0.0, 0.3))
         swarm.hangs, swarm.answer_lost = rate("zombies hang", (0.0, 1.0)), rate("zombies unanswered", (0.0, 0.5))
         swarm.late, swarm.reply_lost = rate("late zombies", (0.0, 0.0, 0.15)), rate("lost zombies", (0.0, 0.0, 0.15))
+        match tape.pick("zombies are", ("any", "any", "unanswered", "unsupplied", "unequal")):
+            case "unanswered":
+                swarm.has_source, swarm.answer_lost, swarm.jobs = False, 0.7, False
+            case "unsupplied":
+                swarm.unsupplied = 0.7
+            case "unequal":
+                swarm.unequal, swarm.has_source = True, True
     elif theme == "starts":
         swarm.starts = 10
         # All at once, about as soon as there is anybody; or whenever there is work already.
@@ -211,7 +230,7 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.fails, swarm.hangs, swarm.runs, swarm.lasts_s = 0.5, 0.0, 3, 120.0
     elif theme == "drains":
         swarm.drains, swarm.processes, swarm.fails = True, max(2, swarm.processes), 0.5
-        swarm.is_draining_all, swarm.skewed = True, False
+        swarm.is_draining_all, swarm.skewed, swarm.unequal = True, False, flag("unequal drains", one_in=2)
     elif theme == "jobs":
         swarm.jobs, swarm.answer_lost = True, rate("jobs unanswered", (0.3, 1.0))
         swarm.narrow, swarm.runs = flag("narrow jobs", one_in=2), max(2, swarm.runs)
@@ -226,6 +245,7 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.is_latency_drawn = swarm.is_slow = True
         swarm.answer_lost, swarm.duplicated, swarm.sweep_interval_s = 0.0, 1.0, 2.0
         swarm.power_cuts = swarm.leaves = True
+        swarm.unequal = flag("unequal strangers", one_in=2)
         swarm.processes, swarm.runs, swarm.pauses, swarm.lasts_s = 2, 3, False, 120.0
     if swarm.is_calm and not (swarm.event_lost and swarm.answer_lost):
         swarm.sweeps = not flag("no sweeps", one_in=2)

@@ -117,6 +117,25 @@ def python_function(world: "World", process: "SimulatedProcess") -> Callable[[Ta
     return work
 
 
+def supplementary_function(
+    world: "World", process: "SimulatedProcess"
+) -> Callable[[TaskContext], Coroutine[Any, Any, Any]]:
+    """Return the callable that some tasks of a process name beside their target."""
+
+    async def supplement(context: TaskContext) -> Any:
+        execution = Execution.of(context)
+        world.count("supplementary function")
+        world.cluster.may_pause(process, "is asked for parameters", 0.5, 3.0)
+        await asyncio.sleep(world.tape.pick(f"supplement of {execution.label} takes", (0.0, 0.1, 2.0, 8.0)))
+        if world.tape.chance(f"supplement of {execution.label} fails", world.swarm.unsupplied):
+            if world.oracle.owner(execution) == process.id:  # else it is of no weight
+                world.oracle.not_supplied(execution)
+            raise FunctionError("its parameters are not to be had")
+        return {"supplement": execution.key}
+
+    return supplement
+
+
 class FunctionError(Exception):
     """What functions raise."""
 
@@ -192,7 +211,7 @@ class CloudFunctions:
 
     def resolve(self, task: Task) -> str | None:
         """See `Target.resolve`."""
-        return None
+        return self._process.why_not(task)
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
         """See `Target.launch`."""

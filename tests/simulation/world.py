@@ -181,7 +181,7 @@ class World:
     def run(self) -> Outcome:
         """Run it to its end, whatever that is."""
         errors = _EngineErrors(self)
-        with folds.checked(self.oracle.fail, is_on=self.swarm.deep_checks), errors:
+        with folds.checked(self.oracle.fail, all_of_them=self.swarm.deep_checks), errors:
             try:
                 self.loop.run(self._main())
             except (DeadlockError, LivelockError) as error:
