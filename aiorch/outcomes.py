@@ -195,7 +195,8 @@ class Outcomes:
         """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
         _, task, run, sent = execution
         is_job = task.target_type is TargetTypes.DATAFLOW
-        sent.is_at_target = is_job and run.nodes[task.name].launches > 1  # perhaps: by whoever owned it before
+        may_go_on = is_job and run.nodes[task.name].launches > 1  # perhaps: sent by whoever owned it before
+        sent.is_at_target = may_go_on
         if task.target_type is not TargetTypes.FUNCTION and task.function:
             context.begin()
             failure = await self._supplement(task.function, context)
@@ -212,10 +213,12 @@ class Outcomes:
             if task.target_type not in self._begin_themselves:
                 context.begin()
             answer = await target.launch(task, context)
+            if isinstance(answer, Failed) and may_go_on:
+                return answer if await self._give_up(execution, context) else None
             if not isinstance(answer, NotStarted):
                 return answer
             # A launch of a job that was not answered may still arrive: only whoever takes over can find out.
-            sent.is_out = sent.is_at_target
+            may_go_on = sent.is_out = is_job
             logger.warning("launch did not start, trying again", extra=_about(context) | {"reason": answer.reason})
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(self._backoff_max_s, pause_s * 2)

@@ -57,6 +57,7 @@ class Jobs:
         self.stopped: list[str] = []
         self.most = 0
         self.hold_launches: asyncio.Event | None = None
+        self.refusal: Failure | None = None
 
     @property
     def running(self) -> list[str]:
@@ -77,6 +78,8 @@ class JobTarget:
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
         jobs, key = self._jobs, context.execution_id
+        if jobs.refusal is not None:
+            return Failed(jobs.refusal)
         if jobs.hold_launches is not None:
             await jobs.hold_launches.wait()
         if key not in jobs.states:
@@ -306,7 +309,7 @@ async def test_a_launch_whose_process_died_is_adopted() -> None:
         assert world.jobs.launches[key] == 1
 
 
-@pytest.mark.parametrize("takes_s", [1, 1000])
+@pytest.mark.parametrize("takes_s", [0, 1, 1000])
 @in_virtual_time
 async def test_a_job_is_stopped_when_what_comes_before_its_launch_goes_wrong(takes_s: float) -> None:
     """Whoever takes over asks for parameters again, in vain or for too long: the launched job goes on no more."""
@@ -314,9 +317,13 @@ async def test_a_job_is_stopped_when_what_comes_before_its_launch_goes_wrong(tak
 
     async def parameters(context: TaskContext) -> None:
         calls.append(context.node)
-        if len(calls) > 1:
-            await asyncio.sleep(takes_s)
-            raise ValueError("no parameters today")
+        if len(calls) == 1:
+            return
+        if not takes_s:
+            world.jobs.refusal = Failure.of("ConfigurationError", "nothing was launched: these are no parameters")
+            return
+        await asyncio.sleep(takes_s)
+        raise ValueError("no parameters today")
 
     functions = {"app:parameters": parameters}
     async with world.process(functions=functions) as first, world.process(functions=functions):
@@ -362,6 +369,24 @@ async def test_a_launch_that_was_not_answered_is_not_given_back() -> None:
         await process.start(single(on_lost="fail"), run_id="r")
         await asyncio.sleep(10)
     assert (world.entry()["status"], world.entry()["attempt"]) == ("Starting", 1)
+
+
+@in_virtual_time
+async def test_a_launch_that_was_not_answered_is_stopped_when_the_next_one_is_refused() -> None:
+    """It may have arrived: the task has failed, and the job is not left running."""
+    world = World()
+    async with world.process() as process:
+
+        async def unanswered_then_refused(task: Task, context: TaskContext) -> Answer:
+            if world.jobs.states:
+                return Failed(Failure.of("HTTP 403", "no more"))
+            world.jobs.states[context.execution_id] = "running"
+            return NotStarted("no answer, and no job of that name")
+
+        process._targets[TargetTypes.DATAFLOW].launch = unanswered_then_refused  # type: ignore[method-assign]
+        run = await process.start(single(), run_id="r")
+        assert (await run.wait()).status is RunStatus.FAILED
+        assert list(world.jobs.states.values()) == ["stopped"]
 
 
 @in_virtual_time
