@@ -288,7 +288,7 @@ MUTANTS = (
     Mutant(
         "a job that was not seen taken for one that never was",
         "aiorch.outcomes",
-        "            sent.is_out = sent.is_at_target\n",
+        "            may_go_on = sent.is_out = is_job\n",
         "            sent.is_out = False\n",
         seed=353,
     ),
@@ -518,7 +518,7 @@ MUTANTS = (
     Mutant(
         "a job left behind by what comes before its launch",
         "aiorch.outcomes",
-        "        sent.is_at_target = is_job and run.nodes[task.name].launches > 1",
+        "        sent.is_at_target = may_go_on",
         "        sent.is_at_target = False",
     ),
     Mutant(

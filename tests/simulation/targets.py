@@ -124,10 +124,10 @@ def supplementary_function(
 
     async def supplement(context: TaskContext) -> Any:
         execution = Execution.of(context)
-        world.count("supplementary function")
         world.cluster.may_pause(process, "is asked for parameters", 0.5, 3.0)
         await asyncio.sleep(world.tape.pick(f"supplement of {execution.label} takes", (0.0, 0.1, 2.0, 8.0)))
         if world.tape.chance(f"supplement of {execution.label} fails", world.swarm.unsupplied):
+            world.count("supplementary function fails")
             if world.oracle.owner(execution) == process.id:  # else it is of no weight
                 world.oracle.not_supplied(execution)
             raise FunctionError("its parameters are not to be had")
