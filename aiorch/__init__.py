@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aiorch.errors import DocumentError as DocumentError
     from aiorch.errors import InvalidIdError as InvalidIdError
     from aiorch.errors import InvalidInputError as InvalidInputError
+    from aiorch.errors import InvalidSettingError as InvalidSettingError
     from aiorch.errors import OrchestratorLeftError as OrchestratorLeftError
     from aiorch.errors import RunConflictError as RunConflictError
     from aiorch.errors import RunNotFoundError as RunNotFoundError
@@ -75,6 +76,7 @@ _HOMES = {
         "DocumentError",
         "InvalidIdError",
         "InvalidInputError",
+        "InvalidSettingError",
         "OrchestratorLeftError",
         "RunConflictError",
         "RunNotFoundError",

@@ -6,6 +6,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
     ├── InvalidIdError           choose another run id or execution id
     ├── MalformedEventError      park the message, acknowledge it, look at who sent it
     ├── InvalidInputError        give the run an input that is JSON
+    ├── InvalidSettingError      correct the setting
     ├── StoreUrlError            name a store by one of the known URL forms
     ├── UnresolvedFunctionError  make the callables importable, or register them, or run it where the target is
     ├── RunConflictError         the run id is taken by another definition or input: choose another
@@ -23,7 +24,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -60,6 +61,21 @@ class DefinitionError(AiorchError):
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
         super().__init__(f"{source} is not valid ({count}), so nothing was started:{lines}")
+
+
+class InvalidSettingError(AiorchError, ValueError):
+    """A setting is out of its range. Nothing was opened."""
+
+    @classmethod
+    def check(cls, settings: object, least: Mapping[str, float]) -> None:
+        """Refuse a setting below its least value, and what is no number. `None` is up to the store, and fine."""
+        for name, minimum in least.items():
+            value = getattr(settings, name)
+            if value is not None and not (isinstance(value, int | float) and value >= minimum):
+                raise cls(
+                    f"{type(settings).__name__}.{name} is {value!r} and must be a number of at least {minimum:g}, so "
+                    f"nothing was opened. Correct it, or leave it out for its default."
+                )
 
 
 class InvalidIdError(AiorchError, ValueError):

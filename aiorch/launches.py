@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aiorch.committer import Committer
 from aiorch.enums import TargetTypes
+from aiorch.errors import InvalidSettingError
 from aiorch.in_flight import InFlight
 from aiorch.nodes import Task
 from aiorch.outcomes import GIVE_UP_S, Outcomes, OwedExecution
@@ -35,6 +36,11 @@ class LaunchSettings:
 
     backoff_max_s: float = 30.0
     """Longest pause before a launch that never started is sent again."""
+
+    def __post_init__(self) -> None:
+        """Raises: InvalidSettingError."""
+        least = {"at_once_max": 1, "running_after_s": 0, "poll_interval_s": 0.001, "backoff_max_s": 0}
+        InvalidSettingError.check(self, least)
 
 
 class Launches:

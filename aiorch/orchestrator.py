@@ -16,6 +16,7 @@ from aiorch.enums import TargetTypes
 from aiorch.errors import (
     AiorchError,
     InvalidInputError,
+    InvalidSettingError,
     StoreError,
     StoreThrottled,
     StoreUnavailable,
@@ -82,6 +83,11 @@ class Settings:
     """Synchronous callables that run at once."""
 
     launches: LaunchSettings = field(default_factory=LaunchSettings)
+
+    def __post_init__(self) -> None:
+        """Raises: InvalidSettingError."""
+        least = {"sweep_interval_s": 0.001, "relook_s": 0, "commit_interval_s": 0, "drain_s": 0}
+        InvalidSettingError.check(self, least | {"function_connections_max": 1, "threads_max": 1})
 
 
 class Orchestrator:

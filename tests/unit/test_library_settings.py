@@ -1,0 +1,39 @@
+"""Settings of the library that make no sense are refused where they are made, and not met hours later."""
+
+from typing import Any
+
+import pytest
+
+from aiorch import AiorchError, InvalidSettingError, Settings
+from aiorch.launches import LaunchSettings
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (Settings, "drain_s", -1),
+        (Settings, "drain_s", float("nan")),
+        (Settings, "drain_s", "5"),
+        (Settings, "sweep_interval_s", 0),
+        (Settings, "commit_interval_s", -0.1),
+        (Settings, "threads_max", 0),
+        (Settings, "function_connections_max", 0),
+        (LaunchSettings, "at_once_max", 0),
+        (LaunchSettings, "poll_interval_s", 0),
+        (LaunchSettings, "running_after_s", -1),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused(kind: Any, name: str, value: Any) -> None:
+    """The message names the setting, the value, what it must be and what did not happen."""
+    with pytest.raises(InvalidSettingError) as refused:
+        kind(**{name: value})
+    assert isinstance(refused.value, AiorchError)
+    for part in (f"{kind.__name__}.{name} is {value!r}", "at least", "nothing was opened", "Correct it"):
+        assert part in str(refused.value)
+
+
+def test_what_the_store_decides_need_not_be_given() -> None:
+    """`None` stands for the store's own pace, and a drain may last for ever."""
+    assert Settings().sweep_interval_s is None
+    assert LaunchSettings(running_after_s=None).running_after_s is None
+    assert Settings(drain_s=float("inf")).drain_s == float("inf")
