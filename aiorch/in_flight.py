@@ -24,9 +24,11 @@ class InFlight:
 
         job_id: What its target calls it, once known here.
 
+        is_preparing: Its supplementary function is under way: nothing was sent yet.
+
         is_out: It may be at work at its target: sent, and not turned away. Only then may it be called ``Running``.
 
-        is_at_target: It goes on at its target, and can be stopped there.
+        is_at_target: It may go on at its target, and can be stopped there.
 
         is_awaited: Nothing is under way here any more: its end will be told by an event, or on being asked.
 
@@ -48,6 +50,7 @@ class InFlight:
         "is_awaited",
         "is_given_up",
         "is_out",
+        "is_preparing",
         "is_stopping",
         "job_id",
         "limit_s",
@@ -62,6 +65,7 @@ class InFlight:
         self.deadline: asyncio.Timeout | None = None
         self.limit_s = 0.0
         self.job_id: str | None = None
+        self.is_preparing = False
         self.is_out = was_taken_over
         self.is_at_target = False
         self.is_awaited = False
@@ -78,7 +82,7 @@ class InFlight:
         return self._hint
 
     def begin(self) -> None:
-        """The target takes it now: it may have done something from here on, and its timeout runs."""
-        self.is_out = True
+        """Its turn has come: its timeout runs, and unless this only prepares it, it may do something from here on."""
+        self.is_out = not self.is_preparing
         if self.deadline is not None and self.deadline.when() is None:
             self.deadline.reschedule(asyncio.get_running_loop().time() + self.limit_s)

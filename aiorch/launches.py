@@ -10,7 +10,7 @@ from aiorch.enums import TargetTypes
 from aiorch.errors import InvalidSettingError
 from aiorch.in_flight import InFlight
 from aiorch.nodes import Task
-from aiorch.outcomes import GIVE_UP_S, Outcomes, OwedExecution
+from aiorch.outcomes import GIVE_UP_S, Outcomes, OwedExecution, may_be_launched_before
 from aiorch.room import Room
 from aiorch.transitions import Process, RunEvent, TaskInterrupted, TaskRunning
 
@@ -152,10 +152,11 @@ class Launches:
                     committer.post(event)
 
     def _given_up(self, execution: OwedExecution) -> RunEvent | None:
-        _, task, run, sent = execution
-        if task.target_type is TargetTypes.DATAFLOW and (sent.is_out or run.nodes[task.name].launches > 1):
-            # Launched here, or perhaps by whoever owned it before: the next one finds the job, if there is one.
-            return None
+        committer, task, _, sent = execution
+        assert committer.run is not None
+        is_job = task.target_type is TargetTypes.DATAFLOW
+        if (is_job and sent.is_out) or may_be_launched_before(task, committer.run.nodes[task.name]):
+            return None  # the next one finds the job, if there is one
         if sent.is_out and self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION:
             return TaskRunning(task.name, sent.attempt)  # its completion event will come to another process
         return TaskInterrupted(task.name, sent.attempt, was_sent=sent.is_out)

@@ -131,6 +131,8 @@ class Outcomes:
             event = await self._event_of(answer, execution)
         except Exception as error:
             logger.exception("launch failed inside aiorch", extra={"run_id": committer.run_id, "node": task.name})
+            if not await self._give_up(execution):
+                return
             event = TaskFailed(task.name, sent.attempt, Failure.of("InternalError", repr(error)), is_given_up=True)
         sent.has_ended = True
         committer.post(event)
@@ -150,15 +152,24 @@ class Outcomes:
                     sent.deadline.reschedule(asyncio.get_running_loop().time() + self._left_s(execution, limit_s))
                 return await self._answer(execution, context)
         except TimeoutError:
-            return _timed_out(task, sent) if await self._give_up(execution, context) else None
+            return _timed_out(task, sent) if await self._give_up(execution) else None
 
-    async def _give_up(self, execution: OwedExecution, context: TaskContext) -> bool:
+    async def _give_up(self, execution: OwedExecution) -> bool:
         """Stop an execution that has not ended by itself, wherever it goes on. `False`: it is not ours any more."""
-        sent = execution.sent
+        committer, task, _, sent = execution
         sent.is_given_up = True
         if not await self._is_still_owed(execution):
             return False
-        return not sent.is_at_target or await self._until_stopped(execution, context)
+        assert committer.run is not None
+        sent.is_at_target |= may_be_launched_before(task, committer.run.nodes[task.name])
+        return not sent.is_at_target or await self._until_stopped(execution)
+
+    async def _not_sent(self, execution: OwedExecution, failure: Failure) -> Answer | None:
+        """Return the failure of an execution that was not sent: its timeout is over, since nothing else comes of it."""
+        deadline = execution.sent.deadline
+        if deadline is not None and not deadline.expired():
+            deadline.reschedule(None)
+        return Failed(failure) if await self._give_up(execution) else None
 
     def _left_s(self, execution: OwedExecution, limit_s: float) -> float:
         """What is left of the timeout of an execution that another process has launched."""
@@ -193,18 +204,17 @@ class Outcomes:
 
     async def _launch(self, execution: OwedExecution, context: TaskContext) -> Answer | None:
         """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
-        _, task, run, sent = execution
-        is_job = task.target_type is TargetTypes.DATAFLOW
-        may_go_on = is_job and run.nodes[task.name].launches > 1  # perhaps: sent by whoever owned it before
-        sent.is_at_target = may_go_on
+        _, task, _, sent = execution
         if task.target_type is not TargetTypes.FUNCTION and task.function:
+            sent.is_preparing = True
             context.begin()
             failure = await self._supplement(task.function, context)
+            sent.is_preparing = False
             if failure is not None:
-                return Failed(failure) if await self._give_up(execution, context) else None
-            sent.is_out = False
+                return await self._not_sent(execution, failure)
         pause_s = 0.5
-        sent.is_at_target = is_job
+        is_job = task.target_type is TargetTypes.DATAFLOW
+        may_arrive = False
         while True:
             if not await self._is_still_owed(execution):
                 return None
@@ -212,13 +222,16 @@ class Outcomes:
             target = self._targets[task.target_type]
             if task.target_type not in self._begin_themselves:
                 context.begin()
+            sent.is_at_target = is_job
             answer = await target.launch(task, context)
-            if isinstance(answer, Failed) and may_go_on:
-                return answer if await self._give_up(execution, context) else None
+            if isinstance(answer, Failed) and is_job:
+                sent.is_at_target = may_arrive
+                return await self._not_sent(execution, answer.failure)
             if not isinstance(answer, NotStarted):
                 return answer
             # A launch of a job that was not answered may still arrive: only whoever takes over can find out.
-            may_go_on = sent.is_out = is_job
+            sent.is_out = is_job
+            may_arrive |= answer.may_arrive
             logger.warning("launch did not start, trying again", extra=_about(context) | {"reason": answer.reason})
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(self._backoff_max_s, pause_s * 2)
@@ -314,14 +327,15 @@ class Outcomes:
         finally:
             self._asked_about.discard(key)
 
-    async def _until_stopped(self, execution: OwedExecution, context: TaskContext) -> bool:
+    async def _until_stopped(self, execution: OwedExecution) -> bool:
         """
         Stop an execution at its target, however often that takes: it costs money, and another attempt may wait for it.
 
         Returns:
-            `False` when this process ends before that: it is not reported as stopped, and whoever takes over stops it.
+            `False` when this process ends before that, or has lost it: whoever has it then stops it.
         """
         committer, task, run, sent = execution
+        context = _new_context(task, run, Results(run, EarlierNodes(task), {}), sent)
         pause_s = 1.0
         while True:
             try:
@@ -337,6 +351,8 @@ class Outcomes:
                 return False
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(self._backoff_max_s, pause_s * 2)
+            if not sent.is_stopping and not await self._is_still_owed(execution):
+                return False
 
     async def _context(self, execution: OwedExecution) -> TaskContext:
         committer, task, run, sent = execution
@@ -350,6 +366,11 @@ class Outcomes:
         """Let the task's own function have a say in its parameters."""
         try:
             parameters = await self._functions.call(function, context)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # a stop, a timeout, or the end of this process
+            return Failure.of("CancelledError", f"{function!r}, called before the launch, was cancelled from within")
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises is its failure
             return Failure.of(type(error).__name__, f"{function!r}, called before the launch: {error}")
         if parameters is None:
@@ -400,10 +421,14 @@ class Outcomes:
     ) -> None:
         if running is not None:
             await asyncio.wait([running], timeout=GIVE_UP_S)
-        context = _new_context(task, run, Results(run, EarlierNodes(task), {}), sent)
-        if await self._until_stopped(OwedExecution(committer, task, run, sent), context):
+        if await self._until_stopped(OwedExecution(committer, task, run, sent)):
             sent.has_ended = True
             committer.post(TaskStopped(task.name, sent.attempt))
+
+
+def may_be_launched_before(task: Task, state: NodeState) -> bool:
+    """Whether an execution is a job that may have been launched by whoever owned it before."""
+    return task.target_type is TargetTypes.DATAFLOW and state.launches > 1
 
 
 def _about(context: TaskContext) -> dict[str, Any]:

@@ -259,6 +259,8 @@ class NotStarted(msgspec.Struct, frozen=True, gc=False):
     """It never ran (no connection, refused for load): the same attempt may be sent again."""
 
     reason: str
+    may_arrive: bool = False
+    """A request was sent and not answered, and may still be carried out, however late."""
 
 
 class Unknown(msgspec.Struct, frozen=True, gc=False):

@@ -224,12 +224,12 @@ class DataflowTarget:
         except DataflowUnreachable as error:
             return NotStarted(str(error))
         except DataflowNoAnswer as error:
-            return await self._find_sent(key, NotStarted(str(error)))
+            return await self._find_sent(key, NotStarted(str(error), may_arrive=True))
         except DataflowRefused as error:
             if error.refusal.says_busy:
                 return NotStarted(str(error))
             if error.refusal.says_exists or error.refusal.says_nothing:
-                return await self._find_sent(key, NotStarted(str(error)))
+                return await self._find_sent(key, NotStarted(str(error), may_arrive=True))
             return api.refused(error.refusal, key.name, key.place)
         job = api.read_job(data.get("job") if isinstance(data, dict) else None)
         return Accepted(job.id) if job is not None else await self._find_sent(key, Accepted())

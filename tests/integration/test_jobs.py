@@ -11,6 +11,7 @@ import pytest
 
 from aiorch import Orchestrator, RunStatus, Settings, Task, TaskContext
 from aiorch.enums import TargetTypes
+from aiorch.errors import StoreUnavailable
 from aiorch.failure import Failure
 from aiorch.launches import LaunchSettings
 from aiorch.ports import Accepted, Answer, Failed, NotStarted, StoredObject, Succeeded
@@ -381,11 +382,11 @@ async def test_a_launch_that_was_not_answered_is_stopped_when_the_next_one_is_re
             if world.jobs.states:
                 return Failed(Failure.of("HTTP 403", "no more"))
             world.jobs.states[context.execution_id] = "running"
-            return NotStarted("no answer, and no job of that name")
+            return NotStarted("no answer, and no job of that name", may_arrive=True)
 
         process._targets[TargetTypes.DATAFLOW].launch = unanswered_then_refused  # type: ignore[method-assign]
-        run = await process.start(single(), run_id="r")
-        assert (await run.wait()).status is RunStatus.FAILED
+        await process.start(single(), run_id="r")
+        await world.until(lambda: world.document()["$run"]["status"] == "Failed")
         assert list(world.jobs.states.values()) == ["stopped"]
 
 
@@ -653,6 +654,98 @@ async def test_what_was_not_sent_has_not_failed_where_another_process_has_it() -
         await world.let_another_take_over()
         await asyncio.sleep(100)
         assert (world.entry()["status"], world.entry().get("by")) == ("Starting", "another")
+
+
+@in_virtual_time
+async def test_a_refusal_is_none_where_another_process_has_the_job() -> None:
+    """The one that has lost it is refused: no attempt follows beside the job that the other one has launched."""
+    world, goes_on = World(), asyncio.Event()
+    async with world.process(settings=Settings(sweep_interval_s=1000)) as process:
+
+        async def refuse_late(task: Task, context: TaskContext) -> Answer:
+            await goes_on.wait()
+            return Failed(Failure.of("HTTP 403", "no more"))
+
+        process._targets[TargetTypes.DATAFLOW].launch = refuse_late  # type: ignore[method-assign]
+        await process.start(single(retry={"max_attempts": 3}), run_id="r")
+        await world.let_another_take_over()
+        goes_on.set()
+        await asyncio.sleep(20)
+        assert (world.entry()["attempt"], world.entry().get("by")) == (1, "another")
+
+
+@in_virtual_time
+async def test_a_stop_is_not_tried_again_by_a_process_that_has_lost_the_job() -> None:
+    """The other one may have launched it anew meanwhile, and wants it to go on."""
+    world, tries = World(), []
+    async with world.process(settings=Settings(sweep_interval_s=1000)) as process:
+
+        async def refuse(task: Task, context: TaskContext, job_id: str | None) -> None:
+            tries.append(context.node)
+            raise StoreUnavailable("503")
+
+        process._targets[TargetTypes.DATAFLOW].stop = refuse  # type: ignore[method-assign]
+        await process.start(single(timeout=100), run_id="r")
+        await world.until_running()
+        await world.until(lambda: bool(tries))
+        await world.let_another_take_over()
+        await process._executor.committers["r"].apply(None)
+        tries.clear()
+        await asyncio.sleep(300)
+        assert not tries
+
+
+@in_virtual_time
+async def test_the_timeout_does_not_hide_why_a_launch_was_refused() -> None:
+    """It is over once that is known, however long it takes to see that no job goes on."""
+    world = World()
+    async with world.process() as process:
+        answers = [NotStarted("no answer", may_arrive=True), Failed(Failure.of("HTTP 400", "bad parameters"))]
+
+        async def refuse(task: Task, context: TaskContext) -> Answer:
+            return answers.pop(0)
+
+        async def look_for_long(task: Task, context: TaskContext, job_id: str | None) -> None:
+            await asyncio.sleep(30)
+
+        target = process._targets[TargetTypes.DATAFLOW]
+        target.launch, target.stop = refuse, look_for_long  # type: ignore[method-assign]
+        await process.start(single(timeout=20, retry={"max_attempts": 2, "on": ["Timeout"]}), run_id="r")
+        await world.until(lambda: world.document()["$run"]["status"] == "Failed")
+        assert world.entry()["error"]["type"] == "HTTP 400"
+
+
+@in_virtual_time
+async def test_a_launch_that_was_never_sent_is_not_looked_for() -> None:
+    """Nothing can arrive of it: a refusal after it ends the task at once, though the API would refuse the stop, too."""
+    world = World()
+    async with world.process() as process:
+        answers = [NotStarted("no access token in time"), Failed(Failure.of("HTTP 403", "no permission"))]
+
+        async def refuse(task: Task, context: TaskContext) -> Answer:
+            return answers.pop(0)
+
+        async def refuse_too(task: Task, context: TaskContext, job_id: str | None) -> None:
+            raise StoreUnavailable("403")
+
+        target = process._targets[TargetTypes.DATAFLOW]
+        target.launch, target.stop = refuse, refuse_too  # type: ignore[method-assign]
+        await process.start(single(), run_id="r")
+        await world.until(lambda: world.document()["$run"]["status"] == "Failed")
+
+
+@in_virtual_time
+async def test_a_supplementary_function_that_is_cancelled_from_within_fails() -> None:
+    """It is the user's code that has done so: the attempt has failed, and nobody waits for ever."""
+    world = World()
+
+    async def cancelled(context: TaskContext) -> None:
+        raise asyncio.CancelledError
+
+    async with world.process(functions={"app:parameters": cancelled}) as process:
+        await process.start(single(function="app:parameters"), run_id="r")
+        await world.until(lambda: world.document()["$run"]["status"] == "Failed")
+        assert world.entry()["error"]["type"] == "CancelledError"
 
 
 @in_virtual_time

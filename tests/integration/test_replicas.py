@@ -118,7 +118,9 @@ class World:
         self.bucket, self.jobs = ModelledBucket(), Jobs()
         self._count = 0
 
-    def replica(self, calls: Calls | None = None, *, limit: int = 25, at_once: int = 10_000) -> Orchestrator:
+    def replica(
+        self, calls: Calls | None = None, *, limit: int = 25, at_once: int = 10_000, functions: Any = None
+    ) -> Orchestrator:
         self._count += 1
         targets: dict[TargetTypes, Any] = {TargetTypes.DATAFLOW: JobTarget(self.jobs)}
         if calls is not None:
@@ -127,6 +129,7 @@ class World:
         return Orchestrator(
             self.bucket.store(),
             targets=targets,
+            functions=functions,
             source=LocalSource(ManualClock(), SeededEntropy(100 + self._count)),
             observer=CountingObserver(),
             settings=Settings(launches=launches, drain_s=0),
@@ -236,6 +239,26 @@ async def test_a_call_that_was_turned_away_is_not_called_running() -> None:
         await asyncio.sleep(60)
         assert world.status("A") == "Starting"
     async with world.replica(free):
+        await world.until(lambda: world.status() == "Completed")
+    assert len(free.sent) == 1
+
+
+@in_virtual_time
+async def test_a_call_whose_parameters_are_still_made_is_not_called_running() -> None:
+    """Nothing was sent: a replica that ends meanwhile gives it back, although it must not be sent twice."""
+    world, free = World(), Calls(Succeeded(b"1"))
+
+    async def slow(context: TaskContext) -> None:
+        await asyncio.sleep(1000)
+
+    async def quick(context: TaskContext) -> None:
+        return None
+
+    async with world.replica(Calls(Succeeded(b"1")), functions={"app:parameters": slow}) as one:
+        await one.start(chain(A=call(on_lost="fail", function="app:parameters")), run_id="r")
+        await asyncio.sleep(60)
+        assert world.status("A") == "Starting"
+    async with world.replica(free, functions={"app:parameters": quick}):
         await world.until(lambda: world.status() == "Completed")
     assert len(free.sent) == 1
 
