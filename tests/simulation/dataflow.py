@@ -105,6 +105,10 @@ class DataflowService:
             world.count("409 for a job's name")
             raise DataflowRefused("POST", Refusal(409, "alreadyExists", "there is an active job of that name"))
         execution = world.oracle.execution_of(labels["aiorch_execution"])
+        if world.is_faulty and world.tape.chance(f"{execution.label} is denied", world.swarm.denied):
+            world.count("launch refused for good")
+            world.oracle.not_sent(who, execution)
+            raise DataflowRefused("POST", Refusal(403, "forbidden", "no permission"))
         world.oracle.started("Dataflow", who, execution, is_late=is_late)
         job = Job(f"job-{len(self.jobs) + 1}", name, labels, self._loop.time())
         self.jobs[job.id] = job

@@ -261,8 +261,8 @@ MUTANTS = (
     Mutant(
         "given up although its former owner may have launched it",
         "aiorch.launches",
-        " or run.nodes[task.name].launches > 1)",
-        ")",
+        " or may_be_launched_before(task, committer.run.nodes[task.name]):\n",
+        ":\n",
         seed=687,
     ),
     Mutant(
@@ -288,7 +288,7 @@ MUTANTS = (
     Mutant(
         "a job that was not seen taken for one that never was",
         "aiorch.outcomes",
-        "            may_go_on = sent.is_out = is_job\n",
+        "            sent.is_out = is_job\n",
         "            sent.is_out = False\n",
         seed=353,
     ),
@@ -315,7 +315,7 @@ MUTANTS = (
     Mutant(
         "not stopped at its timeout",
         "aiorch.outcomes",
-        "        return not sent.is_at_target or await self._until_stopped(execution, context)\n",
+        "        return not sent.is_at_target or await self._until_stopped(execution)\n",
         "        return True\n",
     ),
     Mutant(
@@ -518,8 +518,14 @@ MUTANTS = (
     Mutant(
         "a job left behind by what comes before its launch",
         "aiorch.outcomes",
-        "        sent.is_at_target = may_go_on",
-        "        sent.is_at_target = False",
+        "        sent.is_at_target |= may_be_launched_before(task, committer.run.nodes[task.name])\n",
+        "",
+    ),
+    Mutant(
+        "what prepares a launch taken for the launch",
+        "aiorch.in_flight",
+        "        self.is_out = not self.is_preparing",
+        "        self.is_out = True",
     ),
     Mutant(
         "what was not sent failed by a process that has lost it",

@@ -142,7 +142,8 @@ class Oracle:
         self._announced: dict[str, set[str]] = {}
         self._owned_since: dict[str, dict[str, float]] = {}
         self._touched_at: dict[str, float] = {}
-        self._unsupplied: set[str] = set()
+        self._unsent: set[str] = set()
+        self._sent: set[str] = set()
         self._requested: set[str] = set()
         self._stopping: set[tuple[str, str]] = set()
         self._changes: dict[str, tuple[SimulatedProcess | None, float]] = {}
@@ -186,11 +187,6 @@ class Oracle:
         """Status of a run, as it is stored."""
         document = self._documents.get(run_id)
         return None if document is None else document["$run"]["status"]
-
-    def owner(self, execution: Execution) -> str | None:
-        """The process whose attempt it is, as it is stored."""
-        entry = self._documents[execution.run_id][execution.node]
-        return entry.get("by") if entry.get("attempt") == execution.attempt else None
 
     @property
     def open_runs(self) -> list[str]:
@@ -355,6 +351,12 @@ class Oracle:
             and after.get("by") != writer.id
         ):
             self.fail("S10", f"{what} was called Running by {writer.name}, which does not own it")
+        is_call_of_writer = (
+            after.get("target_type") == "CloudFunction" and after.get("launches") == 1 and owner == writer.id
+        )
+        is_sent = after.get("execution_id") in self._sent
+        if is_call_of_writer and after["status"] == "Running" != before["status"] and not is_sent:
+            self.fail("S10", f"{what} was called Running by {writer.name}, which has not sent it")
         if after.get("interrupted", 0) > before.get("interrupted", 0) and owner != writer.id:
             self.fail("S10", f"{what} was given up by {writer.name}, which does not own it")
         if after.get("interrupted", 0) > before.get("interrupted", 0) and before.get("execution_id") in self._requested:
@@ -363,7 +365,7 @@ class Oracle:
         if error != before.get("error") and "branches" not in after and owner != writer.id:
             if error.get("type") == "Timeout" and "did not end" in error["message"]:
                 self.fail("S10", f"{what} was timed out by {writer.name}, which does not own it")
-            if error.get("type") == "FunctionError" and "before the launch" in error["message"]:
+            if error.get("type") == "HTTP 403" or "before the launch" in error.get("message", ""):
                 self.fail("S10", f"{what} was given up before its launch by {writer.name}, which does not own it")
         if after.get("lost", 0) > before.get("lost", 0) and owner not in (writer.id, *self.called_dead):
             self.fail("S10", f"{what} was called lost by {writer.name}, which does not own it")
@@ -450,6 +452,7 @@ class Oracle:
 
     def sends(self, process: "SimulatedProcess", execution: Execution) -> None:
         """A process is about to launch something: if it may have been called dead, it has looked at the run since."""
+        self._sent.add(execution.key)
         known_at = process.client.known_at.get(f"runs/{execution.run_id}.json", 0.0)
         if known_at < process.woke_at:
             self.fail("S3", f"{execution.label} is launched by {process.name}, which was silent and has not looked")
@@ -502,17 +505,20 @@ class Oracle:
         script = self._world.scripts.of(execution)
         step = self._structures[execution.run_id].steps[execution.node]
         timeout = step.get("timeout", 3600) - (60 if step["target_type"] == "Dataflow" else 0)
-        may_end_otherwise = self._world.swarm.two_ends or execution.key in self._unsupplied
+        may_end_otherwise = self._world.swarm.two_ends or execution.key in self._unsent
         is_certain = not (script.hangs or script.takes_s + 6 >= timeout or may_end_otherwise)
         planned = self._facts[execution.run_id].planned
         planned[execution.node, execution.attempt] = script.succeeds if is_certain else None
 
-    def not_supplied(self, execution: Execution) -> None:
-        """An execution has failed before it was sent, by this process: another one may send it, or have sent it."""
+    def not_sent(self, process: "SimulatedProcess", execution: Execution) -> None:
+        """An execution has failed in a process, and was not sent by it: another one may send it, or have sent it."""
+        entry = self._documents[execution.run_id][execution.node]
+        if (entry.get("by"), entry.get("attempt")) != (process.id, execution.attempt):
+            return  # it is of no weight what becomes of it there
         facts, which = self._facts[execution.run_id], (execution.node, execution.attempt)
         facts.ends.setdefault(which, set()).add(False)
         facts.planned[which] = None
-        self._unsupplied.add(execution.key)
+        self._unsent.add(execution.key)
 
     def ended(self, execution: Execution, *, succeeded: bool, cancelled: bool = False) -> None:
         """An execution has ended at its target."""

@@ -28,7 +28,8 @@ FAULTS = (
     "second start of an execution", "power cut", "pause", "drain", "jump of a clock", "called dead",
     "takeover of a launch", "attempt lost", "end before Running", "success while Retrying",
     "fields of a newer version", "document of a newer version", "resume", "cancel of no run",
-    "supplementary function fails", "process that cannot launch everything", "task that is left to others",
+    "supplementary function fails", "launch refused for good",
+    "process that cannot launch everything", "task that is left to others",
 )  # fmt: skip
 """C1: what must have occurred over a corpus, or it shows less than it seems to."""
 

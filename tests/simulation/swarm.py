@@ -81,6 +81,8 @@ class Swarm:
     hangs: float = 0.0
     unsupplied: float = 0.0
     """Supplementary functions fail."""
+    denied: float = 0.0
+    """Launches of jobs are refused for good."""
     large: float = 0.0
 
     # Processes
@@ -189,6 +191,7 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.two_ends = rate("two ends", LOG_RATES)
         swarm.fails, swarm.hangs = rate("fails", LOG_RATES), rate("hangs", LOG_RATES)
         swarm.large, swarm.unsupplied = rate("large", LOG_RATES), rate("unsupplied")
+        swarm.denied = rate("denied")
     if not flag("good processes"):
         swarm.power_cuts, swarm.pauses = flag("power cuts"), flag("pauses")
         swarm.drains, swarm.skewed = flag("drains"), flag("skewed")
@@ -210,7 +213,7 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
             case "unanswered":
                 swarm.has_source, swarm.answer_lost, swarm.jobs = False, 0.7, False
             case "unsupplied":
-                swarm.unsupplied = 0.7
+                swarm.unsupplied, swarm.denied = 0.7, 0.3
             case "unequal":
                 swarm.unequal, swarm.has_source = True, True
     elif theme == "starts":

@@ -128,8 +128,7 @@ def supplementary_function(
         await asyncio.sleep(world.tape.pick(f"supplement of {execution.label} takes", (0.0, 0.1, 2.0, 8.0)))
         if world.tape.chance(f"supplement of {execution.label} fails", world.swarm.unsupplied):
             world.count("supplementary function fails")
-            if world.oracle.owner(execution) == process.id:  # else it is of no weight
-                world.oracle.not_supplied(execution)
+            world.oracle.not_sent(process, execution)
             raise FunctionError("its parameters are not to be had")
         return {"supplement": execution.key}
 
