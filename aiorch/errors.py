@@ -24,7 +24,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
 """
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -66,16 +66,12 @@ class DefinitionError(AiorchError):
 class InvalidSettingError(AiorchError, ValueError):
     """A setting is out of its range. Nothing was opened."""
 
-    @classmethod
-    def check(cls, settings: object, least: Mapping[str, float]) -> None:
-        """Refuse a setting below its least value, and what is no number. `None` is up to the store, and fine."""
-        for name, minimum in least.items():
-            value = getattr(settings, name)
-            if value is not None and not (isinstance(value, int | float) and value >= minimum):
-                raise cls(
-                    f"{type(settings).__name__}.{name} is {value!r} and must be a number of at least {minimum:g}, so "
-                    f"nothing was opened. Correct it, or leave it out for its default."
-                )
+    def __init__(self, setting: str, value: object, least: float) -> None:
+        self.setting, self.value, self.least = setting, value, least
+        super().__init__(
+            f"{setting} is {value!r} and must be a number of at least {least:g}, so nothing was opened. Correct it, or "
+            f"leave it out for its default."
+        )
 
 
 class InvalidIdError(AiorchError, ValueError):

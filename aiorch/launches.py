@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiorch.committer import Committer
 from aiorch.enums import TargetTypes
@@ -39,8 +40,25 @@ class LaunchSettings:
 
     def __post_init__(self) -> None:
         """Raises: InvalidSettingError."""
-        least = {"at_once_max": 1, "running_after_s": 0, "poll_interval_s": 0.001, "backoff_max_s": 0}
-        InvalidSettingError.check(self, least)
+        refuse_below(self, {"at_once_max": 1, "poll_interval_s": 0.001, "backoff_max_s": 0, "running_after_s": 0})
+        for kind, limit in self.limits.items():
+            if not limit >= 0:
+                raise InvalidSettingError(f"LaunchSettings.limits[{kind}]", limit, 0)
+
+
+def refuse_below(settings: Any, least: Mapping[str, float]) -> None:
+    """
+    Refuse settings below their least values, and what is no number; `None` where that is the default.
+
+    Raises:
+        InvalidSettingError: Of the first one.
+    """
+    for name, minimum in least.items():
+        value = getattr(settings, name)
+        if value is None and getattr(type(settings), name) is None:
+            continue
+        if not (isinstance(value, int | float) and value >= minimum):
+            raise InvalidSettingError(f"{type(settings).__name__}.{name}", value, minimum)
 
 
 class Launches:

@@ -16,7 +16,6 @@ from aiorch.enums import TargetTypes
 from aiorch.errors import (
     AiorchError,
     InvalidInputError,
-    InvalidSettingError,
     StoreError,
     StoreThrottled,
     StoreUnavailable,
@@ -24,7 +23,7 @@ from aiorch.errors import (
 )
 from aiorch.executor import DAGExecutor
 from aiorch.intake import Intake
-from aiorch.launches import LaunchSettings
+from aiorch.launches import LaunchSettings, refuse_below
 from aiorch.ports import Clock, Entropy, EventSource, Observer, Store, Target
 from aiorch.run_document import StartCommand, is_json
 from aiorch.run_handle import RunHandle
@@ -86,8 +85,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises: InvalidSettingError."""
-        least = {"sweep_interval_s": 0.001, "relook_s": 0, "commit_interval_s": 0, "drain_s": 0}
-        InvalidSettingError.check(self, least | {"function_connections_max": 1, "threads_max": 1})
+        refuse_below(self, {"sweep_interval_s": 0.001, "relook_s": 0, "commit_interval_s": 0, "drain_s": 0})
+        refuse_below(self, {"function_connections_max": 1, "threads_max": 1})
 
 
 class Orchestrator:

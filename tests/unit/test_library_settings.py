@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from aiorch import AiorchError, InvalidSettingError, Settings
+from aiorch.enums import TargetTypes
 from aiorch.launches import LaunchSettings
 
 
@@ -18,6 +19,7 @@ from aiorch.launches import LaunchSettings
         (Settings, "commit_interval_s", -0.1),
         (Settings, "threads_max", 0),
         (Settings, "function_connections_max", 0),
+        (Settings, "threads_max", None),
         (LaunchSettings, "at_once_max", 0),
         (LaunchSettings, "poll_interval_s", 0),
         (LaunchSettings, "running_after_s", -1),
@@ -28,8 +30,15 @@ def test_a_setting_out_of_its_range_is_refused(kind: Any, name: str, value: Any)
     with pytest.raises(InvalidSettingError) as refused:
         kind(**{name: value})
     assert isinstance(refused.value, AiorchError)
+    assert refused.value.setting == f"{kind.__name__}.{name}"
     for part in (f"{kind.__name__}.{name} is {value!r}", "at least", "nothing was opened", "Correct it"):
         assert part in str(refused.value)
+
+
+def test_a_limit_below_nothing_is_refused() -> None:
+    """The message names the target type."""
+    with pytest.raises(InvalidSettingError, match=r"LaunchSettings.limits\[Dataflow\] is -1"):
+        LaunchSettings(limits={TargetTypes.DATAFLOW: -1})
 
 
 def test_what_the_store_decides_need_not_be_given() -> None:
