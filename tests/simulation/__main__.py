@@ -20,8 +20,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-STARTS = (0, 100_000, 200_000, 300_000, 400_000)
-"""Where the seeds begin from which a mutant must be killed."""
+STARTS = (100_000, 0, 200_000, 300_000, 400_000)
+"""Where the seeds begin from which a mutant must be killed; CI uses the first."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -87,6 +87,7 @@ MUTANTS = (
         "        changes = first[id(batch)][0] if id(batch) in first else self._fold(batch)\n"
         "        first[id(batch)] = changes, batch\n"
         "        if changes.is_stale and not was_read:",
+        seed=100001,
     ),
     Mutant(
         "batch dropped on a conflict",
@@ -96,14 +97,14 @@ MUTANTS = (
         "            self._settle(batch, None)\n"
         "            batch.clear()\n"
         "            return 0.01",
-        seed=27,
+        seed=100008,
     ),
     Mutant(
         "outcomes dropped when the store does not answer",
         "aiorch.committer",
         "            self._executor.on_store_away()\n",
         "            self._executor.on_store_away()\n            self._settle(batch, error)\n            batch.clear()\n",
-        seed=25,
+        seed=100021,
     ),
     Mutant(
         "acknowledged before the commit",
@@ -113,6 +114,7 @@ MUTANTS = (
         "                self._settle(batch, None)\n"
         "                batch = [(event, None) for event, _ in batch]\n"
         "                await self._commit(batch)",
+        seed=100000,
     ),
     Mutant(
         "launched before the commit",
@@ -122,6 +124,7 @@ MUTANTS = (
         "        self._executor.pursue(self, changes.nodes)\n"
         "        self._is_unsure = True\n"
         "        loop = asyncio",
+        seed=100000,
     ),
     Mutant(
         "stale body with a refreshed generation",
@@ -131,44 +134,49 @@ MUTANTS = (
         "        if self.run is None:\n"
         "            self._take(stored, begun_at)\n"
         "        self.generation, self._is_current = stored.generation, True",
+        seed=100005,
     ),
     Mutant(
         "copy kept after a conflict",
         "aiorch.committer",
         '        """Read again before the next fold."""\n        self._is_current = False',
         '        """Read again before the next fold."""\n        self._is_current = self._new is None',
+        seed=100003,
     ),
     Mutant(
         "launches from the difference of a fold only",
         "aiorch.committer",
         "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))\n",
         "            touched = changes.nodes\n",
+        seed=100006,
     ),
     Mutant(
         "takeover without the record",
         "aiorch.committer",
         "            await self._ensure_records(changes)\n",
         "            pass\n",
-        seed=23,
+        seed=100011,
     ),
     Mutant(
         "stale copy taken for the truth",
         "aiorch.committer",
         "        if changes.is_stale and not was_read:",
         "        if False:",
-        seed=249,
+        seed=100046,
     ),
     Mutant(
         "forgotten while executions are in flight",
         "aiorch.executor",
         "            committer.is_idle\n            and not self.owns(committer)",
         "            committer._working is None",
+        seed=100000,
     ),
     Mutant(
         "a second committer for one run",
         "aiorch.committer",
         "        registered = self._executor.committers.setdefault(self.run_id, self)\n",
         "        registered = self\n",
+        seed=100006,
     ),
     # -- documents -----------------------------------------------------------------------------------------------
     Mutant(
@@ -179,51 +187,56 @@ MUTANTS = (
         "        stored = await self.store.read(name)\n"
         "        return await self.store.write(\n            name,\n            document,\n"
         "            if_generation_match=stored.generation if stored else 0,",
+        seed=100001,
     ),
     Mutant(
         "launched before its record",
         "aiorch.status",
         "            create=[_named(each) for each in executions],",
         "            create=(),",
+        seed=100000,
     ),
     Mutant(
         "marker removed before the end",
         "aiorch.executor",
         "        if run.status.is_terminal:\n            self._timers",
         '        if run.status != "Running":\n            self._timers',
+        seed=100002,
     ),
     Mutant(
         "starts that share a flag",
         "aiorch.executor",
         "            committer.starting -= 1\n            self.release(committer)\n            raise",
         "            committer.starting = 0\n            self.release(committer)\n            raise",
-        seed=793,
+        seed=100438,
     ),
     Mutant(
         "document before its marker",
         "aiorch.markers",
         "        marker = await self._runs.open_run(command)\n",
         "        marker = None\n",
+        seed=100000,
     ),
     Mutant(
         "an unknown status taken for a broken document",
         "aiorch.run_document",
         '        _refuse_unknown_status(raw, source)\n        raise DocumentError(f"{source}: entry',
         '        raise DocumentError(f"{source}: entry',
-        seed=27,
+        seed=100470,
     ),
     Mutant(
         "commits as fast as they come",
         "aiorch.committer",
         "                if self._executor.commit_interval_s:\n",
         "                if False:\n",
+        seed=100000,
     ),
     Mutant(
         "fields of a newer version dropped",
         "aiorch.run_document",
         '    if extra:\n        changes["extra"] = extra\n',
         "",
-        seed=38,
+        seed=100012,
     ),
     # -- launches ------------------------------------------------------------------------------------------------
     Mutant(
@@ -231,39 +244,42 @@ MUTANTS = (
         "aiorch.outcomes",
         '        execution_id=state.execution_id or "",',
         '        execution_id=(state.execution_id or "")[:: 1 if state.launches < 2 else -1],',
+        seed=100006,
     ),
     Mutant(
         "sent forgotten at the answer",
         "aiorch.outcomes",
         "        sent.has_ended = True\n        committer.post(event)",
         "        sent.has_ended = True\n        committer.in_flight.pop(task.name, None)\n        committer.post(event)",
+        seed=100086,
     ),
     Mutant(
         "no look before sending after a silence",
         "aiorch.outcomes",
         "            self._liveness.is_silent(process) or committer.known_at",
         "            False and committer.known_at",
+        seed=100008,
     ),
     Mutant(
         "a silence that is over forgotten",
         "aiorch.outcomes",
         " or committer.known_at < self._liveness.heard_since(process)\n",
         "\n",
-        seed=82,
+        seed=100084,
     ),
     Mutant(
         "silent while it looked",
         "aiorch.outcomes",
         "            is_known = await self._look_again(committer, task)\n",
         "            is_known = await self._look_again(committer, task)\n            break\n",
-        seed=45,
+        seed=100192,
     ),
     Mutant(
         "given up although its former owner may have launched it",
         "aiorch.launches",
         " or may_be_launched_before(task, committer.run.nodes[task.name]):\n",
         ":\n",
-        seed=687,
+        seed=100676,
     ),
     Mutant(
         "a retry that was due too early forgotten",
@@ -271,58 +287,63 @@ MUTANTS = (
         "            self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)\n",
         "            if self._room.is_limited(committer.dag.all_tasks[name].target_type):\n"
         "                self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)\n",
-        seed=457,
+        seed=100412,
     ),
     Mutant(
         "a stop not tried again",
         "aiorch.outcomes",
         "            if self._is_closing():\n                return False\n            await asyncio.sleep(pause_s",
         "            if True:\n                return False\n            await asyncio.sleep(pause_s",
+        seed=100012,
     ),
     Mutant(
         "jobs wait for jobs when their process was full",
         "aiorch.launches",
         "            if queue:  # perhaps it was only this process that was full",
         "            if queue and limited is kind:",
+        seed=100008,
     ),
     Mutant(
         "a job that was not seen taken for one that never was",
         "aiorch.outcomes",
         "            sent.is_out = is_job\n",
         "            sent.is_out = False\n",
-        seed=353,
+        seed=100041,
     ),
     Mutant(
         "taken over and not awaited",
         "aiorch.executor",
         "                    self._launches.await_end(committer, dag.all_tasks[name])",
         "                    pass",
-        seed=32,
+        seed=100001,
     ),
     Mutant(
         "what waits for room not offered at its commit",
         "aiorch.room",
         "        for kind in list(self._wanted):\n",
         "        for kind in ():\n",
-        seed=1344,
+        seed=100495,
     ),
     Mutant(
         "stopped without telling the target",
         "aiorch.outcomes",
         "                await self._targets[task.target_type].stop(task, context, job_id)\n",
         "                pass\n",
+        seed=100000,
     ),
     Mutant(
         "not stopped at its timeout",
         "aiorch.outcomes",
         "        return not sent.is_at_target or await self._until_stopped(execution)\n",
         "        return True\n",
+        seed=100000,
     ),
     Mutant(
         "timeout that must not run twice taken for a failure",
         "aiorch.outcomes",
         "    if task.on_lost is OnLost.FAIL and sent.is_out and not sent.is_at_target:\n",
         "    if False:\n",
+        seed=100030,
     ),
     # -- events --------------------------------------------------------------------------------------------------
     Mutant(
@@ -330,7 +351,7 @@ MUTANTS = (
         "aiorch.intake",
         "        record.task_name in event.names\n        and _is_at",
         "        _is_at",
-        seed=56,
+        seed=100012,
     ),
     Mutant(
         "acknowledged although the store is away",
@@ -338,26 +359,28 @@ MUTANTS = (
         "            if isinstance(error, StoreError):\n                self._pause()",
         "            if isinstance(error, StoreError):\n                self._pause()\n"
         "                return Outcome.DROPPED",
+        seed=100007,
     ),
     Mutant(
         "a job launched without looking for it",
         "aiorch.targets.dataflow",
         "        if found is not None:\n            return found\n",
         "",
-        seed=27,
+        seed=100012,
     ),
     Mutant(
         "a job launched on the proof of an old listing",
         "aiorch.targets.dataflow",
         "        if asyncio.get_running_loop().time() - listed_at > LISTING_S:",
         "        if False:",
-        seed=39,
+        seed=100006,
     ),
     Mutant(
         "a failed job taken for a success",
         "aiorch.targets.dataflow_api",
         '_FINE_BY_ITSELF = frozenset({"JOB_STATE_DONE", "JOB_STATE_DRAINED"})',
         '_FINE_BY_ITSELF = frozenset({"JOB_STATE_DONE", "JOB_STATE_DRAINED", "JOB_STATE_FAILED"})',
+        seed=100005,
     ),
     # -- the fold ------------------------------------------------------------------------------------------------
     Mutant(
@@ -365,20 +388,21 @@ MUTANTS = (
         "aiorch.transitions",
         "self.open_branches[parallel.name] = self.open_branches_of(parallel) - 1",
         "self.open_branches[parallel.name] = self.base.open_branches[parallel.name] - 1",
+        seed=100005,
     ),
     Mutant(
         "nested join forgotten after a failure",
         "aiorch.transitions",
         "                self.join(parallel, None, ended=branch.end_node)",
         "                self.join(parallel, None, ended=branch.end_node if parallel.parent_dag.parent_node is None else None)",
-        seed=52,
+        seed=100059,
     ),
     Mutant(
         "an end counted twice",
         "aiorch.transitions",
         "            if self.base.nodes[ended.name].status.is_terminal:\n                return\n",
         "",
-        seed=23,
+        seed=100028,
     ),
     Mutant(
         "run ended while a stop is owed",
@@ -386,54 +410,56 @@ MUTANTS = (
         "        if self.live:\n            return\n",
         "        if any(self.state(name).is_live and not self.state(name).stop for name in self.base.active):\n"
         "            return\n",
+        seed=100002,
     ),
     Mutant(
         "stopped by a process that does not own it",
         "aiorch.transitions",
         "    if state.by != process_id:\n        return None\n",
         "    if state.by != process_id and not state.stop:\n        return None\n",
-        seed=66,
+        seed=100235,
     ),
     Mutant(
         "running said by whoever wants to",
         "aiorch.transitions",
         "        if state is None or state.by != self.process.id:\n",
         "        if state is None:\n",
-        seed=369,
+        seed=100049,
     ),
     Mutant(
         "given up by a process that does not own it",
         "aiorch.transitions",
         "        if state is not None and state.is_live and state.by == self.process.id:\n            self.interrupt(",
         "        if state is not None and state.is_live:\n            self.interrupt(",
-        seed=1015,
+        seed=100069,
     ),
     Mutant(
         "timed out by a process that does not own it",
         "aiorch.outcomes",
         "        if not await self._is_still_owed(execution):\n            return False\n",
         "",
-        seed=1297,
+        seed=100364,
     ),
     Mutant(
         "a timeout of what another one has taken over believed",
         "aiorch.transitions",
         "        if event.is_given_up and state.by != self.process.id:\n",
         "        if False:\n",
-        seed=846,
+        seed=100142,
     ),
     Mutant(
         "lost by a process that does not own it",
         "aiorch.transitions",
         "        if state is not None and state.is_live and state.by == self.process.id:\n            self.lose(",
         "        if state is not None and state.is_live:\n            self.lose(",
-        seed=197,
+        seed=100385,
     ),
     Mutant(
         "a cancel leaves retries",
         "aiorch.transitions",
         "            elif isinstance(node, Parallel) or state.status is _RETRYING:",
         "            elif isinstance(node, Parallel):",
+        seed=100005,
     ),
     Mutant(
         "what a fold had begun goes on after its cancel",
@@ -442,59 +468,63 @@ MUTANTS = (
         "            if committed.status is _NEW and state.status is not _NEW:\n"
         "                self.set(node.name, replace(state, stop=True))\n"
         "            elif committed.status is _NEW:\n                self.set(",
-        seed=86,
+        seed=100176,
     ),
     Mutant(
         "retry before it is due",
         "aiorch.transitions",
         "        if state.retry_at is None or state.retry_at <= self.now:\n            self.start(task, state.attempt + 1)",
         "        if True:\n            self.start(task, state.attempt + 1)",
-        seed=98,
+        seed=100255,
     ),
     Mutant(
         "lost attempts counted as failures",
         "aiorch.transitions",
         "        failures = state.attempt - state.lost - state.interrupted\n",
         "        failures = state.attempt\n",
+        seed=100030,
     ),
     Mutant(
         "one retry too many",
         "aiorch.transitions",
         "failures >= task.retry.max_attempts",
         "failures > task.retry.max_attempts",
+        seed=100000,
     ),
     Mutant(
         "lost without an end",
         "aiorch.transitions",
         " or state.lost >= LOST_ATTEMPTS_MAX:",
         ":",
-        seed=25,
+        seed=100166,
     ),
     Mutant(
         "sent again although it must not be",
         "aiorch.transitions",
         "        elif is_call and task.on_lost is OnLost.FAIL:",
         "        elif False:",
+        seed=100019,
     ),
     Mutant(
         "success of an attempt that was given up ignored",
         "aiorch.transitions",
         "        if state is None or state.status.is_terminal or _has_refused_result(state):\n",
         "        if state is None or not state.is_live:\n",
+        seed=100008,
     ),
     Mutant(
         "batch folded in the order of its arrival",
         "aiorch.transitions",
         "        events = sorted(events, key=_order)",
         "        events = list(events)",
-        seed=50,
+        seed=100003,
     ),
     Mutant(
         "resume keeps what has failed",
         "aiorch.run_state",
         "if state.status is TaskStatus.COMPLETED}",
         "if state.status in (TaskStatus.COMPLETED, TaskStatus.FAILED)}",
-        seed=23,
+        seed=100025,
     ),
     # -- who is alive --------------------------------------------------------------------------------------------
     Mutant(
@@ -502,61 +532,63 @@ MUTANTS = (
         "aiorch.heartbeats",
         "        if generation and begun_at - since >= self._dead_after_s:",
         "        if generation:",
+        seed=100005,
     ),
     Mutant(
         "what the dead have left looked at once",
         "aiorch.transitions",
         "        for _ in range(2):  # what the first",
         "        for _ in range(1):  # what the first",
+        seed=100155,
     ),
     Mutant(
         "what nobody has claimed left to others without a word",
         "aiorch.committer",
         "            (state.by is None and state.is_active) or known",
         "            known",
-    ),
-    Mutant(
-        "a job left behind by what comes before its launch",
-        "aiorch.outcomes",
-        "        sent.is_at_target |= may_be_launched_before(task, committer.run.nodes[task.name])\n",
-        "",
+        seed=100017,
     ),
     Mutant(
         "what prepares a launch taken for the launch",
         "aiorch.in_flight",
         "        self.is_out = not self.is_preparing",
         "        self.is_out = True",
+        seed=100000,
     ),
     Mutant(
         "what was not sent failed by a process that has lost it",
         "aiorch.outcomes",
         "is_given_up = sent.is_given_up or (",
         "is_given_up = (",
+        seed=100142,
     ),
     Mutant(
         "work of the dead left alone",
         "aiorch.executor",
         "            events.append(ProcessesDied(dead))\n",
         "            pass\n",
+        seed=100001,
     ),
     Mutant(
         "a new owner that nobody knows of",
         "aiorch.committer",
         "            self._offers |= not self.is_announced\n",
         "",
+        seed=100012,
     ),
     Mutant(
         "announced for as long as the run is in memory",
         "aiorch.committer",
         "        self.is_announced = self.is_announced and self._executor.owns(self)\n",
         "",
-        seed=269,
+        seed=100245,
     ),
     Mutant(
         "marker without a document left alone",
         "aiorch.sweeper",
         "            committer = await self._begin(run_id)\n",
         "            return\n",
+        seed=100305,
     ),
 )
 """All of them."""
