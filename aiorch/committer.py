@@ -35,6 +35,7 @@ from aiorch.transitions import (
     Changes,
     FoldError,
     Obligation,
+    ProcessesDied,
     RunEvent,
     RunStarted,
     TaskFailed,
@@ -293,9 +294,11 @@ class Committer:
         was_read = not self._is_current
         if was_read:
             await self._read()
+        await self._ask_again_about_the_dead(batch)
         changes = self._fold(batch)
         if changes.is_stale and not was_read:
             await self._read()
+            await self._ask_again_about_the_dead(batch)
             changes = self._fold(batch)
         with self._executor.room.claiming(changes):
             if not changes.is_empty:
@@ -303,6 +306,18 @@ class Committer:
             if not self._is_pursued:
                 await self._ensure_records(changes)
             self._committed(changes, self._drop_unheard(batch))
+
+    async def _ask_again_about_the_dead(self, batch: _Batch) -> None:
+        """
+        Ask again about processes that were called dead before this copy was read.
+
+        Such a process may have come back since, and have committed to more, which it launches without another look.
+        """
+        for index, (event, settle) in enumerate(batch):
+            if isinstance(event, ProcessesDied) and event.asked_at < self.known_at:
+                asked_at = asyncio.get_running_loop().time()
+                dead = await self._executor.dead_among(event.processes)
+                batch[index] = ProcessesDied(dead, asked_at), settle
 
     def _distrust(self) -> None:
         """Read again before the next fold."""

@@ -346,12 +346,19 @@ class DAGExecutor:
         if self._liveness.is_silent(self.process.id):
             await self._liveness.announce(self.process.id)
 
-    async def adopt(self, committer: Committer, dead: frozenset[str]) -> None:
+    async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
+        """Return those of *processes* that are dead. Raises: StoreError."""
+        return await self._liveness.dead_among(processes)
+
+    async def adopt(self, committer: Committer) -> None:
         """Take over what dead processes left of a run, claim what nobody has claimed, and watch its timeout."""
+        others = self.owners(committer) - {self.process.id}
+        asked_at = asyncio.get_running_loop().time()
+        dead = await self.dead_among(others) if others else frozenset()
         self._timers.arm_timeout(committer)
         events = self.room.unclaimed(committer)
         if dead & self.owners(committer):
-            events.append(ProcessesDied(dead))
+            events.append(ProcessesDied(dead, asked_at))
             logger.warning("going on with a run whose process is gone", extra={"run_id": committer.run_id})
         if events:
             await committer.apply(*events)

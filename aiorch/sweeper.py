@@ -178,9 +178,7 @@ class Sweeper:
         if committer.run is not None and committer.run.status.is_terminal:
             await self._executor.markers.remove(committer)
             return
-        others = self._executor.owners(committer) - {self._executor.process.id}
-        dead = await self._liveness.dead_among(others) if others else frozenset()
-        await self._executor.adopt(committer, dead)
+        await self._executor.adopt(committer)
         self._owners[run_id] = self._executor.owners(committer)
         self._executor.release(committer)
 

@@ -147,12 +147,14 @@ class TaskLost(msgspec.Struct, frozen=True, gc=False):
 
 
 class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
-    """These processes will never act again: what they owed is owed by whoever says so."""
+    """These processes will never act again: the process that folds this takes over their work."""
 
     rank: ClassVar[int] = 9
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
     processes: frozenset[str]
+    asked_at: float = float("inf")
+    """When `Liveness` was asked, in the event loop's time. The committer asks again before a fold onto a later copy."""
 
 
 class LaunchOffered(msgspec.Struct, frozen=True, gc=False):

@@ -17,6 +17,7 @@ from aiorch.sources.local import LocalSource
 from aiorch.stores.gcs import GCSStore
 from aiorch.testing import CountingObserver, ManualClock, SeededEntropy, in_virtual_time
 from aiorch.testing.modelled_bucket import ModelledBucket
+from aiorch.transitions import ProcessesDied
 from tests import definitions
 from tests.definitions import chain, job
 from tests.integration.test_jobs import fan_out
@@ -213,6 +214,22 @@ async def test_whoever_takes_a_run_on_is_known_to_the_others() -> None:
         await asyncio.sleep(30)
         await world.kill(other)
         await world.until(lambda: world.document()["B"].get("by") == one._executor.process.id)
+
+
+@in_virtual_time
+async def test_a_process_that_came_back_before_the_takeover_keeps_its_work() -> None:
+    """A replica that called another one dead asks once more if it reads the run again before the takeover."""
+    world = World()
+    async with (
+        world.replica(Calls(Succeeded(b"1"), seconds=100)) as one,
+        world.replica(Calls(Unknown("reset"))) as other,
+    ):
+        asked_at = asyncio.get_running_loop().time()
+        await one.start(chain(A=call()), run_id="r")
+        await world.until(lambda: world.status("A") == "Running")
+        called_dead = ProcessesDied(frozenset({one._executor.process.id}), asked_at)
+        await other._executor.committer("r").apply(called_dead)
+        assert world.document()["A"]["by"] == one._executor.process.id
 
 
 @in_virtual_time

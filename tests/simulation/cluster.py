@@ -311,6 +311,19 @@ class Cluster:
             after_s = within_s * world.tape.draw(f"{process.name} pauses after", 4) / 4
             world.loop.later(after_s, self.pause, process, world.tape.pick(f"pause of {process.name}", PAUSES_S[3:]))
 
+    def were_called_dead(self, processes: frozenset[str], by: SimulatedProcess) -> None:
+        """Let paused processes come back, perhaps, before the process that calls them dead takes over their work."""
+        world = self._world
+        back = [
+            process for process in self.processes.values() if process.id in processes and process.parked is not None
+        ]
+        if not (back and world.swarm.zombies and world.is_faulty):
+            return
+        if world.tape.chance(f"the dead come back before {by.name} takes over", 0.2):
+            world.loop.later(0.0, self.pause, by, world.tape.pick(f"pause of {by.name}", (3.0, 20.0)))
+            for process in back:
+                world.loop.later(0.1, self.go_on, process)
+
     def taken_over(self, process_id: str, by: SimulatedProcess | None) -> None:
         """Work was taken over: its owner may wake up just now, should it stand still, or the new one be told to end."""
         world = self._world

@@ -590,5 +590,12 @@ MUTANTS = (
         "            return\n",
         seed=100305,
     ),
+    Mutant(
+        "a takeover of what was committed after its owner was called dead",
+        "aiorch.committer",
+        "            if isinstance(event, ProcessesDied) and event.asked_at < self.known_at:\n",
+        "            if False and isinstance(event, ProcessesDied):\n",
+        seed=100105,
+    ),
 )
 """All of them."""

@@ -16,7 +16,7 @@ told. It knows nothing of the engine: documents are plain JSON to it.
     S8   without faults, operations stay within their budget; commits are a second apart, and never two at once
     S9   an open run has its marker, and the others know who owns something in it
     S10  nothing begins after a cancel, nothing goes on after the end, nobody decides about what is another's
-    S11  nobody who is heard is called dead
+    S11  nobody who is heard is called dead; nothing is taken over that its owner has committed since it was called dead
     L1   when faults have stopped, every run ends in time
     L2   where nothing is lost and nobody dies, also without a sweeper
     L3   no deadlock, no livelock (the loop sees to it)
@@ -147,6 +147,8 @@ class Oracle:
         self._requested: set[str] = set()
         self._stopping: set[tuple[str, str]] = set()
         self._changes: dict[str, tuple[SimulatedProcess | None, float]] = {}
+        self._called_dead_at: dict[tuple[str, str], float] = {}
+        self._written_at: dict[tuple[str, str], float] = {}
         self.held: dict[str, bytes] = {}
         self.violation: Violation | None = None
         self.definitions: dict[str, dict[str, Any]] = {}
@@ -230,6 +232,8 @@ class Oracle:
 
     def _document_changed(self, run_id: str, old: dict[str, Any] | None, new: dict[str, Any]) -> None:
         self._documents[run_id] = new
+        if (writer := self._bucket.writer) is not None:
+            self._written_at[run_id, writer.id] = self._world.loop.time()
         header = new["$run"]
         if run_id not in self.definitions:
             self.fail("S5", f"nobody wanted a run {run_id}")
@@ -373,6 +377,12 @@ class Oracle:
             self._world.cluster.may_die(writer)
         if goes_on and after.get("by") != owner and owner not in self.called_dead:
             self.fail("S10", f"{what} was taken over by {writer.name}, and nobody has called its owner dead")
+        if goes_on and owner is not None and after.get("by") not in (None, owner):
+            called_at = self._called_dead_at.get((writer.id, owner), 0.0)
+            if self._written_at.get((what.split(maxsplit=1)[0], owner), 0.0) > called_at:
+                self.fail(
+                    "S11", f"{what} was taken over by {writer.name}, and its owner has come back since it was asked"
+                )
 
     def _intent(self, run_id: str, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
         entry = new[name]
@@ -470,7 +480,7 @@ class Oracle:
             self._twice.add(execution.key)
             return
         taken_at, by = self._taken_at.get(execution.key, (0.0, process.id))
-        is_under_way = by != process.id and taken_at >= process.client.heartbeats.heard_since(process.id)
+        is_under_way = by != process.id and taken_at >= process.client.heard_since(process.id)
         if kind == "Dataflow" and process.id in self.called_dead and is_under_way:
             # Whoever took over had stood still before it said so, and its job has ended since this one has looked.
             self._world.count("second job of a takeover under way")
@@ -498,7 +508,7 @@ class Oracle:
         what = f"{execution.label} was started by {process.name}"
         if process.id not in self.called_dead:
             self.fail("S10", f"{what}, which lives and has lost it {self._world.loop.time() - taken_at:g} s ago")
-        elif taken_at < process.client.heartbeats.heard_since(process.id):
+        elif taken_at < process.client.heard_since(process.id):
             self.fail("S3", f"{what}, which was called dead, was heard again since, and has not looked")
 
     def _plan(self, execution: Execution) -> None:
@@ -557,13 +567,15 @@ class Oracle:
     def dead(self, observer: "SimulatedProcess | None", processes: frozenset[str]) -> None:
         """These were called dead."""
         self.called_dead |= processes
+        if observer is not None:
+            self._called_dead_at |= dict.fromkeys(((observer.id, each) for each in processes), self._world.loop.time())
         if observer is None or observer.was_paused:
             return  # what it says may be old
         for process in self._world.cluster.processes.values():
             if process.id in processes and process.is_running and process.parked is None:
                 age_s = process.client.heartbeats.own_age_s(process.id)
                 # A look may have begun before it was heard again.
-                is_heard = self._world.loop.time() - process.client.heartbeats.heard_since(process.id) > 30
+                is_heard = self._world.loop.time() - process.client.heard_since(process.id) > 30
                 if age_s < 40 and is_heard:
                     self.fail("S11", f"{process.name} was called dead, {age_s:g} s after its last heartbeat")
 

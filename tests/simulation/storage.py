@@ -173,6 +173,7 @@ class BucketClient:
         self._who = process.name if process is not None else "world"
         self.heartbeats = Heartbeats(self)
         self.known_at: dict[str, float] = {}
+        self._heard_until_left: float | None = None
         self._writing: set[str] = set()
 
     def __str__(self) -> str:
@@ -249,8 +250,8 @@ class BucketClient:
         return self.heartbeats.is_silent(process)
 
     def heard_since(self, process: str) -> float:
-        """See `Liveness.heard_since`."""
-        return self.heartbeats.heard_since(process)
+        """See `Liveness.heard_since`. Of a process that has left, the time that held until then."""
+        return self.heartbeats.heard_since(process) if self._heard_until_left is None else self._heard_until_left
 
     async def announce(self, process: str) -> None:
         """See `Liveness.announce`."""
@@ -258,6 +259,8 @@ class BucketClient:
 
     async def leave(self, process: str) -> None:
         """See `Liveness.leave`."""
+        if self._heard_until_left is None:
+            self._heard_until_left = self.heartbeats.heard_since(process)
         await self.heartbeats.leave(process)
 
     async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
@@ -266,6 +269,8 @@ class BucketClient:
         if dead:
             self._world.count("called dead", len(dead))
             self._world.oracle.dead(self._process, dead)
+            if self._process is not None:
+                self._world.cluster.were_called_dead(dead, self._process)
         return dead
 
     async def _create(self, name: str, data: bytes) -> None:
