@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from aiorch.committer import Committer
 from aiorch.executor import DAGExecutor
+from aiorch.standstill import READING_S, LivedTimeout
 
 ANSWER_GRACE_S = 10.0
 """How long the event that a call has ended waits for the call's answer. Commits are seldom held up for longer."""
@@ -27,7 +28,8 @@ async def let_answer_come(executor: DAGExecutor, run_id: str, node: str, attempt
     try:
         await _until_fresh(committer, executor.commit_interval_s)
         with suppress(TimeoutError):
-            async with asyncio.timeout(ANSWER_GRACE_S):
+            async with LivedTimeout(executor.standstill, reading_s=READING_S) as grace:
+                grace.begin(ANSWER_GRACE_S)
                 while _is_under_way_somewhere(committer, node, attempt):
                     if node in committer.in_flight:
                         await committer.changed(committer.generation)

@@ -27,6 +27,7 @@ from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
 from aiorch.room import Room
 from aiorch.run_document import SCHEMA_VERSION, NodeState, RunHeader, StartCommand
 from aiorch.run_state import kept_by_resume, new_header, new_run
+from aiorch.standstill import Standstill
 from aiorch.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
 from aiorch.timers import Timers
 from aiorch.transitions import (
@@ -67,6 +68,8 @@ class DAGExecutor:
         markers: Of open runs: they draw the attention of other processes.
 
         observer: Is told what happens.
+
+        standstill: How long this process stood still.
 
         commit_interval_s: See `aiorch.ports.Pace`.
 
@@ -118,7 +121,8 @@ class DAGExecutor:
         self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._sleepers: dict[asyncio.Task[None], None] = {}
-        self._timers = Timers(clock, self.room, self.committers)
+        self.standstill = Standstill()
+        self._timers = Timers(clock, self.room, self.committers, awaits_events=awaits_events)
         self._is_closing = False
         outcomes = Outcomes(
             targets=targets,
@@ -129,6 +133,7 @@ class DAGExecutor:
             clock=clock,
             entropy=entropy,
             observer=self.observer,
+            standstill=self.standstill,
             poll_interval_s=settings.poll_interval_s,
             backoff_max_s=settings.backoff_max_s,
             record_of=self.record_of,

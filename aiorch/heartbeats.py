@@ -23,6 +23,7 @@ import msgspec
 from aiorch import names
 from aiorch.errors import GenerationConflict, InvalidIdError, StoreError, StoreThrottled, StoreUnavailable
 from aiorch.ports import ObjectStore
+from aiorch.standstill import LATE_S
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class _Heartbeat:
         self.count = 0
         self.begun_at = float("-inf")
         self.heard_since = float("-inf")
+        self.due_at = float("inf")
         self.task: asyncio.Task[None] | None = None
         self.clearing: asyncio.Task[None] | None = None
 
@@ -87,6 +89,7 @@ class Heartbeats:
         self._observed: dict[str, _Observed] = {}
         self._looking = asyncio.Lock()
         self._looks = 0
+        self._went_on_at = float("-inf")
 
     def own_age_s(self, process: str) -> float:
         """
@@ -181,7 +184,9 @@ class Heartbeats:
     async def _keep_beating(self, name: str, heartbeat: _Heartbeat) -> None:
         pause_s = self._interval_s
         while True:
+            self._expect(heartbeat, pause_s)
             await asyncio.sleep(pause_s)
+            self._expect(heartbeat, self._interval_s)
             if heartbeat.is_working is not None and not heartbeat.is_working():
                 pause_s = self._interval_s
                 continue
@@ -199,6 +204,22 @@ class Heartbeats:
             except Exception:
                 # Whatever it is, silence would be taken for death.
                 logger.exception("no heartbeat, trying again", extra={"object": name})
+
+    def _expect(self, heartbeat: _Heartbeat, within_s: float) -> None:
+        """Note when the next step of a heartbeat is due, and whether this one came in time."""
+        self._notice_standstill()
+        heartbeat.due_at = asyncio.get_running_loop().time() + within_s
+
+    def _notice_standstill(self) -> None:
+        """
+        Take note that this process stood still if a heartbeat is overdue: the process has heard no other one meanwhile.
+
+        A standstill may go unnoticed while it is shorter than `interval_s` and `LATE_S` together. With an interval of
+        20 s that leaves 35 s of the 60 s in which the observer did live, and heard nothing.
+        """
+        now = asyncio.get_running_loop().time()
+        if any(now - heartbeat.due_at > LATE_S for heartbeat in self._joined.values()):
+            self._went_on_at = now
 
     async def _beat(self, name: str, heartbeat: _Heartbeat) -> None:
         begun_at = asyncio.get_running_loop().time()
@@ -226,6 +247,7 @@ class Heartbeats:
         """Read the object of *process*. Its age counts from the end of one read to the beginning of another."""
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
+        self._notice_standstill()
         self._looks += 1
         look = self._looks
         try:
@@ -237,6 +259,7 @@ class Heartbeats:
         generation = stored.generation if stored else 0
         known = self._observed.get(process)
         since = known.since if known is not None and known.generation == generation else loop.time()
+        since = max(since, self._went_on_at)
         if generation and begun_at - since >= self._dead_after_s:
             if await self._remove(name, generation):
                 logger.warning("process is dead", extra={"object": name, "silent_s": self._dead_after_s})
@@ -265,7 +288,12 @@ class Heartbeats:
             others = [info for info in await self._store.list(names.ALIVE) if info.name != own_name]
             if not others:
                 return
-            await asyncio.sleep(self._dead_after_s)
+            while True:
+                looked_at = asyncio.get_running_loop().time()
+                await asyncio.sleep(self._dead_after_s)
+                self._notice_standstill()
+                if self._went_on_at <= looked_at:
+                    break
             known = {info.name: info.generation for info in others}
             for info in await self._store.list(names.ALIVE):
                 if known.get(info.name) == info.generation and await self._remove(info.name, info.generation):

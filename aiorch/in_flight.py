@@ -6,6 +6,8 @@ Otherwise a ``Starting`` that is still committed would be sent a second time whi
 
 import asyncio
 
+from aiorch.standstill import LivedTimeout
+
 
 class InFlight:
     """
@@ -20,7 +22,7 @@ class InFlight:
 
         begun_at: When it had its turn, in the event loop's time.
 
-        deadline: Its timeout of `limit_s`, `None` when it has none or has not had its turn.
+        deadline: Its timeout of `limit_s`, `None` when it has none.
 
         job_id: What its target calls it, once known here.
 
@@ -62,7 +64,7 @@ class InFlight:
         self.was_taken_over = was_taken_over
         self.handle: asyncio.Task[None] | None = None
         self.begun_at = 0.0
-        self.deadline: asyncio.Timeout | None = None
+        self.deadline: LivedTimeout | None = None
         self.limit_s = 0.0
         self.job_id: str | None = None
         self.is_preparing = False
@@ -84,5 +86,5 @@ class InFlight:
     def begin(self) -> None:
         """Its turn has come: its timeout runs, and unless this only prepares it, it may do something from here on."""
         self.is_out = not self.is_preparing
-        if self.deadline is not None and self.deadline.when() is None:
-            self.deadline.reschedule(asyncio.get_running_loop().time() + self.limit_s)
+        if self.deadline is not None:
+            self.deadline.begin(self.limit_s)

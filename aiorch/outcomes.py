@@ -39,6 +39,7 @@ from aiorch.ports import (
 from aiorch.results import EarlierNodes, Results, SpilledResults
 from aiorch.run_document import NodeState, RunHeader
 from aiorch.run_state import INLINE_RESULT_BYTES_MAX, Run
+from aiorch.standstill import EVENTS_S, READING_S, LivedTimeout, Standstill
 from aiorch.status import Execution, ExecutionStatus
 from aiorch.transitions import (
     Process,
@@ -99,6 +100,7 @@ class Outcomes:
         clock: Clock,
         entropy: Entropy,
         observer: Observer,
+        standstill: Standstill,
         poll_interval_s: float,
         backoff_max_s: float,
         record_of: Callable[[Task, NodeState, RunHeader], Execution],
@@ -114,6 +116,7 @@ class Outcomes:
         self._clock = clock
         self._entropy = entropy
         self._observer = observer
+        self._standstill = standstill
         self._poll_interval_s = poll_interval_s
         self._backoff_max_s = backoff_max_s
         self._record_of = record_of
@@ -144,12 +147,13 @@ class Outcomes:
         limit_s = task.timeout_s
         if limit_s is None:
             return await self._answer(execution, context)
+        sent.limit_s = limit_s
+        reading_s = EVENTS_S if self._process.awaits_event_of(task) else READING_S
         try:
             # It runs from the moment at which the target takes the execution: see `TaskContext.begin`.
-            async with asyncio.timeout(None) as sent.deadline:
-                sent.limit_s = limit_s
+            async with LivedTimeout(self._standstill, reading_s=reading_s) as sent.deadline:
                 if sent.was_taken_over:
-                    sent.deadline.reschedule(asyncio.get_running_loop().time() + self._left_s(execution, limit_s))
+                    sent.deadline.begin(self._left_s(execution, limit_s))
                 return await self._answer(execution, context)
         except TimeoutError:
             return _timed_out(task, sent) if await self._give_up(execution) else None
@@ -166,9 +170,8 @@ class Outcomes:
 
     async def _not_sent(self, execution: OwedExecution, failure: Failure) -> Answer | None:
         """Return the failure of an execution that was not sent: its timeout is over, since nothing else comes of it."""
-        deadline = execution.sent.deadline
-        if deadline is not None and not deadline.expired():
-            deadline.reschedule(None)
+        if execution.sent.deadline is not None:
+            execution.sent.deadline.drop()
         return Failed(failure) if await self._give_up(execution) else None
 
     def _left_s(self, execution: OwedExecution, limit_s: float) -> float:

@@ -14,6 +14,7 @@ from aiorch.enums import RunStatus
 from aiorch.ports import Clock
 from aiorch.room import Room
 from aiorch.run_document import NodeState
+from aiorch.standstill import EVENTS_S, LATE_S, READING_S
 from aiorch.transitions import RetryDue, RunTimeoutDue
 
 CHECK_S = 60.0
@@ -23,8 +24,9 @@ CHECK_S = 60.0
 class Timers:
     """The timers of one process."""
 
-    def __init__(self, clock: Clock, room: Room, committers: Mapping[str, Committer]) -> None:
+    def __init__(self, clock: Clock, room: Room, committers: Mapping[str, Committer], *, awaits_events: bool) -> None:
         self._clock = clock
+        self._reading_s = EVENTS_S if awaits_events else READING_S
         self._room = room
         self._committers = committers
         self._of_runs: dict[str, asyncio.TimerHandle] = {}
@@ -44,7 +46,11 @@ class Timers:
         if run is None or run.header.timeout_at is None or run.status.is_terminal or run_id in self._of_runs:
             return
         timeout_at = run.header.timeout_at
-        self._of_runs[run_id] = self._arm(self._seconds_to(timeout_at), self._timeout_is_due, committer, timeout_at)
+        self._of_runs[run_id] = self._arm_timeout(self._seconds_to(timeout_at), committer, timeout_at)
+
+    def _arm_timeout(self, delay_s: float, committer: Committer, timeout_at: datetime) -> asyncio.TimerHandle:
+        due_at = asyncio.get_running_loop().time() + max(0.0, delay_s)
+        return self._arm(delay_s, self._timeout_is_due, committer, timeout_at, due_at)
 
     def drop_timeout(self, run_id: str) -> None:
         """Say nothing about the time of a run: it has ended."""
@@ -66,17 +72,20 @@ class Timers:
         if (committer := self._committers.get(run_id)) is not None:  # else nothing is owed to the run here
             self._retry_is_due(committer, name, state)
 
-    def _timeout_is_due(self, committer: Committer, timeout_at: datetime) -> None:
+    def _timeout_is_due(self, committer: Committer, timeout_at: datetime, due_at: float) -> None:
         del self._of_runs[committer.run_id]
         if self._seconds_to(timeout_at) > 0:
             self.arm_timeout(committer)
+        elif asyncio.get_running_loop().time() - due_at > LATE_S:
+            # This process stood still: first it reads the answers and events that may end the run.
+            self._of_runs[committer.run_id] = self._arm_timeout(self._reading_s, committer, timeout_at)
         elif committer.run is None or committer.run.status is RunStatus.RUNNING:
             self._of_runs[committer.run_id] = self._arm(CHECK_S, self._check_timeout, committer.run_id, timeout_at)
             committer.post(RunTimeoutDue())
 
     def _check_timeout(self, run_id: str, timeout_at: datetime) -> None:
         if (committer := self._committers.get(run_id)) is not None:
-            self._timeout_is_due(committer, timeout_at)
+            self._timeout_is_due(committer, timeout_at, asyncio.get_running_loop().time())
         else:
             del self._of_runs[run_id]
 

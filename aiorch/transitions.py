@@ -71,6 +71,10 @@ class Process(msgspec.Struct, frozen=True):
     room: Mapping[TargetTypes, Callable[[], int]] = {}
     """How many more executions this process may begin now, for target types with a limit. The others wait as ready."""
 
+    def awaits_event_of(self, task: Task) -> bool:
+        """Whether the end of the task's call will be told although its process is gone."""
+        return task.target_type is TargetTypes.CLOUD_FUNCTION and self.awaits_events
+
 
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
     """The run exists and shall begin."""
@@ -539,14 +543,10 @@ class _Draft:
             self.settle()
         elif state.status is _STARTING and not state.stop:
             self._take_over_starting(task, state)
-        elif state.status is _RUNNING and not is_job and not self.awaits_event_of(task):
+        elif state.status is _RUNNING and not is_job and not self.process.awaits_event_of(task):
             self.lose(task, state, "its process died while it was running")
         elif self.process.can_launch(task):
             self.set(task.name, replace(state, by=self.process.id))
-
-    def awaits_event_of(self, task: Task) -> bool:
-        """Whether the end of the task's call will be told although its process is gone."""
-        return task.target_type is TargetTypes.CLOUD_FUNCTION and self.process.awaits_events
 
     def _take_over_starting(self, task: Task, state: NodeState) -> None:
         is_call = task.target_type is not TargetTypes.DATAFLOW
@@ -555,7 +555,7 @@ class _Draft:
             self.give_up(task, self.failure(failure, state))
         elif is_call and task.on_lost is OnLost.FAIL:
             # It may have been sent already, and must not be sent twice.
-            if self.awaits_event_of(task):
+            if self.process.awaits_event_of(task):
                 self.set(task.name, replace(state, status=_RUNNING, by=self.process.id))
             else:
                 self.lose(task, state, "its process died after committing to launch it")

@@ -39,6 +39,7 @@ from aiorch.testing import (
 )
 from aiorch.transitions import CancelRequested, FoldError, TaskRunning, TaskSucceeded
 from tests.definitions import chain, parallel, task
+from tests.freezing import stand_still
 
 SETTINGS = Settings(sweep_interval_s=1, drain_s=0, launches=LaunchSettings(running_after_s=1000))
 ANSWERS = [
@@ -645,6 +646,21 @@ async def test_what_is_due_is_done_although_the_clock_goes_back(what: str) -> No
         slow.release()
         await until(lambda: world.document()["$run"]["status"] in ENDED, within_s=100)
     assert world.document()["$run"]["status"] == ("Completed" if what == "a retry" else "Failed")
+
+
+@in_virtual_time
+async def test_a_run_whose_time_was_over_during_a_standstill_takes_the_answer_that_waits() -> None:
+    """The process stood still when the time of the run was over; the answer arrives after some turns of the loop."""
+    world = World()
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    world.bodies["A"] = lambda _: answer
+    async with world.engine() as orchestrator:
+        await orchestrator.start({**chain("A"), "timeout": 10}, run_id="r")
+        await asyncio.sleep(9.9)
+        asyncio.get_running_loop().call_later(0.5, answer.set_result, None)
+        stand_still(30)
+        await until(lambda: world.document()["$run"]["status"] in ENDED, within_s=100)
+    assert world.document()["$run"]["status"] == "Completed"
 
 
 @in_virtual_time

@@ -29,6 +29,9 @@ FUSES = (0, 5, 20, 50, 80, 120, 200, 300, 450, 700, 1000, 1500)
 PAUSES_S = (3.0, 20.0, 45.0, 70.0, 77.0, 85.0, 92.0, 100.0, 110.0, 200.0)
 """Some shorter than it takes to be called dead, some longer."""
 
+FREEZES_S = (50.0, 8.0, 35.0, 57.0, 75.0, 400.0)
+"""Pauses of all processes at once: longer than timeouts, and some too short for a death."""
+
 DEAD_AFTER_S = 60.0
 """After how long a process that is not heard is called dead."""
 
@@ -103,6 +106,8 @@ class SimulatedProcess:
         went_on_at: When it last went on after a pause.
 
         woke_at: When it last went on after a pause that is long enough to be called dead.
+
+        pauses: When it was paused, and when it went on.
     """
 
     def __init__(self, world: "World", slot: int, number: int) -> None:
@@ -116,6 +121,7 @@ class SimulatedProcess:
         self.lacks: frozenset[TargetTypes] = frozenset()
         self.was_paused = False
         self.paused_at = self.went_on_at = self.woke_at = 0.0
+        self.pauses: list[tuple[float, float]] = []
         self.has_power = True
         self.clock = SkewedClock(world, self.name)
         self.orchestrator: Orchestrator | None = None
@@ -131,6 +137,15 @@ class SimulatedProcess:
     def id(self) -> str:
         """As the engine calls it; empty before it has begun."""
         return self.orchestrator._executor.process.id if self.orchestrator is not None else ""
+
+    def pauses_since(self, since: float) -> list[tuple[float, float]]:
+        """Return its pauses since a point in time, as far as they are later than that."""
+        return [(max(paused_at, since), went_on_at) for paused_at, went_on_at in self.pauses if went_on_at > since]
+
+    def lived_s(self, since: float) -> float:
+        """Return how many seconds it ran since a point in time."""
+        paused_s = sum(went_on_at - paused_at for paused_at, went_on_at in self.pauses_since(since))
+        return self._world.loop.time() - since - paused_s
 
     def why_not(self, task: Task) -> str | None:
         """See `Target.resolve`."""
@@ -284,6 +299,7 @@ class Cluster:
             return
         self._world.note(process.name, "goes on")
         process.went_on_at = self._world.loop.time()
+        process.pauses.append((process.paused_at, process.went_on_at))
         if process.went_on_at - process.paused_at >= DEAD_AFTER_S:
             process.woke_at = process.went_on_at
         parked, process.parked = process.parked, None
@@ -293,6 +309,14 @@ class Cluster:
             drains = self._world.swarm.zombies and self._world.swarm.drains
             if drains and self._world.tape.draw(f"{process.name} ends when it wakes up", 2):
                 self._drain(process)
+
+    def freeze(self) -> None:
+        """Let all processes stand still together, as on one machine that is paused."""
+        if self._world.is_faulty:
+            self._world.count("freeze of all processes")
+            seconds = self._world.tape.pick("all freeze for", FREEZES_S)
+            for process in list(self.processes.values()):
+                self.pause(process, seconds + self._world.tape.draw(f"{process.name} freezes longer", 4) * 0.5)
 
     def may_die(self, process: SimulatedProcess) -> None:
         """Let a process lose power, perhaps, that has committed to something and has not told anybody."""
@@ -323,6 +347,13 @@ class Cluster:
             world.loop.later(0.0, self.pause, by, world.tape.pick(f"pause of {by.name}", (3.0, 20.0)))
             for process in back:
                 world.loop.later(0.1, self.go_on, process)
+
+    def may_pause_before(self, process: SimulatedProcess, timeout_s: float) -> None:
+        """Let a process stand still, perhaps, from just before the timeout of an execution until after its answer."""
+        world = self._world
+        if world.swarm.pauses and world.is_faulty and world.tape.chance(f"{process.name} pauses before a timeout", 0.6):
+            seconds = world.tape.pick(f"pause of {process.name} before a timeout", (20.0, 55.0, 100.0))
+            world.loop.later(max(0.0, timeout_s - 0.4), self.pause, process, seconds)
 
     def taken_over(self, process_id: str, by: SimulatedProcess | None) -> None:
         """Work was taken over: its owner may wake up just now, should it stand still, or the new one be told to end."""

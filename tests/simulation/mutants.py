@@ -565,7 +565,7 @@ MUTANTS = (
     Mutant(
         "work of the dead left alone",
         "aiorch.executor",
-        "            events.append(ProcessesDied(dead))\n",
+        "            events.append(ProcessesDied(dead, asked_at))\n",
         "            pass\n",
         seed=100001,
     ),
@@ -596,6 +596,34 @@ MUTANTS = (
         "            if isinstance(event, ProcessesDied) and event.asked_at < self.known_at:\n",
         "            if False and isinstance(event, ProcessesDied):\n",
         seed=100105,
+    ),
+    Mutant(
+        "a standstill counted against timeouts",
+        "aiorch.standstill",
+        "            self._total_s += gap_s - TICK_S\n",
+        "            pass\n",
+        seed=100027,
+    ),
+    Mutant(
+        "a late timeout that leaves no time to read",
+        "aiorch.standstill",
+        "            due_at = max(due_at, now + self._reading_s)\n",
+        "            pass\n",
+        seed=100322,
+    ),
+    Mutant(
+        "called dead by an observer that stood still",
+        "aiorch.heartbeats",
+        "        since = max(since, self._went_on_at)\n",
+        "",
+        seed=100763,
+    ),
+    Mutant(
+        "heartbeats removed by a newcomer that stood still",
+        "aiorch.heartbeats",
+        "                if self._went_on_at <= looked_at:\n",
+        "                if True:\n",
+        seed=100003,
     ),
 )
 """All of them."""

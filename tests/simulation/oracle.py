@@ -17,6 +17,7 @@ told. It knows nothing of the engine: documents are plain JSON to it.
     S9   an open run has its marker, and the others know who owns something in it
     S10  nothing begins after a cancel, nothing goes on after the end, nobody decides about what is another's
     S11  nobody who is heard is called dead; nothing is taken over that its owner has committed since it was called dead
+    S12  time in which a process stood still does not count against its tasks, and answers that wait are read
     L1   when faults have stopped, every run ends in time
     L2   where nothing is lost and nobody dies, also without a sweeper
     L3   no deadlock, no livelock (the loop sees to it)
@@ -46,6 +47,13 @@ LAUNCHES_MAX = 10
 
 ANNOUNCED_S = 3.0
 """How long a new owner of something in a run may stay unknown, when nothing is wrong with the bucket."""
+
+DEAD_AFTER_S = 60.0
+UNNOTICED_S = 25.0
+"""Silence after which a process is called dead, and the longest pause that its observer may not notice."""
+
+TICK_S = 1.5
+"""How much of one pause may count against a timeout."""
 
 AWAKE_S = 5.0
 """How long an owner that stood still has, once it goes on, to let the others know of it."""
@@ -147,6 +155,9 @@ class Oracle:
         self._requested: set[str] = set()
         self._stopping: set[tuple[str, str]] = set()
         self._changes: dict[str, tuple[SimulatedProcess | None, float]] = {}
+        self._begun_at: dict[tuple[str, str], float] = {}
+        self._answered: dict[tuple[str, str], float] = {}
+        self._heard_at: dict[str, float] = {}
         self._called_dead_at: dict[tuple[str, str], float] = {}
         self._written_at: dict[tuple[str, str], float] = {}
         self.held: dict[str, bytes] = {}
@@ -212,6 +223,8 @@ class Oracle:
                 self.fail("S1", f"the document of {run_id} was deleted")
             else:
                 self._document_changed(run_id, self._documents.get(run_id), _decode(after))
+        elif kind == "alive":
+            self._heartbeat_changed(rest, is_gone=after is None)
         elif kind == "open" and after is not None:
             self._marker_touched(rest)
         elif kind == "open" and self.status(rest) not in RUN_ENDS:
@@ -220,6 +233,17 @@ class Oracle:
             old = _decode(before)
             if old.get("succeeded") is not None and old != _decode(after):
                 self.fail("S1", f"record {rest} knew its outcome, and was changed")
+
+    def _heartbeat_changed(self, process_id: str, *, is_gone: bool) -> None:
+        """An observer that removes a heartbeat has lived for a minute without one; a short pause may go unnoticed."""
+        writer = self._bucket.writer
+        if not is_gone:
+            self._heard_at[process_id] = self._world.loop.time()
+        elif writer is not None and writer.id != process_id:
+            heard_at = self._heard_at.get(process_id, 0.0)
+            unnoticed_s = UNNOTICED_S * len(writer.pauses_since(heard_at))
+            if writer.lived_s(heard_at) < DEAD_AFTER_S - unnoticed_s - 1:
+                self.fail("S12", f"{writer.name} removes the heartbeat of {process_id[:8]}, and stood still meanwhile")
 
     def _check_pace(self, run_id: str) -> None:
         """A bucket takes one change a second of an object: whoever owns something in a run leaves that much between."""
@@ -373,6 +397,8 @@ class Oracle:
                 self.fail("S10", f"{what} was given up before its launch by {writer.name}, which does not own it")
         if after.get("lost", 0) > before.get("lost", 0) and owner not in (writer.id, *self.called_dead):
             self.fail("S10", f"{what} was called lost by {writer.name}, which does not own it")
+        if error != before.get("error") and owner == writer.id:
+            self._check_lived(writer, what, before.get("execution_id", ""), error)
         if before.get("by") != writer.id == after.get("by"):
             self._world.cluster.may_die(writer)
         if goes_on and after.get("by") != owner and owner not in self.called_dead:
@@ -383,6 +409,24 @@ class Oracle:
                 self.fail(
                     "S11", f"{what} was taken over by {writer.name}, and its owner has come back since it was asked"
                 )
+
+    def _check_lived(self, writer: "SimulatedProcess", what: str, key: str, error: Mapping[str, Any]) -> None:
+        """A process that gives an execution up has lived its whole timeout, and has no answer to it."""
+        begun_at = self._begun_at.get((writer.id, key))
+        words = error.get("message", "")
+        if begun_at is None or writer.id in self._taken_by.get(key, ()):
+            return
+        if "did not end within" not in words and "no event within" not in words:
+            return
+        run_id, node = what.split()
+        timeout_s = self._structures[run_id].steps[node]["timeout"]
+        if writer.pauses_since(begun_at):
+            self._world.count("timeout after a pause")
+        lived_s = writer.lived_s(begun_at)
+        if lived_s < timeout_s - TICK_S * len(writer.pauses_since(begun_at)) - 0.1:
+            self.fail("S12", f"{what} was given up by {writer.name} after {lived_s:g} s of its {timeout_s:g} s")
+        if self._answered.get((writer.id, key), timeout_s) < timeout_s - 0.1:
+            self.fail("S12", f"{what} was given up by {writer.name}, which had its answer")
 
     def _intent(self, run_id: str, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
         entry = new[name]
@@ -460,8 +504,18 @@ class Oracle:
         self._plan(execution)
         return count
 
+    def begins(self, process: "SimulatedProcess", execution: Execution) -> None:
+        """The timeout of an execution begins in a process."""
+        self._begun_at.setdefault((process.id, execution.key), self._world.loop.time())
+
+    def answered(self, process: "SimulatedProcess", execution: Execution) -> None:
+        """The answer to a call has arrived at a process, which may stand still, before or after its time was over."""
+        which = process.id, execution.key
+        self._answered[which] = process.lived_s(self._begun_at[which])
+
     def sends(self, process: "SimulatedProcess", execution: Execution) -> None:
         """A process is about to launch something: if it may have been called dead, it has looked at the run since."""
+        self.begins(process, execution)
         self._sent.add(execution.key)
         known_at = process.client.known_at.get(f"runs/{execution.run_id}.json", 0.0)
         if known_at < process.woke_at:

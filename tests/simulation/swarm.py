@@ -88,6 +88,8 @@ class Swarm:
     # Processes
     power_cuts: bool = False
     pauses: bool = False
+    freezes: bool = False
+    """All processes stand still together, once."""
     drains: bool = False
     is_draining_all: bool = False
     """Every process is told to end soon, and takes its time for it."""
@@ -132,6 +134,7 @@ class Swarm:
         return not (
             self.power_cuts
             or self.pauses
+            or self.freezes
             or ends
             or self.cancels
             or self.skewed
@@ -196,7 +199,7 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.power_cuts, swarm.pauses = flag("power cuts"), flag("pauses")
         swarm.drains, swarm.skewed = flag("drains"), flag("skewed")
         swarm.newer, swarm.unreadable = flag("newer", one_in=6), flag("unreadable", one_in=12)
-        swarm.unequal = flag("unequal", one_in=6)
+        swarm.unequal, swarm.freezes = flag("unequal", one_in=6), flag("freezes", one_in=4)
     swarm.cancels, swarm.resumes = flag("cancels", one_in=4), flag("resumes")
     swarm.starts = 1 + flag("twice")
     swarm.has_source = not flag("no source", one_in=8)

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 REGION = "europe-west1"
 PROJECT = "acme"
-DURATIONS_S = (0.1, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 20.0)
+DURATIONS_S = (0.1, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 20.0, 9.8)
+ANSWER_TURNS = 3
+"""Turns of the event loop from the socket through the parser and the client to the engine."""
+
 FAILURES = ("HTTP 500", "HTTP 503", "HTTP 400")
 
 
@@ -124,6 +127,7 @@ def supplementary_function(
 
     async def supplement(context: TaskContext) -> Any:
         execution = Execution.of(context)
+        world.oracle.begins(process, execution)
         world.cluster.may_pause(process, "is asked for parameters", 0.5, 3.0)
         await asyncio.sleep(world.tape.pick(f"supplement of {execution.label} takes", (0.0, 0.1, 2.0, 8.0)))
         if world.tape.chance(f"supplement of {execution.label} fails", world.swarm.unsupplied):
@@ -152,7 +156,7 @@ class Platform:
         answer: asyncio.Future[Answer] = self._loop.create_future()
         if world.is_faulty and world.tape.chance(f"not started {execution.label}", world.swarm.not_started):
             world.count("not started")
-            self._loop.later(0.1, _answer, answer, NotStarted("no available instance"))
+            self._loop.later(0.1, self._answer, who, execution, answer, NotStarted("no available instance"))
         else:
             self._loop.later(0.01, self._start, who, name, execution, answer)
         return answer
@@ -170,9 +174,16 @@ class Platform:
         if script.hangs:
             # Its caller has long given it up when the platform ends it.
             takes_s += world.tape.pick(f"hangs for {label}", (40.0, 90.0, 200.0))
-        self._loop.later(takes_s, self._end, name, execution, script, answer)
+        self._loop.later(takes_s, self._end, who, name, execution, script, answer)
 
-    def _end(self, name: str, execution: Execution, script: Script, answer: "asyncio.Future[Answer]") -> None:
+    def _end(
+        self,
+        who: "SimulatedProcess",
+        name: str,
+        execution: Execution,
+        script: Script,
+        answer: "asyncio.Future[Answer]",
+    ) -> None:
         world, tape, label = self._world, self._world.tape, execution.label
         world.oracle.ended(execution, succeeded=script.succeeds)
         status = 200 if script.succeeds else int(script.failure.removeprefix("HTTP ") or 504)
@@ -188,7 +199,7 @@ class Platform:
             told = Succeeded(json.dumps(result).encode())
         else:
             told = Failed(Failure.of(f"HTTP {status}", "it failed"))
-        self._loop.later(delay_s, _answer, answer, told)
+        self._loop.later(delay_s, self._answer, who, execution, answer, told)
         # The platform's log of it.
         if world.is_faulty and tape.chance(f"event lost {label}", world.swarm.event_lost):
             world.count("event lost")
@@ -199,6 +210,15 @@ class Platform:
             world.count("foreign event")
             entry = log_entry("somebody-else", execution.key, 500 if script.succeeds else 200)
             world.subscription.publish(entry, after_s=0.1, what=f"foreign event with the key of {label}")
+
+    def _answer(
+        self, who: "SimulatedProcess", execution: Execution, answer: "asyncio.Future[Answer]", told: Answer
+    ) -> None:
+        if answer.done():
+            return  # given up
+        answer.set_result(told)
+        if isinstance(told, Succeeded | Failed):
+            self._world.oracle.answered(who, execution)
 
 
 class CloudFunctions:
@@ -221,7 +241,12 @@ class CloudFunctions:
         fault = await world.before_call(self._process, fault)
         if fault in (Fault.REFUSED, Fault.THROTTLED):
             return NotStarted("no available instance")
+        script = world.scripts.of(Execution.of(context))
+        if script.hangs or script.takes_s + 1 > (task.timeout or 0):
+            world.cluster.may_pause_before(self._process, task.timeout or 0)
         answer = await world.platform.call(self._process, task.target_name, Execution.of(context))
+        for _ in range(ANSWER_TURNS):
+            await asyncio.sleep(0)
         if fault is Fault.CUT_AFTER:
             world.cut(self._process)
             await asyncio.get_running_loop().create_future()
@@ -262,8 +287,3 @@ def log_entry(name: str, key: str, status: int) -> bytes:
             "textPayload": f"Function execution took 100 ms. Finished with status code: {status}",
         }
     ).encode()
-
-
-def _answer(answer: "asyncio.Future[Answer]", told: Answer) -> None:
-    if not answer.done():
-        answer.set_result(told)

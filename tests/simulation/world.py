@@ -218,6 +218,8 @@ class World:
             self.loop.later(tape.draw("store goes at", 30), self._store_goes)
         if swarm.topic_outage:
             self.loop.later(tape.draw("topic goes at", 30), self._topic_goes)
+        if swarm.freezes:
+            self.loop.later(3 + tape.draw("all freeze at", 60), self.cluster.freeze)
         if swarm.newer:
             self.loop.later(2 + tape.draw("newer at", 30), self._newer_version)
         if swarm.unreadable:

@@ -8,6 +8,7 @@ from aiorch.errors import InvalidIdError, StoreError, StoreUnavailable
 from aiorch.heartbeats import Heartbeats
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import Fault, FaultyStore, in_virtual_time
+from tests.freezing import stand_still
 
 ONE, TWO, THREE = "1" * 32, "2" * 32, "3" * 32
 BOTH = frozenset({ONE, TWO})
@@ -317,3 +318,38 @@ def test_intervals_that_do_not_fit_are_refused() -> None:
     """One lost heartbeat must not be taken for death."""
     with pytest.raises(ValueError, match="every 50 s and death after 60 s"):
         Heartbeats(MemoryStore(), interval_s=50, dead_after_s=60)
+
+
+@pytest.mark.parametrize("frozen_s", [50, 400])
+@in_virtual_time
+async def test_an_observer_that_stood_still_calls_nobody_dead_for_that_time(frozen_s: float) -> None:
+    """Both processes of a machine that was paused go on; the observer looks before the other one has written."""
+    store = MemoryStore()
+    alive, observer = Heartbeats(store), Heartbeats(store)
+    await alive.join(ONE)
+    await observer.join(TWO)
+    await silence(alive, ONE)  # it is the last to go on
+    assert await observer.dead_among(JUST_ONE) == frozenset()
+    await asyncio.sleep(15)
+    assert await observer.dead_among(JUST_ONE) == frozenset()
+    stand_still(frozen_s)
+    went_on_at = asyncio.get_running_loop().time()
+    assert 60 <= await first_death(observer) - went_on_at < 66
+    await observer.leave(TWO)
+
+
+@in_virtual_time
+async def test_a_newcomer_that_stood_still_removes_no_heartbeat_for_that_time() -> None:
+    """A process looks for 60 s that it has lived at objects that stay the same before it removes any."""
+    store = MemoryStore()
+    alive, newcomer = Heartbeats(store), Heartbeats(store)
+    await alive.join(ONE)
+    await newcomer.join(TWO)
+    await silence(alive, ONE)
+    await asyncio.sleep(5)
+    stand_still(100)
+    await asyncio.sleep(50)
+    assert f"alive/{ONE}" in {info.name for info in await store.list("")}
+    await asyncio.sleep(20)
+    assert f"alive/{ONE}" not in {info.name for info in await store.list("")}
+    await newcomer.leave(TWO)
