@@ -23,7 +23,7 @@ from gcloud.aio.auth import Token
 from gcloud.aio.storage import Storage
 
 from aiorch.access_token import AccessToken, AccessTokenError
-from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable
+from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, in_words
 
 CONNECTIONS_MAX = 256
 
@@ -106,8 +106,8 @@ class BucketApi:
                 raise self._refusal(about, done, error.status, error.message) from error
             except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
                 raise StoreUnavailable(
-                    f"no usable answer came about {about} ({type(error).__name__}: {error}), so whether it was {done} "
-                    f"is unknown. Trying again is safe; if this repeats, look whether {_endpoint()} can be reached."
+                    f"no usable answer came about {about} ({in_words(error)}), so whether it was {done} is "
+                    f"unknown. Trying again is safe; if this repeats, look whether {_endpoint()} can be reached."
                 ) from error
 
     async def aclose(self) -> None:

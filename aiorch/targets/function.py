@@ -17,6 +17,7 @@ import anyio.to_thread
 import msgspec
 
 from aiorch.context import TaskContext
+from aiorch.errors import in_words
 from aiorch.failure import Failure
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Failed, Succeeded
@@ -102,7 +103,7 @@ class FunctionTarget:
             self._find(name)
         except (Exception, SystemExit) as error:  # noqa: BLE001  importing a user's module may raise anything
             where = _where(error)
-            return f"{type(error).__name__}: {error}" + (f" (at {where})" if where else "")
+            return in_words(error) + (f" (at {where})" if where else "")
         return None
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
@@ -223,7 +224,7 @@ def _check_signature(name: str, function: Callable[..., Any]) -> None:
 
 def _failure_of(error: BaseException) -> Failure:
     behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    cause = None if behind is None else f"{type(behind).__name__}: {behind}"
+    cause = None if behind is None else in_words(behind)
     return Failure.of(type(error).__name__, str(error) or "no message", cause, _where(error))
 
 

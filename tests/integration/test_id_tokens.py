@@ -252,7 +252,7 @@ async def test_hanging_source_is_given_up(google, tokens, monkeypatch):
     """A source that never answers is given up after a while, with an error that says so."""
     monkeypatch.setattr(id_tokens, "FETCH_S", 0.05)
     google.gate = asyncio.Event()
-    with pytest.raises(IdTokenError, match="TimeoutError"):
+    with pytest.raises(IdTokenError, match=r"TimeoutError\. "):
         await tokens.token(AUDIENCE)
 
 
