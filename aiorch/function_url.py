@@ -1,4 +1,4 @@
-"""URLs of functions: made from a pattern, checked before a call, shown without secrets; the audience of their tokens."""
+"""URLs of functions: made from a pattern, checked before a call, shown without secrets; the audiences of tokens."""
 
 import ipaddress
 import re
@@ -86,6 +86,15 @@ def checked_url(text: str) -> URL:
             f"machine only (localhost, 127.0.0.0/8, ::1); use https"
         )
     return url
+
+
+def redirected_to(location: str | None) -> str:
+    """Return where the header ``Location`` leads, for messages: the host, since the rest of a URL may be secret."""
+    try:
+        host = URL(location or "").host
+    except ValueError:
+        return "something that is no URL"
+    return f"host {host!r}" if host else "another path of the same host"
 
 
 def _is_loopback(host: str) -> bool:
