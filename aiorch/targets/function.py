@@ -10,7 +10,8 @@ import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from traceback import extract_tb
+from traceback import walk_tb
+from types import CodeType
 from typing import Any
 
 import anyio.to_thread
@@ -230,5 +231,16 @@ def _failure_of(error: BaseException) -> Failure:
 
 def _where(error: BaseException) -> str | None:
     """Return the line that raised *error*, the last one in code that is neither ours nor a library's."""
-    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith(_OTHERS_CODE)]
-    return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else None
+    lines = [
+        f"{_file(frame.f_code, frame.f_globals.get('__name__'))}:{number} in {frame.f_code.co_name}"
+        for frame, number in walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(_OTHERS_CODE)
+    ]
+    return lines[-1] if lines else None
+
+
+def _file(code: CodeType, module: Any) -> str:
+    """Return the file of *code* from the folder of its package; the folder of a server is of no use to a reader."""
+    path = Path(code.co_filename)
+    depth = str(module).count(".") + (2 if path.name == "__init__.py" else 1)
+    return "/".join(path.parts[-depth:]) if path.is_absolute() else code.co_filename
