@@ -8,7 +8,7 @@ from collections.abc import Callable
 import aiohttp
 from gcloud.aio.auth import Token
 
-from aiorch.errors import AiorchError
+from aiorch.errors import AiorchError, in_words
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +39,9 @@ class AccessTokenError(AiorchError):
     def __init__(self, error: Exception, *, is_final: bool) -> None:
         self.is_final = is_final
         super().__init__(
-            f"there is no access token for Google Cloud, so nothing was sent ({type(error).__name__}: "
-            f"{str(error)[:_REASON_CHARS_MAX]}). Outside Google Cloud, set GOOGLE_APPLICATION_CREDENTIALS to a "
-            f"credentials file or run `gcloud auth application-default login`; inside, give this machine a service "
-            f"account."
+            f"there is no access token for Google Cloud, so nothing was sent ({in_words(error)[:_REASON_CHARS_MAX]}). "
+            f"Outside Google Cloud, set GOOGLE_APPLICATION_CREDENTIALS to a credentials file or run `gcloud auth "
+            f"application-default login`; inside, give this machine a service account."
         )
 
 
@@ -107,7 +106,7 @@ class AccessToken:
             # Of credentials anything may be wrong, and the library raises what it likes.
             if begun_at < self._use_until:
                 self._renew_at = begun_at + RENEW_AGAIN_AFTER_S
-                logger.warning("access token not renewed yet, trying again", extra={"error": str(error)})
+                logger.warning("access token not renewed yet, trying again", extra={"error": in_words(error)})
             raise AccessTokenError(error, is_final=not _may_pass(error)) from error
         self._kept = fetched.value
         self._renew_at = begun_at + fetched.expires_in * RENEW_AT

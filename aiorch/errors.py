@@ -32,6 +32,12 @@ class AiorchError(Exception):
     """Base of everything that aiorch raises on purpose."""
 
 
+def in_words(error: BaseException) -> str:
+    """Return the type and the words of *error*, ``OSError: disk full``; the type alone where *error* has no words."""
+    words = str(error).strip()
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
 class Problem(NamedTuple):
     """One thing that is wrong with a DAG definition."""
 

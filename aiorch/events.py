@@ -10,14 +10,15 @@ into an `Event`. There are three answers, and the caller does something else for
 
 A message is first told apart by what it calls itself (``resource.type`` and log name, or the CloudEvent ``type``), and
 only then checked against the one shape that such a message has. So a foreign log entry is never refused for its
-fields, and no field of ours is used unchecked.
+fields, and no field of ours is used unchecked. A missing field makes an event malformed only if the decoder cannot tell
+the end of an execution without it: platforms leave fields out without notice, and an end that is parked is lost.
 
 Source: Cloud Logging documentation, "LogEntry" and "Monitored resource types"; Eventarc documentation, "Dataflow".
 """
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -63,6 +64,7 @@ _FINISHED = re.compile(
 _SUCCESS = re.compile(r"HTTP 2..|ok", re.IGNORECASE)
 _TIMEOUT = re.compile(r"HTTP 504|timeout", re.IGNORECASE)
 _JOB_OVER = re.compile(r"Worker pool stopped\.\Z|Workflow failed\.|Error occurred in the launcher container")
+_NO_INSTANCE = "the request was aborted because there was no available instance"
 _TRACE = re.compile(r"projects/[^/]+/traces/([0-9a-f]{32})")
 _KEY = re.compile(r"([0-9a-f]{32})")
 _KEY_AT_END = re.compile(r"-([0-9a-f]{32})\Z")
@@ -92,10 +94,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     execution_key: ExecutionId | None = None
     """The key that we gave the execution, 32 hex digits, if it carries one. Anyone may have chosen it: compare."""
 
-    project: str | None = None
     region: str | None = None
-    ended_at: datetime | None = None
-    """When it ended by the platform's clock, in UTC."""
 
 
 class StartEvent(Event, frozen=True, kw_only=True):
@@ -130,13 +129,13 @@ class CloudFunctionEvent(Event, frozen=True, kw_only=True):
     """The Cloud Run service behind a function of the second generation: its name with dashes for underscores."""
 
     user_agent: str | None = None
-    """Who called, ``""`` for nobody named; `None` when the log does not tell (first generation)."""
+    """Caller, ``""`` when the log names none; `None` for the first generation, whose log need not name the caller."""
 
     failure: Failure | None = None
     """Why it failed, as ``HTTP 500``, ``Timeout`` or the platform's own word; `None` when it completed."""
 
     never_ran: bool = False
-    """It was turned away for load (its status is ``Failed``): the same attempt may be sent again."""
+    """The platform turned the request away for load (``status`` is ``Failed``): the same attempt may be sent again."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -149,7 +148,7 @@ class DataflowEvent(Event, frozen=True, kw_only=True):
     A Dataflow job seems to be over. A hint: ask the API how it ended, and again later if it does not know yet.
 
     ``status`` is always `None`: "Worker pool stopped." follows failures too, and of one end there are up to three
-    events in any order. ``execution_id`` is the job id.
+    events in any order. ``execution_id`` is the job id; `None` only where ``execution_key`` tells which job it is.
     """
 
     hint: str
@@ -221,7 +220,6 @@ def start_run_id(message_id: str, publish_time: datetime) -> RunId:
 # The shapes, as far as we read them. Unknown fields are ignored everywhere: platforms add some without notice.
 
 _Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
-_Time = Annotated[datetime, Meta(tz=True)]
 
 
 class _StartLabels(msgspec.Struct):
@@ -251,48 +249,53 @@ class _Cancel(msgspec.Struct):
     reason: Annotated[str, Meta(max_length=REASON_CHARS_MAX)] = "cancelled on request"
 
 
-class _HttpRequest(msgspec.Struct, rename="camel"):
-    status: Annotated[int, Meta(ge=100, le=599)]
-    user_agent: str = ""
-    latency: Annotated[str, Meta(pattern=r"\A[0-9]{1,9}(\.[0-9]{1,9})?s\Z")] = "0s"
-
-
 class _LogResource(msgspec.Struct):
-    labels: dict[str, str]
+    labels: dict[str, str] = {}
 
 
 class _LogEntry(msgspec.Struct, rename="camel"):
+    """Fields of any log entry. Each decoder checks for those that it needs."""
+
     resource: _LogResource
-    timestamp: _Time
-    # Has the project's id in every entry; the resource's labels may have its number (Dataflow).
-    log_name: Annotated[str, Meta(pattern=r"\Aprojects/[^/]{1,128}/logs/.")]
     labels: dict[str, str] = {}
     text_payload: str = ""
     trace: str = ""
-    http_request: _HttpRequest | None = None
 
     def name(self, label: str) -> str:
-        value = self.resource.labels.get(label, "")
-        if not 0 < len(value) <= NAME_CHARS_MAX:
-            raise MalformedEventError("log entry", f"its resource label {label!r} is missing or too long")
-        return value
+        """Return a label of the resource. Raises: MalformedEventError: it is missing or too long."""
+        name = self.name_or_none(label)
+        if name is None:
+            raise MalformedEventError("log entry", f"its resource label {label!r} is missing")
+        return name
 
-    @property
-    def project(self) -> str:
-        return self.log_name.split("/")[1]
+    def name_or_none(self, label: str) -> str | None:
+        """Return a label of the resource, `None` when it is missing. Raises: MalformedEventError: it is too long."""
+        value = self.resource.labels.get(label) or None
+        if value is not None and len(value) > NAME_CHARS_MAX:
+            raise MalformedEventError("log entry", f"its resource label {label!r} is too long")
+        return value
 
     @property
     def execution_key(self) -> ExecutionId | None:
         return _key(_TRACE.fullmatch(self.trace))
 
 
+class _HttpRequest(msgspec.Struct, rename="camel"):
+    status: Annotated[int, Meta(ge=100, le=599)]
+    user_agent: str = ""
+
+
+class _RequestEntry(_LogEntry, rename="camel", kw_only=True):
+    """An entry about a request. Only its status says how the request ended."""
+
+    http_request: _HttpRequest
+
+
 class _Job(msgspec.Struct, rename="camel"):
-    id: str
-    name: _Name
     location: _Name
+    id: str = ""
+    name: Annotated[str, Meta(max_length=NAME_CHARS_MAX)] = ""
     current_state: str = "JOB_STATE_UNKNOWN"
-    current_state_time: _Time | None = None
-    project_id: _Name | None = None
     labels: dict[str, str] = {}
 
 
@@ -334,57 +337,66 @@ def _cancel(event_data: dict[str, Any]) -> CancelEvent:
 
 
 def _function_end(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
-    """First generation: a line of the platform, among those of the function itself."""
+    """
+    First generation: a line of the platform, among those of the function itself.
+
+    Two marks tell the two apart: the whole text is the platform's sentence, and the platform names the execution (or,
+    where no instance took the request, the status of its answer).
+    """
     text = _text(event_data, "textPayload")
-    if not _TOOK.match(text) or not _text(event_data, "logName").endswith(_FUNCTION_LOG):
+    if not _text(event_data, "logName").endswith(_FUNCTION_LOG):
+        return None
+    if text.lower().startswith(_NO_INSTANCE):
+        return _turned_away(event_data)
+    if not _TOOK.match(text):
+        return None
+    entry = msgspec.convert(event_data, _LogEntry)
+    if not entry.labels.get("execution_id"):
         return None
     end = _FINISHED.fullmatch(text)
     if end is None:  # perhaps a third wording: to be seen, not lost, and by no means guessed
         raise MalformedEventError("cloud_function event", "its textPayload ends in no wording that we know")
-    entry = msgspec.convert(event_data, _LogEntry)
-    return _answered(
-        event_data,
-        entry,
-        names=(entry.name("function_name"), None),
-        region=entry.name("region"),
-        outcome=f"HTTP {end['code']}" if end["code"] else end["word"],
-    )
+    outcome = f"HTTP {end['code']}" if end["code"] else end["word"]
+    return _answered(event_data, entry, (entry.name("function_name"), None), entry.name("region"), outcome)
+
+
+def _turned_away(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
+    """First generation: no instance took the request, so there is no execution whose end could be logged."""
+    request = event_data.get("httpRequest")
+    if not isinstance(request, dict) or "status" not in request:
+        return None
+    entry = msgspec.convert(event_data, _RequestEntry)
+    outcome = f"HTTP {entry.http_request.status}"
+    return _answered(event_data, entry, (entry.name("function_name"), None), entry.name("region"), outcome)
 
 
 def _request_end(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
     """Second generation and Cloud Run: the request log. Severity does not count, it may be INFO with status 500."""
     if not _text(event_data, "logName").endswith(_REQUEST_LOG):
         return None
-    entry = msgspec.convert(event_data, _LogEntry)
-    if entry.http_request is None:
-        raise MalformedEventError("cloud_run_revision event", "it stands in the request log without httpRequest")
-    service = entry.name("service_name")
+    entry = msgspec.convert(event_data, _RequestEntry)
+    request, service = entry.http_request, entry.name_or_none("service_name")
+    names = (entry.labels.get(_FUNCTION_LABEL) or entry.name("service_name"), service)
     return _answered(
-        event_data,
-        entry,
-        names=(entry.labels.get(_FUNCTION_LABEL) or service, service),
-        region=entry.name("location"),
-        outcome=f"HTTP {entry.http_request.status}",
+        event_data, entry, names, entry.name("location"), f"HTTP {request.status}", user_agent=request.user_agent
     )
 
 
-def _answered(
+def _answered(  # noqa: PLR0913, PLR0917  the parts of one event
     event_data: dict[str, Any],
     entry: _LogEntry,
-    *,
     names: tuple[str, str | None],
     region: str,
     outcome: str,
+    user_agent: str | None = None,
 ) -> CloudFunctionEvent:
     """Build the event of an answered request; *outcome* is ``HTTP <code>`` or the platform's word."""
-    text, request = entry.text_payload, entry.http_request
+    text = entry.text_payload
     failure = None
     if not _SUCCESS.fullmatch(outcome):
         timed_out = _TIMEOUT.fullmatch(outcome) or "maximum request timeout" in text
         kind = "Timeout" if timed_out else outcome
         failure = Failure.of(kind, f"{names[0]} ended with {outcome}", text or None)
-    # A request log is stamped with the request's start.
-    latency_s = float(request.latency[:-1]) if request else 0.0
     return CloudFunctionEvent(
         event_data=event_data,
         target_type=TargetTypes.CLOUD_FUNCTION,
@@ -393,12 +405,10 @@ def _answered(
         execution_id=_id_or_none(entry.labels.get("execution_id", "")),
         status=TaskStatus.FAILED if failure else TaskStatus.COMPLETED,
         execution_key=entry.execution_key,
-        project=entry.project,
         region=region,
-        ended_at=entry.timestamp.astimezone(UTC) + timedelta(seconds=latency_s),
-        user_agent=request.user_agent if request else None,
+        user_agent=user_agent,
         failure=failure,
-        never_ran=bool(failure) and (outcome == "HTTP 429" or "no available instance" in text),
+        never_ran=bool(failure) and (outcome == "HTTP 429" or _NO_INSTANCE in text.lower()),
     )
 
 
@@ -408,17 +418,8 @@ def _job_line(event_data: dict[str, Any]) -> DataflowEvent | None:
     if not _JOB_OVER.match(text):
         return None
     entry = msgspec.convert(event_data, _LogEntry)
-    name = entry.name("job_name")
-    return DataflowEvent(
-        event_data=event_data,
-        target_type=TargetTypes.DATAFLOW,
-        task_name=name,
-        execution_id=execution_id(entry.name("job_id")),
-        execution_key=_key(_KEY_AT_END.search(name)),
-        project=entry.project,
-        region=entry.name("region"),
-        ended_at=entry.timestamp.astimezone(UTC),
-        hint=text,
+    return _job_over(
+        event_data, entry.name_or_none("job_id"), entry.name_or_none("job_name"), None, entry.name("region"), text
     )
 
 
@@ -428,16 +429,29 @@ def _job_status(event_data: dict[str, Any]) -> DataflowEvent | None:
     if job.current_state not in TERMINAL_JOB_STATES:  # an unknown state means: not yet
         return None
     label = _KEY.fullmatch(job.labels.get(EXECUTION_LABEL, ""))
+    return _job_over(event_data, job.id or None, job.name or None, _key(label), job.location, job.current_state)
+
+
+def _job_over(  # noqa: PLR0913, PLR0917  the parts of one event
+    event_data: dict[str, Any],
+    job_id: str | None,
+    name: str | None,
+    key: ExecutionId | None,
+    region: str,
+    hint: str,
+) -> DataflowEvent:
+    """Build the event of a job. Our key, in a label or at the end of the name, identifies the job as well as its id."""
+    key = key or _key(_KEY_AT_END.search(name or ""))
+    if job_id is None and key is None:
+        raise MalformedEventError("Dataflow event", "it has neither the id of a job nor the name of one of ours")
     return DataflowEvent(
         event_data=event_data,
         target_type=TargetTypes.DATAFLOW,
-        task_name=job.name,
-        execution_id=execution_id(job.id),
-        execution_key=_key(label or _KEY_AT_END.search(job.name)),
-        project=job.project_id,
-        region=job.location,
-        ended_at=job.current_state_time and job.current_state_time.astimezone(UTC),
-        hint=job.current_state,
+        task_name=name,
+        execution_id=None if job_id is None else execution_id(job_id),
+        execution_key=key,
+        region=region,
+        hint=hint,
     )
 
 

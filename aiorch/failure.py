@@ -28,7 +28,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What lies behind it: the chained exception, the node that failed, the body of the answer."""
 
     where: str | None = None
-    """Line of the user's code that raised it: ``/home/me/orders.py:12 in load``."""
+    """Line of the user's code that raised it, ``orders.py:12 in load``; the file from the folder of its package."""
 
     attempt: int = 0
     """Attempt that failed, 0 where there is none."""

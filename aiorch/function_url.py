@@ -1,4 +1,4 @@
-"""URLs of Cloud Functions: made from a pattern, checked before anything is sent, and the audience of their ID token."""
+"""URLs of functions: made from a pattern, checked before a call, shown without secrets; the audiences of tokens."""
 
 import ipaddress
 import re
@@ -9,7 +9,21 @@ from yarl import URL
 
 _PLACEHOLDERS = frozenset({"name", "service", "project_id", "region"})
 _URL_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", re.ASCII)
+_USER_INFO = re.compile(r"(\A[a-z+.\-]*://(?!/)|\A(?=[^/@]+:[^/])).+@", re.DOTALL | re.IGNORECASE)
+_QUERY_VALUE = re.compile(r"([?&][^=&#]*=)[^&#]+")
 _NOT_IN_URLS = re.compile(r"[\s\\\x00-\x20\x7f]")
+
+
+MASK = "**********"
+
+
+def masked(url: str) -> str:
+    """
+    Return *url* as it may be shown: without user name, password and the values of its query.
+
+    It need not be valid. Up to the last ``@`` everything may be part of a password.
+    """
+    return _QUERY_VALUE.sub(rf"\g<1>{MASK}", _USER_INFO.sub(rf"\g<1>{MASK}@", url))
 
 
 def placeholders(url_pattern: str) -> frozenset[str]:
@@ -24,7 +38,9 @@ def placeholders(url_pattern: str) -> frozenset[str]:
     ]
     if any(name not in _PLACEHOLDERS or spec or conversion for name, spec, conversion in fields):
         known = ", ".join(f"{{{name}}}" for name in sorted(_PLACEHOLDERS))
-        raise ValueError(f"URL pattern {url_pattern!r} cannot be used: its placeholders may be {known} and no others.")
+        raise ValueError(
+            f"URL pattern {masked(url_pattern)!r} cannot be used: its placeholders may be {known} and no others."
+        )
     return frozenset(name for name, _, _ in fields)
 
 
@@ -50,25 +66,35 @@ def checked_pattern(text: str) -> str:
 def checked_url(text: str) -> URL:
     """Return *text* as the URL to call. Raises: ValueError when it cannot be called, or must not be."""
     if _NOT_IN_URLS.search(text):
-        raise ValueError(f"URL {text!a} is not valid: a URL has no spaces, backslashes or control characters")
+        raise ValueError(f"URL {masked(text)!a} is not valid: a URL has no spaces, backslashes or control characters")
     try:
         url = URL(text)
         host = url.raw_host or ""
         host.encode("idna")  # as the resolver will
     except ValueError as error:
-        raise ValueError(f"URL {text!a} is not valid: {error}") from error
+        reason = "" if "@" in text else f": {error}"  # which may repeat a password
+        raise ValueError(f"URL {masked(text)!a} is not valid{reason}") from error
     if url.scheme not in {"http", "https"} or not host:
-        raise ValueError(f"URL {text!a} is not valid: it must begin with https:// and name a host")
+        raise ValueError(f"URL {masked(text)!a} is not valid: it must begin with https:// and name a host")
     if url.user is not None or url.password is not None:
         raise ValueError(
             f"the URL of host {host!r} holds a user name or password, which every run would store and show"
         )
     if url.scheme == "http" and not _is_loopback(host):
         raise ValueError(
-            f"URL {text!a} is refused: plain http shows the call to everyone on its way, so it is for this "
+            f"URL {masked(text)!a} is refused: plain http shows the call to everyone on its way, so it is for this "
             f"machine only (localhost, 127.0.0.0/8, ::1); use https"
         )
     return url
+
+
+def redirected_to(location: str | None) -> str:
+    """Return where the header ``Location`` leads, for messages: the host, since the rest of a URL may be secret."""
+    try:
+        host = URL(location or "").host
+    except ValueError:
+        return "something that is no URL"
+    return f"host {host!r}" if host else "another path of the same host"
 
 
 def _is_loopback(host: str) -> bool:

@@ -375,7 +375,9 @@ class Outcomes:
                 raise  # a stop, a timeout, or the end of this process
             return Failure.of("CancelledError", f"{function!r}, called before the launch, was cancelled from within")
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises is its failure
-            return Failure.of(type(error).__name__, f"{function!r}, called before the launch: {error}")
+            return Failure.of(
+                type(error).__name__, f"{function!r}, called before the launch: {str(error) or 'no message'}"
+            )
         if parameters is None:
             return None
         if not isinstance(parameters, Mapping):

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from io import StringIO
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,7 @@ from aiorch.enums import RunStatus
 from aiorch.errors import AiorchError, DefinitionError, DocumentError, RunNotFoundError, StoreError, StoreUnavailable
 from aiorch.process_exit import leave
 from aiorch.stores import DEFAULT_STORE
+from aiorch.views.escaping import escaped
 from aiorch.views.streams import write_line
 
 if TYPE_CHECKING:
@@ -78,7 +80,9 @@ def _exit_code(args: list[str]) -> int:
     try:
         return int(cli.main(args, prog_name="aiorch", standalone_mode=False, obj=tuple(args)) or OK)
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        _say(shown.getvalue().rstrip())
         return USAGE_OR_DEFINITION_WRONG
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
@@ -86,7 +90,7 @@ def _exit_code(args: list[str]) -> int:
         _say(f"Error: {error}")
         return STORE_FAILED if isinstance(error, (StoreError, DocumentError)) else USAGE_OR_DEFINITION_WRONG
     except Exception:  # noqa: BLE001  the end of the line
-        traceback.print_exc()
+        _say(traceback.format_exc().rstrip())
         _say("Error: this is a fault of aiorch itself. What runs have committed is kept.")
         return FAULT
 
@@ -352,7 +356,7 @@ def serve(
         raise click.ClickException("\n".join(["nothing is served:", *wrong]))
     warning = exposure_warning(host, token)
     if warning is not None:
-        click.secho(warning, err=True, fg="red", bold=True)
+        click.secho(escaped(warning), err=True, fg="red", bold=True)
 
     not_ready: str | None = "the server is starting: ask again in a moment"
 

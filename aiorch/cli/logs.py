@@ -2,6 +2,8 @@
 
 import logging
 
+from aiorch.views.escaping import escaped
+
 _NO_FACTS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -10,6 +12,10 @@ class FactsFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line and the traceback, with nothing in them that a terminal would act upon."""
+        return escaped(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is the base's
         """Return the line."""

@@ -16,11 +16,10 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aiorch.errors import AiorchError
-from aiorch.function_url import checked_pattern, checked_url
+from aiorch.function_url import MASK, checked_pattern, checked_url, masked
 from aiorch.stores import DEFAULT_STORE, open_store
 from aiorch.variables import PREFIX, SERVICE_VARIABLES, unknown_variables
 
-MASK = "**********"
 VALUE_CHARS_MAX = 200
 
 OWN_NAME_VARIABLES = ("K_SERVICE", "K_REVISION", "K_CONFIGURATION", "FUNCTION_TARGET", "FUNCTION_NAME")
@@ -247,7 +246,7 @@ def load_settings() -> ServiceSettings:
 
 
 def effective(settings: ServiceSettings) -> str:
-    """Return every setting as a line ``NAME=value``, secrets masked, and what it is by default behind that."""
+    """Return every setting as a line ``NAME=value``, secrets masked, and mark those that have their default."""
     lines = []
     for name, field in ServiceSettings.model_fields.items():
         value = getattr(settings, name)
@@ -287,8 +286,11 @@ def _wrong(problem: Any, environment: Mapping[str, str]) -> Wrong:
     field = _FIELDS[where] if where in _FIELDS else ServiceSettings.model_fields[where]
     names = _variables(field)
     variable = next((name for name in names if environment.get(name)), names[0])
-    value = repr(environment[variable][:VALUE_CHARS_MAX]) if environment.get(variable) else _shown(field.default)
+    given = environment.get(variable)
+    value = repr(masked(given)[:VALUE_CHARS_MAX]) if given else _shown(field.default)
     message = str(problem["ctx"]["error"] if "error" in problem.get("ctx", {}) else problem["msg"]).rstrip(".")
+    if given:
+        message = message.replace(repr(given), repr(masked(given)))
     return Wrong(variable, MASK if _is_secret(field) else value, f"{message}. Give {_give(field)}")
 
 
@@ -311,4 +313,4 @@ def _shown(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, frozenset):
         return ",".join(sorted(value))
-    return os.pathsep.join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return os.pathsep.join(map(str, value)) if isinstance(value, tuple) else masked(str(value))

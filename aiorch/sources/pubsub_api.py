@@ -24,7 +24,7 @@ from gcloud.aio.auth import Token
 from gcloud.aio.pubsub import SubscriberClient, SubscriberMessage
 
 from aiorch.access_token import AccessToken
-from aiorch.errors import AiorchError
+from aiorch.errors import AiorchError, in_words
 from aiorch.ports import Entropy
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ _NEXT_MOVES = {
 
 def describe(error: Exception) -> str:
     """What went wrong, in one line of bounded length, with the next move where there is one."""
-    text = f"{type(error).__name__}: {error}"[:500]
+    text = in_words(error)[:500]
     move = _NEXT_MOVES.get(error.status) if isinstance(error, aiohttp.ClientResponseError) else None
     return f"{text}; {move}" if move else text
 

@@ -5,7 +5,7 @@ Requests to the JSON API of Cloud Storage, one at a time: connections, credentia
     429                                       StoreThrottled      not applied
     408, 409, 5xx, timeout, reset, garbage    StoreUnavailable    unknown whether it was applied
     404 of an object                          `MissingError`, to reads and deletes
-    401, after one try with a new token; every other 4xx; 404 of the bucket
+    401, after one try with a new token; every other 4xx; every 3xx; 404 of the bucket
                                               StoreError          not applied, and repeating does not mend it
 
 Source: Cloud Storage documentation, "Request preconditions", "HTTP status and error codes for JSON".
@@ -23,7 +23,8 @@ from gcloud.aio.auth import Token
 from gcloud.aio.storage import Storage
 
 from aiorch.access_token import AccessToken, AccessTokenError
-from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable
+from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, in_words
+from aiorch.function_url import redirected_to
 
 CONNECTIONS_MAX = 256
 
@@ -106,8 +107,8 @@ class BucketApi:
                 raise self._refusal(about, done, error.status, error.message) from error
             except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
                 raise StoreUnavailable(
-                    f"no usable answer came about {about} ({type(error).__name__}: {error}), so whether it was {done} "
-                    f"is unknown. Trying again is safe; if this repeats, look whether {_endpoint()} can be reached."
+                    f"no usable answer came about {about} ({in_words(error)}), so whether it was {done} is "
+                    f"unknown. Trying again is safe; if this repeats, look whether {_endpoint()} can be reached."
                 ) from error
 
     async def aclose(self) -> None:
@@ -129,7 +130,9 @@ class BucketApi:
             emulator = None if self._api_url else os.environ.get("STORAGE_EMULATOR_HOST")
             if emulator and "://" not in emulator:
                 emulator = f"http://{emulator}"
-            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX))
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX), middlewares=[_refuse_redirect]
+            )
             self._token = self._shared_token or AccessToken(self._session)
             self._storage = Storage(
                 session=self._session,
@@ -152,12 +155,32 @@ class BucketApi:
             return StoreUnavailable(f"whether {about} was {done} is unknown: {reason}. Trying again is safe.")
         if status == 404 and done in ("read", "deleted") and "bucket does not exist" not in message:
             return MissingError(f"{about} does not exist")
+        if 300 <= status < 400:
+            return StoreError(
+                f"{about} was not {done}: {reason}. It was not followed, since a POST could become a GET. A proxy or a "
+                f"sign-in page of this network answers in place of {_endpoint()}, or the address is wrong: let this "
+                f"process reach {_endpoint()} directly, or correct STORAGE_EMULATOR_HOST."
+            )
         next_move = {
             401: "Look whether the account, or its key, was deleted or disabled",
             403: f"Give the account of this process the role roles/storage.objectUser on bucket {self.bucket!r}",
             404: f"Create bucket {self.bucket!r}, or name another store",
         }.get(status, "Look at the name of the bucket and at the prefix")
         return StoreError(f"{about} was not {done}: {reason}. {next_move}.")
+
+
+async def _refuse_redirect(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Raise for a redirect: the library follows redirects, and takes the answer of another server for the store's."""
+    response = await send(request)
+    if not 300 <= response.status < 400:
+        return response
+    response.close()
+    raise aiohttp.ClientResponseError(
+        response.request_info,
+        response.history,
+        status=response.status,
+        message=f"{response.reason}: a redirect to {redirected_to(response.headers.get('Location'))}",
+    )
 
 
 def _reason_in(message: str) -> str:

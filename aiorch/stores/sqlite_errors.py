@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from aiorch.errors import StoreError, StoreUnavailable
+from aiorch.errors import StoreError, StoreUnavailable, in_words
 
 BUSY_S = 10
 """How long another process's transaction is waited for. Ours take milliseconds; a copy or a shell may take longer."""
@@ -60,6 +60,6 @@ def store_error(error: Exception, path: Path) -> StoreError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
     meaning = _MEANINGS.get(code) or _MEANINGS.get(code & 0xFF) or "cannot be used, and nothing was applied"
     kind = StoreUnavailable if meaning in _UNAVAILABLE else StoreError
-    told = kind(f"{path} {meaning} ({type(error).__name__}: {error}).")
+    told = kind(f"{path} {meaning} ({in_words(error)}).")
     told.__cause__ = error
     return told

@@ -23,6 +23,7 @@ import aiohttp
 
 from aiorch import function_url
 from aiorch.context import TaskContext
+from aiorch.errors import in_words
 from aiorch.failure import Failure
 from aiorch.nodes import CloudFunction, Task
 from aiorch.ports import Answer, Failed, NotStarted, Unknown
@@ -169,7 +170,7 @@ class CloudFunctionTarget:
             return NotStarted(f"no connection to {where}: {error}")
         except (aiohttp.ClientError, OSError) as error:
             # Not sent again, by us or by aiohttp (it repeats idempotent methods only): the function may have run.
-            return Unknown(f"{where} was called, and no whole answer came: {type(error).__name__}: {error}")
+            return Unknown(f"{where} was called, and no whole answer came: {in_words(error)}")
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
         """Do nothing: a call that was sent cannot be recalled. A cancelled `launch` has closed its connection."""

@@ -14,7 +14,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from aiorch.errors import AiorchError
+from aiorch.errors import AiorchError, in_words
 from aiorch.function_url import checked_url
 from aiorch.targets.dataflow_api import Refusal, read_refusal
 
@@ -134,8 +134,7 @@ class DataflowClient:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise DataflowUnreachable(f"{what} was not sent, there is no connection: {error}") from error
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one
-            reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise DataflowNoAnswer(f"{what} was sent, and no whole answer came: {reason}") from error
+            raise DataflowNoAnswer(f"{what} was sent, and no whole answer came: {in_words(error)}") from error
 
     async def _authorization(self, what: str) -> dict[str, str]:
         if self._root.scheme == "http":  # this machine: anybody could read it, and nobody needs it

@@ -10,13 +10,15 @@ import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from traceback import extract_tb
+from traceback import walk_tb
+from types import CodeType
 from typing import Any
 
 import anyio.to_thread
 import msgspec
 
 from aiorch.context import TaskContext
+from aiorch.errors import in_words
 from aiorch.failure import Failure
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Failed, Succeeded
@@ -102,7 +104,7 @@ class FunctionTarget:
             self._find(name)
         except (Exception, SystemExit) as error:  # noqa: BLE001  importing a user's module may raise anything
             where = _where(error)
-            return f"{type(error).__name__}: {error}" + (f" (at {where})" if where else "")
+            return in_words(error) + (f" (at {where})" if where else "")
         return None
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
@@ -223,11 +225,22 @@ def _check_signature(name: str, function: Callable[..., Any]) -> None:
 
 def _failure_of(error: BaseException) -> Failure:
     behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    cause = None if behind is None else f"{type(behind).__name__}: {behind}"
+    cause = None if behind is None else in_words(behind)
     return Failure.of(type(error).__name__, str(error) or "no message", cause, _where(error))
 
 
 def _where(error: BaseException) -> str | None:
     """Return the line that raised *error*, the last one in code that is neither ours nor a library's."""
-    frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith(_OTHERS_CODE)]
-    return f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else None
+    lines = [
+        f"{_file(frame.f_code, frame.f_globals.get('__name__'))}:{number} in {frame.f_code.co_name}"
+        for frame, number in walk_tb(error.__traceback__)
+        if not frame.f_code.co_filename.startswith(_OTHERS_CODE)
+    ]
+    return lines[-1] if lines else None
+
+
+def _file(code: CodeType, module: Any) -> str:
+    """Return the file of *code* from the folder of its package; the folder of a server is of no use to a reader."""
+    path = Path(code.co_filename)
+    depth = str(module).count(".") + (2 if path.name == "__init__.py" else 1)
+    return "/".join(path.parts[-depth:]) if path.is_absolute() else code.co_filename

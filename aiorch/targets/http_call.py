@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from yarl import URL
 
 from aiorch.context import TaskContext
 from aiorch.failure import Failure
+from aiorch.function_url import redirected_to
 from aiorch.ports import Answer, Failed, NotStarted, Succeeded
 from aiorch.run_document import is_json
 
@@ -143,13 +143,8 @@ def read_refusal(where: str, status: int, reason: str, location: str | None, bod
     if status == 429 or (status >= 500 and "no available instance" in text.lower()):
         return NotStarted(f"{said}: turned away for load")  # the body is not for the log, where this goes
     if 300 <= status < 400:
-        said += f", a redirect to {_host_of(location)}, and redirects are not followed. Set the URL that it leads to"
+        said += (
+            f", a redirect to {redirected_to(location)}. It was not followed, since a POST could become a GET. Set the "
+            f"URL of the function itself; a sign-in page means that a proxy stands before the function"
+        )
     return Failed(Failure.of(f"HTTP {status}", said + _NEXT_MOVES.get(status, ""), text or None))
-
-
-def _host_of(location: str | None) -> str:
-    try:
-        host = URL(location or "").host
-    except ValueError:
-        return "something that is no URL"
-    return f"host {host!r}" if host else "another path of the same host"

@@ -29,7 +29,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from aiorch.errors import AiorchError
+from aiorch.errors import AiorchError, in_words
 
 IAM_URL = "https://iamcredentials.googleapis.com"
 TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  an address, no secret
@@ -144,7 +144,7 @@ class IdTokens:
             expires_at = _expiry(token)
         except Exception as error:
             # Libraries raise what they like here, and whatever it is, there is no token.
-            reason = f"{type(error).__name__}: {str(error)[:_REASON_CHARS_MAX]}"
+            reason = in_words(error)[:_REASON_CHARS_MAX]
             raise IdTokenError(audience, maker.source, reason, maker.next_move) from error
         self._kept[audience] = token, expires_at - REFRESH_BEFORE_S
         return token

@@ -13,6 +13,7 @@ from aiorch.dag import DAG
 from aiorch.enums import TaskStatus
 from aiorch.nodes import Parallel
 from aiorch.run_state import Run
+from aiorch.views.escaping import one_line
 from aiorch.views.outline import BRANCHES_MAX, COLOURS, Chain, Item, Outline, outline_of
 from aiorch.views.svg import svg
 
@@ -141,12 +142,7 @@ class _MermaidWriter:
 
 
 def _dot_label(*lines: str) -> str:
-    return "\\n".join(
-        "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
-        .replace("\\", "\\\\")
-        .replace('"', '\\"')
-        for line in lines
-    )
+    return "\\n".join(one_line(line).replace("\\", "\\\\").replace('"', '\\"') for line in lines)
 
 
 def _dot(outline: Outline) -> str:

@@ -15,8 +15,9 @@ from rich.text import Text
 from aiorch.dag import DAG
 from aiorch.enums import RunStatus, TaskStatus
 from aiorch.run_state import Run
+from aiorch.views.escaping import one_line
 from aiorch.views.outline import duration_text
-from aiorch.views.progress import Row, Rows, one_line
+from aiorch.views.progress import Row, Rows
 
 BAR_CHARS = 16
 
@@ -92,7 +93,7 @@ class LiveView:
         over = sum(run.nodes[name].status.is_terminal for name in self._task_names)
         return Text.assemble(
             (one_line(header.dag), "bold"),
-            (f"  {header.run_id}  ", "dim"),
+            (f"  {one_line(header.run_id)}  ", "dim"),
             (str(header.status), _RUN_STYLES[header.status]),
             f"  {duration_text(((header.ended_at or now) - header.created_at).total_seconds())}",
             (f"  {over:,} of {len(self._task_names):,} tasks", "dim"),

@@ -16,6 +16,7 @@ from aiorch.enums import NodeTypes, TaskStatus
 from aiorch.nodes import Node, Parallel, Task
 from aiorch.run_document import NodeState
 from aiorch.run_state import Run
+from aiorch.views.escaping import one_line
 from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text, node_duration_s
 
 DEPTH_MAX = 12
@@ -196,7 +197,7 @@ def _gap(rows: list[Row], where: str) -> Row:
 def detail_of(node: Node, state: NodeState, now: datetime) -> str:
     """Return what is worth saying about a node beside its status: why it failed, when it is due, what it launches."""
     if state.error is not None:
-        why = f"{state.error.type}: {one_line(state.error.message)}"
+        why = one_line(f"{state.error.type}: {state.error.message}")
         if state.status is TaskStatus.RETRYING and state.retry_at is not None:
             return f"again in {duration_text((state.retry_at - now).total_seconds())}: {why}"
         return why
@@ -205,18 +206,9 @@ def detail_of(node: Node, state: NodeState, now: datetime) -> str:
     if state.stop:
         return "is being stopped"
     if isinstance(node, Task):
-        return f"{node.target_type} {node.target_name}"
+        return one_line(f"{node.target_type} {node.target_name}")
     assert isinstance(node, Parallel)
     return f"{len(node.branches):,} branches"
-
-
-def one_line(text: str) -> str:
-    """
-    Return *text* fit for one line of a terminal: no line breaks, and no control characters that would act on it.
-
-    What functions and services answer is printed as it comes otherwise.
-    """
-    return "".join(char if char.isprintable() else " " for char in text).strip()
 
 
 class ProgressLog:

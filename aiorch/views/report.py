@@ -11,8 +11,9 @@ from aiorch.failure import Failure
 from aiorch.nodes import Node, Parallel
 from aiorch.run_state import Run
 from aiorch.status import RunSummary
+from aiorch.views.escaping import one_line
 from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text
-from aiorch.views.progress import Row, Rows, one_line
+from aiorch.views.progress import Row, Rows
 
 FAILURES_SHOWN = 10
 RUNS_NAMED = 5
@@ -28,7 +29,7 @@ def headline(dag: DAG, run: Run, now: datetime) -> str:
     header = run.header
     took = duration_text(((header.ended_at or now) - header.created_at).total_seconds())
     counts = Counter(run.nodes[name].status for name in dag.all_tasks)
-    return f"Run {header.run_id} {header.status} after {took}: {counts_text(counts)}"
+    return f"Run {one_line(header.run_id)} {header.status} after {took}: {counts_text(counts)}"
 
 
 def failure_lines(dag: DAG, run: Run) -> Iterator[str]:
@@ -47,7 +48,7 @@ def failure_lines(dag: DAG, run: Run) -> Iterator[str]:
 
 
 def _failure(what: str, error: Failure) -> Iterator[str]:
-    yield f"  {what}: {error.type}: {one_line(error.message)}"
+    yield f"  {what}: {one_line(f'{error.type}: {error.message}')}"
     if error.where:
         yield f"    at {one_line(error.where)}"
     if error.cause:
@@ -84,10 +85,10 @@ def show_lines(
     """Return everything that `aiorch show` prints: the run, its nodes as a table, what failed."""
     header = run.header
     yield headline(dag, run, now)
-    yield f"DAG {one_line(header.dag)}, definition {header.definition}"
+    yield f"DAG {one_line(header.dag)}, definition {one_line(header.definition)}"
     yield f"started {_time(header.created_at)}, last change {_time(header.updated_at)}"
     if header.resumed_from is not None:
-        yield f"resumed from {header.resumed_from}"
+        yield f"resumed from {one_line(header.resumed_from)}"
     yield ""
     limits = {"rows_max": len(run.nodes)} if show_all else {"rows_max": ROWS_SHOWN, "branches_max": BRANCHES_MAX}
     rows = Rows(dag).of(run, now=now, **limits)
@@ -120,7 +121,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def runs_lines(runs: Sequence[RunSummary]) -> Iterator[str]:
     """Return the table of `aiorch runs`."""
-    cells = [(run.run_id, one_line(run.dag), run.status, run.created_at, run.updated_at) for run in runs]
+    cells = [(one_line(run.run_id), one_line(run.dag), run.status, run.created_at, run.updated_at) for run in runs]
     yield from table(("RUN", "DAG", "STATUS", "STARTED", "LAST CHANGE"), cells)
 
 
@@ -141,7 +142,7 @@ def next_moves(run: Run, command: Callable[..., str]) -> Iterator[str]:
 
 def left_open_line(run_ids: Sequence[str], drain_s: float, command: str) -> str:
     """Return one line about other runs that were carried on; *command* carries out the rest of them."""
-    named = ", ".join(run_ids[:RUNS_NAMED])
+    named = ", ".join(one_line(run_id) for run_id in run_ids[:RUNS_NAMED])
     if len(run_ids) > RUNS_NAMED:
         named += f" and {len(run_ids) - RUNS_NAMED:,} more"
     runs = "run of this store was" if len(run_ids) == 1 else "runs of this store were"

@@ -1,18 +1,20 @@
-"""Writing to whoever may stop reading."""
+"""Writing lines to a terminal, a file or a pipe whose reader may have gone."""
 
 import os
 from typing import TextIO
 
+from aiorch.views.escaping import escaped
+
 
 def write_line(stream: TextIO, text: str) -> None:
     """
-    Write *text* and a line end, at once.
+    Write *text*, escaped for a terminal, and a line end, at once.
 
     When nobody reads the stream any more (``aiorch run … | head``), this and all that follows vanishes: a run does not
     fail because nobody watches it.
     """
     try:
-        stream.write(f"{text}\n")
+        stream.write(f"{escaped(text)}\n")
         stream.flush()
     except BrokenPipeError:
         # What is left in the buffer would fail again when the interpreter ends.

@@ -7,11 +7,12 @@
 
 locals {
   sink_filters = {
-    # The platform's line at the end, in the wording until mid-2022 and in that since.
+    # The platform's line at the end, in the wording until mid-2022 and in that since, and its line about a call that no
+    # instance took.
     functions-gen1 = <<-EOT
       resource.type="cloud_function"
       AND log_id("cloudfunctions.googleapis.com/cloud-functions")
-      AND textPayload=~"^Function execution took [0-9]+ ms"
+      AND textPayload=~"^(Function execution took [0-9]+ ms|The request was aborted because there was no available instance)"
       AND NOT resource.labels.function_name="${var.name}"
     EOT
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import time
+import unicodedata
 import urllib.error
 import urllib.request
 from fcntl import ioctl
@@ -759,3 +760,105 @@ def test_version_and_help(folder):
     command = [sys.executable, "-c", code % (heavy,)]
     loaded = subprocess.run(command, env=folder.env, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]", loaded.stderr
+
+
+# Hostile text
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\x7f\x08\u202ekcab\u2066\u2028\r\nERASED [bold red]markup[/] \U000e0041"
+"""Sets the title of the window, clears the screen, turns text around, breaks the line, and is markup of Rich."""
+
+HOSTILE_NAME = "\u202ekcab\u2066\u2028 [bold red]markup[/] \U000e0041"
+"""As much of that as a definition lets a name hold."""
+
+HOSTILE_WORK = f"""
+HOSTILE = {HOSTILE!r}
+
+class Cause(Exception):
+    pass
+
+Evil = type("Evil" + HOSTILE, (Exception,), {{}})
+
+def fails(context):
+    try:
+        raise Cause(HOSTILE)
+    except Cause as error:
+        raise Evil(HOSTILE) from error
+
+def succeeds(context):
+    return {{"said": HOSTILE}}
+"""
+
+
+def hostile_definition(function):
+    step = task(target_name=f"target{HOSTILE_NAME}", function=f"hostile:{function}")
+    return chain(**{f"Node{HOSTILE_NAME}": step})
+
+
+def dangers(text):
+    """Return the characters that a terminal acts upon, or that change how it shows others; line ends may be there."""
+    bad = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    return {char for char in text if unicodedata.category(char) in bad and char != "\n"}
+
+
+@pytest.fixture
+def hostile(folder):
+    """A folder with definitions, and the ended runs "bad" and "good" of them, whose every text is hostile."""
+    (folder.path / "hostile.py").write_text(HOSTILE_WORK)
+    for name, function in (("bad", "fails"), ("good", "succeeds")):
+        folder.write(f"{name}.json", hostile_definition(function))
+    return folder
+
+
+HOSTILE_COMMANDS = [
+    ("run", "bad.json", "--run-id", "bad2"),
+    ("run", "good.json", "--run-id", "good2"),
+    ("run", "bad.json", "--run-id", "bad2", "--json"),
+    ("show", "bad"),
+    ("show", "bad", "--json"),
+    ("show", "good", "--json"),
+    ("resume", "bad"),
+    ("graph", "bad"),
+    ("graph", "bad", "--format", "dot"),
+    ("graph", "bad", "--format", "svg"),
+    ("graph", "bad.json", "--run", "bad"),
+    ("runs",),
+    ("cancel", "bad"),
+    ("validate", "bad.json", "--callables"),
+    ("validate", "bad.json", "--json"),
+    ("validate", "wrong.json"),
+    ("serve", "--dag", "wrong.json"),
+    ("show", f"x{HOSTILE}"),
+    ("start", f"x{HOSTILE}.json"),
+    ("run", "bad.json", "--input", f"@{HOSTILE.replace('/', '')}"),
+    ("run", "bad.json", "--store", f"gs:{HOSTILE}"),
+]
+
+
+@pytest.mark.timeout(180)  # it starts two dozen processes
+def test_no_command_prints_hostile_text_raw(hostile):
+    """Types, messages and causes of failures, results, names and arguments: no command lets a terminal act on one."""
+    for name in ("bad", "good"):
+        hostile.run("run", f"{name}.json", "--run-id", name)
+    wrong = hostile_definition("fails")
+    wrong["steps"][f"Node{HOSTILE_NAME}"] |= {f"key{HOSTILE}": HOSTILE, "target_name": HOSTILE}
+    hostile.write("wrong.json", wrong)
+    for args in HOSTILE_COMMANDS:
+        done = hostile.run(*args)
+        assert done.returncode in (0, 1, 2), (args, done.stderr)
+        assert dangers(done.stdout + done.stderr) == set(), (args, done.stdout, done.stderr)
+    _, logged = hostile.start("--log-level", "debug", "run", "bad.json", "--run-id", "bad3").communicate()
+    assert "Traceback" in logged
+    assert dangers(logged) == set()
+    assert "Evil\\u001b]0;owned" in hostile.run("show", "bad").stdout
+    assert hostile.document("bad")[f"Node{HOSTILE_NAME}"]["error"]["type"] == f"Evil{HOSTILE}"
+
+
+def test_the_live_view_prints_no_hostile_text_raw(hostile):
+    """On a terminal, where the view itself writes escape sequences, none of them comes from a name or a failure."""
+    code, written = on_terminal(hostile, "run", "bad.json", "--run-id", "r1", columns=400)
+    assert code == 1
+    assert "Evil\\u001b]0;owned" in written
+    assert "[bold red]markup[/]" in written
+    own = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.replace("\r", ""))
+    assert "\x1b[2J" not in written
+    assert dangers(own) == set()

@@ -10,10 +10,10 @@ import pytest
 
 from aiorch.events import EXECUTION_LABEL, EventFactory
 from aiorch.nodes import DataflowJob
-from aiorch.ports import Accepted, Failed, NotStarted, Succeeded, Unknown
+from aiorch.ports import Accepted, NotStarted, Succeeded, Unknown
 from aiorch.targets import dataflow, dataflow_client
 from aiorch.targets.dataflow import DataflowTarget
-from aiorch.targets.dataflow_client import DataflowClient, DataflowNoAnswer, DataflowRefused, DataflowUnreachable
+from aiorch.targets.dataflow_client import DataflowClient, DataflowNoAnswer, DataflowRefused
 from tests import contexts
 from tests.contexts import KEY
 from tests.fakes.dataflow import FakeDataflow
@@ -281,35 +281,6 @@ async def test_a_quota_refusal_is_no_launch(api, target):
     assert api.launches == {NAME: 1}
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ((429, ""), None),
-        ((403, '{"error":{"message":"slow down","errors":[{"reason":"rateLimitExceeded"}]}}'), None),
-        ((400, '{"error":{"message":"Dataflow quota error for jobs-per-project quota."}}'), None),
-        (
-            (400, '{"error":{"message":"bad parameter","status":"INVALID_ARGUMENT"}}'),
-            "(INVALID_ARGUMENT): bad parameter",
-        ),
-        ((403, '{"error":{"message":"Permission denied"}}'), "Permission denied. Give the account"),
-        ((404, "no such page"), "no such page. Are the project, the region"),
-        ((401, ""), "Give this process credentials"),
-        ((302, ""), "HTTP 302"),
-    ],
-)
-@pytest.mark.parametrize("operation", ["launch", "list"])
-async def test_refusals(api, target, operation, fault, words):
-    """Refusals for load or quota are no launch; all others fail the attempt with what the API said."""
-    api.fail(operation, fault)
-    answer = await target.launch(a_task(), a_context())
-    assert isinstance(answer, Failed if words else NotStarted)
-    if words:
-        assert answer.failure.type == f"HTTP {fault[0]}"
-        assert NAME in answer.failure.message
-        assert words in answer.failure.message
-    assert api.launches == {}
-
-
 # The end of a job
 
 
@@ -538,7 +509,7 @@ async def test_a_stop_of_what_never_was_ends(api, monkeypatch):
     assert len(api.requests("list")) == 4
 
 
-# Capacity, settings, tokens
+# Settings, limits, the end
 
 
 @pytest.mark.parametrize(
@@ -568,79 +539,6 @@ def test_an_api_root_that_tokens_must_not_go_to(root):
     """Tokens and definitions go over https only, or to this machine."""
     with pytest.raises(ValueError, match=r"URL|host"):
         DataflowTarget(api_root=root)
-
-
-class FakeToken:
-    """Gives out numbered tokens, or an error."""
-
-    def __init__(self, error=None):
-        self.error = error
-        self.dropped = 0
-        self.closed = False
-
-    async def get(self):
-        if self.error:
-            raise self.error
-        return f"token-{self.dropped}"
-
-    def drop(self):
-        self.dropped += 1
-
-    async def aclose(self):
-        self.closed = True
-
-
-@pytest.fixture
-def https(api, monkeypatch):
-    """Let the client take the fake for an https server, all but the encryption."""
-    authorize = DataflowClient._authorization
-
-    async def as_https(self, what):
-        root, self._root = self._root, self._root.with_scheme("https")
-        try:
-            return await authorize(self, what)
-        finally:
-            self._root = root
-
-    monkeypatch.setattr(DataflowClient, "_authorization", as_https)
-    return api
-
-
-async def test_requests_carry_the_access_token(https):
-    """Every request over https carries the token; one that is shared is not closed with the target."""
-    token = FakeToken()
-    async with a_target(https, token=token) as target:
-        await target.launch(a_task(), a_context())
-    assert {request.authorization for request in https.seen} == {"Bearer token-0"}
-    assert not token.closed
-
-
-async def test_a_token_that_is_not_accepted_is_replaced_once(https):
-    """After 401 the request is sent again with another token; a second 401 is the answer."""
-    token = FakeToken()
-    https.fail("list", 401)
-    https.fail("launch", 401, 401)
-    async with a_target(https, token=token) as target:
-        answer = await target.launch(a_task(), a_context())
-    assert answer.failure.type == "HTTP 401"
-    assert [request.authorization[-1] for request in https.seen] == ["0", "1", "1", "2"]
-    assert https.launches == {}
-
-
-async def test_without_a_token_nothing_is_sent(https, monkeypatch):
-    """No token is no launch, whether it is refused or does not come."""
-    async with a_target(https, token=FakeToken(DataflowUnreachable("no credentials"))) as target:
-        answer = await target.launch(a_task(), a_context())
-        assert isinstance(answer, NotStarted)
-        assert "no credentials" in answer.reason
-    monkeypatch.setattr(dataflow_client, "TOKEN_S", 0.01)
-    never = FakeToken()
-    never.get = asyncio.Event().wait
-    async with a_target(https, token=never) as target:
-        answer = await target.launch(a_task(), a_context())
-        assert isinstance(answer, NotStarted)
-        assert "no access token came in time" in answer.reason
-    assert https.seen == []
 
 
 async def test_an_endless_answer_is_cut_off(api, target, monkeypatch):

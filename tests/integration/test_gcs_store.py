@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -178,7 +178,7 @@ async def test_a_write_that_takes_too_long_is_unknown(gcs: FakeGCS) -> None:
     """Every request has a deadline, and what happens after it nobody knows."""
     store = GCSStore(BUCKET, request_s=0.05)
     held = gcs.arm(Fault.HOLD, "POST")
-    with pytest.raises(StoreUnavailable, match="TimeoutError"):
+    with pytest.raises(StoreUnavailable, match=r"\(TimeoutError\)"):
         await store.write(NAME, b"1", if_generation_match=0)
     assert held.reached.is_set()
     held.released.set()
@@ -577,3 +577,37 @@ async def test_fake_gcs_server_still_ignores_conditions_on_deletes(
         await store.delete(NAME, if_generation_match=generation - 1)
         assert await store.read(NAME) is None
         await store.aclose()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("operation", ["write", "create", "read", "list", "delete"])
+async def test_a_redirect_is_told_as_one_and_not_followed(
+    monkeypatch: pytest.MonkeyPatch, status: int, operation: str
+) -> None:
+    """A proxy that sends requests to its sign-in page is named, and its page is no answer of a store."""
+    asked: list[str] = []
+
+    async def handle(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        if request.path == "/sign-in":
+            return web.Response(text="<html>", content_type="text/html")
+        return web.Response(status=status, headers={"Location": f"{url}/sign-in?token=hidden"})
+
+    async with serving(anything(handle)) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        store = GCSStore(BUCKET, retry_base_s=0)
+        operations: dict[str, Callable[[], Awaitable[object]]] = {
+            "write": lambda: store.write(NAME, b"{}", if_generation_match=0),
+            "create": lambda: store.create_all([(NAME, b"{}")]),
+            "read": lambda: store.read(NAME),
+            "list": lambda: store.list("runs/"),
+            "delete": lambda: store.delete(NAME, if_generation_match=1),
+        }
+        with pytest.raises(StoreError, match=rf"HTTP {status}.*redirect to host '127.0.0.1'.*proxy.*sign-in") as raised:
+            await operations[operation]()
+        await store.aclose()
+    assert type(raised.value) is StoreError
+    assert "hidden" not in str(raised.value)
+    assert "name of the bucket" not in str(raised.value)
+    assert "/sign-in" not in asked
+    assert len(asked) == 1

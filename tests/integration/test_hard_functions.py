@@ -1,6 +1,7 @@
 """Callables that behave badly, and ends of processes that come at the wrong moment: no other run may suffer."""
 
 import asyncio
+import re
 import sys
 import threading
 from collections import Counter
@@ -11,8 +12,11 @@ import pytest
 
 from aiorch import RunConflictError, RunStatus, Settings, TaskContext, TaskStatus, UnresolvedFunctionError
 from aiorch.errors import StoreUnavailable
-from aiorch.ports import StoredObject
+from aiorch.nodes import Function
+from aiorch.ports import Failed, StoredObject
 from aiorch.stores.memory import MemoryStore
+from aiorch.targets.function import FunctionTarget
+from tests.contexts import a_context
 from tests.definitions import parallel
 from tests.integration.test_orchestrator import FAST, chain, engine, named, task
 
@@ -72,7 +76,7 @@ async def test_a_callable_that_ends_like_a_process_fails_its_task_alone(function
 
 
 async def test_a_failure_names_the_line_that_raised_it() -> None:
-    """The document says in which file, line and function the user's code raised."""
+    """The document says in which file, line and function the user's code raised; the file is that of its package."""
 
     def deep(context: TaskContext) -> None:
         raise ValueError("here")
@@ -83,8 +87,56 @@ async def test_a_failure_names_the_line_that_raised_it() -> None:
     error = run.run.nodes["deep"].error
     assert error is not None
     assert error.where is not None
-    assert error.where.startswith(__file__)
-    assert error.where.endswith("in deep")
+    assert re.fullmatch(r"tests/integration/test_hard_functions\.py:\d+ in deep", error.where)
+
+
+@pytest.mark.parametrize(
+    ("files", "function", "where"),
+    [
+        ({"orders.py": "def load(context):\n    1 / 0\n"}, "orders:load", "orders.py:2 in load"),
+        (
+            {"shop/__init__.py": "def load(context):\n    1 / 0\n"},
+            "shop:load",
+            "shop/__init__.py:2 in load",
+        ),
+        (
+            {"shop/__init__.py": "", "shop/sub/orders.py": "def load(context):\n    1 / 0\n"},
+            "shop.sub.orders:load",
+            "shop/sub/orders.py:2 in load",
+        ),
+        (
+            {"orders.py": "exec(compile('def load(context):\\n    1 / 0', 'made', 'exec'))\n"},
+            "orders:load",
+            "made:2 in load",
+        ),
+        (
+            {
+                "orders.py": "from runpy import run_path\nload = run_path(__file__[:-9] + 'run.py')['load']\n",
+                "run.py": "def load(context):\n    1 / 0\n",
+            },
+            "orders:load",
+            "run.py:2 in load",
+        ),
+    ],
+    ids=["beside the DAG", "package", "subpackage", "made from text", "run by its path"],
+)
+async def test_the_place_of_a_failure_names_no_folder_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], function: str, where: str
+) -> None:
+    """A file is named from the folder of the DAG, or from that of its package, and never by its absolute path."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = sys.modules.copy()
+    target = FunctionTarget(search_paths=[tmp_path])
+    try:
+        answer = await target.launch(Function("A", None, target_name=function, function=function), a_context())
+    finally:
+        for name in sys.modules.keys() - before.keys():
+            del sys.modules[name]
+    assert isinstance(answer, Failed)
+    assert (answer.failure.type, answer.failure.where) == ("ZeroDivisionError", where)
 
 
 async def test_waiting_for_a_thread_does_not_use_up_the_timeout() -> None:

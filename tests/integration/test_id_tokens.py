@@ -1,7 +1,6 @@
 """ID tokens from every kind of credentials, against a fake of Google's endpoints on loopback."""
 
 import asyncio
-import base64
 import json
 import socket
 import subprocess
@@ -17,16 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from aiorch.targets import id_tokens
 from aiorch.targets.id_tokens import IdTokenError, IdTokens
 from tests.fakes.serving import anything, serving
+from tests.tokens import AUDIENCE, NOW, an_id_token
 
-AUDIENCE = "https://europe-west1-acme.cloudfunctions.net/load"
-NOW = 1_700_000_000
 ACCOUNT = "runner@acme.iam.gserviceaccount.com"
-
-
-def an_id_token(audience=AUDIENCE, exp=NOW + 3600, serial=1):
-    parts = ({"alg": "RS256"}, {"aud": audience, "exp": exp, "serial": serial})
-    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
-    return ".".join([*encoded, "c2lnbmF0dXJl"])
 
 
 class Clock:
@@ -252,7 +244,7 @@ async def test_hanging_source_is_given_up(google, tokens, monkeypatch):
     """A source that never answers is given up after a while, with an error that says so."""
     monkeypatch.setattr(id_tokens, "FETCH_S", 0.05)
     google.gate = asyncio.Event()
-    with pytest.raises(IdTokenError, match="TimeoutError"):
+    with pytest.raises(IdTokenError, match=r"TimeoutError\. "):
         await tokens.token(AUDIENCE)
 
 
@@ -284,43 +276,6 @@ async def test_metadata_host_is_read_at_each_fetch(google, tokens, monkeypatch):
     assert "set GOOGLE_APPLICATION_CREDENTIALS" in message
     monkeypatch.setenv("GCE_METADATA_HOST", google.host)
     assert (await tokens.token(AUDIENCE)).endswith(".c2lnbmF0dXJl")
-
-
-async def test_something_else_in_place_of_the_metadata_server(google, tokens):
-    """An answer without the metadata server's mark is not taken: a captive portal may have given it."""
-    google.answers = [web.Response(text=an_id_token())]
-    with pytest.raises(IdTokenError, match="no metadata server"):
-        await tokens.token(AUDIENCE)
-
-
-async def test_refusal_is_shown(google, tokens):
-    """What the source says about its refusal stands in the error, cut to a readable length."""
-    google.answers = [google.from_metadata_server("no such account " + "x" * 5000, status=404)]
-    with pytest.raises(IdTokenError, match="HTTP 404 Not Found: no such account x") as caught:
-        await tokens.token(AUDIENCE)
-    assert len(str(caught.value)) < 1000
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "",
-        "<html>sign in</html>",
-        "hidden.hidden.hidden",
-        "hidden.e30.hidden",
-        an_id_token(exp="hidden"),
-        an_id_token(exp=None),
-        f"{an_id_token()}\r\nX-Injected: hidden",
-        "e30.W10.hidden",
-        "hidden." + "A" * 100_000 + ".hidden",
-    ],
-)
-async def test_answers_that_are_no_token(google, tokens, answer):
-    """What is no ID token with a time of expiry is an error, and the error does not repeat what might be a secret."""
-    google.answers = [google.from_metadata_server(answer)]
-    with pytest.raises(IdTokenError, match="no ID token with a time of expiry") as caught:
-        await tokens.token(AUDIENCE)
-    assert "hidden" not in str(caught.value)
 
 
 # Keys
@@ -453,19 +408,6 @@ async def test_federated_credentials(google, tokens, credentials, tmp_path):
     )
     await tokens.token(AUDIENCE)
     assert google.calls() == [("/sts", ""), (IAM_PATH, "sts-access-for-subject-7")]
-
-
-async def test_refused_impersonation(google, credentials, key_file):
-    """A missing permission is an error that names the account, Google's reason and the role that is needed."""
-    credentials(key_file)
-    google.answers = [
-        web.json_response({"access_token": "hidden", "expires_in": 3600}),
-        web.json_response({"error": {"message": "Permission denied"}}, status=403),
-    ]
-    with pytest.raises(IdTokenError, match=r"Permission denied.*roles/iam.serviceAccountTokenCreator") as caught:
-        await IdTokens(impersonate=ACCOUNT, iam_url=google.url).token(AUDIENCE)
-    assert ACCOUNT in str(caught.value)
-    assert "hidden" not in str(caught.value)
 
 
 # Credentials that are of no use

@@ -348,7 +348,7 @@ async def test_document_of_a_newer_schema_version_given_back(cloud: Cloud) -> No
         json.dumps({"resource": {"type": "start", "labels": {"run_id": "a\x00b\n"}}}).encode(),
         json.dumps({"resource": {"type": "start", "labels": ["chain"]}}).encode(),
         json.dumps({"resource": {"type": "start", "labels": {"dag": "../chain"}}}).encode(),
-        json.dumps({**sample("gen2_request_200"), "timestamp": 7}).encode(),
+        json.dumps({**sample("gen2_request_200"), "trace": 7}).encode(),
         json.dumps({**sample("dataflow_worker_pool_stopped"), "resource": {"type": "dataflow_step"}}).encode(),
     ],
     ids=range(14),

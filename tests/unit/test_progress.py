@@ -11,8 +11,8 @@ from aiorch.enums import RunStatus, TaskStatus
 from aiorch.failure import Failure
 from aiorch.status import RunSummary
 from aiorch.views.live import LiveView
-from aiorch.views.progress import LOG_FAILURES_MAX, NOTABLE_MAX, ProgressLog, Rows, clock_text, one_line
-from aiorch.views.report import end_results, failure_lines, headline, runs_lines, show_lines
+from aiorch.views.progress import LOG_FAILURES_MAX, NOTABLE_MAX, ProgressLog, Rows, clock_text
+from aiorch.views.report import end_results, failure_lines, headline, left_open_line, runs_lines, show_lines
 from tests.unit.run_examples import STARTED, build, chain, fan, parallel, run_of, sample
 
 NOW = STARTED + timedelta(seconds=5)
@@ -134,13 +134,24 @@ def test_log_counts_a_wide_fan_out():
     assert log.lines(over, later + timedelta(seconds=9)) == []
 
 
-def test_what_others_say_cannot_act_on_the_terminal():
-    """Line breaks and escape sequences in messages and names are made harmless before they are printed."""
-    assert one_line("a\x1b[2Jb\r\nc\u202ed") == "a [2Jb  c d"
-    dag = build(chain("A"))
-    run = run_of(dag, {"A": TaskStatus.FAILED}, RunStatus.FAILED, A={"error": Failure("E", "x\x1b[31m", "y\n\x07")})
-    printed = [*ProgressLog(dag).lines(run, NOW), *failure_lines(dag, run), *show_lines(dag, run, NOW, show_all=True)]
+def test_text_from_outside_cannot_act_on_the_terminal():
+    """Every line about a run shows escape sequences and line breaks in ids, names and failures as plain text."""
+    hostile = "\x1b[31m\n\x07\u202e"
+    name = "A\u202e\u2028"  # a definition lets no name hold more than that
+    dag = build(chain(name))
+    error = Failure(*(f"{field}{hostile}" for field in ("type", "message", "cause", "where")))
+    run = run_of(dag, {name: TaskStatus.FAILED}, RunStatus.FAILED, **{name: {"error": error}})
+    run.header = msgspec.structs.replace(run.header, run_id=f"r{hostile}", resumed_from=f"r{hostile}")
+    summary = RunSummary(f"r{hostile}", f"dag{hostile}", RunStatus.FAILED, "then", "now")
+    printed = [
+        *ProgressLog(dag).lines(run, NOW),
+        *failure_lines(dag, run),
+        *show_lines(dag, run, NOW, show_all=True),
+        *runs_lines([summary]),
+        left_open_line([f"r{hostile}"], 1, "aiorch serve"),
+    ]
     assert all(line.isprintable() for line in printed)
+    assert "type\\u001b[31m" in "".join(printed)
 
 
 @pytest.mark.parametrize(("width", "height"), [(120, 40), (80, 24), (40, 8), (30, 5)])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from aiorch.service.settings import (
+    MASK,
     OWN_NAME_VARIABLES,
     ServiceSettings,
     SettingsError,
@@ -174,3 +175,55 @@ def test_traces_belong_to_the_project_that_is_known(monkeypatch):
     assert load_settings().log_project_id == "theirs"
     monkeypatch.setenv("AIORCH_PROJECT_ID", "ours")
     assert load_settings().log_project_id == "ours"
+
+
+URLS = [
+    "AIORCH_STORE",
+    "AIORCH_FUNCTION_URL",
+    "AIORCH_DATAFLOW_API",
+    "STORAGE_EMULATOR_HOST",
+    "PUBSUB_EMULATOR_HOST",
+]
+
+
+@pytest.mark.parametrize("name", URLS)
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"https://user:{SECRET}@example.com/x",
+        f"https://{SECRET}@example.com/x",
+        f"https://user:{SECRET} with a space@example.com/x",
+        f"https://user:{SECRET}/with@slash@example.com/{{word}}",
+        f"ftp://user:{SECRET}@example.com/x",
+        f"http://user:{SECRET}@example.com:80/x",
+        f"http://user:{SECRET}@[::1/x",
+        f"user:{SECRET}@example.com:80",
+        f"https://example.com/{{word}}?code={SECRET}",
+        f"ftp://example.com/x?a=1&code={SECRET}#x",
+    ],
+)
+def test_urls_are_shown_without_secrets(monkeypatch, name, url):
+    """Neither a refusal nor the settings that are printed show a user name, a password or a value of a query."""
+    monkeypatch.setenv(name, url)
+    try:
+        said = effective(load_settings())
+    except SettingsError as error:
+        said = str(error)
+    assert name in said
+    assert MASK in said
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AIORCH_STORE", "sqlite:////home/me@work/state.db"),
+        ("AIORCH_FUNCTION_URL", "https://{region}-{project_id}.example.com:8443/{name}"),
+        ("AIORCH_FUNCTION_IMPERSONATE", "runner@acme.iam.gserviceaccount.com"),
+        ("PUBSUB_EMULATOR_HOST", "[::1]:8085"),
+    ],
+)
+def test_other_values_are_shown_whole(monkeypatch, name, value):
+    """A path, an e-mail address and a URL without secrets are printed as they are set."""
+    monkeypatch.setenv(name, value)
+    assert f"{name}={value}\n" in effective(load_settings()) + "\n"
