@@ -362,7 +362,7 @@ def _deadline(deadline_s: float) -> Any:
 
 
 def _guard(token: str | None, *, only_loopback_names: bool) -> Any:
-    expected = None if token is None else f"Bearer {token}".encode()
+    expected = None if token is None else token.encode()
 
     @web.middleware
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -374,8 +374,7 @@ def _guard(token: str | None, *, only_loopback_names: bool) -> Any:
                     f"Host {request.headers.get('Host', '')!r} is refused: this server is bound to a loopback address "
                     f"and answers to loopback names only. Use http://localhost or http://127.0.0.1.",
                 )
-            sent = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-            if expected is not None and not hmac.compare_digest(sent, expected):
+            if expected is not None and not hmac.compare_digest(_bearer_token(request), expected):
                 raise _Refused(
                     401,
                     "Unauthorized",
@@ -385,6 +384,16 @@ def _guard(token: str | None, *, only_loopback_names: bool) -> Any:
         return await handler(request)
 
     return guard
+
+
+def _bearer_token(request: web.Request) -> bytes:
+    """
+    Return the bearer token of a request, empty without one.
+
+    Source: RFC 9110, section 11.1 and 11.4: the scheme is case-insensitive, and spaces separate it from the token.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip(" ").encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
 
 
 def _gate(not_ready: Callable[[], str | None]) -> Any:
