@@ -167,13 +167,18 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes. The first ones of a request on an idle connection start the deadline of its headers."""
-        if self in self._connections.waiting and self._deadline is None and data:
+        """
+        Take in bytes. The first bytes of a request on an idle connection start the deadline of its headers.
+
+        A request that begins while an earlier one is served has no deadline, and makes room like an idle connection.
+        """
+        is_idle = self in self._connections.waiting and not self.writing_paused
+        if is_idle and self._deadline is None and data:
             self._start_deadline()
         super().data_received(data)
 
     def pause_writing(self) -> None:
-        """Count as waiting while the client does not read: a download without progress is no reason to keep a file."""
+        """Count as waiting for the client, which does not read."""
         super().pause_writing()
         self._wait_for_client()
 
@@ -229,7 +234,7 @@ class Connection(web.RequestHandler):
         return answer
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log a fault of the server with its traceback; of a fault of the client, one line for who debugs."""
+        """Log a fault of the server with its traceback, and a fault of the client as one line at DEBUG."""
         fault = kw.get("exc_info")
         if isinstance(fault, CLIENT_FAULTS):
             self._note(reason_of(fault))
@@ -237,7 +242,7 @@ class Connection(web.RequestHandler):
             super().log_exception(*args, **kw)
 
     def _note(self, reason: str | None) -> None:
-        # At DEBUG: anybody can send such requests, as many as they like, and would fill the log.
+        # At DEBUG: anyone who can connect can send any number of these requests, and would flood the log.
         logger.debug("request malformed", extra={"action": "request_malformed", "error": reason})
 
     def _wait_for_client(self) -> None:

@@ -21,6 +21,7 @@ HEAD = b"Host: localhost\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n"
 POST = b"POST /runs HTTP/1.1\r\n" + HEAD + b"Content-Type: application/json\r\n"
 PATIENCE_S = 30.0
+LARGE = 20_000_000
 
 
 @asynccontextmanager
@@ -294,7 +295,7 @@ async def test_request_that_takes_longer_than_the_headers_may_is_answered():
 async def test_longest_waiting_connection_makes_room(monkeypatch):
     """At the limit a new connection is served: the connection that has waited longest for a request is closed."""
     monkeypatch.setattr(server, "files_max", lambda: 4 * 24)
-    async with serving() as port:
+    async with serving(headers_s=3600) as port:
         open_ones = [await asyncio.open_connection("127.0.0.1", port) for _ in range(24)]
         first = open_ones.pop(0)
         open_ones[0][1].write(GET)  # what was second waits anew, behind all others
@@ -332,6 +333,55 @@ async def test_connection_waits_while_every_other_one_is_served(monkeypatch):
             assert await third
             statuses = [(await answer_of(reader))[0] for reader in (first, second)]
             assert statuses == [200, 200]
+
+
+@pytest.fixture
+async def paused(monkeypatch):
+    """Set once a client does not read on, so that the server cannot write."""
+    paused = asyncio.Event()
+    pause_writing = Connection.pause_writing
+
+    def told(self):
+        pause_writing(self)
+        paused.set()
+
+    monkeypatch.setattr(Connection, "pause_writing", told)
+    return paused
+
+
+@asynccontextmanager
+async def serving_downloads(**options):
+    """Yield the port of an endpoint whose ``/large`` is more than the buffers of a connection hold."""
+
+    async def large(_):
+        return server._answer("x" * LARGE)
+
+    app = make_app(Orchestrator("memory:", settings=NO_DRAIN))
+    app.router.add_get("/large", large)
+    async with listening(app, "127.0.0.1", 0, **options) as url, asyncio.timeout(PATIENCE_S):
+        yield int(url.rpartition(":")[2])
+
+
+async def test_client_that_does_not_read_makes_room(monkeypatch, paused):
+    """At the limit a client that does not read its answer makes room for a client that asks."""
+    monkeypatch.setattr(server, "files_max", lambda: 65)  # one connection
+    async with serving_downloads() as port, connected(port, GET.replace(b"healthz", b"large")):
+        await paused.wait()
+        assert await is_served(port)
+
+
+async def test_slow_download_ends_whole(paused):
+    """A client that reads late still gets the whole answer, also when it has sent its next request meanwhile."""
+    async with (
+        serving_downloads(headers_s=0.05) as port,
+        connected(port, GET.replace(b"healthz", b"large")) as (reader, writer),
+    ):
+        await paused.wait()
+        writer.write(GET)
+        async with connected(port) as (other, _):
+            assert await is_closed(other)  # which came later, so the time of a deadline is over
+        assert len((await answer_of(reader))[2]) == LARGE
+        assert (await answer_of(reader))[0] == 200
 
 
 def test_limit_of_connections():
