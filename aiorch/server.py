@@ -196,11 +196,11 @@ async def listening(app: web.Application, host: str, port: int, *, headers_s: fl
     loop = asyncio.get_running_loop()
     addresses = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     async with AsyncExitStack() as stack:
-        listeners = [stack.enter_context(_listener(family, address)) for family, *_, address in addresses]
         runner = web.AppRunner(app, shutdown_timeout=STOP_GRACE_S)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         assert runner.server is not None
+        listeners = [stack.enter_context(_listener(family, address)) for family, *_, address in addresses]
         connections = Connections(runner.server, as_json=_protocol_error, count_max=count_max, headers_s=headers_s)
         accepting = asyncio.gather(*(connections.accept(listener) for listener in listeners))
         stack.push_async_callback(_cancelled, accepting)
