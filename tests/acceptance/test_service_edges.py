@@ -110,7 +110,7 @@ def _silent_clients_stop_nothing(place, command):
         place.until_run("r1", "Completed")
         assert request(f"{url}/runs", {"dag": "calls", "run_id": "r2"})[0] == 201
         place.until_run("r2", "Completed")
-        assert sum(is_open(client) for client in clients) > 0  # they are still there, as many as there may be
+        assert sum(is_open(client) for client in clients) > 0  # silent clients still hold connections
         assert "too many open files" not in log().lower()
         assert "traceback" not in log().lower()
 
@@ -155,7 +155,7 @@ def test_too_few_files_end_it_with_1(place):
 
 
 def signalled_during_import(place, module, words, number):
-    """Start a program, send it a signal while it imports *module*, return its exit code and what it has printed."""
+    """Start a program, send it a signal while it imports *module*, return its exit code and its output."""
     at_start(place, HELD_IMPORT.format(module=module))
     for name in ("reached", "go"):
         os.mkfifo(place.folder / name)

@@ -298,11 +298,11 @@ async def test_longest_waiting_connection_makes_room(monkeypatch):
     async with serving(headers_s=3600) as port:
         open_ones = [await asyncio.open_connection("127.0.0.1", port) for _ in range(24)]
         first = open_ones.pop(0)
-        open_ones[0][1].write(GET)  # what was second waits anew, behind all others
+        open_ones[0][1].write(GET)  # the second one begins to wait anew, behind all others
         await answer_of(open_ones[0][0])
         assert await is_served(port)
         assert await is_closed(first[0])
-        assert await is_served(port)  # the room of the connection before: nobody else has to go
+        assert await is_served(port)  # the connection before has made room: no further one is closed
         open_ones[0][1].write(GET)
         assert (await answer_of(open_ones[0][0]))[0] == 200
         for _, writer in (first, *open_ones):
