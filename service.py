@@ -8,10 +8,19 @@ Exit codes: 0 ended as asked, 1 failed at the start for a reason that the settin
 definitions are wrong (`--check` tells the same), 130 ended at once by a second signal.
 """
 
+import signal
+import sys
+
+from aiorch.process_exit import leave, leave_on_signal
+
+if __name__ == "__main__" and len(sys.argv) == 1:
+    # The imports below take a second, and those of callables any time. A check that ends early is no success, so only
+    # the service itself ends with 0.
+    leave_on_signal(0, signal.SIGINT, signal.SIGTERM)
+
 import argparse
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -22,7 +31,6 @@ from aiorch.enums import TargetTypes
 from aiorch.errors import AiorchError
 from aiorch.launches import LaunchSettings
 from aiorch.ports import Store
-from aiorch.process_exit import leave
 from aiorch.server import cannot_bind, exposure_warning, is_loopback, listening, make_app
 from aiorch.serving import serve_dags
 from aiorch.stores import open_store

@@ -1,6 +1,18 @@
-"""``python -m aiorch``: the command line."""
+"""The command line: ``aiorch``, and ``python -m aiorch``."""
 
-from aiorch.cli.commands import main
+import signal
+from typing import NoReturn
+
+from aiorch.process_exit import leave_on_signal
+
+
+def main() -> NoReturn:
+    """Run the command line, and end the process with its exit code."""
+    leave_on_signal(130, signal.SIGTERM)  # until the event loop of a command handles the signal
+    from aiorch.cli.commands import main as run  # noqa: PLC0415  a signal may come while it is imported
+
+    run()
+
 
 if __name__ == "__main__":
     main()

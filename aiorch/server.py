@@ -21,8 +21,9 @@ import hmac
 import ipaddress
 import logging
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -43,6 +44,16 @@ from aiorch.errors import (
     RunTooLargeError,
     StoreError,
     UnresolvedFunctionError,
+)
+from aiorch.http_connections import (
+    BACKLOG,
+    CLIENT_FAULTS,
+    FILES_KEPT,
+    HEADERS_S,
+    Connections,
+    connections_max,
+    files_max,
+    reason_of,
 )
 from aiorch.orchestrator import Orchestrator
 from aiorch.run_handle import RunHandle
@@ -154,7 +165,7 @@ def make_app(  # noqa: PLR0913  all optional but the first
 
 
 @asynccontextmanager
-async def listening(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+async def listening(app: web.Application, host: str, port: int, *, headers_s: float = HEADERS_S) -> AsyncIterator[str]:
     """
     Serve *app* while the context is open.
 
@@ -165,21 +176,49 @@ async def listening(app: web.Application, host: str, port: int) -> AsyncIterator
 
         port: Port to bind, 0 for a free one.
 
+        headers_s: How long the headers of a request may take before its connection is closed.
+
     Returns:
         The URL, with the port that was bound.
 
     Raises:
         OSError: The address cannot be bound.
+
+        AiorchError: The process may open too few files to have a connection.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_GRACE_S)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, host, port).start()
-        bound = runner.addresses[0]
+    files = files_max()
+    count_max = connections_max(files)
+    if count_max < 1:
+        raise AiorchError(
+            f"this process may open {files} files and keeps {FILES_KEPT} of them for the store and for calls, so "
+            f"none is left for HTTP connections, and nothing is served. Raise the limit, e.g. with `ulimit -n 1024`."
+        )
+    loop = asyncio.get_running_loop()
+    addresses = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    async with AsyncExitStack() as stack:
+        runner = web.AppRunner(app, shutdown_timeout=STOP_GRACE_S)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        assert runner.server is not None
+        listeners = [stack.enter_context(_listener(family, address)) for family, *_, address in addresses]
+        connections = Connections(runner.server, as_json=_protocol_error, count_max=count_max, headers_s=headers_s)
+        accepting = asyncio.gather(*(connections.accept(listener) for listener in listeners))
+        stack.push_async_callback(_cancelled, accepting)
+        bound = listeners[0].getsockname()
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         yield f"http://{shown}:{bound[1]}"
-    finally:
-        await runner.cleanup()
+
+
+def _listener(family: int, address: Any) -> socket.socket:
+    listener = socket.create_server(address, family=family, backlog=BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+async def _cancelled(work: "asyncio.Future[Any]") -> None:
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
 
 
 def cannot_bind(host: str, port: int, error: OSError) -> str:
@@ -298,7 +337,11 @@ async def _body(request: web.Request, kind: type[_Body]) -> _Body:
             f"Content-Type {request.content_type!r} is refused, and nothing was done: send JSON with "
             f"'Content-Type: application/json' (an empty body too)",
         )
-    data = await request.read()
+    try:
+        data = await request.read()
+    except CLIENT_FAULTS as error:
+        message = f"the body broke off or is malformed, and nothing was done: {reason_of(error)}"
+        raise _Refused(400, "InvalidRequest", message, {"Connection": "close"}) from error
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -324,6 +367,12 @@ def _error(
     return _answer({"error": error}, status, headers)
 
 
+def _protocol_error(error: web.HTTPException) -> web.Response:
+    """Return the answer for an error of the framework: no such route, a method that a route does not know, …."""
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+    return _error(error.status, type(error).__name__.removeprefix("HTTP"), error.text or error.reason, headers=headers)
+
+
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: _Handler) -> web.StreamResponse:
     try:
@@ -331,11 +380,7 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
     except _Refused as refused:
         return _error(refused.status, refused.kind, str(refused), headers=refused.headers)
     except web.HTTPException as error:
-        # The framework's own: no such route, a method that a route does not know, a body above the limit.
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return _error(
-            error.status, type(error).__name__.removeprefix("HTTP"), error.text or error.reason, headers=headers
-        )
+        return _protocol_error(error)
     except AiorchError as error:
         status = next((status for kind, status in _STATUS_OF if isinstance(error, kind)), 500)
         problems = [problem._asdict() for problem in error.problems] if isinstance(error, DefinitionError) else None
@@ -362,7 +407,7 @@ def _deadline(deadline_s: float) -> Any:
 
 
 def _guard(token: str | None, *, only_loopback_names: bool) -> Any:
-    expected = None if token is None else f"Bearer {token}".encode()
+    expected = None if token is None else token.encode()
 
     @web.middleware
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -374,8 +419,7 @@ def _guard(token: str | None, *, only_loopback_names: bool) -> Any:
                     f"Host {request.headers.get('Host', '')!r} is refused: this server is bound to a loopback address "
                     f"and answers to loopback names only. Use http://localhost or http://127.0.0.1.",
                 )
-            sent = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-            if expected is not None and not hmac.compare_digest(sent, expected):
+            if expected is not None and not hmac.compare_digest(_bearer_token(request), expected):
                 raise _Refused(
                     401,
                     "Unauthorized",
@@ -385,6 +429,16 @@ def _guard(token: str | None, *, only_loopback_names: bool) -> Any:
         return await handler(request)
 
     return guard
+
+
+def _bearer_token(request: web.Request) -> bytes:
+    """
+    Return the bearer token of a request, empty without one.
+
+    Source: RFC 9110, section 11.1 and 11.4: the scheme is case-insensitive, and spaces separate it from the token.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip(" ").encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
 
 
 def _gate(not_ready: Callable[[], str | None]) -> Any:

@@ -4,7 +4,9 @@ import asyncio
 import datetime as dt
 import ipaddress
 import json
+import os
 import random
+import resource
 import socket
 import ssl
 import struct
@@ -223,6 +225,21 @@ async def test_no_token_means_not_started():
     assert isinstance(answer, NotStarted)
     assert "HTTP 500" in answer.reason
     assert server.connections == 0
+
+
+async def test_no_free_file_means_not_started():
+    """A call for whose connection the process has no free file was never sent, so it can be launched again."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with a_target() as target:
+        first_free = os.open(os.devnull, os.O_RDONLY)
+        os.close(first_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, hard))
+        try:
+            answer = await target.launch(a_task("http://127.0.0.1:1/"), a_context())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert isinstance(answer, NotStarted)
+    assert "Too many open files" in answer.reason
 
 
 async def test_tokens_come_from_this_processs_credentials_by_default(monkeypatch, tmp_path):

@@ -266,6 +266,22 @@ async def test_token_is_needed_for_everything_but_probes():
         assert (await client.get("/readyz"))[0] == 200
 
 
+@pytest.mark.parametrize("header", ["bearer s3cret", "BEARER s3cret", "Bearer   s3cret", "bEaReR s3cret "])
+async def test_scheme_of_the_token_is_case_insensitive(header):
+    """The scheme may be in any case, and more than one space may follow; the token itself is compared exactly."""
+    async with serving(token="s3cret", only_loopback_names=False) as client:
+        assert (await client.get("/runs", headers={"Authorization": header}))[0] == 200
+        assert (await client.get("/runs", headers={"Authorization": header.replace("s3c", "S3C")}))[0] == 401
+
+
+@pytest.mark.parametrize("header", ["Basic s3cret", "Bearers3cret", "Bearer\ts3cret", "Bearer", "Bearer s3cret s3cret"])
+async def test_other_schemes_are_refused(header):
+    """A token without the scheme of bearer tokens, or with anything behind it, is refused."""
+    async with serving(token="s3cret", only_loopback_names=False) as client:
+        status, answer, _ = await client.get("/runs", headers={"Authorization": header})
+        assert (status, answer["error"]["type"]) == (401, "Unauthorized")
+
+
 async def test_definitions_can_be_allowed():
     """When switched on, a definition in the request runs; a wrong one is answered with every problem it has."""
     async with serving(allow_definitions=True) as client:

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2] / "aiorch"
 ADAPTERS = {
     # What speaks to the world.
     "access_token.py",
+    "http_connections.py",
     "server.py",
     "process_exit.py",
     "service",
