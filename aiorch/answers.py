@@ -45,6 +45,13 @@ async def let_answer_come(executor: DAGExecutor, run_id: str, node: str, attempt
         executor.release(committer)
 
 
+def is_called_here(executor: DAGExecutor, run_id: str, node: str) -> bool:
+    """Whether this process is calling the function of a task, and waits for the answer."""
+    committer = executor.committers.get(run_id)
+    sent = committer.in_flight.get(node) if committer is not None else None
+    return sent is not None and not sent.is_awaited
+
+
 async def _until_fresh(committer: Committer, age_s_max: float) -> None:
     """Read a run in which only others are at work, unless it was read just now."""
     if committer.run is None or not committer.in_flight:
@@ -67,6 +74,8 @@ def _is_under_way_somewhere(committer: Committer, node: str, attempt: int) -> bo
     """Whether some process may still have the answer to a call, as far as is known here."""
     state = committer.run.nodes.get(node) if committer.run is not None else None
     if state is None or state.attempt != attempt or not state.is_live:
+        return False
+    if state.unanswered is not None and state.unanswered.answer_lost:
         return False
     sent = committer.in_flight.get(node)
     return sent is None or not (sent.is_awaited or sent.was_taken_over)

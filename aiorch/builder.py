@@ -126,7 +126,15 @@ def _task(step: TaskStep, parent_dag: DAG, name: str) -> Node:
         case FunctionStep():
             return Function(name, parent_dag, **{**task, "function": step.function or step.target_name})
         case CloudFunctionStep():
-            return CloudFunction(name, parent_dag, project_id=step.project_id, region=step.region, url=step.url, **task)
+            return CloudFunction(
+                name,
+                parent_dag,
+                project_id=step.project_id,
+                region=step.region,
+                url=step.url,
+                on_no_result=step.on_no_result,
+                **task,
+            )
         case DataflowStep():
             return DataflowJob(
                 name,

@@ -40,6 +40,18 @@ class OnLost(StrEnum):
     FAIL = "fail"
 
 
+class OnNoResult(StrEnum):
+    """What becomes of a call that succeeded, as an event says, and whose answer with the result was lost."""
+
+    ACCEPT = "accept"
+    """The task completes, and its result is null."""
+
+    CALL_AGAIN = "call_again"
+    """The same execution is sent again, under its execution id."""
+
+    FAIL = "fail"
+
+
 class TaskStatus(StrEnum):
     """
     Status of a node in a run.

@@ -134,6 +134,9 @@ class CloudFunctionEvent(Event, frozen=True, kw_only=True):
     failure: Failure | None = None
     """Why it failed, as ``HTTP 500``, ``Timeout`` or the platform's own word; `None` when it completed."""
 
+    event_id: str = ""
+    """The same for one log entry however often it is delivered, another one for each request."""
+
     never_ran: bool = False
     """The platform turned the request away for load (``status`` is ``Failed``): the same attempt may be sent again."""
 
@@ -408,8 +411,15 @@ def _answered(  # noqa: PLR0913, PLR0917  the parts of one event
         region=region,
         user_agent=user_agent,
         failure=failure,
+        event_id=_event_id(event_data, entry),
         never_ran=bool(failure) and (outcome == "HTTP 429" or _NO_INSTANCE in text.lower()),
     )
+
+
+def _event_id(event_data: dict[str, Any], entry: _LogEntry) -> str:
+    """Source: Cloud Logging documentation, "LogEntry": entries of one timestamp and insertId are duplicates."""
+    parts = _text(event_data, "insertId"), _text(event_data, "timestamp"), entry.labels.get("execution_id", "")
+    return sha256("/".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def _job_line(event_data: dict[str, Any]) -> DataflowEvent | None:

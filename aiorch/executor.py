@@ -36,6 +36,7 @@ from aiorch.transitions import (
     Process,
     ProcessesDied,
     RunStarted,
+    TaskUnanswered,
     obligation,
 )
 
@@ -385,6 +386,8 @@ class DAGExecutor:
         launcher = _Launcher(self._launches, committer, self.process.id)
         for name in touched:
             state, node = run.nodes[name], dag.all_nodes[name]
+            if state.is_undecided and state.by == self.process.id and self._can_launch(dag.all_tasks[name]):
+                committer.post(TaskUnanswered(name, state.attempt))  # by a process that cannot launch it
             if _is_under_way(committer, name, state, self.process.id):
                 continue
             if isinstance(node, Parallel):
@@ -481,7 +484,8 @@ def _is_under_way(committer: Committer, name: str, state: NodeState, process_id:
     if sent is None:
         return False
     is_left_to_another = sent.has_ended and state.by != process_id
-    if state.is_live and sent.attempt == state.attempt and not is_left_to_another:
+    is_called_again = state.calls_again and sent.launch != state.launches
+    if state.is_live and sent.attempt == state.attempt and not (is_left_to_another or is_called_again):
         return not state.stop
     del committer.in_flight[name]
     if sent.handle is not None and not sent.has_ended:

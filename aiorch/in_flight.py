@@ -16,13 +16,19 @@ class InFlight:
     Attributes:
         attempt: Number of the execution within its task.
 
+        launch: Which launch of the attempt it is, as the entry counts them.
+
         was_taken_over: Another process has sent it.
+
+        was_refused: A request of it was refused before it ran.
 
         handle: What works on it here: its launch, the wait for its end, or its stop.
 
         begun_at: When it had its turn, in the event loop's time.
 
         deadline: Its timeout of `limit_s`, `None` when it has none.
+
+        faults: How many unexpected exceptions of this process it has met.
 
         job_id: What its target calls it, once known here.
 
@@ -46,6 +52,7 @@ class InFlight:
         "attempt",
         "begun_at",
         "deadline",
+        "faults",
         "handle",
         "has_ended",
         "is_at_target",
@@ -55,15 +62,20 @@ class InFlight:
         "is_preparing",
         "is_stopping",
         "job_id",
+        "launch",
         "limit_s",
+        "was_refused",
         "was_taken_over",
     )
 
-    def __init__(self, attempt: int, *, was_taken_over: bool = False) -> None:
+    def __init__(self, attempt: int, launch: int = 0, *, was_taken_over: bool = False) -> None:
         self.attempt = attempt
+        self.launch = launch
+        self.was_refused = False
         self.was_taken_over = was_taken_over
         self.handle: asyncio.Task[None] | None = None
         self.begun_at = 0.0
+        self.faults = 0
         self.deadline: LivedTimeout | None = None
         self.limit_s = 0.0
         self.job_id: str | None = None

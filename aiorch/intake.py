@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from aiorch.answers import let_answer_come
+from aiorch.answers import is_called_here, let_answer_come
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes, TaskStatus
 from aiorch.errors import (
@@ -41,7 +41,7 @@ from aiorch.executor import DAGExecutor
 from aiorch.failure import Failure
 from aiorch.ports import Delivery, EventSource
 from aiorch.status import Execution
-from aiorch.transitions import FoldError, RunEvent, TaskFailed, TaskSucceeded
+from aiorch.transitions import FoldError, RunEvent, TaskFailed, TaskSucceeded, TaskUnanswered
 
 logger = logging.getLogger(__name__)
 
@@ -243,12 +243,14 @@ class Intake:
         return self._dags[name]
 
     async def _complete(self, event: CloudFunctionEvent, settling: _Settling) -> Outcome:
-        if event.execution_key is None or event.never_ran:
+        if event.execution_key is None:
             return Outcome.FOREIGN
         record = await self._executor.executions.get_record(event.execution_key)
         if record is None or not is_of(event, record):
             return Outcome.FOREIGN
         settling.is_about(record)
+        if event.never_ran and is_called_here(self._executor, record.run_id, record.node_name):
+            return Outcome.APPLIED  # the call itself is told so, and there may be thousands of these
         if await let_answer_come(self._executor, record.run_id, record.node_name, record.attempt):
             # A large result is stored before its commit, and outlives the process that did not come to that.
             record = await self._executor.executions.get_record(event.execution_key) or record
@@ -339,6 +341,6 @@ def completion(event: CloudFunctionEvent, record: Execution) -> RunEvent:
     """What a completion says about the run of its execution."""
     if record.succeeded:
         return TaskSucceeded(record.node_name, record.attempt, result_in="execution")
-    if event.status is TaskStatus.COMPLETED:
-        return TaskSucceeded(record.node_name, record.attempt)
+    if event.status is TaskStatus.COMPLETED or event.never_ran:
+        return TaskUnanswered(record.node_name, record.attempt, event.event_id, ran=not event.never_ran)
     return TaskFailed(record.node_name, record.attempt, event.failure or Failure.of("Error", "failed without a reason"))

@@ -11,7 +11,7 @@ from aiorch.enums import TargetTypes
 from aiorch.errors import InvalidSettingError
 from aiorch.in_flight import InFlight
 from aiorch.nodes import Task
-from aiorch.outcomes import GIVE_UP_S, Outcomes, OwedExecution, may_be_launched_before
+from aiorch.outcomes import GIVE_UP_S, Outcomes, OwedExecution, answer_lost, may_be_launched_before
 from aiorch.room import Room
 from aiorch.transitions import Process, RunEvent, TaskInterrupted, TaskRunning
 
@@ -95,7 +95,7 @@ class Launches:
         state = run.nodes[task.name]
         sent = committer.in_flight.get(task.name)
         if sent is None or sent.attempt != state.attempt:
-            sent = committer.in_flight[task.name] = InFlight(state.attempt)
+            sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches)
             execution = OwedExecution(committer, task, run, sent)
             queue = self._limited.get(task.target_type)
             if queue is not None:
@@ -113,8 +113,8 @@ class Launches:
         assert run is not None
         is_told = task.target_type is not TargetTypes.FUNCTION
         if is_told and task.name not in committer.in_flight and not self._is_closing():
-            attempt = run.nodes[task.name].attempt
-            sent = committer.in_flight[task.name] = InFlight(attempt, was_taken_over=True)
+            state = run.nodes[task.name]
+            sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches, was_taken_over=True)
             if task.target_type in self._limited:
                 self._room.take(task.target_type)
             self._begin(OwedExecution(committer, task, run, sent))
@@ -134,7 +134,7 @@ class Launches:
         state = run.nodes[task.name]
         sent = committer.in_flight.get(task.name)
         if sent is None:
-            sent = committer.in_flight[task.name] = InFlight(state.attempt)
+            sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches)
         if sent.is_stopping or sent.has_ended:
             return
         sent.is_stopping = True
@@ -176,7 +176,7 @@ class Launches:
         if (is_job and sent.is_out) or may_be_launched_before(task, committer.run.nodes[task.name]):
             return None  # the next one finds the job, if there is one
         if sent.is_out and self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION:
-            return TaskRunning(task.name, sent.attempt)  # its completion event will come to another process
+            return answer_lost(task, sent)  # its completion event will come to another process
         return TaskInterrupted(task.name, sent.attempt, was_sent=sent.is_out)
 
     def _fill_limited(self, kind: TargetTypes) -> None:
@@ -227,7 +227,7 @@ class Launches:
             if committer.in_flight.get(name) is not sent or sent.has_ended:
                 continue
             if sent.is_out:
-                committer.post(TaskRunning(name, sent.attempt))
+                committer.post(TaskRunning(name, sent.attempt, launch=sent.launch))
             else:  # it waits for its turn, or was turned away: nothing of it runs, and nobody shall wait for its end
                 assert self._settings.running_after_s is not None
                 self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, name, sent))

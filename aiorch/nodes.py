@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
 
-from aiorch.enums import DataflowTemplateType, NodeTypes, OnFailure, OnLost, TargetTypes, TaskStatus
+from aiorch.enums import DataflowTemplateType, NodeTypes, OnFailure, OnLost, OnNoResult, TargetTypes, TaskStatus
 
 if TYPE_CHECKING:
     from aiorch.dag import DAG
@@ -141,6 +141,13 @@ class Node:
                 before.extend(previous.previous_nodes)
             node = node.parent_dag.parent_node
 
+    def later_nodes(self) -> Iterator["Node"]:
+        """All nodes that start only after this one has ended; those inside a `Parallel` included."""
+        node: Node | None = self
+        while node is not None:
+            yield from node.parent_dag.all_from(node.next_node)
+            node = node.parent_dag.parent_node
+
 
 class Task(Node):
     """A node that launches something."""
@@ -177,6 +184,11 @@ class Task(Node):
         return self.timeout
 
     @cached_property
+    def on_no_result(self) -> OnNoResult:
+        """What becomes of a success without its result. Only calls know that: see `CloudFunction`."""
+        return OnNoResult.ACCEPT
+
+    @cached_property
     def encoded_parameters(self) -> bytes:
         """`parameters` as JSON."""
         return msgspec.json.encode(dict(self.parameters))
@@ -208,7 +220,7 @@ class CloudFunction(Task):
 
     target_type = TargetTypes.CLOUD_FUNCTION
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one argument per key of a step
         self,
         name: str,
         parent_dag: "DAG",
@@ -216,12 +228,27 @@ class CloudFunction(Task):
         project_id: str | None = None,
         region: str | None = None,
         url: str | None = None,
+        on_no_result: OnNoResult | None = None,
         **task: Any,
     ) -> None:
         super().__init__(name, parent_dag, **task)
         self.project_id = project_id
         self.region = region
         self.url = url
+        self._on_no_result = on_no_result
+
+    @cached_property
+    def on_no_result(self) -> OnNoResult:
+        """What becomes of a success without its result; by default that depends on what a second call may do."""
+        if self._on_no_result is not None:
+            return self._on_no_result
+        if self.on_lost is OnLost.FAIL:
+            return OnNoResult.FAIL
+        is_read = any(
+            isinstance(node, Task) and (node.function is not None or node.target_type is TargetTypes.FUNCTION)
+            for node in self.later_nodes()
+        )
+        return OnNoResult.CALL_AGAIN if is_read else OnNoResult.ACCEPT
 
     @property
     def timeout_s(self) -> float:

@@ -18,6 +18,7 @@ from aiorch.errors import (
     StoreError,
     StoreThrottled,
     StoreUnavailable,
+    in_words,
 )
 from aiorch.failure import Failure
 from aiorch.in_flight import InFlight
@@ -61,6 +62,9 @@ FIRST_POLL_S = 2.0
 
 HINT_POLLS_S = (0.0, 5.0, 10.0, 20.0, 40.0)
 """Pauses before each question that follows a hint about an execution of another process: the API lags 30 s."""
+
+FAULTS_MAX = 5
+"""Unexpected exceptions of this process that one execution survives: a defect must not keep it open for ever."""
 
 _T = TypeVar("_T")
 
@@ -196,7 +200,7 @@ class Outcomes:
             if not sent.was_taken_over:
                 self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
                 logger.warning("no answer, waiting for its event", extra=_about(context) | {"reason": answer.reason})
-            committer.post(TaskRunning(task.name, sent.attempt))
+            committer.post(answer_lost(task, sent))
             await asyncio.get_running_loop().create_future()
         return answer
 
@@ -226,7 +230,15 @@ class Outcomes:
             if task.target_type not in self._begin_themselves:
                 context.begin()
             sent.is_at_target = is_job
-            answer = await target.launch(task, context)
+            try:
+                answer = await target.launch(task, context)
+            except Exception as error:
+                if task.target_type is TargetTypes.FUNCTION:
+                    raise
+                # A request may be out: the next launch of a job looks for that job, and a call is told of by its event.
+                _excuse(execution, "launch failed inside aiorch, and may have been sent")
+                reason = f"InternalError: {in_words(error)}"
+                answer = NotStarted(reason, may_arrive=True) if is_job else Unknown(reason)
             if isinstance(answer, Failed) and is_job:
                 sent.is_at_target = may_arrive
                 return await self._not_sent(execution, answer.failure)
@@ -234,6 +246,7 @@ class Outcomes:
                 return answer
             # A launch of a job that was not answered may still arrive: only whoever takes over can find out.
             sent.is_out = is_job
+            sent.was_refused = True
             may_arrive |= answer.may_arrive
             logger.warning("launch did not start, trying again", extra=_about(context) | {"reason": answer.reason})
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
@@ -253,7 +266,7 @@ class Outcomes:
         while is_known and (
             self._liveness.is_silent(process) or committer.known_at < self._liveness.heard_since(process)
         ):
-            is_known = await self._look_again(committer, task)
+            is_known = await self._look_again(execution)
         if committer.in_flight.get(task.name) is not sent:
             return False
         state = committer.run.nodes[task.name] if is_known and committer.run is not None else None
@@ -263,9 +276,10 @@ class Outcomes:
             del committer.in_flight[task.name]  # should it be owed all the same, the next look at the run launches it
         return False
 
-    async def _look_again(self, committer: Committer, task: Task) -> bool:
+    async def _look_again(self, execution: OwedExecution) -> bool:
         """Be heard, and read the run again, however often that takes. `False`: there is none any more, or no time."""
-        await self._until_stored(committer, lambda: self._liveness.announce(self._process.id))
+        committer, task, _, _ = execution
+        await self._until_stored(execution, lambda: self._liveness.announce(self._process.id))
         pause_s = 1.0
         while True:
             try:
@@ -289,10 +303,10 @@ class Outcomes:
         assert isinstance(target, PolledTarget), task.target_type
         sent.is_awaited = sent.is_at_target = True
         sent.job_id = job_id
-        committer.post(TaskRunning(task.name, sent.attempt, job_id))
+        committer.post(TaskRunning(task.name, sent.attempt, job_id, sent.launch))
         if job_id is not None and not sent.was_taken_over:
             record = self._record_of(task, run.nodes[task.name], run.header)
-            await self._until_stored(committer, lambda: self._executions.name_also(job_id, record))
+            await self._until_stored(execution, lambda: self._executions.name_also(job_id, record))
         pause_s = FIRST_POLL_S
         while True:
             pause_s = min(self._poll_interval_s, pause_s)
@@ -304,7 +318,11 @@ class Outcomes:
             else:
                 sent.hint.clear()
                 pause_s = FIRST_POLL_S
-            answer = await target.poll(task, context, job_id)
+            try:
+                answer = await target.poll(task, context, job_id)
+            except Exception:  # noqa: BLE001  the job goes on, whatever is wrong here
+                _excuse(execution, "execution cannot be asked about, trying again")
+                continue
             if answer is not None:
                 return answer
 
@@ -358,11 +376,11 @@ class Outcomes:
                 return False
 
     async def _context(self, execution: OwedExecution) -> TaskContext:
-        committer, task, run, sent = execution
+        _, task, run, sent = execution
         earlier = EarlierNodes(task)
         large: Mapping[str, bytes] = {}
         if run.spilled and (task.function is not None or task.target_type is TargetTypes.FUNCTION):
-            large = await self._until_stored(committer, lambda: self._spilled.fetch(run, earlier))
+            large = await self._until_stored(execution, lambda: self._spilled.fetch(run, earlier))
         return _new_context(task, run, Results(run, earlier, large), sent)
 
     async def _supplement(self, function: str, context: TaskContext) -> Failure | None:
@@ -388,27 +406,27 @@ class Outcomes:
         return None
 
     async def _event_of(self, answer: Answer, execution: OwedExecution) -> RunEvent:
-        committer, task, run, sent = execution
+        _, task, run, sent = execution
         match answer:
             case Succeeded(result=result):
                 if result is None:
                     return TaskSucceeded(task.name, sent.attempt)
                 if len(result) > INLINE_RESULT_BYTES_MAX or not run.has_room(len(result)):
                     record = self._record_of(task, run.nodes[task.name], run.header)
-                    await self._until_stored(committer, lambda: self._spilled.save(record, result))
+                    await self._until_stored(execution, lambda: self._spilled.save(record, result))
                     return TaskSucceeded(task.name, sent.attempt, result_in="execution")
                 return TaskSucceeded(task.name, sent.attempt, msgspec.Raw(result))
             case Failed(failure=failure):
                 is_given_up = sent.is_given_up or (sent.deadline is not None and sent.deadline.expired())
-                return TaskFailed(task.name, sent.attempt, failure, is_given_up)
+                return TaskFailed(task.name, sent.attempt, failure, is_given_up, sent.launch if is_given_up else 0)
             case Unknown(reason=reason):
-                return TaskLost(task.name, sent.attempt, reason)
+                return TaskLost(task.name, sent.attempt, reason, sent.launch)
             case NotStarted() | Accepted():
                 raise AssertionError(answer)
             case unreachable:
                 assert_never(unreachable)
 
-    async def _until_stored(self, committer: Committer, call: Callable[[], Awaitable[_T]]) -> _T:
+    async def _until_stored(self, execution: OwedExecution, call: Callable[[], Awaitable[_T]]) -> _T:
         """Repeat a read or write of an execution's record until the store has done it: an outcome must not be lost."""
         pause_s = 0.2
         while True:
@@ -417,7 +435,9 @@ class Outcomes:
             except (StoreUnavailable, StoreThrottled) as error:
                 logger.warning("store unavailable, trying again", extra={"error": str(error)})
             except StoreError as error:
-                committer.refuse(error)
+                execution.committer.refuse(error)
+            except Exception:  # noqa: BLE001  what was sent must not end as if it had not been
+                _excuse(execution, "store failed inside aiorch, trying again")
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(STORE_BACKOFF_MAX_S, pause_s * 2)
 
@@ -429,6 +449,26 @@ class Outcomes:
         if await self._until_stopped(OwedExecution(committer, task, run, sent)):
             sent.has_ended = True
             committer.post(TaskStopped(task.name, sent.attempt))
+
+
+def _excuse(execution: OwedExecution, what: str) -> None:
+    """
+    Log the exception that is being handled, unless its execution has met too many: then that exception is raised again.
+
+    Raises:
+        Exception: The one that is being handled, the `FAULTS_MAX` + 1st.
+    """
+    committer, task, _, sent = execution
+    sent.faults += 1
+    if sent.faults > FAULTS_MAX:
+        raise  # noqa: PLE0704  the exception of the caller
+    extra = {"run_id": committer.run_id, "node": task.name, "attempt": sent.attempt}
+    logger.exception(what, extra=extra)  # noqa: LOG004  called by exception handlers only
+
+
+def answer_lost(task: Task, sent: InFlight) -> TaskRunning:
+    """Say that nobody waits for the answer to a call any more: its event will tell how the call ended."""
+    return TaskRunning(task.name, sent.attempt, launch=sent.launch, answer_lost=True, was_refused=sent.was_refused)
 
 
 def may_be_launched_before(task: Task, state: NodeState) -> bool:

@@ -32,6 +32,25 @@ _LIVE = frozenset({TaskStatus.STARTING, TaskStatus.RUNNING})
 _encode = msgspec.json.Encoder().encode
 
 
+class Unanswered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What is known of an attempt whose call may have lost its answer, or did: the part of an entry for that."""
+
+    answer_lost: bool = False
+    """No process waits for the answer any more: the platform's event tells how the call ended."""
+
+    was_refused: bool = False
+    """An earlier request of this attempt may have been refused: an event that says so may be about that one."""
+
+    has_succeeded: bool = False
+    """An event says that the call succeeded, and nothing was decided about its result yet."""
+
+    calls_again: bool = False
+    """One more launch is owed, under the same execution id."""
+
+    events: tuple[str, ...] = ()
+    """Ids of the events that counted: the same event again changes nothing."""
+
+
 class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One node's entry in a run document. `TaskStatus` tells how it moves."""
 
@@ -70,6 +89,8 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     job_id: str | None = None
     """The target's own name for the execution, where it has one."""
 
+    unanswered: Unanswered | None = None
+
     result: msgspec.Raw = NO_RESULT
     """As JSON; a result of ``null`` and none are the same."""
 
@@ -87,6 +108,16 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     def is_live(self) -> bool:
         """A task whose work may be under way at its target: a run with such a task cannot become terminal."""
         return self.status in _LIVE and self.node_type is NodeTypes.TASK
+
+    @property
+    def calls_again(self) -> bool:
+        """One more launch of a running attempt is owed."""
+        return self.unanswered is not None and self.unanswered.calls_again
+
+    @property
+    def is_undecided(self) -> bool:
+        """The call succeeded, no process waits for its answer, and nobody has decided about the missing result."""
+        return self.unanswered is not None and self.unanswered.has_succeeded and self.unanswered.answer_lost
 
     @property
     def is_active(self) -> bool:

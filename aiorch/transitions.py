@@ -30,10 +30,10 @@ import msgspec
 from msgspec.structs import replace
 
 from aiorch.dag import DAG
-from aiorch.enums import OnFailure, OnLost, RunStatus, TargetTypes, TaskStatus
+from aiorch.enums import OnFailure, OnLost, OnNoResult, RunStatus, TargetTypes, TaskStatus
 from aiorch.failure import FAILURES_KEPT, MESSAGE_CHARS_WIDE, REFUSED_RESULTS, WIDE_RUN_NODES, Failure
 from aiorch.nodes import Node, Parallel, Task
-from aiorch.run_document import NO_RESULT, NodeState, RunHeader
+from aiorch.run_document import NO_RESULT, NodeState, RunHeader, Unanswered
 from aiorch.run_state import Run, execution_key
 
 LOST_ATTEMPTS_MAX = 3
@@ -91,6 +91,14 @@ class TaskRunning(msgspec.Struct, frozen=True, gc=False):
     node: str
     attempt: int
     job_id: str | None = None
+    launch: int = 0
+    """Which launch of the attempt it is about, as the entry counts them; 0: any."""
+
+    answer_lost: bool = False
+    """Its call got no answer, and nobody waits for one any more."""
+
+    was_refused: bool = False
+    """An earlier request of this launch was refused before it ran."""
 
 
 class TaskSucceeded(msgspec.Struct, frozen=True, gc=False):
@@ -113,11 +121,27 @@ class TaskFailed(msgspec.Struct, frozen=True, gc=False):
     is_given_up: bool = False
     """It has not ended at its target: its process has lost patience, or could not send it. That is its owner's word."""
 
+    launch: int = 0
+    """Which launch was given up; 0: any."""
+
+
+class TaskUnanswered(msgspec.Struct, frozen=True, gc=False):
+    """The platform says how a call ended; the call's own answer, which alone carries the result, is missing."""
+
+    rank: ClassVar[int] = 4
+    node: str
+    attempt: int
+    event_id: str = ""
+    """Of the platform's event; empty: decide about an event that is in the entry already."""
+
+    ran: bool = True
+    """It succeeded. `False`: the platform refused the request for load, and the function never ran."""
+
 
 class TaskStopped(msgspec.Struct, frozen=True, gc=False):
     """The execution was stopped, as asked: nothing of it goes on that could be stopped."""
 
-    rank: ClassVar[int] = 4
+    rank: ClassVar[int] = 5
     node: str
     attempt: int
 
@@ -125,7 +149,7 @@ class TaskStopped(msgspec.Struct, frozen=True, gc=False):
 class TaskInterrupted(msgspec.Struct, frozen=True, gc=False):
     """Its process is about to end, and has given the execution up."""
 
-    rank: ClassVar[int] = 5
+    rank: ClassVar[int] = 6
     node: str
     attempt: int
     was_sent: bool = True
@@ -135,7 +159,7 @@ class TaskInterrupted(msgspec.Struct, frozen=True, gc=False):
 class CancelRequested(msgspec.Struct, frozen=True, gc=False):
     """Somebody wants the run to end now."""
 
-    rank: ClassVar[int] = 6
+    rank: ClassVar[int] = 7
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
     reason: str = "cancelled on request"
@@ -144,16 +168,18 @@ class CancelRequested(msgspec.Struct, frozen=True, gc=False):
 class TaskLost(msgspec.Struct, frozen=True, gc=False):
     """What became of the execution will not be known: `on_lost` decides."""
 
-    rank: ClassVar[int] = 8
+    rank: ClassVar[int] = 9
     node: str
     attempt: int
     reason: str
+    launch: int = 0
+    """Which launch was lost; 0: any."""
 
 
 class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
     """These processes will never act again: the process that folds this takes over their work."""
 
-    rank: ClassVar[int] = 9
+    rank: ClassVar[int] = 10
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
     processes: frozenset[str]
@@ -164,7 +190,7 @@ class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
 class LaunchOffered(msgspec.Struct, frozen=True, gc=False):
     """A task is ready, nobody has launched it, and this process could."""
 
-    rank: ClassVar[int] = 10
+    rank: ClassVar[int] = 11
     node: str
     attempt: ClassVar[int] = 0
 
@@ -172,7 +198,7 @@ class LaunchOffered(msgspec.Struct, frozen=True, gc=False):
 class RetryDue(msgspec.Struct, frozen=True, gc=False):
     """The next attempt after this one is due."""
 
-    rank: ClassVar[int] = 11
+    rank: ClassVar[int] = 12
     node: str
     attempt: int
 
@@ -180,7 +206,7 @@ class RetryDue(msgspec.Struct, frozen=True, gc=False):
 class RunTimeoutDue(msgspec.Struct, frozen=True, gc=False):
     """The run has taken as long as it may."""
 
-    rank: ClassVar[int] = 7
+    rank: ClassVar[int] = 8
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
 
@@ -190,6 +216,7 @@ RunEvent = (
     | TaskRunning
     | TaskSucceeded
     | TaskFailed
+    | TaskUnanswered
     | TaskStopped
     | TaskInterrupted
     | CancelRequested
@@ -246,7 +273,7 @@ def obligation(state: NodeState, process_id: str) -> Obligation | None:
     if status is _STARTING or status is _RUNNING:
         if state.stop:
             return Obligation.STOP
-        return Obligation.LAUNCH if status is _STARTING else Obligation.AWAIT
+        return Obligation.LAUNCH if status is _STARTING or state.calls_again else Obligation.AWAIT
     return None
 
 
@@ -336,6 +363,7 @@ class _Draft:
                 ready_at=None,
                 retry_at=None,
                 stop=False,
+                unanswered=None,
                 **changes,
             ),
         )
@@ -349,12 +377,18 @@ class _Draft:
 
     def on_running(self, event: TaskRunning) -> None:
         state = self.current(event)
-        if state is None or state.by != self.process.id:
+        if state is None or state.by != self.process.id or not state.is_live or event.launch not in (0, state.launches):
             return  # a process that was called dead, and is not: whoever has taken over owes the launch, and says so
-        if state.status is _STARTING:
-            self.set(event.node, replace(state, status=_RUNNING, job_id=event.job_id or state.job_id))
-        elif state.status is _RUNNING and event.job_id and event.job_id != state.job_id:
-            self.set(event.node, replace(state, job_id=event.job_id))
+        unanswered = state.unanswered
+        if unanswered is not None and unanswered.calls_again:
+            unanswered = replace(unanswered, calls_again=False)
+        if event.answer_lost:
+            known = unanswered or Unanswered()
+            unanswered = replace(known, answer_lost=True, was_refused=known.was_refused or event.was_refused)
+        job_id = event.job_id or state.job_id
+        if (state.status, state.job_id, state.unanswered) != (_RUNNING, job_id, unanswered):
+            self.set(event.node, replace(state, status=_RUNNING, job_id=job_id, unanswered=unanswered))
+            self.decide_unanswered(event.node)
 
     def on_succeeded(self, event: TaskSucceeded) -> None:
         # Also while Retrying: the attempt was given up and has succeeded after all, and no other has begun.
@@ -367,7 +401,7 @@ class _Draft:
 
     def on_failed(self, event: TaskFailed) -> None:
         state = self.current(event)
-        if state is None or not state.is_live:
+        if state is None or not state.is_live or event.launch not in (0, state.launches):
             return
         if event.is_given_up and state.by != self.process.id:
             return  # whoever has taken it over decides for itself
@@ -379,6 +413,49 @@ class _Draft:
         else:
             delay_s = task.retry.delay_s(failures, state.execution_id or "")
             self.retry(task, failure, delay_s, by=self.process.id)
+
+    def on_unanswered(self, event: TaskUnanswered) -> None:
+        state, task = self.current(event), self.task(event.node)
+        known = (state.unanswered if state is not None else None) or Unanswered()
+        if event.event_id in known.events:
+            return
+        if state is not None and event.ran and task.on_no_result is OnNoResult.ACCEPT:
+            self.on_succeeded(TaskSucceeded(event.node, event.attempt))
+            return
+        if state is None or not state.is_live or state.stop:
+            return  # the attempt that follows brings a result of its own, in this run or in the one that resumes it
+        if not event.event_id:
+            self.decide_unanswered(event.node)
+            return
+        known = replace(known, events=(*known.events, event.event_id))
+        if event.ran:
+            self.set(event.node, replace(state, unanswered=replace(known, has_succeeded=True)))
+            self.decide_unanswered(event.node)
+        elif known.answer_lost and not known.was_refused:
+            # Of several requests it would not be known which one the event is about, and the last one may run.
+            self.call_again(task, replace(state, unanswered=known))
+
+    def decide_unanswered(self, name: str) -> None:
+        """Decide about a success without its result, once no process waits for the answer any more."""
+        state, task = self.state(name), self.task(name)
+        if not state.is_undecided or not state.is_live:
+            return
+        if task.on_no_result is OnNoResult.FAIL:
+            message = "the call succeeded, its answer was lost, and on_no_result is fail"
+            self.give_up(task, self.failure(Failure.of("NoResult", message), state))
+        else:
+            self.call_again(task, state)
+
+    def call_again(self, task: Task, state: NodeState) -> None:
+        """Owe one more launch of the same attempt, if this process is able to launch it; else its owner decides."""
+        if state.launches >= LAUNCHES_MAX:
+            failure = Failure.of("Lost", f"it was called {state.launches} times, and no answer came")
+            self.give_up(task, self.failure(failure, state))
+        elif self.process.can_launch(task):
+            assert state.unanswered is not None
+            unanswered = Unanswered(calls_again=True, was_refused=True, events=state.unanswered.events)
+            changes = {"by": self.process.id, "launches": state.launches + 1, "unanswered": unanswered}
+            self.set(task.name, replace(state, **changes))
 
     def on_stopped(self, event: TaskStopped) -> None:
         state = self.current(event)
@@ -402,7 +479,8 @@ class _Draft:
     def on_lost(self, event: TaskLost) -> None:
         state = self.current(event)
         # What another one has taken over may have been sent again, or is waited for there.
-        if state is not None and state.is_live and state.by == self.process.id:
+        is_its_own = state is not None and state.is_live and state.by == self.process.id
+        if state is not None and is_its_own and event.launch in (0, state.launches):
             self.lose(self.task(event.node), state, event.reason)
 
     def on_processes_died(self, event: ProcessesDied) -> None:
@@ -470,6 +548,7 @@ class _Draft:
                 started_at=self.now,
                 retry_at=None,
                 job_id=None,
+                unanswered=None,
                 error=None,
             ),
         )
@@ -541,12 +620,24 @@ class _Draft:
         if state.stop and not is_job:
             self.end(task.name, _CANCELLED)
             self.settle()
-        elif state.status is _STARTING and not state.stop:
+        elif (state.status is _STARTING or state.calls_again) and not state.stop:
             self._take_over_starting(task, state)
         elif state.status is _RUNNING and not is_job and not self.process.awaits_event_of(task):
             self.lose(task, state, "its process died while it was running")
         elif self.process.can_launch(task):
-            self.set(task.name, replace(state, by=self.process.id))
+            if state.status is _RUNNING and not is_job:
+                self.await_event(task, state)
+            else:
+                self.set(task.name, replace(state, by=self.process.id))
+
+    def await_event(self, task: Task, state: NodeState) -> None:
+        """Take over a call whose process is gone: its event will tell how it ends, or has done so."""
+        known = state.unanswered or Unanswered()
+        # Only the process that lost the answer knows whether an earlier request was refused.
+        was_refused = known.was_refused or not known.answer_lost
+        unanswered = replace(known, answer_lost=True, was_refused=was_refused, calls_again=False)
+        self.set(task.name, replace(state, status=_RUNNING, by=self.process.id, unanswered=unanswered))
+        self.decide_unanswered(task.name)
 
     def _take_over_starting(self, task: Task, state: NodeState) -> None:
         is_call = task.target_type is not TargetTypes.DATAFLOW
@@ -556,11 +647,13 @@ class _Draft:
         elif is_call and task.on_lost is OnLost.FAIL:
             # It may have been sent already, and must not be sent twice.
             if self.process.awaits_event_of(task):
-                self.set(task.name, replace(state, status=_RUNNING, by=self.process.id))
+                self.await_event(task, state)
             else:
                 self.lose(task, state, "its process died after committing to launch it")
         elif self.process.can_launch(task):
-            self.set(task.name, replace(state, by=self.process.id, launches=state.launches + 1))
+            unanswered = replace(state.unanswered, has_succeeded=False) if state.unanswered else None
+            changes = {"by": self.process.id, "launches": state.launches + 1, "unanswered": unanswered}
+            self.set(task.name, replace(state, **changes))
 
     def give_up(self, task: Task, failure: Failure) -> None:
         self.end(task.name, _FAILED, error=failure)
@@ -707,6 +800,7 @@ _HANDLERS: dict[type, Callable[[_Draft, Any], None]] = {
     TaskRunning: _Draft.on_running,
     TaskSucceeded: _Draft.on_succeeded,
     TaskFailed: _Draft.on_failed,
+    TaskUnanswered: _Draft.on_unanswered,
     TaskStopped: _Draft.on_stopped,
     TaskInterrupted: _Draft.on_interrupted,
     CancelRequested: _Draft.on_cancel,

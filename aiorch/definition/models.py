@@ -13,7 +13,7 @@ from pydantic.config import JsonDict, JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import PydanticCustomError, core_schema
 
-from aiorch.enums import OnFailure, OnLost
+from aiorch.enums import OnFailure, OnLost, OnNoResult
 
 SECONDS_MAX = 1e9
 """About 30 years: what can still be added to a date."""
@@ -149,6 +149,11 @@ class CloudFunctionStep(TaskStep):
         None,
         description="Where to call it, if not at the URL made of name, project and region.",
         examples=["https://example.com/my-function"],
+    )
+    on_no_result: Given[Annotated[OnNoResult, Strict(False)]] = Field(
+        None,
+        description="What to do when the call succeeded and its answer was lost. When left out: `fail` with "
+        "`on_lost: fail`, `call_again` where a later Python function may read the result, else `accept`.",
     )
 
 

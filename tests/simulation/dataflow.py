@@ -17,12 +17,13 @@ from urllib.parse import unquote
 
 from aiorch.context import TaskContext
 from aiorch.nodes import Task
+from aiorch.ports import Answer
 from aiorch.targets.dataflow import DataflowTarget
 from aiorch.targets.dataflow_api import Refusal
 from aiorch.targets.dataflow_client import DataflowNoAnswer, DataflowRefused, DataflowUnreachable
 from aiorch.targets.dataflow_jobs import DataflowJobs
 from tests.simulation.storage import Fault
-from tests.simulation.targets import PROJECT, REGION, Execution
+from tests.simulation.targets import PROJECT, REGION, DefectError, Execution
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import SimulatedProcess
@@ -243,7 +244,17 @@ def dataflow_target(world: "World", process: "SimulatedProcess") -> DataflowTarg
         world.oracle.stops(process, Execution.of(context))
         await stop(task, context, job_id)
 
+    launch = target.launch
+
+    async def broken_launch(task: Task, context: TaskContext) -> Answer:
+        answer = await launch(task, context)
+        if world.is_faulty and world.tape.chance(f"defect at {context.run_id} {context.node}", world.swarm.defects):
+            world.count("defect after a job was launched")
+            raise DefectError("the answer cannot be read")
+        return answer
+
     target.stop = watched_stop  # type: ignore[method-assign]
+    target.launch = broken_launch  # type: ignore[method-assign]
     target.resolve = process.why_not  # type: ignore[method-assign]
     target._client = client
     target._jobs = DataflowJobs(client)

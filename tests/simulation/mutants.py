@@ -625,5 +625,41 @@ MUTANTS = (
         "                if True:\n",
         seed=100003,
     ),
+    Mutant(
+        "a success without its result accepted",
+        "aiorch.transitions",
+        "event.ran and task.on_no_result is OnNoResult.ACCEPT:\n",
+        "event.ran:\n",
+    ),
+    Mutant(
+        "one event that lets a call be sent again twice",
+        "aiorch.transitions",
+        "        if event.event_id in known.events:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a call sent again while its caller waits for the answer",
+        "aiorch.run_document",
+        " and self.unanswered.has_succeeded and self.unanswered.answer_lost\n",
+        " and self.unanswered.has_succeeded\n",
+    ),
+    Mutant(
+        "an event that a call never ran left alone",
+        "aiorch.transitions",
+        "        elif known.answer_lost and not known.was_refused:\n",
+        "        elif False:\n",
+    ),
+    Mutant(
+        "a call that is to be sent again taken for one under way",
+        "aiorch.executor",
+        "    is_called_again = state.calls_again and sent.launch != state.launches\n",
+        "    is_called_again = False\n",
+    ),
+    Mutant(
+        "a defect after a request was sent taken for a failure",
+        "aiorch.outcomes",
+        "                if task.target_type is TargetTypes.FUNCTION:\n                    raise\n",
+        "                raise\n",
+    ),
 )
 """All of them."""

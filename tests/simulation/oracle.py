@@ -55,6 +55,9 @@ UNNOTICED_S = 25.0
 TICK_S = 1.5
 """How much of one pause may count against a timeout."""
 
+CALLED_AGAIN_S = 20.0
+"""How long a launch that was committed to may take to go out, its supplementary function included."""
+
 AWAKE_S = 5.0
 """How long an owner that stood still has, once it goes on, to let the others know of it."""
 
@@ -100,7 +103,24 @@ class Structure:
         self.before: dict[str, str | None] = {}
         self.around: dict[str, str | None] = {}
         self.steps: dict[str, Mapping[str, Any]] = {}
+        self.no_result: dict[str, str] = {}
         self._add(definition, None)
+        self._decide(definition, reads_after=False)
+
+    def _decide(self, dag: Mapping[str, Any], *, reads_after: bool) -> bool:
+        """Note what becomes of each call without its result; return whether Python code of the level reads results."""
+        names = [dag["start"]]
+        while "next" in dag["steps"][names[-1]]:
+            names.append(dag["steps"][names[-1]]["next"])
+        for name in reversed(names):
+            step = dag["steps"][name]
+            inside = [self._decide(branch, reads_after=reads_after) for branch in step.get("branches", ())]
+            if step.get("target_type") == "CloudFunction":
+                default = "call_again" if reads_after else "accept"
+                default = "fail" if step.get("on_lost") == "fail" else default
+                self.no_result[name] = step.get("on_no_result", default)
+            reads_after = reads_after or any(inside) or step.get("target_type") == "Function" or "function" in step
+        return reads_after
 
     def _add(self, dag: Mapping[str, Any], parallel: str | None) -> None:
         for name, step in dag["steps"].items():
@@ -127,6 +147,8 @@ class Oracle:
         cancels: Runs whose end somebody asked for.
 
         calls: Calls of Python functions that are under way.
+
+        calling: Calls of Cloud Functions whose answer a process waits for, by execution key.
     """
 
     def __init__(self, world: "World") -> None:
@@ -158,6 +180,12 @@ class Oracle:
         self._begun_at: dict[tuple[str, str], float] = {}
         self._answered: dict[tuple[str, str], float] = {}
         self._heard_at: dict[str, float] = {}
+        self._calls_again: Counter[str] = Counter()
+        self._ends: Counter[str] = Counter()
+        self._sends: Counter[tuple[str, str]] = Counter()
+        self._unheard: dict[str, str] = {}
+        self._told_unheard: set[str] = set()
+        self._refused: set[str] = set()
         self._called_dead_at: dict[tuple[str, str], float] = {}
         self._written_at: dict[tuple[str, str], float] = {}
         self.held: dict[str, bytes] = {}
@@ -166,6 +194,7 @@ class Oracle:
         self.cancels: set[str] = set()
         self.called_dead: set[str] = set()
         self.calls: set[tuple[SimulatedProcess, Execution]] = set()
+        self.calling: set[tuple[SimulatedProcess, str]] = set()
 
     def fail(self, invariant: str, message: str) -> None:
         """An invariant does not hold."""
@@ -304,6 +333,8 @@ class Oracle:
             self.fail("S1", f"{run_id} {name} was {before['status']}, and was changed")
         if after.get("launches", 0) > before.get("launches", 0) > 0 and then[0] == now[0]:
             self._world.count("takeover of a launch")
+        if after.get("unanswered", {}).get("calls_again") and not before.get("unanswered", {}).get("calls_again"):
+            self._called_again(run_id, name, before, after)
         if after.get("lost", 0) > before.get("lost", 0):
             self._world.count("attempt lost")
         if now[1] == 4 and before["status"] == "Starting":
@@ -324,6 +355,31 @@ class Oracle:
         key = after.get("execution_id")
         if key is not None:
             self._launches[key] = max(self._launches.get(key, 0), after.get("launches", 0))
+
+    def _called_again(self, run_id: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """A call is sent again only after its end, while no process waits for its answer, and then it is sent."""
+        world, key, writer = self._world, after["execution_id"], self._bucket.writer
+        world.count("call sent again for its result")
+        self._calls_again[key] += 1
+        if self._calls_again[key] > self._ends[key]:
+            self.fail("S3", f"{run_id} {name} is called again, and ended {self._ends[key]} times so far")
+        for process, called in self.calling:
+            if called == key and process.id == before.get("by") and process.id not in self.called_dead:
+                self.fail("S10", f"{run_id} {name} is called again, and {process.name} waits for its answer")
+        if writer is not None and world.swarm.is_store_good and not world.swarm.narrow:
+            sends = self._sends[writer.id, key]
+            world.loop.later(CALLED_AGAIN_S, self._check_called_again, run_id, name, after, writer, sends)
+
+    def _check_called_again(
+        self, run_id: str, name: str, after: Mapping[str, Any], writer: "SimulatedProcess", sends: int
+    ) -> None:
+        is_open = (
+            self._documents[run_id][name] == after
+            and writer.is_running
+            and not writer.pauses_since(self._world.loop.time() - CALLED_AGAIN_S)
+        )
+        if is_open and writer.parked is None and self._sends[writer.id, after["execution_id"]] == sends:
+            self.fail("S10", f"{run_id} {name} is to be called again by {writer.name}, which does not do it")
 
     def _marker_touched(self, run_id: str) -> None:
         """The others look at the run, see who owns it now, and forget about anybody else."""
@@ -401,9 +457,10 @@ class Oracle:
             self._check_lived(writer, what, before.get("execution_id", ""), error)
         if before.get("by") != writer.id == after.get("by"):
             self._world.cluster.may_die(writer)
-        if goes_on and after.get("by") != owner and owner not in self.called_dead:
+        is_waited_for = not before.get("unanswered", {}).get("answer_lost")
+        if goes_on and is_waited_for and after.get("by") != owner and owner not in self.called_dead:
             self.fail("S10", f"{what} was taken over by {writer.name}, and nobody has called its owner dead")
-        if goes_on and owner is not None and after.get("by") not in (None, owner):
+        if goes_on and is_waited_for and owner is not None and after.get("by") not in (None, owner):
             called_at = self._called_dead_at.get((writer.id, owner), 0.0)
             if self._written_at.get((what.split(maxsplit=1)[0], owner), 0.0) > called_at:
                 self.fail(
@@ -425,8 +482,19 @@ class Oracle:
         lived_s = writer.lived_s(begun_at)
         if lived_s < timeout_s - TICK_S * len(writer.pauses_since(begun_at)) - 0.1:
             self.fail("S12", f"{what} was given up by {writer.name} after {lived_s:g} s of its {timeout_s:g} s")
+        if "no event within" in words and self._is_known_to_be_refused(key):
+            self.fail("S5", f"{what} is lost, and an event that was acknowledged says that it never ran")
         if self._answered.get((writer.id, key), timeout_s) < timeout_s - 0.1:
             self.fail("S12", f"{what} was given up by {writer.name}, which had its answer")
+
+    def _is_known_to_be_refused(self, key: str) -> bool:
+        """Whether an execution had one request, which was refused unheard, and whose event came while all was well."""
+        swarm = self._world.swarm
+        is_disturbed = swarm.pauses or swarm.freezes or swarm.power_cuts or swarm.drains or swarm.is_draining_all
+        is_seen = swarm.processes == 1 or swarm.is_store_good
+        entries = [entry_id for entry_id, of_key in self._unheard.items() if of_key == key]
+        is_told = len(entries) == 1 and entries[0] in self._told_unheard and key not in self._refused
+        return is_told and is_seen and not (is_disturbed or self._starts[key])
 
     def _intent(self, run_id: str, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
         entry = new[name]
@@ -513,10 +581,16 @@ class Oracle:
         which = process.id, execution.key
         self._answered[which] = process.lived_s(self._begun_at[which])
 
+    def unread(self, process: "SimulatedProcess", execution: Execution, *, is_refusal: bool) -> None:
+        """An answer has arrived, and the process cannot read it."""
+        self._answered.pop((process.id, execution.key), None)
+        self._ends[execution.key] += is_refusal
+
     def sends(self, process: "SimulatedProcess", execution: Execution) -> None:
         """A process is about to launch something: if it may have been called dead, it has looked at the run since."""
         self.begins(process, execution)
         self._sent.add(execution.key)
+        self._sends[process.id, execution.key] += 1
         known_at = process.client.known_at.get(f"runs/{execution.run_id}.json", 0.0)
         if known_at < process.woke_at:
             self.fail("S3", f"{execution.label} is launched by {process.name}, which was silent and has not looked")
@@ -541,10 +615,16 @@ class Oracle:
             self._twice.add(execution.key)
         elif kind == "Dataflow":
             self.fail("S3", f"{what} was started {count} times, though it could be found")
-        elif self._structures[execution.run_id].steps[execution.node].get("on_lost") == "fail":
+        elif self._must_not_repeat(execution):
             self.fail("S3", f"{what} was started {count} times, and must not be started twice")
         elif count > self._launches.get(execution.key, 0):
             self.fail("S3", f"{what} was started {count} times, and committed {self._launches[execution.key]} times")
+
+    def _must_not_repeat(self, execution: Execution) -> bool:
+        """Whether a second start is forbidden: not if the first one succeeded, and its result was to be called for."""
+        structure = self._structures[execution.run_id]
+        is_for_result = structure.no_result.get(execution.node) == "call_again"
+        return structure.steps[execution.node].get("on_lost") == "fail" and not is_for_result
 
     def _check_still_wanted(self, process: "SimulatedProcess", execution: Execution) -> None:
         """
@@ -586,11 +666,21 @@ class Oracle:
 
     def ended(self, execution: Execution, *, succeeded: bool, cancelled: bool = False) -> None:
         """An execution has ended at its target."""
+        self._ends[execution.key] += 1
         facts, which = self._facts[execution.run_id], (execution.node, execution.attempt)
         facts.ends.setdefault(which, set()).add(succeeded)
         if cancelled:
             facts.planned[which] = None
         self._live_jobs.pop(execution.key, None)
+
+    def refused(self, execution: Execution) -> None:
+        """A call was refused for load, and its caller hears of it."""
+        self._refused.add(execution.key)
+
+    def refused_unheard(self, execution: Execution, entry_id: str) -> None:
+        """A call was refused for load, its caller does not hear of it, and a log entry tells so."""
+        self._ends[execution.key] += 1
+        self._unheard[entry_id] = execution.key
 
     def execution_of(self, key: str) -> Execution:
         """Return the execution of a committed intent."""
@@ -656,7 +746,12 @@ class Oracle:
             is_success = (
                 "code: 200" in message.get("textPayload", "") or message.get("httpRequest", {}).get("status") == 200
             )
-            self._completion_acknowledged(message["trace"].rpartition("/")[2], name, is_success=is_success)
+            is_refusal = (
+                "code: 429" in message.get("textPayload", "") or message.get("httpRequest", {}).get("status") == 429
+            )
+            self._told_unheard |= {message.get("insertId", "")} & self._unheard.keys()
+            if not is_refusal:
+                self._completion_acknowledged(message["trace"].rpartition("/")[2], name, is_success=is_success)
 
     def is_of_nothing(self, data: bytes) -> bool:
         """Whether a message wants the end of a run that does not exist: nobody can ever do that."""
@@ -673,6 +768,10 @@ class Oracle:
         entry = self._documents[execution["run_id"]][execution["node_name"]]
         open_statuses = (*LIVE, "New", "Retrying") if is_success else (*LIVE, "New")
         is_known = entry.get("attempt", 0) > execution["attempt"] or entry["status"] not in open_statuses
+        if is_success and self._structures[execution["run_id"]].no_result[execution["node_name"]] != "accept":
+            # It is noted, or the next attempt brings a result.
+            is_noted = entry["status"] == "Retrying" or entry.get("stop") or entry.get("unanswered", {}).get("events")
+            is_known = is_known or bool(is_noted)
         if not is_known:
             what = f"attempt {execution['attempt']} of {execution['run_id']} {execution['node_name']}"
             self.fail("S5", f"the end of {what} was acknowledged, and it is {entry['status']}")
@@ -719,6 +818,9 @@ class Oracle:
                     self.fail("S6", f"{run_id} {name} has a large result, and its record has none")
                     continue
             if result is None:
+                policy = self._structures[run_id].no_result.get(name, "accept")
+                if policy != "accept" and document["$run"]["status"] == "Completed":
+                    self.fail("S6", f"{run_id} {name} is Completed without a result, and on_no_result is {policy}")
                 continue  # told by an event, which has none
             if entry["target_type"] == "Dataflow":
                 if result.get("state") != "JOB_STATE_DONE":

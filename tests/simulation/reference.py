@@ -10,6 +10,9 @@ from typing import Any
 
 ENDS = ("Completed", "Failed", "Cancelled", "Skipped")
 
+UNTOLD = ("Lost", "Timeout", "Interrupted", "NoResult")
+"""Failures of attempts whose targets did not fail, or not so that anybody heard."""
+
 
 class Facts:
     """What really happened: the ends of executions by (node, attempt), as their targets know them."""
@@ -120,16 +123,16 @@ class Interpreter:
             yield f"{name} was lost {entry['lost']} times, and called again"
         kind = entry.get("error", {}).get("type")
         is_worn_out = attempt - uncounted == attempts_max
-        is_final = kind == "Lost" or (kind == "Interrupted" and step.get("on_lost") == "fail")
+        is_final = kind in ("Lost", "NoResult") or (kind == "Interrupted" and step.get("on_lost") == "fail")
         if status == "Failed" and not (is_halted or is_worn_out or is_final or "on" in step.get("retry", {})):
             yield f"{name} has failed ({kind}) after {attempt - uncounted} of {attempts_max} attempts that count"
         if is_halted or uncounted or status not in ("Completed", "Failed"):
             return
-        if status == "Failed" and kind not in ("Lost", "Timeout", "Interrupted") and False not in ends:
+        if status == "Failed" and kind not in UNTOLD and False not in ends:
             yield f"{name} is Failed ({kind}) by attempt {attempt}, which never failed"
         plan = [self._facts.planned.get((name, number)) for number in range(1, attempt + 1)]
         kinds = {kind, *(failure["type"] for failure in entry.get("failures", ()))}
-        if None in plan or "on" in step.get("retry", {}) or kinds & {"Lost", "Timeout", "Interrupted"}:
+        if None in plan or "on" in step.get("retry", {}) or not kinds.isdisjoint(UNTOLD):
             return
         if True in plan[:-1]:
             yield f"{name} had attempt {attempt}, and attempt {plan.index(True) + 1} had succeeded"

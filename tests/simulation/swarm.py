@@ -84,6 +84,8 @@ class Swarm:
     denied: float = 0.0
     """Launches of jobs are refused for good."""
     large: float = 0.0
+    defects: float = 0.0
+    """Code of ours raises after a call or a launch was sent."""
 
     # Processes
     power_cuts: bool = False
@@ -189,12 +191,15 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.poison = flag("poison")
         swarm.topic_outage = flag("topic outage", one_in=6)
     if not flag("good targets"):
-        swarm.not_started, swarm.answer_lost = rate("not started"), rate("answer lost", LOG_RATES)
+        swarm.not_started, swarm.answer_lost = (
+            rate("not started", (0.0, 0.0, 0.01, 0.3)),
+            rate("answer lost", LOG_RATES),
+        )
         swarm.event_lost = rate("event lost", LOG_RATES)
         swarm.two_ends = rate("two ends", LOG_RATES)
         swarm.fails, swarm.hangs = rate("fails", LOG_RATES), rate("hangs", LOG_RATES)
         swarm.large, swarm.unsupplied = rate("large", LOG_RATES), rate("unsupplied")
-        swarm.denied = rate("denied")
+        swarm.denied, swarm.defects = rate("denied"), rate("defects")
     if not flag("good processes"):
         swarm.power_cuts, swarm.pauses = flag("power cuts"), flag("pauses")
         swarm.drains, swarm.skewed = flag("drains"), flag("skewed")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiorch.context import TaskContext
+from aiorch.errors import AiorchError
 from aiorch.failure import Failure
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Failed, NotStarted, Succeeded, Unknown
@@ -143,12 +144,17 @@ class FunctionError(Exception):
     """What functions raise."""
 
 
+class DefectError(AiorchError):
+    """What code of ours raises and should not."""
+
+
 class Platform:
     """Where Cloud Functions run."""
 
     def __init__(self, world: "World") -> None:
         self._world = world
         self._loop = world.loop
+        self._entries = 0
 
     def call(self, who: "SimulatedProcess", name: str, execution: Execution) -> "asyncio.Future[Answer]":
         """Send a request to a function, and return what will hold its answer."""
@@ -156,10 +162,33 @@ class Platform:
         answer: asyncio.Future[Answer] = self._loop.create_future()
         if world.is_faulty and world.tape.chance(f"not started {execution.label}", world.swarm.not_started):
             world.count("not started")
-            self._loop.later(0.1, self._answer, who, execution, answer, NotStarted("no available instance"))
+            self._refuse(who, name, execution, answer)
         else:
             self._loop.later(0.01, self._start, who, name, execution, answer)
         return answer
+
+    def _refuse(
+        self, who: "SimulatedProcess", name: str, execution: Execution, answer: "asyncio.Future[Answer]"
+    ) -> None:
+        """Turn a request away for load. The platform logs that, and the caller may not hear of it."""
+        world, label = self._world, execution.label
+        told: Answer = NotStarted("no available instance")
+        if world.tape.chance(f"refusal of {label} lost", world.swarm.answer_lost):
+            world.count("answer of a refused call lost")
+            told = Unknown("connection reset")
+        else:
+            world.oracle.refused(execution)
+        self._loop.later(0.1, self._answer, who, execution, answer, told)
+        if not world.tape.chance(f"event of the refusal of {label} lost", world.swarm.event_lost):
+            number = self._number()
+            entry = log_entry(name, execution.key, 429, number)
+            if isinstance(told, Unknown):
+                world.oracle.refused_unheard(execution, f"entry-{number}")
+            world.subscription.publish(entry, after_s=1.0, what=f"refusal of {label}")
+
+    def _number(self) -> int:
+        self._entries += 1
+        return self._entries
 
     def _start(
         self, who: "SimulatedProcess", name: str, execution: Execution, answer: "asyncio.Future[Answer]"
@@ -204,11 +233,11 @@ class Platform:
         if world.is_faulty and tape.chance(f"event lost {label}", world.swarm.event_lost):
             world.count("event lost")
         else:
-            entry = log_entry(name, execution.key, status)
+            entry = log_entry(name, execution.key, status, self._number())
             world.subscription.publish(entry, after_s=1.0, what=f"end of {label}: {status}")
         if world.is_faulty and tape.chance(f"foreign {label}", world.swarm.foreign):
             world.count("foreign event")
-            entry = log_entry("somebody-else", execution.key, 500 if script.succeeds else 200)
+            entry = log_entry("somebody-else", execution.key, 500 if script.succeeds else 200, self._number())
             world.subscription.publish(entry, after_s=0.1, what=f"foreign event with the key of {label}")
 
     def _answer(
@@ -244,12 +273,21 @@ class CloudFunctions:
         script = world.scripts.of(Execution.of(context))
         if script.hangs or script.takes_s + 1 > (task.timeout or 0):
             world.cluster.may_pause_before(self._process, task.timeout or 0)
-        answer = await world.platform.call(self._process, task.target_name, Execution.of(context))
+        calling = self._process, context.execution_id
+        world.oracle.calling.add(calling)
+        try:
+            answer = await world.platform.call(self._process, task.target_name, Execution.of(context))
+        finally:
+            world.oracle.calling.discard(calling)
         for _ in range(ANSWER_TURNS):
             await asyncio.sleep(0)
         if fault is Fault.CUT_AFTER:
             world.cut(self._process)
             await asyncio.get_running_loop().create_future()
+        if world.is_faulty and world.tape.chance(f"defect at {context.run_id} {context.node}", world.swarm.defects):
+            world.count("defect after a call was sent")
+            world.oracle.unread(self._process, Execution.of(context), is_refusal=isinstance(answer, NotStarted))
+            raise DefectError("the answer cannot be read")
         return Unknown("connection reset") if fault in (Fault.REPLY_LOST, Fault.LATE) else answer
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
@@ -259,9 +297,13 @@ class CloudFunctions:
         """See `Target.aclose`."""
 
 
-def log_entry(name: str, key: str, status: int) -> bytes:
+def log_entry(name: str, key: str, status: int, number: int) -> bytes:
     """The platform's log line of a call, of the generation that the function's name tells."""
-    common = {"trace": f"projects/{PROJECT}/traces/{key}", "timestamp": "2026-01-01T00:00:00Z"}
+    common = {
+        "trace": f"projects/{PROJECT}/traces/{key}",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "insertId": f"entry-{number}",
+    }
     if name.endswith("2"):
         return json.dumps(
             {

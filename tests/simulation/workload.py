@@ -83,6 +83,8 @@ def definition(size: int, number: int) -> dict[str, Any]:
                 step["retry"]["on"] = ["5xx", "Timeout", "FunctionError"]
         if chance.random() < 0.25:
             step["on_lost"] = "fail"
+        if target == "CloudFunction" and chance.random() < 0.5:
+            step["on_no_result"] = chance.choice(("call_again", "call_again", "accept", "fail"))
         if target != "Function" and chance.random() < 0.25:
             step["function"] = "simulation:supplement"
         return step
