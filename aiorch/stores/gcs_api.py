@@ -3,7 +3,8 @@ Requests to the JSON API of Cloud Storage, one at a time: connections, credentia
 
     412                                       GenerationConflict
     429                                       StoreThrottled      not applied
-    408, 409, 5xx, timeout, reset, garbage    StoreUnavailable    unknown whether it was applied
+    408, 409, 5xx, timeout, reset, an answer  StoreUnavailable    unknown whether it was applied
+    that is damaged or of another form
     404 of an object                          `MissingError`, to reads and deletes
     401, after one try with a new token; every other 4xx; 404 of the bucket
                                               StoreError          not applied, and repeating does not mend it
@@ -83,7 +84,8 @@ class BucketApi:
 
             name: The object, or the prefix that is listed.
 
-            request: Sends it.
+            request: Sends it and reads the answer. An answer of another form than the API's raises `ValueError` or
+                `KeyError`.
         """
         about = f"gs://{self.bucket}/{name}"
         storage = self._open(about)
@@ -104,7 +106,7 @@ class BucketApi:
                 raise refusal(f"{about} was not {done}: {error}") from error
             except aiohttp.ClientResponseError as error:
                 raise self._refusal(about, done, error.status, error.message) from error
-            except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+            except (aiohttp.ClientError, OSError, ValueError, KeyError, RecursionError) as error:
                 raise StoreUnavailable(
                     f"no usable answer came about {about} ({type(error).__name__}: {error}), so whether it was {done} "
                     f"is unknown. Trying again is safe; if this repeats, look whether {_endpoint()} can be reached."
@@ -165,6 +167,6 @@ def _reason_in(message: str) -> str:
     reason, _, body = message.partition(": ")
     try:
         text = str(json.loads(body)["error"]["message"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         text = body.strip()
     return f"{reason}: {text[:_REASON_CHARS_MAX]}" if text else reason
