@@ -29,6 +29,7 @@ from gcloud.aio.storage import Storage
 from google_crc32c import value as crc32c
 from multidict import CIMultiDictProxy
 
+from aiorch import names
 from aiorch.access_token import AccessToken
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, StoreUrlError
 from aiorch.heartbeats import Heartbeats
@@ -114,7 +115,7 @@ class GCSStore:
 
         token: Access token shared with other adapters, closed by its maker; `None`: one of its own.
 
-        request_s: Seconds that one request may take. Waiting for a free connection does not count.
+        request_s: Seconds that one request may take. Waiting for its turn does not count.
 
         retry_base_s: The pause before the second try is a random part of this, and of twice as much each further time.
 
@@ -298,7 +299,9 @@ class GCSStore:
         return await self._ask("A", "written", name, post)
 
     async def _ask(self, kind: str, done: str, name: str, request: Callable[[Storage], Awaitable[_T]]) -> _T:
-        return await self._api.ask(kind, done, self._prefix + name, request)
+        """Send a request. Heartbeats are urgent: one that waits behind thousands of requests looks like a death."""
+        is_urgent = name.startswith(names.ALIVE)
+        return await self._api.ask(kind, done, self._prefix + name, request, is_urgent=is_urgent)
 
     async def _list_page(self, prefix: str, page_token: str, storage: Storage) -> _Page:
         params = {"prefix": prefix, "fields": "nextPageToken,items(name,generation,metadata)"}

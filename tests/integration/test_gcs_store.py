@@ -337,6 +337,26 @@ async def test_a_refusal_whose_body_is_of_another_form_means_what_its_status_say
         await store.write(NAME, WHOLE, if_generation_match=0)
 
 
+# -- how many requests at once ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_overload"),
+    [
+        *((fault, True) for fault in (Fault.UNAVAILABLE, Fault.TIMED_OUT, Fault.RESET)),
+        *((fault, False) for fault in (Fault.THROTTLED, Fault.CONFLICT, Fault.FORBIDDEN, Fault.GARBAGE)),
+    ],
+)
+async def test_signs_of_overload_let_fewer_requests_out(
+    store: GCSStore, gcs: FakeGCS, fault: Fault, *, is_overload: bool
+) -> None:
+    """5xx, 408 and lost connections are about the bucket; 429 is about one object, and all else is an answer."""
+    gcs.arm(fault, "POST", times=40)
+    writes = (store.write(f"runs/{n}.json", b"{}", if_generation_match=0) for n in range(40))
+    await asyncio.gather(*writes, return_exceptions=True)
+    assert (store._api._gate.limit.value < 40) is is_overload
+
+
 # -- what is repeated ------------------------------------------------------------------------------------------------
 
 
