@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from aiorch import names
 from aiorch.committer import Committer
-from aiorch.errors import AiorchError, RunNotFoundError, StoreError
+from aiorch.errors import AiorchError, DocumentError, NewerSchemaError, RunNotFoundError, StoreError
 from aiorch.executor import DAGExecutor
 from aiorch.ports import Liveness
 
@@ -193,7 +193,7 @@ class Sweeper:
                 return False
             except AiorchError as error:
                 logger.warning("open run cannot be looked after", extra={"run_id": run_id, "error": str(error)})
-                return not isinstance(error, StoreError)
+                return isinstance(error, NewerSchemaError) or not isinstance(error, StoreError | DocumentError)
             except Exception:
                 logger.exception("open run cannot be looked after", extra={"run_id": run_id})
             return True
