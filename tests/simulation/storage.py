@@ -304,8 +304,10 @@ class BucketClient:
         is_urgent = name.startswith("alive/")
         async with self._gate.turn(is_urgent=is_urgent) as turn:
             number = self._restraint.began(is_urgent=is_urgent)
-            if not is_urgent and self._restraint.is_broken:
-                self._world.oracle.fail("S12", f"{self._who} sends as many requests at once as those that it gave up")
+            if self._restraint.is_broken:
+                self._world.oracle.fail(
+                    "S12", f"{self._who} sends more requests at once than it may after giving others up"
+                )
             try:
                 told = await self._send(kind, name, apply)
             except (StoreUnavailable, StoreThrottled, GenerationConflict) as error:
@@ -425,7 +427,11 @@ class Restraint:
     S12: how many requests a process may have under way, told from when they begin and how they end.
 
     After one was given up that is half of those that were under way then, and one more with each answer. Others that
-    began before the same moment tell nothing new. Those that were let in before it, and had not begun, still begin.
+    began before the same moment tell nothing new. Those that were let in before it, and had not begun, still begin, and
+    so do urgent ones.
+
+    Attributes:
+        is_broken: The request that began last is one too many.
     """
 
     def __init__(self) -> None:
@@ -434,17 +440,18 @@ class Restraint:
         self._learned_at = 0
         self._let_in = 0
         self._most = float(UNDER_WAY_MAX)
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether more requests are under way than may be. Urgent ones may always."""
-        return self._ordinary > self._most + self._let_in
+        self.is_broken = False
 
     def began(self, *, is_urgent: bool) -> int:
         """A request begins. Return its number."""
         self._urgent += is_urgent
         self._ordinary += not is_urgent
         self._number += 1
+        self.is_broken = False
+        if self._let_in and not is_urgent:
+            self._let_in -= 1
+        elif not is_urgent:
+            self.is_broken = self._ordinary > self._most
         return self._number
 
     def gave_up(self, number: int, in_gate: int) -> None:
