@@ -163,7 +163,8 @@ class GCSStore:
             async with stream as response:
                 data = await response.read()
                 _verify(data, response.headers)
-                return StoredObject(data, int(response.headers["X-Goog-Generation"]))
+                generation = response.headers["X-Goog-Generation"]
+                return StoredObject(data, msgspec.convert(generation, _Generation, strict=False))
 
         try:
             return await self._repeated(partial(self._ask, "B", "read", name, get))

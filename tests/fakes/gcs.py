@@ -121,7 +121,7 @@ class FakeGCS:
 
         token: The only token that is accepted; `None`: nobody looks.
 
-        omitted: Headers that answers to reads do not have.
+        read_headers: Headers of answers to reads that are other ones than the real ones; `None`: left out.
     """
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class FakeGCS:
         self.page_size = 1000
         self.write_interval_s: float | None = None
         self.token: str | None = None
-        self.omitted: frozenset[str] = frozenset()
+        self.read_headers: dict[str, str | None] = {}
         self.url = ""
         self._generation = FIRST_GENERATION
         self._armed: list[_Armed] = []
@@ -240,8 +240,10 @@ class FakeGCS:
             }
         )
         headers.add("X-Goog-Hash", f"md5={b64encode(md5(stored.data).digest()).decode()}")
-        for omitted in self.omitted:
-            headers.popall(omitted)
+        for header, value in self.read_headers.items():
+            headers.popall(header, None)
+            if value is not None:
+                headers[header] = value
         return web.Response(body=stored.data, headers=headers)
 
     def _upload(self, sent: Sent) -> web.Response:

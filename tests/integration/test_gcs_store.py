@@ -248,7 +248,7 @@ async def test_a_damaged_read_is_repeated_and_then_unavailable(store: GCSStore, 
 async def test_a_cut_read_without_a_checksum_is_told_by_its_length(store: GCSStore, gcs: FakeGCS) -> None:
     """An endpoint that leaves the checksum out may still say how long the object is."""
     generation = gcs.put(NAME, WHOLE)
-    gcs.omitted = frozenset({"X-Goog-Hash"})
+    gcs.read_headers = {"X-Goog-Hash": None}
     gcs.arm(Fault.OTHER_BODY, "GET", body=WHOLE[:4])
     assert await store.read(NAME) == (WHOLE, generation)
     assert gcs.count("GET") == 2
@@ -257,10 +257,32 @@ async def test_a_cut_read_without_a_checksum_is_told_by_its_length(store: GCSSto
 async def test_a_read_without_any_header_to_verify_is_taken_unless_it_is_empty(store: GCSStore, gcs: FakeGCS) -> None:
     """Emulators send neither checksum nor stored length; no stored object is empty."""
     generation = gcs.put(NAME, WHOLE)
-    gcs.omitted = frozenset({"X-Goog-Hash", "X-Goog-Stored-Content-Length", "X-Goog-Stored-Content-Encoding"})
+    gcs.read_headers = dict.fromkeys(("X-Goog-Hash", "X-Goog-Stored-Content-Length", "X-Goog-Stored-Content-Encoding"))
     gcs.arm(Fault.OTHER_BODY, "GET", times=1, body=b"")
     assert await store.read(NAME) == (WHOLE, generation)
     assert gcs.count("GET") == 2
+
+
+async def test_what_is_stored_compressed_is_read_decompressed(store: GCSStore, gcs: FakeGCS) -> None:
+    """Checksum and stored length are those of the compressed bytes, which never arrive."""
+    generation = gcs.put(NAME, WHOLE)
+    other = {"X-Goog-Hash": "crc32c=AAAAAA==", "X-Goog-Stored-Content-Length": "99"}
+    gcs.read_headers = {"X-Goog-Stored-Content-Encoding": "gzip", **other}
+    assert await store.read(NAME) == (WHOLE, generation)
+    gcs.read_headers = {"X-Goog-Stored-Content-Encoding": "identity", **other}
+    with pytest.raises(StoreUnavailable):
+        await store.read(NAME)
+
+
+@pytest.mark.parametrize("generation", [None, "", "x", "0", "-1"])
+async def test_a_read_without_its_generation_is_no_answer(
+    store: GCSStore, gcs: FakeGCS, generation: str | None
+) -> None:
+    """Nothing could be written on condition of such a generation, and 0 would mean that there is no object."""
+    gcs.put(NAME, WHOLE)
+    gcs.read_headers = {"X-Goog-Generation": generation}
+    with pytest.raises(StoreUnavailable, match="no usable answer"):
+        await store.read(NAME)
 
 
 async def test_null_that_is_stored_is_read_as_it_is(store: GCSStore, gcs: FakeGCS) -> None:
