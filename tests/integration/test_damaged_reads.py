@@ -222,6 +222,24 @@ async def test_a_run_that_reads_badly_is_looked_at_in_the_next_sweep(kind: str, 
 
 @pytest.mark.parametrize("data", DAMAGE)
 @in_virtual_time
+async def test_a_closed_run_that_reads_badly_is_read_again_in_the_next_sweep(data: bytes) -> None:
+    """A process that holds a run which another one has ended learns of the end, though its first look failed."""
+    async with engine() as made:
+        await made.start()
+        sweeper = Sweeper(made.executor, made.memory, interval_s=30, relook_s=3600, refresh_s=3600)
+        await sweeper.sweep()
+        del made.memory._objects["open/r"]
+        with damaged(made.memory, "runs/", data):
+            await sweeper.sweep()
+            await asyncio.sleep(20)
+        reads = made.store.count("read", "runs/")
+        await sweeper.sweep()
+        await asyncio.sleep(20)
+        assert made.store.count("read", "runs/") == reads + 1
+
+
+@pytest.mark.parametrize("data", DAMAGE)
+@in_virtual_time
 async def test_a_definition_that_cannot_be_built_is_a_document_that_cannot_be_read(data: bytes) -> None:
     """The error names the object and says that it is the document, as for runs and records."""
     async with engine() as first:
