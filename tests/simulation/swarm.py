@@ -73,6 +73,8 @@ class Swarm:
     foreign: float = 0.0
     """Events that carry a key of ours and are of another function."""
     topic_outage: bool = False
+    has_dead_letters: bool = False
+    """Deliveries are counted, and what can never be handled is taken away by another topic."""
 
     # Targets
     not_started: float = 0.0
@@ -211,7 +213,11 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
     swarm.cancels, swarm.resumes = flag("cancels", one_in=4), flag("resumes")
     swarm.starts = 1 + flag("twice")
     swarm.has_source = not flag("no source", one_in=8)
+    # A damaged read may be the fifth delivery of a good message, and then that is put away rightly.
+    swarm.has_dead_letters = not swarm.damaged and flag("dead letters", one_in=2)
     theme = tape.pick("swarm theme", THEMES)
+    if theme not in ("none", "starts", "crowds") and not flag("damage besides", one_in=4):
+        swarm.damaged, swarm.capacity = 0.0, 0  # it would hide what these are about
     if theme == "zombies":
         swarm.zombies = swarm.pauses = swarm.aimed = True
         swarm.processes, swarm.runs, swarm.lasts_s = max(2, swarm.processes), max(2, swarm.runs), 240.0
