@@ -565,7 +565,7 @@ MUTANTS = (
     Mutant(
         "work of the dead left alone",
         "aiorch.executor",
-        "            events.append(ProcessesDied(dead))\n",
+        "            events.append(ProcessesDied(dead, asked_at))\n",
         "            pass\n",
         seed=100001,
     ),
