@@ -213,10 +213,12 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
     swarm.cancels, swarm.resumes = flag("cancels", one_in=4), flag("resumes")
     swarm.starts = 1 + flag("twice")
     swarm.has_source = not flag("no source", one_in=8)
+    if swarm.unreadable:
+        swarm.damaged = 0.0  # a document of a newer version is another matter than one that is damaged
     # A damaged read may be the fifth delivery of a good message, and then that is put away rightly.
-    swarm.has_dead_letters = not swarm.damaged and flag("dead letters", one_in=2)
+    swarm.has_dead_letters = not swarm.damaged and (flag("dead letters", one_in=2) or swarm.unreadable)
     theme = tape.pick("swarm theme", THEMES)
-    if theme not in ("none", "starts", "crowds") and not flag("damage besides", one_in=4):
+    if theme == "zombies" or (theme not in ("none", "starts", "crowds") and not flag("damage besides", one_in=4)):
         swarm.damaged, swarm.capacity = 0.0, 0  # it would hide what these are about
     if theme == "zombies":
         swarm.zombies = swarm.pauses = swarm.aimed = True
