@@ -55,6 +55,12 @@ PROBE_PAUSE_MAX_S = 10.0
 CANCEL_WAITS_S = 3600.0
 """How long a cancel waits for the start of its run where no dead-letter topic takes it in the end."""
 
+UNREADABLE_DELIVERIES = 5
+"""Deliveries after which a message about a stored document that cannot be read is parked: one bad read passes."""
+
+UNREADABLE_S = 600.0
+"""The same where deliveries are not counted: seconds since the message was published."""
+
 USER_AGENT_PREFIX = "aiorch/"
 
 _encode = msgspec.json.Encoder().encode
@@ -79,7 +85,7 @@ class Outcome(StrEnum):
     """Its run is gone, so there is nothing to do; acknowledged, with a warning."""
 
     PARKED = "parked"
-    """Nothing can ever be done with it; put under ``rejected/`` and acknowledged, with a warning."""
+    """Nothing can be done with it; put under ``rejected/`` and acknowledged, with a warning."""
 
     RETURNED = "returned"
     """It cannot be handled now or here; given back."""
@@ -183,16 +189,28 @@ class Intake:
         except Exception as error:
             settling.error = str(error) or repr(error)
             outcome = next((outcome for kinds, outcome in _REFUSED if isinstance(error, kinds)), Outcome.RETURNED)
-            if outcome is Outcome.PARKED:
+            if outcome is Outcome.PARKED or (
+                outcome is Outcome.RETURNED and self._is_hopeless(error, settling.delivery)
+            ):
                 return await self._park(settling)
             if isinstance(error, StoreError):
                 self._pause()
-            elif isinstance(error, UnknownDAGError) and settling.delivery.delivery_attempt is None:
-                # Nobody would ever stop giving it back: there is no dead-letter topic.
-                return await self._park(settling)
             elif not isinstance(error, AiorchError):
                 logger.exception("message cannot be handled", extra={"message_id": settling.delivery.message_id})
             return outcome
+
+    def _is_hopeless(self, error: Exception, delivery: Delivery) -> bool:
+        """Whether giving a message back once more would most likely change nothing."""
+        attempt = delivery.delivery_attempt
+        match error:
+            case UnknownDAGError():
+                return attempt is None  # there is no dead-letter topic to end its rounds
+            case NewerSchemaError():
+                return False  # a newer replica can read the document
+            case DocumentError():
+                return attempt >= UNREADABLE_DELIVERIES if attempt is not None else self._age_s(delivery) > UNREADABLE_S
+            case _:
+                return False
 
     async def _take(self, settling: _Settling) -> Outcome:
         """Return when nothing of the message can be lost any more. Raises what refuses it."""
@@ -314,9 +332,12 @@ class UnknownDAGError(AiorchError, LookupError):
 _REFUSED: tuple[tuple[tuple[type[Exception], ...], Outcome], ...] = (
     ((RunNotFoundError, DefinitionGoneError), Outcome.DROPPED),
     ((NewerSchemaError, UnknownDAGError), Outcome.RETURNED),  # to a replica that is newer, or serves that DAG
-    ((MalformedEventError, DocumentError, FoldError, RunConflictError, RunTooLargeError), Outcome.PARKED),
+    ((MalformedEventError, FoldError, RunConflictError, RunTooLargeError), Outcome.PARKED),
 )
-"""What becomes of a delivery whose handling raised; the first that fits counts. All else is given back."""
+"""
+What becomes of a delivery whose handling raised; the first that fits counts. All else is given back, other errors of
+documents included: what was read may be damaged, and what is stored be sound. See `Intake._is_hopeless`.
+"""
 
 
 def is_of(event: CloudFunctionEvent, record: Execution) -> bool:

@@ -69,7 +69,7 @@ class ObjectStore(Protocol):
         Args:
             name: Object name, built by `aiorch.names` only.
 
-            data: The whole content.
+            data: The whole content, one byte at least.
 
             if_generation_match: Generation last seen, or 0.
 

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Collection, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, TaskStatus
+from aiorch.errors import DocumentError, StoreUnavailable
 from aiorch.nodes import Task
 from aiorch.run_document import NodeState
 from aiorch.run_state import Run
@@ -20,6 +21,8 @@ CACHE_BYTES_MAX = 64 * 1024 * 1024
 
 FETCHES_MAX = 64
 """Records fetched at once for one launch."""
+
+_T = TypeVar("_T")
 
 
 class Results(Mapping[str, Any]):
@@ -88,9 +91,8 @@ class SpilledResults:
 
     async def save(self, execution: Execution, result: bytes) -> None:
         """Write a large result to the execution's record; the commit that completes the task comes after."""
-        await self._executions.save_execution(
-            msgspec.structs.replace(execution, succeeded=True, response=msgspec.Raw(result))
-        )
+        record = msgspec.structs.replace(execution, succeeded=True, response=msgspec.Raw(result))
+        await _as_no_answer(self._executions.save_execution(record))
         self._remember(execution.execution_id, result)
 
     async def _get(self, execution_id: str, gate: asyncio.Semaphore) -> bytes:
@@ -99,7 +101,7 @@ class SpilledResults:
             self._cache.move_to_end(execution_id)
             return cached
         async with gate:
-            data = await self._executions.get_response(execution_id)
+            data = await _as_no_answer(self._executions.get_response(execution_id))
         if data is None:
             raise LookupError(f"executions/{execution_id}.json holds no response, though its run says that it does")
         self._remember(execution_id, data)
@@ -112,6 +114,14 @@ class SpilledResults:
             while self._cached_bytes > CACHE_BYTES_MAX:
                 _, dropped = self._cache.popitem(last=False)
                 self._cached_bytes -= len(dropped)
+
+
+async def _as_no_answer(reading: Awaitable[_T]) -> _T:
+    """Wait for *reading*. A record that cannot be read may be a damaged answer: reading it again may mend that."""
+    try:
+        return await reading
+    except DocumentError as error:
+        raise StoreUnavailable(str(error)) from error
 
 
 def _has_result(state: NodeState) -> bool:

@@ -7,15 +7,16 @@ definitions, which are stored by content and never change.
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from aiorch import names
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes, TaskStatus
-from aiorch.errors import DefinitionGoneError, DocumentError, GenerationConflict
+from aiorch.errors import DefinitionError, DefinitionGoneError, DocumentError, GenerationConflict, NewerSchemaError
 from aiorch.nodes import Task
 from aiorch.ports import ObjectStore
 from aiorch.run_document import NO_RESULT, NodeState, RunHeader, StartCommand, decode_document, decode_start_command
@@ -173,7 +174,10 @@ class OrchestrationStatus:
                 )
             from aiorch.builder import DAGBuilder  # noqa: PLC0415  slow to import, and not needed by most processes
 
-            dag = DAGBuilder(msgspec.json.decode(stored.data), source=name).build_dag()
+            try:
+                dag = DAGBuilder(msgspec.json.decode(stored.data, type=dict[str, Any]), source=name).build_dag()
+            except (msgspec.DecodeError, DefinitionError) as error:
+                raise DocumentError(f"{name} is no definition that this aiorch can build: {error}") from error
             dag = self._dags.setdefault(definition_id, dag)
         return dag
 
@@ -196,11 +200,18 @@ class OrchestrationStatus:
         return decode_start_command(stored.data, name)
 
     async def touch_open(self, run_id: names.RunId) -> int | None:
-        """Give the marker a new generation, so that every other process looks at the run again."""
+        """
+        Give the marker a new generation, so that every other process looks at the run again.
+
+        Raises:
+            DocumentError: What was read is no start command, so it was not written back.
+        """
         name = names.open_object(run_id)
         stored = await self.store.read(name)
         if stored is None:
             return None
+        with suppress(NewerSchemaError):  # it is only passed on
+            decode_start_command(stored.data, name)
         try:
             return await self.store.write(name, stored.data, if_generation_match=stored.generation)
         except GenerationConflict:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from aiorch import names
 from aiorch.committer import Committer
-from aiorch.errors import AiorchError, RunNotFoundError, StoreError
+from aiorch.errors import AiorchError, DocumentError, NewerSchemaError, RunNotFoundError, StoreError
 from aiorch.executor import DAGExecutor
 from aiorch.ports import Liveness
 
@@ -98,7 +98,7 @@ class Sweeper:
         """Look at every open run once. Raises: StoreError when the store does not tell which there are."""
         markers = {marker.run_id: marker.generation for marker in await self._executor.runs.list_open()}
         self.open_runs = len(markers)
-        self._forget_closed(markers)
+        closed = self._refresh_closed(markers)
         unremoved, untouched = self._executor.markers.unremoved, self._executor.markers.untouched
         unremoved.intersection_update(markers)
         for run_id in list(untouched):
@@ -129,7 +129,8 @@ class Sweeper:
         looked = await asyncio.gather(*(self._look(run_id, gate) for run_id in due))
         again = {run_id for run_id, is_done in zip(due, looked, strict=True) if not is_done}
         self._seen = {run_id: generation for run_id, generation in markers.items() if run_id not in again | ours}
-        self._looked_at = {run_id: self._looked_at.get(run_id, now) for run_id in markers} | dict.fromkeys(due, now)
+        known = {run_id: self._looked_at.get(run_id, now) for run_id in (*markers, *closed)}
+        self._looked_at = known | dict.fromkeys(due, now)
         self._refresh_old()
 
     def remember(self, committer: Committer) -> None:
@@ -148,13 +149,22 @@ class Sweeper:
         held = self._executor.committers.get(run_id)
         return held is not None and (held.starting > 0 or held.marker == generation)
 
-    def _forget_closed(self, markers: Mapping[str, int]) -> None:
+    def _refresh_closed(self, markers: Mapping[str, int]) -> list[str]:
+        """
+        Forget the owners of runs that are open no more, and read those again that are held here as open.
+
+        Returns:
+            The latter: the next sweep reads them again, should this reading fail.
+        """
         for run_id in self._owners.keys() - markers.keys():
             del self._owners[run_id]
+        closed = []
         for run_id, committer in self._executor.committers.items():
             run = committer.run
             if run_id in self._looked_at and run_id not in markers and run is not None and not run.status.is_terminal:
                 committer.refresh()
+                closed.append(run_id)
+        return closed
 
     def _refresh_old(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -193,7 +203,7 @@ class Sweeper:
                 return False
             except AiorchError as error:
                 logger.warning("open run cannot be looked after", extra={"run_id": run_id, "error": str(error)})
-                return not isinstance(error, StoreError)
+                return isinstance(error, NewerSchemaError) or not isinstance(error, StoreError | DocumentError)
             except Exception:
                 logger.exception("open run cannot be looked after", extra={"run_id": run_id})
             return True

@@ -7,19 +7,29 @@ the document whether a write was its own, so an unknown outcome is handed on.
 
 Every write is one multipart POST: emulators check no precondition on other uploads, and resumable ones are slow.
 
-Source: Cloud Storage documentation, "Retry strategy".
+A read is compared with the checksum and the length that Cloud Storage sends along. Content that was cut or replaced on
+its way is no answer.
+
+Source: Cloud Storage documentation, "Retry strategy", "Data validation and change detection", "HTTP headers for Cloud
+Storage" (X-Goog-Hash, X-Goog-Stored-Content-Length, X-Goog-Stored-Content-Encoding), "Transcoding of gzip-compressed
+files".
 """
 
 import asyncio
 import logging
 import re
+from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+import msgspec
 from gcloud.aio.storage import Storage
+from google_crc32c import value as crc32c
+from multidict import CIMultiDictProxy
 
+from aiorch import names
 from aiorch.access_token import AccessToken
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, StoreUrlError
 from aiorch.heartbeats import Heartbeats
@@ -45,6 +55,30 @@ BUCKET_PACE = Pace(sweep_interval_s=30.0, relook_s=3600.0, refresh_s=3600.0, run
 _URL = re.compile(r"gs://([a-z0-9][a-z0-9._\-]{1,220}[a-z0-9])((?:/[A-Za-z0-9_\-=][A-Za-z0-9_.\-=]*)*)/?", re.ASCII)
 _T = TypeVar("_T")
 _Page = tuple[list[ObjectInfo], str]
+
+_Generation = Annotated[int, msgspec.Meta(gt=0)]
+"""In answers it is text of digits, as all 64-bit numbers in JSON of Google's APIs."""
+
+
+class _Written(msgspec.Struct, gc=False):
+    """The answer to a write."""
+
+    generation: _Generation
+
+
+class _Item(msgspec.Struct, gc=False):
+    """An object in the answer to a listing."""
+
+    name: str
+    generation: _Generation
+    metadata: dict[str, str] = {}
+
+
+class _Listing(msgspec.Struct, rename="camel", gc=False):
+    """The answer to a listing. Without objects it has no ``items``."""
+
+    items: list[_Item] = []
+    next_page_token: str = ""
 
 
 def open_gcs(url: str, **options: Any) -> "GCSStore":
@@ -81,7 +115,7 @@ class GCSStore:
 
         token: Access token shared with other adapters, closed by its maker; `None`: one of its own.
 
-        request_s: Seconds that one request may take. Waiting for a free connection does not count.
+        request_s: Seconds that one request may take. Waiting for its turn does not count.
 
         retry_base_s: The pause before the second try is a random part of this, and of twice as much each further time.
 
@@ -127,10 +161,13 @@ class GCSStore:
         async def get(storage: Storage) -> StoredObject:
             stream = await storage.download_stream(self._api.bucket, self._prefix + name)
             async with stream as response:
-                return StoredObject(await response.read(), int(response.headers["X-Goog-Generation"]))
+                data = await response.read()
+                _verify(data, response.headers)
+                generation = response.headers["X-Goog-Generation"]
+                return StoredObject(data, msgspec.convert(generation, _Generation, strict=False))
 
         try:
-            return await self._repeated(partial(self._api.ask, "B", "read", self._prefix + name, get))
+            return await self._repeated(partial(self._ask, "B", "read", name, get))
         except MissingError:
             return None
 
@@ -174,7 +211,7 @@ class GCSStore:
         page_token = ""
         while True:
             page = partial(self._list_page, self._prefix + prefix, page_token)
-            infos, page_token = await self._repeated(partial(self._api.ask, "A", "listed", self._prefix + prefix, page))
+            infos, page_token = await self._repeated(partial(self._ask, "A", "listed", prefix, page))
             found += infos
             if not page_token:
                 return found
@@ -187,7 +224,7 @@ class GCSStore:
             await storage.delete(self._api.bucket, self._prefix + name, params=condition)
 
         try:
-            await self._repeated(partial(self._api.ask, "free", "deleted", self._prefix + name, delete))
+            await self._repeated(partial(self._ask, "free", "deleted", name, delete))
         except MissingError:
             return
 
@@ -258,20 +295,25 @@ class GCSStore:
                 parameters={"ifGenerationMatch": str(if_generation_match), "fields": "generation"},
                 metadata=resource,
             )
-            return int(reply["generation"])
+            return msgspec.convert(reply, _Written, strict=False).generation
 
-        return await self._api.ask("A", "written", self._prefix + name, post)
+        return await self._ask("A", "written", name, post)
+
+    async def _ask(self, kind: str, done: str, name: str, request: Callable[[Storage], Awaitable[_T]]) -> _T:
+        """Send a request. Heartbeats are urgent: one that waits behind thousands of requests looks like a death."""
+        is_urgent = name.startswith(names.ALIVE)
+        return await self._api.ask(kind, done, self._prefix + name, request, is_urgent=is_urgent)
 
     async def _list_page(self, prefix: str, page_token: str, storage: Storage) -> _Page:
         params = {"prefix": prefix, "fields": "nextPageToken,items(name,generation,metadata)"}
         if page_token:
             params["pageToken"] = page_token
         reply = await storage.list_objects(self._api.bucket, params=params)
+        page = msgspec.convert(reply, _Listing, strict=False)
         infos = [
-            ObjectInfo(item["name"].removeprefix(self._prefix), int(item["generation"]), item.get("metadata") or {})
-            for item in reply.get("items") or []
+            ObjectInfo(each.name.removeprefix(self._prefix), each.generation, each.metadata) for each in page.items
         ]
-        return infos, reply.get("nextPageToken") or ""
+        return infos, page.next_page_token
 
     async def _repeated(self, operation: Callable[[], Awaitable[_T]]) -> _T:
         """Try again what may be tried again, after pauses with full jitter."""
@@ -289,8 +331,40 @@ class GCSStore:
 
     def _check_sizes(self, objects: Sequence[tuple[str, bytes]]) -> None:
         for name, data in objects:
+            if not data:
+                raise StoreError(
+                    f"{self}/{name} would be empty, so nothing was written: an empty answer to a read is damaged. "
+                    f"Write at least one byte."
+                )
             if len(data) > OBJECT_BYTES_MAX:
                 raise StoreError(
                     f"{self}/{name} would have {len(data)} bytes, and {OBJECT_BYTES_MAX} is the limit, so nothing was "
                     f"written. Split it, or keep large data in objects of your own and pass their names."
                 )
+
+
+def _verify(data: bytes, headers: "CIMultiDictProxy[str]") -> None:
+    """
+    Compare content with the headers of the answer that brought it.
+
+    An endpoint may leave headers out, as emulators do. What is stored compressed (by another program) is decompressed
+    on the way, and then the headers are about other bytes.
+
+    Raises:
+        ValueError: The content is not what is stored.
+    """
+    if not data:
+        raise ValueError("the content is empty, and no object is")
+    if headers.get("X-Goog-Stored-Content-Encoding", "identity") != "identity":
+        return
+    lengths = headers.getall("X-Goog-Stored-Content-Length", [])
+    if "Content-Encoding" not in headers:
+        lengths += headers.getall("Content-Length", [])
+    for length in lengths:
+        if int(length) != len(data):
+            raise ValueError(f"the content has {len(data)} bytes, and {length} were announced")
+    hashes = dict(each.strip().split("=", 1) for line in headers.getall("X-Goog-Hash", []) for each in line.split(","))
+    announced = hashes.get("crc32c")
+    actual = b64encode(crc32c(data).to_bytes(4, "big")).decode()
+    if announced is not None and announced != actual:
+        raise ValueError(f"the content has the checksum {actual}, and {announced} was announced")

@@ -3,7 +3,8 @@ Requests to the JSON API of Cloud Storage, one at a time: connections, credentia
 
     412                                       GenerationConflict
     429                                       StoreThrottled      not applied
-    408, 409, 5xx, timeout, reset, garbage    StoreUnavailable    unknown whether it was applied
+    408, 409, 5xx, timeout, reset, an answer  StoreUnavailable    unknown whether it was applied
+    that is damaged or of another form
     404 of an object                          `MissingError`, to reads and deletes
     401, after one try with a new token; every other 4xx; every 3xx; 404 of the bucket
                                               StoreError          not applied, and repeating does not mend it
@@ -25,11 +26,12 @@ from gcloud.aio.storage import Storage
 from aiorch.access_token import AccessToken, AccessTokenError
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, in_words
 from aiorch.function_url import redirected_to
-
-CONNECTIONS_MAX = 256
+from aiorch.stores.concurrency import Gate
 
 _REASON_CHARS_MAX = 300
 _UNKNOWN = frozenset({408, 409})
+_RATE_OF_AN_OBJECT = 429
+"""Says nothing of the bucket: one object is changed too often, and all others may be answered as fast as ever."""
 
 _T = TypeVar("_T")
 
@@ -55,7 +57,7 @@ class BucketApi:
 
         token: Access token shared with others, closed by its maker; `None`: one of its own.
 
-        request_s: Seconds that one request may take. Waiting for a free connection does not count.
+        request_s: Seconds that one request may take. Waiting for its turn does not count.
 
     Attributes:
         operations: Requests sent so far by class: ``A`` (writes and listings), ``B`` (reads), ``free`` (deletes).
@@ -68,12 +70,14 @@ class BucketApi:
         self._shared_token = token
         self._token = token
         self._request_s = request_s
-        self._gate = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._gate = Gate()
         self._session: aiohttp.ClientSession | None = None
         self._storage: Storage | None = None
         self._is_closed = False
 
-    async def ask(self, kind: str, done: str, name: str, request: Callable[[Storage], Awaitable[_T]]) -> _T:
+    async def ask(
+        self, kind: str, done: str, name: str, request: Callable[[Storage], Awaitable[_T]], *, is_urgent: bool = False
+    ) -> _T:
         """
         Send one request, once more with a new token if that was refused, and raise what its answer means.
 
@@ -84,40 +88,54 @@ class BucketApi:
 
             name: The object, or the prefix that is listed.
 
-            request: Sends it.
+            request: Sends it and reads the answer. An answer of another form than the API's raises `ValueError` or
+                `KeyError`.
+
+            is_urgent: It does not wait for its turn.
         """
         about = f"gs://{self.bucket}/{name}"
         storage = self._open(about)
-        async with self._gate:
+        async with self._gate.turn(is_urgent=is_urgent) as turn:
             try:
                 async with asyncio.timeout(self._request_s):
-                    try:
-                        self.operations[kind] += 1
-                        return await request(storage)
-                    except aiohttp.ClientResponseError as error:
-                        if error.status != 401 or self._token is None:
-                            raise
-                    self._token.drop()
-                    self.operations[kind] += 1
-                    return await request(storage)
+                    answer = await self._send(kind, storage, request)
             except AccessTokenError as error:
                 refusal = StoreError if error.is_final else StoreUnavailable
                 raise refusal(f"{about} was not {done}: {error}") from error
             except aiohttp.ClientResponseError as error:
+                if error.status == 408 or error.status >= 500:
+                    turn.overloaded()
+                elif error.status != _RATE_OF_AN_OBJECT:
+                    turn.answered()
                 raise self._refusal(about, done, error.status, error.message) from error
-            except (aiohttp.ClientError, OSError, ValueError, KeyError) as error:
+            except (aiohttp.ClientError, OSError, ValueError, KeyError, RecursionError) as error:
+                if isinstance(error, aiohttp.ClientConnectionError | OSError):
+                    turn.overloaded()
                 raise StoreUnavailable(
                     f"no usable answer came about {about} ({in_words(error)}), so whether it was {done} is "
                     f"unknown. Trying again is safe; if this repeats, look whether {_endpoint()} can be reached."
                 ) from error
+            turn.answered()
+            return answer
+
+    async def _send(self, kind: str, storage: Storage, request: Callable[[Storage], Awaitable[_T]]) -> _T:
+        """Send a request, and once more with a new access token if the first one is refused."""
+        try:
+            self.operations[kind] += 1
+            return await request(storage)
+        except aiohttp.ClientResponseError as error:
+            if error.status != 401 or self._token is None:
+                raise
+        self._token.drop()
+        self.operations[kind] += 1
+        return await request(storage)
 
     async def aclose(self) -> None:
         """Take no more requests, wait for those that were taken, and close the connections."""
         if self._is_closed:
             return
         self._is_closed = True
-        for _ in range(CONNECTIONS_MAX):  # whoever was let in, or waits to be, comes first
-            await self._gate.acquire()
+        await self._gate.until_empty()
         if self._token is not None and self._shared_token is None:
             await self._token.aclose()
         if self._session is not None:
@@ -131,7 +149,8 @@ class BucketApi:
             if emulator and "://" not in emulator:
                 emulator = f"http://{emulator}"
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX), middlewares=[_refuse_redirect]
+                connector=aiohttp.TCPConnector(limit=0),  # see `_gate`
+                middlewares=[_refuse_redirect],
             )
             self._token = self._shared_token or AccessToken(self._session)
             self._storage = Storage(
@@ -188,6 +207,6 @@ def _reason_in(message: str) -> str:
     reason, _, body = message.partition(": ")
     try:
         text = str(json.loads(body)["error"]["message"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         text = body.strip()
     return f"{reason}: {text[:_REASON_CHARS_MAX]}" if text else reason

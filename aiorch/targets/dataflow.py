@@ -221,6 +221,9 @@ class DataflowTarget:
     async def _post(self, key: JobKey, request: LaunchRequest) -> Answer:
         try:
             data = await self._client.post(request.path, request.params, request.body)
+            job = api.read_job(data.get("job"))
+            if job is None and data.get("job") is not None:
+                raise DataflowNoAnswer(f"POST {request.path} for name {key.name!r} was answered with what is no job")
         except DataflowUnreachable as error:
             return NotStarted(str(error))
         except DataflowNoAnswer as error:
@@ -231,7 +234,6 @@ class DataflowTarget:
             if error.refusal.says_exists or error.refusal.says_nothing:
                 return await self._find_sent(key, NotStarted(str(error), may_arrive=True))
             return api.refused(error.refusal, key.name, key.place)
-        job = api.read_job(data.get("job") if isinstance(data, dict) else None)
         return Accepted(job.id) if job is not None else await self._find_sent(key, Accepted())
 
     async def _find_sent(self, key: JobKey, otherwise: Answer) -> Answer:

@@ -45,7 +45,7 @@ class Job(NamedTuple):
     id: str
     name: str = ""
     state: str = ""
-    labels: Mapping[str, Any] = {}
+    labels: Mapping[str, str] = {}
     replaced_by: str | None = None
     created_at: str = ""
     """RFC 3339 as the API writes it: UTC, so that times compare as text."""
@@ -92,29 +92,40 @@ class Refusal(NamedTuple):
         return f"HTTP {self.status}{reason}: {self.message}".rstrip(": ")
 
 
+class _JobFields(msgspec.Struct, rename="camel", gc=False):
+    """The fields of a job in an answer, of which any may be missing."""
+
+    id: str | None = None
+    name: str | None = None
+    current_state: str | None = None
+    labels: dict[str, str] | None = None
+    replaced_by_job_id: str | None = None
+    create_time: str | None = None
+
+
 def read_job(data: Any, asked_for: str = "") -> Job | None:
     """
-    Return the job that a part of an answer describes, or `None` when it names none.
+    Return the job that a part of an answer describes, or `None` when it describes none.
+
+    A field of a wrong type makes it none: without its labels a job of another execution would look like ours.
 
     Args:
         data: Any JSON.
 
         asked_for: Id of the job that this must be, should it not say.
     """
-    if not isinstance(data, dict):
-        return None
     try:
-        job_id = execution_id(_text(data, "id") or asked_for)
-    except InvalidIdError:
+        fields = msgspec.convert(data, _JobFields)
+        job_id = execution_id(fields.id or asked_for)
+    except (msgspec.ValidationError, InvalidIdError):
         return None
-    labels = data.get("labels")
     return Job(
         id=job_id,
-        name=_text(data, "name"),
-        state=_text(data, "currentState"),
-        labels=labels if isinstance(labels, dict) else {},
-        replaced_by=_text(data, "replacedByJobId") or None,
-        created_at=_text(data, "createTime"),
+        name=fields.name or "",
+        state=fields.current_state or "",
+        labels=fields.labels or {},
+        replaced_by=fields.replaced_by_job_id or None,
+        created_at=fields.create_time or "",
     )
 
 
@@ -165,20 +176,23 @@ def read_refusal(status: int, body: bytes) -> Refusal:
     return Refusal(status, reason, message)
 
 
-def read_jobs(data: Any) -> list[Job] | None:
+def read_jobs(data: Mapping[str, Any]) -> list[Job] | None:
     """Return the jobs on one page of a listing, or `None` when some may be missing from it."""
-    found = data.get("jobs", []) if isinstance(data, dict) and not data.get("failedLocation") else None
-    return [job for job in map(read_job, found) if job is not None] if isinstance(found, list) else None
+    found = data.get("jobs", [])
+    if data.get("failedLocation") or not isinstance(found, list) or not isinstance(data.get("nextPageToken", ""), str):
+        return None
+    jobs = [read_job(each) for each in found]
+    return [job for job in jobs if job is not None] if None not in jobs else None
 
 
-def next_page(data: Any) -> str:
+def next_page(data: Mapping[str, Any]) -> str:
     """Return the token of the page that follows, ``""`` for the last page."""
-    return _text(data, "nextPageToken") if isinstance(data, dict) else ""
+    return _text(data, "nextPageToken")
 
 
-def read_messages(data: Any) -> list[str]:
+def read_messages(data: Mapping[str, Any]) -> list[str]:
     """Return the texts of one page of a job's messages."""
-    found = data.get("jobMessages") if isinstance(data, dict) else None
+    found = data.get("jobMessages")
     messages = found if isinstance(found, list) else []
     texts = [_text(message, "messageText") for message in messages if isinstance(message, dict)]
     return [text for text in texts if text]

@@ -57,7 +57,7 @@ class DataflowRefused(DataflowApiError):  # noqa: N818
 
 class DataflowClient:
     """
-    Sends requests and reads their answers as JSON.
+    Sends requests and reads their answers, which are JSON objects.
 
     Args:
         api_root: Where the API is: ``https``, or ``http`` on this machine, which gets no access token.
@@ -80,7 +80,7 @@ class DataflowClient:
         self._answer_s = answer_s
         self._session: aiohttp.ClientSession | None = None
 
-    async def get(self, path: str, params: Mapping[str, str]) -> Any:
+    async def get(self, path: str, params: Mapping[str, str]) -> dict[str, Any]:
         """
         Read something.
 
@@ -97,11 +97,11 @@ class DataflowClient:
         """
         return await self._request("GET", path, params, None)
 
-    async def post(self, path: str, params: Mapping[str, str], body: bytes) -> Any:
+    async def post(self, path: str, params: Mapping[str, str], body: bytes) -> dict[str, Any]:
         """As `get`, with a body of JSON; sent once and no more."""
         return await self._request("POST", path, params, body)
 
-    async def put(self, path: str, body: bytes) -> Any:
+    async def put(self, path: str, body: bytes) -> dict[str, Any]:
         """As `post`; may be sent twice when a connection ends."""
         return await self._request("PUT", path, {}, body)
 
@@ -112,7 +112,7 @@ class DataflowClient:
         if self._own_token is not None:
             await self._own_token.aclose()
 
-    async def _request(self, method: str, path: str, params: Mapping[str, str], body: bytes | None) -> Any:
+    async def _request(self, method: str, path: str, params: Mapping[str, str], body: bytes | None) -> dict[str, Any]:
         what = f"{method} {self._root.origin()}{path}"
         url = URL(str(self._root).rstrip("/") + path, encoded=True).with_query(params)
         status, data = await self._send(what, method, url, body)
@@ -122,9 +122,9 @@ class DataflowClient:
         if not 200 <= status < 300:
             raise DataflowRefused(what, read_refusal(status, data))
         try:
-            return msgspec.json.decode(data)
+            return msgspec.json.decode(data, type=dict[str, Any])
         except (ValueError, RecursionError) as error:
-            raise DataflowNoAnswer(f"{what} was answered HTTP {status} with what is not JSON: {error}") from error
+            raise DataflowNoAnswer(f"{what} was answered HTTP {status} and no JSON object: {error}") from error
 
     async def _send(self, what: str, method: str, url: URL, body: bytes | None) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/json", **await self._authorization(what)}

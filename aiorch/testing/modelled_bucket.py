@@ -220,7 +220,7 @@ class _Client:
 class _Response:
     def __init__(self, found: _Object) -> None:
         self._data = found.data
-        self.headers = {"X-Goog-Generation": str(found.generation)}
+        self.headers = CIMultiDict({"X-Goog-Generation": str(found.generation)})
 
     async def read(self) -> bytes:
         return self._data

@@ -29,6 +29,7 @@ from tests.acceptance.cloud.front_end import Faults, FrontEnd, Function
 from tests.acceptance.cloud.hostile import hostile_messages
 from tests.acceptance.cloud.jobs import Jobs
 from tests.acceptance.cloud.log_sink import PROJECT, LogSink
+from tests.acceptance.cloud.proxy import LISTINGS, READS, WRITES, DamagingProxy
 from tests.acceptance.cloud.replica import ROOT, Replica
 from tests.fakes.dataflow import FakeDataflow
 
@@ -152,14 +153,25 @@ class Cloud:
         self.sink: LogSink
         self.front_end: FrontEnd
         self.jobs: Jobs
+        self.proxy: DamagingProxy | None = None
         self.run_ids: set[str] = set()
 
     def chance(self, what: str) -> random.Random:
         return random.Random(f"{self.seed}/{what}")
 
-    async def open(self, *, lost: float = 0.0, late: float = 0.0, faults: Faults = NO_FAULTS, **jobs: Any) -> None:
+    async def open(
+        self,
+        *,
+        lost: float = 0.0,
+        late: float = 0.0,
+        faults: Faults = NO_FAULTS,
+        is_damaging: bool = False,
+        **jobs: Any,
+    ) -> None:
         enter = self._stack.enter_async_context
         await enter(self.bucket)
+        if is_damaging:
+            self.proxy = await enter(DamagingProxy(self._storage).serving())
         self.sink = await enter(LogSink(self.emulator, self._topic.name, self.chance("sink"), lost=lost, late=late))
         front_end = FrontEnd(self.functions.addresses, self.bucket, self.sink, self.chance("calls"), faults)
         self.front_end = await enter(front_end.serving())
@@ -179,7 +191,7 @@ class Cloud:
             "AIORCH_FUNCTION_URL": self.front_end.url,
             "AIORCH_DATAFLOW_API": self.dataflow.root,
             "AIORCH_POLL_INTERVAL": "1",
-            "STORAGE_EMULATOR_HOST": self._storage,
+            "STORAGE_EMULATOR_HOST": self.proxy.url if self.proxy else self._storage,
             "PUBSUB_EMULATOR_HOST": self.emulator,
         }
         replica = Replica(f"replica{len(self.replicas)}", self._folder, environment | settings)
@@ -371,13 +383,13 @@ KILLS = 5
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))])
 async def test_fifty_runs_survive_kills_and_bad_weather(make_cloud: MakeCloud, seed: int) -> None:
     """
-    Fifty runs at once end well, whatever is killed, lost, late, doubled or refused on the way.
+    Fifty runs at once end well, whatever is killed, lost, late, doubled, refused or damaged on the way.
 
     Nothing is started more often than a committed intent says, each task completes once, and nothing is left over: no
     message, no marker, no heartbeat. A few jobs last until the killing is over, so every kill hits open runs.
     """
     held = tuple(f"-{number}" for number in range(0, RUNS, 10))
-    cloud = await make_cloud(seed, **BAD, is_held=lambda job: job.labels["aiorch_run"].endswith(held))
+    cloud = await make_cloud(seed, **BAD, is_damaging=True, is_held=lambda job: job.labels["aiorch_run"].endswith(held))
     chance = cloud.chance("kills")
     for _ in range(2):
         await cloud.replica(**FAST)
@@ -401,6 +413,9 @@ async def test_fifty_runs_survive_kills_and_bad_weather(make_cloud: MakeCloud, s
     await until(cloud.settled, within_s=90, what="all messages are acknowledged")
     await cloud.check_work()
     await cloud.check_end()
+    assert cloud.proxy is not None
+    kinds = Counter(kind for kind, _ in cloud.proxy.damaged)
+    assert kinds == {"read": len(READS), "write": len(WRITES), "listing": len(LISTINGS)}, "not all damage was tried"
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,9 @@ class FakeDataflow:
         Let the next requests of *operation* (launch, list, get, cancel, messages) go wrong, in this order.
 
         A fault is a status, ``(status, body)``, or one of: ``"reset"`` (nothing is done), ``"applied, reset"`` (it is
-        done, the answer is lost), ``"applied, silent"`` (it is done, nothing is said), ``"applied, 503"``,
-        ``"truncated"`` (it is done, the answer breaks off), ``"ok"``.
+        done, the answer is lost), ``("applied", body)`` (it is done, the answer is another one), ``"applied, silent"``
+        (it is done, nothing is said), ``"applied, 503"``, ``"truncated"`` (it is done, the answer breaks off),
+        ``"ok"``.
         """
         self._faults.setdefault(operation, deque()).extend(faults)
 
@@ -177,11 +178,13 @@ class FakeDataflow:
             fault = faults.popleft() if faults else "ok"
             if isinstance(fault, int):
                 return error(fault, "", f"HTTP {fault} on purpose")
-            if isinstance(fault, tuple):
+            if isinstance(fault, tuple) and fault[0] != "applied":
                 return web.Response(status=fault[0], text=fault[1])
             if fault == "reset":
                 return await self._reset(request)
             status, answer = handle(request, body)
+            if isinstance(fault, tuple):
+                return web.Response(status=status, text=fault[1])
             return await self._answer(request, fault, status, answer)
 
         return serve

@@ -7,13 +7,17 @@ is not one multipart POST.
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from enum import Enum
+from hashlib import md5
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from aiohttp import web
+from google_crc32c import value as crc32c
+from multidict import CIMultiDict
 
 from tests.fakes.serving import anything, serving
 
@@ -27,6 +31,7 @@ class Fault(Enum):
     RESET = "connection reset, not applied"
     LOST_REPLY = "applied, connection reset"
     GARBAGE = "applied, answered with something else"
+    OTHER_BODY = "applied, answered with another body, and headers as if nothing had happened"
     OWN_CONFLICT = "applied, answered 412: an earlier try of the same write was applied"
     HOLD = "held until released, then applied"
     CONFLICT = 412
@@ -95,8 +100,8 @@ def _refusal(error: _RefusedError) -> web.Response:
 
 
 class _Armed:
-    def __init__(self, fault: Fault, method: str, name: str, times: int) -> None:
-        self.fault, self.method, self.name, self.times = fault, method, name, times
+    def __init__(self, fault: Fault, method: str, name: str, times: int, body: bytes) -> None:
+        self.fault, self.method, self.name, self.times, self.body = fault, method, name, times, body
         self.reached = asyncio.Event()
         self.released = asyncio.Event()
 
@@ -115,6 +120,8 @@ class FakeGCS:
         write_interval_s: How far apart writes of one object must be; `None`: any number is fine.
 
         token: The only token that is accepted; `None`: nobody looks.
+
+        read_headers: Headers of answers to reads that are other ones than the real ones; `None`: left out.
     """
 
     def __init__(self) -> None:
@@ -123,13 +130,19 @@ class FakeGCS:
         self.page_size = 1000
         self.write_interval_s: float | None = None
         self.token: str | None = None
+        self.read_headers: dict[str, str | None] = {}
         self.url = ""
         self._generation = FIRST_GENERATION
         self._armed: list[_Armed] = []
 
-    def arm(self, fault: Fault, method: str, name: str = "", times: int = 1) -> _Armed:
-        """Let the next *times* requests of *method* about objects whose names contain *name* fail."""
-        armed = _Armed(fault, method, name, times)
+    def arm(self, fault: Fault, method: str, name: str = "", times: int = 1, *, body: bytes = b"") -> _Armed:
+        """
+        Let the next *times* requests of *method* about objects whose names contain *name* fail.
+
+        Args:
+            body: The body of the answer, for `Fault.OTHER_BODY`.
+        """
+        armed = _Armed(fault, method, name, times, body)
         self._armed.append(armed)
         return armed
 
@@ -167,12 +180,16 @@ class FakeGCS:
             if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":
                 raise _RefusedError(401, *_REFUSALS[401])
             response = self._apply(sent)
+            if fault is Fault.OWN_CONFLICT:
+                raise _RefusedError(412, *_REFUSALS[412])
         except _RefusedError as error:
-            return _refusal(error)
+            refusal = _refusal(error)
+            return web.Response(body=armed.body, status=refusal.status) if armed and armed.body else refusal
         if fault is Fault.LOST_REPLY:
             return self._reset(request)
-        if fault is Fault.OWN_CONFLICT:
-            return _refusal(_RefusedError(412, *_REFUSALS[412]))
+        if armed is not None and fault is Fault.OTHER_BODY:
+            headers = CIMultiDict((name, value) for name, value in response.headers.items() if name != "Content-Length")
+            return web.Response(body=armed.body, status=response.status, headers=headers)
         if fault is Fault.GARBAGE:
             return web.Response(text="<html>a proxy</html>", content_type="text/html")
         return response
@@ -213,7 +230,21 @@ class FakeGCS:
             return web.Response(status=204)
         if sent.query.get("alt") != "media":
             raise _RefusedError(400, "content only: the generation would belong to another moment", "invalid")
-        return web.Response(body=stored.data, headers={"X-Goog-Generation": str(stored.generation)})
+        headers = CIMultiDict(
+            {
+                "Content-Type": "application/json",
+                "X-Goog-Generation": str(stored.generation),
+                "X-Goog-Stored-Content-Encoding": "identity",
+                "X-Goog-Stored-Content-Length": str(len(stored.data)),
+                "X-Goog-Hash": f"crc32c={b64encode(crc32c(stored.data).to_bytes(4, 'big')).decode()}",
+            }
+        )
+        headers.add("X-Goog-Hash", f"md5={b64encode(md5(stored.data).digest()).decode()}")
+        for header, value in self.read_headers.items():
+            headers.popall(header, None)
+            if value is not None:
+                headers[header] = value
+        return web.Response(body=stored.data, headers=headers)
 
     def _upload(self, sent: Sent) -> web.Response:
         if sent.query.get("uploadType") != "multipart":

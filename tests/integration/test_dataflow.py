@@ -200,13 +200,56 @@ async def test_the_job_is_found_behind_other_pages(api, target):
     assert len(api.requests("list")) == 4
 
 
-@pytest.mark.parametrize("fault", ["reset", 503, 429, (200, "<html>"), (200, "[]"), (200, '{"jobs":{}}'), "truncated"])
+NOT_AN_OBJECT = ["", "null", "[]", '""', "5", "<html>", "[" * 100_000]
+NOT_A_LISTING = ['{"jobs":{}}', '{"jobs":5}', '{"jobs":[null]}', '{"jobs":[5]}', '{"jobs":[{"id":"1","labels":[]}]}']
+
+
+@pytest.mark.parametrize(
+    "fault", ["reset", 503, 429, "truncated", *((200, body) for body in (*NOT_AN_OBJECT, *NOT_A_LISTING))]
+)
 async def test_nothing_is_launched_without_a_listing(api, target, fault):
     """While the name cannot be listed whole, nothing is launched; it is tried again."""
     api.fail("list", *[fault] * 2)  # a GET whose connection ends is repeated once by the library
     assert isinstance(await target.launch(a_task(), a_context()), NotStarted)
     assert api.requests("launch") == []
     assert await relaunch(target) == Accepted(api.only_job().id)
+
+
+@pytest.mark.parametrize("answer", [*NOT_AN_OBJECT, '{"job":5}', '{"job":[]}', '{"job":{"id":[]}}', '{"job":{}}'])
+@pytest.mark.parametrize("is_listed", [True, False])
+async def test_a_launch_whose_answer_is_of_another_form_is_looked_for(api, target, answer, is_listed):
+    """Nobody can tell from such an answer whether there is a job: it is found by its name, or may arrive later."""
+    api.lists_new_jobs = is_listed
+    api.fail("launch", ("applied", answer))
+    outcome = await target.launch(a_task(), a_context())
+    job = api.only_job()
+    if is_listed:
+        assert outcome == Accepted(job.id)
+    else:
+        assert isinstance(outcome, NotStarted)
+        assert outcome.may_arrive
+    assert api.launches == {NAME: 1}
+
+
+@pytest.mark.parametrize("answer", [*NOT_AN_OBJECT, '{"currentState":[]}', '{"id":5}'])
+async def test_a_question_about_a_job_that_is_answered_in_another_form_is_asked_again(api, target, answer):
+    """A job has not ended, and is not missing, because an answer about it could not be read."""
+    accepted = await target.launch(a_task(), a_context())
+    api.advance(api.only_job(), "DONE")
+    api.fail("get", (200, answer))
+    assert await target.poll(a_task(), a_context(), accepted.job_id) is None
+    assert isinstance(await target.poll(a_task(), a_context(), accepted.job_id), Succeeded)
+
+
+@pytest.mark.parametrize("answer", NOT_AN_OBJECT)
+async def test_a_cancel_that_is_answered_in_another_form_may_not_be_done(api, target, answer):
+    """The stop says that the job may go on, and is tried again."""
+    accepted = await target.launch(a_task(), a_context())
+    api.fail("cancel", (200, answer))
+    with pytest.raises(DataflowNoAnswer, match="no JSON object"):
+        await target.stop(a_task(), a_context(), accepted.job_id)
+    await target.stop(a_task(), a_context(), accepted.job_id)
+    assert len(api.requests("cancel")) == 2
 
 
 async def test_a_partial_listing_is_none(api, target):

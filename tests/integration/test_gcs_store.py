@@ -80,8 +80,8 @@ async def test_a_delete_sends_its_condition(store: GCSStore, gcs: FakeGCS) -> No
 async def test_a_listing_asks_for_what_is_used_and_follows_pages(store: GCSStore, gcs: FakeGCS) -> None:
     """Every page is asked for in turn, with the token of the one before, and only for three fields."""
     for number in range(25):
-        gcs.put(f"open/{number:02}", b"", metadata={"n": str(number)})
-    gcs.put("opposite", b"")
+        gcs.put(f"open/{number:02}", b"{}", metadata={"n": str(number)})
+    gcs.put("opposite", b"{}")
     gcs.page_size = 10
     found = await store.list("open/")
     assert [info.name for info in found] == [f"open/{number:02}" for number in range(25)]
@@ -118,18 +118,18 @@ async def test_a_document_above_the_limit_is_refused_before_anything_is_sent(sto
     """It would be uploaded in several requests, which are repeated after a conflict."""
     large = b"x" * (OBJECT_BYTES_MAX + 1)
     with pytest.raises(StoreError, match=r"runs/a\.json would have 5242880 bytes") as raised:
-        await store.write(NAME, large, if_generation_match=0, create=[("executions/x.json", b"")])
+        await store.write(NAME, large, if_generation_match=0, create=[("executions/x.json", b"{}")])
     with pytest.raises(StoreError, match="executions/y"):
-        await store.write(NAME, b"", if_generation_match=0, create=[("executions/y.json", large)])
+        await store.write(NAME, b"{}", if_generation_match=0, create=[("executions/y.json", large)])
     with pytest.raises(StoreError, match="executions/y"):
-        await store.create_all([("executions/x.json", b""), ("executions/y.json", large)])
+        await store.create_all([("executions/x.json", b"{}"), ("executions/y.json", large)])
     assert type(raised.value) is StoreError
     assert gcs.sent == []
 
 
 async def test_operations_are_counted_by_their_class(store: GCSStore, gcs: FakeGCS) -> None:
     """Prices differ by class, so what a run costs can be counted; tries count as requests."""
-    generation = await store.write(NAME, b"", if_generation_match=0, create=[("executions/x.json", b"")])
+    generation = await store.write(NAME, b"{}", if_generation_match=0, create=[("executions/x.json", b"{}")])
     gcs.arm(Fault.UNAVAILABLE, "GET", times=2)
     await store.read(NAME)
     await store.list("")
@@ -203,7 +203,7 @@ async def test_a_refusal_for_good_names_the_bucket_and_the_next_move(
     """What repeating does not mend is not repeated, and the message says what to do."""
     gcs.arm(fault, "POST", times=100)
     gcs.arm(fault, "GET", times=100)
-    for operation in (partial(store.write, NAME, b"", if_generation_match=0), partial(store.read, NAME)):
+    for operation in (partial(store.write, NAME, b"{}", if_generation_match=0), partial(store.read, NAME)):
         with pytest.raises(StoreError, match=REFUSED[fault]) as raised:
             await operation()
         assert type(raised.value) is StoreError
@@ -216,15 +216,167 @@ async def test_a_bucket_that_does_not_exist_is_not_an_object_that_does_not(gcs: 
     store = GCSStore("nobodys-bucket")
     for operation in (
         partial(store.read, NAME),
-        partial(store.write, NAME, b"", if_generation_match=0),
+        partial(store.write, NAME, b"{}", if_generation_match=0),
         partial(store.list, ""),
         partial(store.delete, NAME, if_generation_match=1),
-        partial(store.create_all, [(NAME, b"")]),
+        partial(store.create_all, [(NAME, b"{}")]),
     ):
         with pytest.raises(StoreError, match="Create bucket 'nobodys-bucket', or name another store") as raised:
             await operation()
         assert type(raised.value) is StoreError
     await store.aclose()
+
+
+# -- answers that are damaged, or of another form --------------------------------------------------------------------
+
+WHOLE = b'{"n": 1}'
+NOT_AN_OBJECT = [b"", b"null", b"[]", b'""', b"5", b"{", b"[" * 100_000]
+
+
+@pytest.mark.parametrize("body", [b"", b"null", WHOLE[:4], b'{"n": 2}'], ids=["empty", "null", "cut", "changed"])
+async def test_a_damaged_read_is_repeated_and_then_unavailable(store: GCSStore, gcs: FakeGCS, body: bytes) -> None:
+    """Content that does not fit the checksum of its own answer is no answer: the next read may bring what is stored."""
+    generation = gcs.put(NAME, WHOLE)
+    gcs.arm(Fault.OTHER_BODY, "GET", times=3, body=body)
+    assert await store.read(NAME) == (WHOLE, generation)
+    gcs.arm(Fault.OTHER_BODY, "GET", times=4, body=body)
+    with pytest.raises(StoreUnavailable, match=rf"no usable answer came about gs://{BUCKET}/{NAME} \(ValueError: the"):
+        await store.read(NAME)
+    assert gcs.count("GET") == 8
+
+
+async def test_a_cut_read_without_a_checksum_is_told_by_its_length(store: GCSStore, gcs: FakeGCS) -> None:
+    """An endpoint that leaves the checksum out may still say how long the object is."""
+    generation = gcs.put(NAME, WHOLE)
+    gcs.read_headers = {"X-Goog-Hash": None}
+    gcs.arm(Fault.OTHER_BODY, "GET", body=WHOLE[:4])
+    assert await store.read(NAME) == (WHOLE, generation)
+    assert gcs.count("GET") == 2
+
+
+async def test_a_read_without_any_header_to_verify_is_taken_unless_it_is_empty(store: GCSStore, gcs: FakeGCS) -> None:
+    """Emulators send neither checksum nor stored length; no stored object is empty."""
+    generation = gcs.put(NAME, WHOLE)
+    gcs.read_headers = dict.fromkeys(("X-Goog-Hash", "X-Goog-Stored-Content-Length", "X-Goog-Stored-Content-Encoding"))
+    gcs.arm(Fault.OTHER_BODY, "GET", times=1, body=b"")
+    assert await store.read(NAME) == (WHOLE, generation)
+    assert gcs.count("GET") == 2
+
+
+async def test_what_is_stored_compressed_is_read_decompressed(store: GCSStore, gcs: FakeGCS) -> None:
+    """Checksum and stored length are those of the compressed bytes, which never arrive."""
+    generation = gcs.put(NAME, WHOLE)
+    other = {"X-Goog-Hash": "crc32c=AAAAAA==", "X-Goog-Stored-Content-Length": "99"}
+    gcs.read_headers = {"X-Goog-Stored-Content-Encoding": "gzip", **other}
+    assert await store.read(NAME) == (WHOLE, generation)
+    gcs.read_headers = {"X-Goog-Stored-Content-Encoding": "identity", **other}
+    with pytest.raises(StoreUnavailable):
+        await store.read(NAME)
+
+
+@pytest.mark.parametrize("generation", [None, "", "x", "0", "-1"])
+async def test_a_read_without_its_generation_is_no_answer(
+    store: GCSStore, gcs: FakeGCS, generation: str | None
+) -> None:
+    """Nothing could be written on condition of such a generation, and 0 would mean that there is no object."""
+    gcs.put(NAME, WHOLE)
+    gcs.read_headers = {"X-Goog-Generation": generation}
+    with pytest.raises(StoreUnavailable, match="no usable answer"):
+        await store.read(NAME)
+
+
+async def test_null_that_is_stored_is_read_as_it_is(store: GCSStore, gcs: FakeGCS) -> None:
+    """The checksum fits, so these bytes are what is stored, and their reader has to judge them."""
+    generation = gcs.put(NAME, b"null")
+    assert await store.read(NAME) == (b"null", generation)
+    assert gcs.count("GET") == 1
+
+
+async def test_an_empty_object_is_not_written(store: GCSStore, gcs: FakeGCS) -> None:
+    """It could not be told from an answer that lost its content."""
+    with pytest.raises(StoreError, match=rf"gs://{BUCKET}/{NAME} would be empty, so nothing was written"):
+        await store.write(NAME, b"", if_generation_match=0)
+    assert gcs.sent == []
+
+
+@pytest.mark.parametrize(
+    "body", [*NOT_AN_OBJECT, b"{}", *(b'{"generation": %s}' % x for x in (b"[]", b"null", b'"0"'))]
+)
+async def test_an_answer_to_a_write_of_another_form_is_unknown(store: GCSStore, gcs: FakeGCS, body: bytes) -> None:
+    """Without the new generation nobody can tell from the answer whether the object was written."""
+    gcs.arm(Fault.OTHER_BODY, "POST", body=body)
+    with pytest.raises(StoreUnavailable, match="no usable answer came"):
+        await store.write(NAME, WHOLE, if_generation_match=0)
+    assert gcs.count("POST") == 1
+    assert gcs.objects[NAME].data == WHOLE
+
+
+ITEM = {"name": NAME, "generation": "1"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *NOT_AN_OBJECT,
+        *(
+            json.dumps({"items": items}).encode()
+            for items in (5, "", {}, None, [None], [5], [[]], [{}], [{"name": NAME}], [ITEM | {"generation": []}])
+        ),
+        *(json.dumps({"items": [ITEM | {"metadata": metadata}]}).encode() for metadata in (5, [], "x", {"n": []})),
+        json.dumps({"items": [], "nextPageToken": 5}).encode(),
+    ],
+)
+async def test_a_listing_of_another_form_is_repeated_and_then_unavailable(
+    store: GCSStore, gcs: FakeGCS, body: bytes
+) -> None:
+    """Runs must not seem to be closed because an answer had no list of them."""
+    generation = gcs.put(NAME, WHOLE, metadata={"n": "1"})
+    gcs.arm(Fault.OTHER_BODY, "GET", times=3, body=body)
+    assert await store.list("runs/") == [(NAME, generation, {"n": "1"})]
+    gcs.arm(Fault.OTHER_BODY, "GET", times=4, body=body)
+    with pytest.raises(StoreUnavailable, match="no usable answer came"):
+        await store.list("runs/")
+
+
+@pytest.mark.parametrize("body", [*NOT_AN_OBJECT, b"{}"])
+async def test_a_delete_needs_nothing_of_its_answer(store: GCSStore, gcs: FakeGCS, body: bytes) -> None:
+    """The real answer has no body, so whatever comes instead says no more than its status."""
+    generation = gcs.put(NAME, WHOLE)
+    gcs.arm(Fault.OTHER_BODY, "DELETE", body=body)
+    await store.delete(NAME, if_generation_match=generation)
+    assert gcs.objects == {}
+
+
+@pytest.mark.parametrize("body", [*NOT_AN_OBJECT, b"{}", b'{"error": []}', b'{"error": {"message": []}}'])
+@pytest.mark.parametrize("fault", [Fault.CONFLICT, Fault.THROTTLED, Fault.UNAVAILABLE])
+async def test_a_refusal_whose_body_is_of_another_form_means_what_its_status_says(
+    store: GCSStore, gcs: FakeGCS, fault: Fault, body: bytes
+) -> None:
+    """The status decides; the body only lends its words to the message."""
+    gcs.arm(fault, "POST", body=body)
+    expected = {Fault.CONFLICT: GenerationConflict, Fault.THROTTLED: StoreThrottled}.get(fault, StoreUnavailable)
+    with pytest.raises(expected):
+        await store.write(NAME, WHOLE, if_generation_match=0)
+
+
+# -- how many requests at once ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "is_overload"),
+    [
+        *((fault, True) for fault in (Fault.UNAVAILABLE, Fault.TIMED_OUT, Fault.RESET)),
+        *((fault, False) for fault in (Fault.THROTTLED, Fault.CONFLICT, Fault.FORBIDDEN, Fault.GARBAGE)),
+    ],
+)
+async def test_signs_of_overload_let_fewer_requests_out(
+    store: GCSStore, gcs: FakeGCS, fault: Fault, *, is_overload: bool
+) -> None:
+    """5xx, 408 and lost connections are about the bucket; 429 is about one object, and all else is an answer."""
+    gcs.arm(fault, "POST", times=40)
+    writes = (store.write(f"runs/{n}.json", b"{}", if_generation_match=0) for n in range(40))
+    await asyncio.gather(*writes, return_exceptions=True)
+    assert (store._api._gate.limit.value < 40) is is_overload
 
 
 # -- what is repeated ------------------------------------------------------------------------------------------------
@@ -275,10 +427,10 @@ async def test_a_creation_whose_answer_was_lost_succeeds(store: GCSStore, gcs: F
 async def test_creations_are_bounded(store: GCSStore, gcs: FakeGCS) -> None:
     """Ten thousand records leave connections to the commits beside them."""
     held = gcs.arm(Fault.HOLD, "POST", "executions/", times=1000)
-    creating = asyncio.create_task(store.create_all([(f"executions/{n}.json", b"") for n in range(200)]))
+    creating = asyncio.create_task(store.create_all([(f"executions/{n}.json", b"{}") for n in range(200)]))
     while gcs.count("POST") < 64:
         await asyncio.sleep(0)
-    await store.write(NAME, b"", if_generation_match=0)
+    await store.write(NAME, b"{}", if_generation_match=0)
     assert gcs.count("POST", "runs/") == 1
     assert gcs.count("POST") - 1 == 64
     held.released.set()
@@ -290,7 +442,7 @@ async def test_creations_stop_when_one_fails_for_good(store: GCSStore, gcs: Fake
     """Nobody waits for ten thousand refusals."""
     gcs.arm(Fault.FORBIDDEN, "POST", times=1000)
     with pytest.raises(StoreError, match="HTTP 403"):
-        await store.create_all([(f"executions/{n}.json", b"") for n in range(500)])
+        await store.create_all([(f"executions/{n}.json", b"{}") for n in range(500)])
     assert gcs.count("POST") <= 64
 
 
@@ -302,7 +454,7 @@ BESIDE = [(f"executions/{letter}.json", b"{}") for letter in "abc"]
 async def test_a_write_and_its_creations_go_side_by_side(store: GCSStore, gcs: FakeGCS) -> None:
     """Both together take the time of one: none waits for another, and all are there on return."""
     held = gcs.arm(Fault.HOLD, "POST", times=4)
-    writing = asyncio.create_task(store.write(NAME, b"", if_generation_match=0, create=BESIDE))
+    writing = asyncio.create_task(store.write(NAME, b"{}", if_generation_match=0, create=BESIDE))
     while gcs.count("POST") < 4:
         await asyncio.sleep(0)
     held.released.set()
@@ -314,7 +466,7 @@ async def test_a_conflict_is_told_when_the_creations_have_ended(store: GCSStore,
     """The caller reads and decides again with nothing of the old decision under way."""
     gcs.put(NAME, b"1")
     held = gcs.arm(Fault.HOLD, "POST", "executions/", times=3)
-    writing = asyncio.create_task(store.write(NAME, b"", if_generation_match=0, create=BESIDE))
+    writing = asyncio.create_task(store.write(NAME, b"{}", if_generation_match=0, create=BESIDE))
     while gcs.count("POST") < 4:
         await asyncio.sleep(0)
     await asyncio.sleep(0.01)
@@ -346,7 +498,7 @@ async def test_the_error_of_the_document_comes_first(store: GCSStore, gcs: FakeG
 async def test_a_cancelled_write_leaves_nothing_under_way(store: GCSStore, gcs: FakeGCS) -> None:
     """Its requests end with it, those beside it too."""
     held = gcs.arm(Fault.HOLD, "POST", times=100)
-    writing = asyncio.create_task(store.write(NAME, b"", if_generation_match=0, create=BESIDE))
+    writing = asyncio.create_task(store.write(NAME, b"{}", if_generation_match=0, create=BESIDE))
     while gcs.count("POST") < 4:
         await asyncio.sleep(0)
     before = asyncio.all_tasks() - {writing}

@@ -661,5 +661,54 @@ MUTANTS = (
         "                if task.target_type is TargetTypes.FUNCTION:\n                    raise\n",
         "                raise\n",
     ),
+    # -- damaged reads, and a bucket that is slow ----------------------------------------------------------------
+    Mutant(
+        "a message parked at its first damaged read",
+        "aiorch.intake",
+        "                return attempt >= UNREADABLE_DELIVERIES if attempt is not None else self._age_s(delivery) > UNREADABLE_S\n",
+        "                return True\n",
+    ),
+    Mutant(
+        "acknowledged although its document could not be read",
+        "aiorch.intake",
+        "    ((NewerSchemaError, UnknownDAGError), Outcome.RETURNED),",
+        "    ((DocumentError,), Outcome.DROPPED),\n    ((NewerSchemaError, UnknownDAGError), Outcome.RETURNED),",
+    ),
+    Mutant(
+        "outcomes dropped when their run cannot be read",
+        "aiorch.committer",
+        "        batch[:] = [(event, settle) for event, settle in batch if event is not None and settle is None]\n",
+        "        batch.clear()\n",
+    ),
+    Mutant(
+        "a large result given up when its record cannot be read",
+        "aiorch.results",
+        "    except DocumentError as error:\n        raise StoreUnavailable(str(error)) from error\n",
+        "    except DocumentError:\n        raise\n",
+    ),
+    Mutant(
+        "a marker written back as it was read",
+        "aiorch.status",
+        "        with suppress(NewerSchemaError):  # it is only passed on\n            decode_start_command(stored.data, name)\n",
+        "",
+    ),
+    Mutant(
+        "a run that cannot be read left alone for an hour",
+        "aiorch.sweeper",
+        "not isinstance(error, StoreError | DocumentError)\n",
+        "not isinstance(error, StoreError)\n",
+    ),
+    Mutant(
+        "as many requests at once whether they are answered or not",
+        "aiorch.stores.concurrency",
+        "            self._value = max(self._least, min(self._value, under_way) * DECREASE)\n",
+        "",
+    ),
+    Mutant(
+        "a place lost with each request that waited for one",
+        "aiorch.stores.concurrency",
+        "            if not place.cancelled():\n                self.under_way += 1\n",
+        "            if not place.cancelled():\n                self.under_way += 2\n",
+    ),
 )
 """All of them."""

@@ -9,7 +9,8 @@ told. It knows nothing of the engine: documents are plain JSON to it.
     S3   no execution is started more often than commits say, with ``on_lost: fail`` once at most; whoever was silent
          looks before it sends; no job is given up that may have been launched
     S4   a task starts only after those before it, inside what is running
-    S5   what was acknowledged, or told to a client, is committed
+    S5   what was acknowledged, or told to a client, is committed; no message is put away but those that nobody should
+         have sent
     S6   the end is the one that a reference interpreter works out
     S7   folds are idempotent and do not depend on order, documents survive being read and written, and what only newer
          versions can read is left alone
@@ -18,12 +19,14 @@ told. It knows nothing of the engine: documents are plain JSON to it.
     S10  nothing begins after a cancel, nothing goes on after the end, nobody decides about what is another's
     S11  nobody who is heard is called dead; nothing is taken over that its owner has committed since it was called dead
     S12  time in which a process stood still does not count against its tasks, and answers that wait are read
+    S13  a process that gave requests up has fewer under way afterwards, until others are answered
     L1   when faults have stopped, every run ends in time
     L2   where nothing is lost and nobody dies, also without a sweeper
     L3   no deadlock, no livelock (the loop sees to it)
 """
 
 import json
+from base64 import b64decode
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -149,6 +152,7 @@ class Oracle:
         calls: Calls of Python functions that are under way.
 
         calling: Calls of Cloud Functions whose answer a process waits for, by execution key.
+        poison: Messages that nobody should have sent.
     """
 
     def __init__(self, world: "World") -> None:
@@ -195,6 +199,7 @@ class Oracle:
         self.called_dead: set[str] = set()
         self.calls: set[tuple[SimulatedProcess, Execution]] = set()
         self.calling: set[tuple[SimulatedProcess, str]] = set()
+        self.poison: set[bytes] = set()
 
     def fail(self, invariant: str, message: str) -> None:
         """An invariant does not hold."""
@@ -255,9 +260,14 @@ class Oracle:
         elif kind == "alive":
             self._heartbeat_changed(rest, is_gone=after is None)
         elif kind == "open" and after is not None:
+            if before is not None and before != after:
+                self.fail("S9", f"the marker of {rest} was touched, and holds another start command: {after[:100]!r}")
             self._marker_touched(rest)
         elif kind == "open" and self.status(rest) not in RUN_ENDS:
             self.fail("S9", f"the marker of {rest} was deleted, and the run is {self.status(rest)}")
+        elif kind == "rejected" and after is not None:
+            if (message := b64decode(_decode(after)["data"])) not in self.poison:
+                self.fail("S5", f"a good message was put away ({_decode(after)['reason']}): {message[:100]!r}")
         elif kind == "executions" and before is not None and after is not None:
             old = _decode(before)
             if old.get("succeeded") is not None and old != _decode(after):

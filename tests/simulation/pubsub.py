@@ -77,7 +77,7 @@ class SimulatedDelivery:
         self.data = message.data
         self.message_id = message.message_id
         self.publish_time = message.publish_time
-        self.delivery_attempt: int | None = None
+        self.delivery_attempt = message.deliveries if source.subscription.has_dead_letters else None
         self.attributes: Mapping[str, str] = {}
 
     def ack(self) -> None:
@@ -159,6 +159,8 @@ class Subscription:
     The topic and its one subscription.
 
     Attributes:
+        has_dead_letters: See `tests.simulation.swarm.Swarm`.
+
         outstanding: Messages that were published and not settled.
 
         sources: Of the processes, dead ones included.
@@ -168,6 +170,7 @@ class Subscription:
         self._world = world
         self._loop = world.loop
         self._published = 0
+        self.has_dead_letters = world.swarm.has_dead_letters
         self.outstanding: dict[str, Message] = {}
         self.sources: list[SimulatedSource] = []
 
@@ -237,8 +240,9 @@ class Subscription:
             return
         world.count("nack")
         message.holder = None
-        if message.returns >= RETURNS_MAX and world.oracle.is_of_nothing(message.data):
-            world.count("cancel of no run")
+        is_poison = self.has_dead_letters and message.data in world.oracle.poison
+        if message.returns >= RETURNS_MAX and (is_poison or world.oracle.is_of_nothing(message.data)):
+            world.count("dead letter" if is_poison else "cancel of no run")
             message.is_settled = True
             self.outstanding.pop(message.message_id, None)
             return

@@ -20,7 +20,8 @@ COLLECT_EVERY = 40
 
 FAULTS = (
     "process that is not replaced", "store refused", "store reply_lost", "store late", "store repeated",
-    "store throttled", "429 for its rate", "outage of the store", "conflict", "conflict with oneself",
+    "store throttled", "429 for its rate", "outage of the store", "damaged read",
+    "given up while it is carried out", "conflict", "conflict with oneself",
     "applied and not told", "late and applied", "late and refused", "duplicate message", "redelivery after ack",
     "redelivery at the deadline", "ack lost", "nack", "poison message", "foreign event", "outage of the topic",
     "not started", "answer of a refused call lost", "defect after a call was sent", "defect after a job was launched",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from aiorch.errors import GenerationConflict, StoreThrottled, StoreUnavailable
 from aiorch.heartbeats import Heartbeats
 from aiorch.ports import ObjectInfo, Pace, StoredObject
+from aiorch.stores.concurrency import ConcurrencyLimit, Gate
 from aiorch.stores.gcs import BUCKET_PACE
 
 if TYPE_CHECKING:
@@ -54,6 +55,18 @@ class Fault(IntEnum):
     """The process stands still before the request goes out, for so long that it is called dead."""
     PAUSE_AFTER = 9
     """The same after the request has gone out."""
+    DAMAGED = 10
+    """A read brings other content than what is stored, as if nobody had verified it."""
+
+
+DAMAGES = (b"null", b"", b"[]", b"5", b"{}", None)
+"""Content that a damaged read brings; `None`: the first half of what is stored."""
+
+SLOWER_S = 1.0
+"""How much longer a request takes for each one that is under way beyond the bucket's capacity."""
+
+UNDER_WAY_MIN, UNDER_WAY_MAX = 4, 32
+"""Bounds of the requests that one process has under way: few, since a world has few."""
 
 
 class Watcher(Protocol):
@@ -81,6 +94,8 @@ class Bucket:
         watchers: Told of every change.
 
         writer: The process whose request is carried out, `None` for a newer version and for nobody.
+
+        under_way: Requests that were sent and are not carried out yet.
     """
 
     def __init__(self, world: "World") -> None:
@@ -91,6 +106,7 @@ class Bucket:
         self.objects: dict[str, _Object] = {}
         self.digest = 0
         self.watchers: list[Watcher] = []
+        self.under_way = 0
         self.writer: SimulatedProcess | None = None
 
     def data(self, name: str) -> bytes | None:
@@ -175,6 +191,8 @@ class BucketClient:
         self.known_at: dict[str, float] = {}
         self._heard_until_left: float | None = None
         self._writing: set[str] = set()
+        self._gate = Gate(ConcurrencyLimit(least=UNDER_WAY_MIN, most=UNDER_WAY_MAX))
+        self._restraint = Restraint()
 
     def __str__(self) -> str:
         return f"bucket of {self._who}"
@@ -282,20 +300,58 @@ class BucketClient:
     # -- requests ------------------------------------------------------------------------------------------------
 
     async def _ask(self, kind: str, name: str, apply: Callable[[], Any]) -> Any:
+        """Send a request in its turn, as `aiorch.stores.gcs_api` does."""
+        is_urgent = name.startswith("alive/")
+        async with self._gate.turn(is_urgent=is_urgent) as turn:
+            number = self._restraint.began(is_urgent=is_urgent)
+            if self._restraint.is_broken:
+                self._world.oracle.fail(
+                    "S13", f"{self._who} sends more requests at once than it may after giving others up"
+                )
+            try:
+                told = await self._send(kind, name, apply)
+            except (StoreUnavailable, StoreThrottled, GenerationConflict) as error:
+                if isinstance(error, StoreUnavailable):
+                    turn.overloaded()
+                    self._restraint.gave_up(number, self._gate.under_way)
+                elif isinstance(error, GenerationConflict):
+                    turn.answered()
+                    self._restraint.answered()
+                raise
+            finally:
+                self._restraint.ended(is_urgent=is_urgent)
+            turn.answered()
+            self._restraint.answered()
+            return told
+
+    async def _send(self, kind: str, name: str, apply: Callable[[], Any]) -> Any:
         world = self._world
         fault = world.store_fault(self._process, kind, name)
         world.operations[kind] += 1
         fault = await world.before_call(self._process, fault)
         answer = self._loop.create_future()
-        self._loop.later(self._latency(kind), self._carry_out, kind, name, partial(self._apply, apply), fault, answer)
+        self._bucket.under_way += 1
+        delay = self._latency(kind) + self._slowness()
+        self._loop.later(delay, self._carry_out, kind, name, partial(self._apply, apply), fault, answer)
+        if delay > GIVE_UP_S:
+            world.count("given up while it is carried out")
+            self._loop.later(GIVE_UP_S, _answer, answer, StoreUnavailable(f"{kind} {name!r} got no answer in time"))
         begun_at = self._loop.time()
         process = self._process
         if process is not None and kind == "read" and 0 < begun_at - process.woke_at < 10:
             # Whoever looks after a silence may be silent again while it does.
             world.cluster.may_pause(process, "looks", 0.1, 0.0)
         told = await answer
-        self.known_at[name] = begun_at
+        if fault is not Fault.DAMAGED:
+            self.known_at[name] = begun_at
         return told
+
+    def _slowness(self) -> float:
+        """How much longer a request takes that is sent now, since others are under way."""
+        world = self._world
+        if not (world.swarm.capacity and world.is_faulty):
+            return 0.0
+        return SLOWER_S * max(0, self._bucket.under_way - world.swarm.capacity)
 
     def _apply(self, apply: Callable[[], Any]) -> Any:
         """Carry out a request in the name of this process. Return what it came to, an error included."""
@@ -319,10 +375,14 @@ class BucketClient:
     ) -> None:
         """The request has arrived."""
         world = self._world
+        self._bucket.under_way -= 1
         told: Any
         delay = self._latency(kind)
-        if fault in (Fault.NONE, Fault.CUT_AFTER):
+        if fault in (Fault.NONE, Fault.CUT_AFTER, Fault.DAMAGED):
             told = apply()
+            if fault is Fault.DAMAGED and isinstance(told, StoredObject):
+                damage = world.tape.pick("damage", DAMAGES)
+                told = told._replace(data=told.data[: len(told.data) // 2] if damage is None else damage)
         elif fault is Fault.REPEATED:
             first, told = apply(), apply()
             if isinstance(told, GenerationConflict) and not isinstance(first, Exception):
@@ -360,3 +420,52 @@ def _answer(answer: "asyncio.Future[Any]", told: Any) -> None:
         answer.set_exception(told)
     else:
         answer.set_result(told)
+
+
+class Restraint:
+    """
+    S12: how many requests a process may have under way, told from when they begin and how they end.
+
+    After one was given up that is half of those that were under way then, and one more with each answer. Others that
+    began before the same moment tell nothing new. Those that were let in before it, and had not begun, still begin, and
+    so do urgent ones.
+
+    Attributes:
+        is_broken: The request that began last is one too many.
+    """
+
+    def __init__(self) -> None:
+        self._ordinary = self._urgent = 0
+        self._number = 0
+        self._learned_at = 0
+        self._let_in = 0
+        self._most = float(UNDER_WAY_MAX)
+        self.is_broken = False
+
+    def began(self, *, is_urgent: bool) -> int:
+        """A request begins. Return its number."""
+        self._urgent += is_urgent
+        self._ordinary += not is_urgent
+        self._number += 1
+        self.is_broken = False
+        if self._let_in and not is_urgent:
+            self._let_in -= 1
+        elif not is_urgent:
+            self.is_broken = self._ordinary > self._most
+        return self._number
+
+    def gave_up(self, number: int, in_gate: int) -> None:
+        """A request got no answer; so many were let in, itself included."""
+        if number > self._learned_at:
+            self._let_in = in_gate - self._ordinary - self._urgent
+            self._learned_at = self._number + self._let_in
+            self._most = max(UNDER_WAY_MIN, in_gate / 2)
+
+    def answered(self) -> None:
+        """A request was answered."""
+        self._most += 1
+
+    def ended(self, *, is_urgent: bool) -> None:
+        """A request is under way no more."""
+        self._urgent -= is_urgent
+        self._ordinary -= not is_urgent

@@ -24,6 +24,7 @@ THEMES = (
     "drains",
     *("jobs",) * 3,
     *("strangers",) * 2,
+    "crowds",
 )
 """What most of the worlds are about besides: rare things that take several others to happen at once."""
 
@@ -58,6 +59,10 @@ class Swarm:
     is_rate_first: bool = False
     """The rate is looked at before the precondition."""
     outages: bool = False
+    damaged: float = 0.0
+    """Reads bring other content than what is stored."""
+    capacity: int = 0
+    """How many requests the bucket carries out without becoming slower; 0: any number."""
 
     # Pub/Sub
     has_source: bool = True
@@ -68,6 +73,8 @@ class Swarm:
     foreign: float = 0.0
     """Events that carry a key of ours and are of another function."""
     topic_outage: bool = False
+    has_dead_letters: bool = False
+    """Deliveries are counted, and what can never be handled is taken away by another topic."""
 
     # Targets
     not_started: float = 0.0
@@ -148,15 +155,19 @@ class Swarm:
     @property
     def is_store_good(self) -> bool:
         """Nothing goes wrong between a process and the bucket, and every answer comes at once."""
-        lost = self.refused + self.reply_lost + self.late + self.repeated + self.throttled
-        return not (lost or self.rate_limit or self.outages or self.is_latency_drawn)
+        return not (self._store_faults or self.is_latency_drawn)
+
+    @property
+    def _store_faults(self) -> float:
+        """Zero when nothing goes wrong in the bucket, or on the way to it."""
+        lost = self.refused + self.reply_lost + self.late + self.repeated + self.throttled + self.damaged
+        return lost + self.rate_limit + self.outages + self.capacity
 
     @property
     def is_faultless(self) -> bool:
         """Nothing goes wrong on the way to the store: S8 applies."""
-        lost = self.refused + self.reply_lost + self.late + self.repeated + self.throttled
         again = self.duplicated + self.ack_lost + (self.starts > 1) + self.poison
-        return self.is_calm and not (lost or again or self.rate_limit or self.outages or self.topic_outage)
+        return self.is_calm and not (self._store_faults or again or self.topic_outage)
 
 
 def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
@@ -184,6 +195,8 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.rate_limit = tape.pick("swarm rate limit", (0, 0, 1, 2))
         swarm.is_rate_first = flag("rate first", one_in=2)
         swarm.outages = flag("outages", one_in=6)
+        swarm.damaged = rate("damaged", (0.0, 0.0, 0.0, 0.03, 0.1, 0.5))
+        swarm.capacity = tape.pick("swarm capacity", (0, 0, 0, 0, 8, 3))
     if not flag("good topic"):
         swarm.duplicated, swarm.delayed = rate("duplicated", LOG_RATES), rate("delayed", LOG_RATES)
         swarm.ack_lost, swarm.foreign = rate("ack lost", LOG_RATES), rate("foreign", LOG_RATES)
@@ -208,7 +221,13 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
     swarm.cancels, swarm.resumes = flag("cancels", one_in=4), flag("resumes")
     swarm.starts = 1 + flag("twice")
     swarm.has_source = not flag("no source", one_in=8)
+    if swarm.unreadable:
+        swarm.damaged = 0.0  # a document of a newer version is another matter than one that is damaged
+    # A damaged read may be the fifth delivery of a good message, and then that is put away rightly.
+    swarm.has_dead_letters = not swarm.damaged and (flag("dead letters", one_in=2) or swarm.unreadable)
     theme = tape.pick("swarm theme", THEMES)
+    if theme == "zombies" or (theme not in ("none", "starts", "crowds") and not flag("damage besides", one_in=4)):
+        swarm.damaged, swarm.capacity = 0.0, 0  # it would hide what these are about
     if theme == "zombies":
         swarm.zombies = swarm.pauses = swarm.aimed = True
         swarm.processes, swarm.runs, swarm.lasts_s = max(2, swarm.processes), max(2, swarm.runs), 240.0
@@ -251,6 +270,7 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         if flag("jobs stored well", one_in=2):
             swarm.refused = swarm.reply_lost = swarm.late = swarm.repeated = swarm.throttled = 0.0
             swarm.rate_limit, swarm.outages, swarm.is_latency_drawn = 0, False, False
+            swarm.damaged, swarm.capacity = 0.0, 0
     elif theme == "strangers":
         swarm.has_source, swarm.event_lost = True, 0.0
         swarm.is_latency_drawn = swarm.is_slow = True
@@ -258,6 +278,10 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         swarm.power_cuts = swarm.leaves = True
         swarm.unequal = flag("unequal strangers", one_in=2)
         swarm.processes, swarm.runs, swarm.pauses, swarm.lasts_s = 2, 3, False, 120.0
+    elif theme == "crowds":
+        # More at once than the bucket can carry out.
+        swarm.starts, swarm.runs, swarm.capacity, swarm.lasts_s = 10, 3, tape.pick("crowds meet", (3, 8)), 120.0
+        swarm.starts_from, swarm.starts_within, swarm.processes = 8, 4, min(2, swarm.processes)
     if swarm.is_calm and not (swarm.event_lost and swarm.answer_lost):
         swarm.sweeps = not flag("no sweeps", one_in=2)
     return swarm

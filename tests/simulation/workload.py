@@ -238,7 +238,9 @@ class Clients:
         for _ in range(1 + tape.draw("poison count", 3)):
             await asyncio.sleep(tape.draw("poison at", 30))
             world.count("poison message")
-            world.subscription.publish(tape.pick("poison", POISON), what="poison")
+            poison = tape.pick("poison", POISON)
+            world.oracle.poison.add(poison)
+            world.subscription.publish(poison, what="poison")
 
 
 POISON = (

@@ -165,6 +165,9 @@ class World:
         if self.loop.time() < self._store_back_at:
             self.count("call during an outage")
             return Fault.REFUSED
+        if kind == "read" and self.tape.chance("damaged read", self.swarm.damaged):
+            self.count("damaged read")
+            return Fault.DAMAGED
         if not self._fault_rate:
             return Fault.NONE
         label = f"fault of {kind}" if process is None else f"fault of {kind} by {process.name}"

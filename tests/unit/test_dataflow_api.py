@@ -182,29 +182,46 @@ def test_places_cannot_lead_elsewhere():
 # Answers
 
 
-@pytest.mark.parametrize("data", [None, [], "job", {}, {"id": 5}, {"id": "../x"}, {"id": "x" * 200}, {"name": "x"}])
-def test_what_names_no_job(data):
-    """An answer without a usable id is no job."""
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(None, [], "job", {}, {"id": "../x"}, {"id": "x" * 200}, {"name": "x"}),
+        *({"id": "1"} | odd for odd in ({"id": 5}, {"name": 5}, {"currentState": []}, {"labels": []})),
+        *({"id": "1"} | odd for odd in ({"labels": {"x": 5}}, {"replacedByJobId": {}}, {"createTime": 1})),
+    ],
+)
+def test_an_answer_that_describes_no_job(data):
+    """An answer without a usable id is no job, and neither is one with a field of a wrong type."""
     assert api.read_job(data) is None
 
 
-def test_missing_and_odd_fields():
-    """Any field may be missing or of another type; the id that was asked for stands in for a missing one."""
+def test_missing_fields():
+    """Any field may be missing, or null; the id that was asked for stands in for a missing one."""
     assert api.read_job({"id": "1"}) == Job("1")
-    odd = {"name": 5, "currentState": None, "labels": [], "replacedByJobId": {}, "createTime": 1}
-    assert api.read_job(odd, "2") == Job("2")
+    nulls = dict.fromkeys(("name", "currentState", "labels", "replacedByJobId", "createTime"))
+    assert api.read_job(nulls, "2") == Job("2")
 
 
-@pytest.mark.parametrize("page", [None, [], {"jobs": {}}, {"jobs": [{"id": "1"}], "failedLocation": [{"name": "r"}]}])
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"jobs": {}},
+        {"jobs": None},
+        {"jobs": [{"id": "1"}, 5]},
+        {"jobs": [{"id": "1"}, {}]},
+        {"jobs": [{"id": "1"}], "nextPageToken": 5},
+        {"jobs": [{"id": "1"}], "failedLocation": [{"name": "r"}]},
+    ],
+)
 def test_incomplete_listings(page):
-    """A page that is no listing, or says that a region did not answer, proves nothing."""
+    """A page that is no listing, names what is no job, or says that a region did not answer, proves nothing."""
     assert api.read_jobs(page) is None
 
 
 def test_listings():
-    """A page without jobs is an empty one, and what is no job in it is left out."""
+    """A page without jobs is an empty one."""
     assert api.read_jobs({}) == []
-    assert api.read_jobs({"jobs": [{"id": "1"}, 5, {}]}) == [Job("1")]
+    assert api.read_jobs({"jobs": [{"id": "1"}]}) == [Job("1")]
     assert api.next_page({"nextPageToken": "t"}) == "t"
     assert api.next_page({}) == ""
 
@@ -350,7 +367,7 @@ def test_jobs_that_were_cancelled():
     assert api.outcome(a_job(state="JOB_STATE_CANCELLED"), PLACE, []).failure.type == "JobCancelled"
 
 
-@pytest.mark.parametrize("data", [None, [], {}, {"jobMessages": {}}, {"jobMessages": [5, {}, {"messageText": 5}]}])
+@pytest.mark.parametrize("data", [{}, {"jobMessages": {}}, {"jobMessages": [5, {}, {"messageText": 5}]}])
 def test_messages_that_are_none(data):
     """A page of messages may be empty or odd."""
     assert api.read_messages(data) == []

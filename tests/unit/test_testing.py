@@ -181,7 +181,7 @@ async def test_a_modelled_bucket_lists_in_pages() -> None:
     """A thousand names a request, as what is paid for."""
     bucket = ModelledBucket()
     store = bucket.store()
-    await store.create_all([(f"open/{number:04}", b"") for number in range(2500)])
+    await store.create_all([(f"open/{number:04}", b"{}") for number in range(2500)])
     assert [info.name for info in await store.list("open/")] == [f"open/{number:04}" for number in range(2500)]
     assert bucket.count("list") == 3
     await store.aclose()
