@@ -431,7 +431,7 @@ class _Draft:
         if event.ran:
             self.set(event.node, replace(state, unanswered=replace(known, has_succeeded=True)))
             self.decide_unanswered(event.node)
-        elif known.answer_lost and not known.was_refused:
+        elif known.answer_lost and not known.was_refused and state.launches == 1:
             # Of several requests it would not be known which one the event is about, and the last one may run.
             self.call_again(task, replace(state, unanswered=known))
 
@@ -453,7 +453,7 @@ class _Draft:
             self.give_up(task, self.failure(failure, state))
         elif self.process.can_launch(task):
             assert state.unanswered is not None
-            unanswered = Unanswered(calls_again=True, was_refused=True, events=state.unanswered.events)
+            unanswered = Unanswered(calls_again=True, events=state.unanswered.events)
             changes = {"by": self.process.id, "launches": state.launches + 1, "unanswered": unanswered}
             self.set(task.name, replace(state, **changes))
 
