@@ -24,9 +24,9 @@ from aiorch.markers import Markers
 from aiorch.nodes import Parallel, Task
 from aiorch.outcomes import Outcomes, SupplementaryFunctions
 from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
-from aiorch.room import Room
 from aiorch.run_document import SCHEMA_VERSION, NodeState, RunHeader, StartCommand
 from aiorch.run_state import kept_by_resume, new_header, new_run
+from aiorch.slots import Slots
 from aiorch.standstill import Standstill
 from aiorch.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
 from aiorch.timers import Timers
@@ -63,7 +63,7 @@ class DAGExecutor:
 
         committers: Of the runs that are in memory, by run id.
 
-        room: For executions of target types with a limit.
+        slots: Of target types with a limit, and the tasks that wait for one.
 
         markers: Of open runs: they draw the attention of other processes.
 
@@ -105,14 +105,14 @@ class DAGExecutor:
         settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
         process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
-        self.room = Room(
+        self.slots = Slots(
             settings.limits,
             process_id=process_id,
             can_launch=self._can_launch,
             committers=self.committers,
             clock=clock,
         )
-        self.process = Process(process_id, self._can_launch, awaits_events, self.room.left_by_type)
+        self.process = Process(process_id, self._can_launch, awaits_events, self.slots.left_by_type)
         self.markers = Markers(runs, entropy)
         self._liveness = liveness
         self._default_region = default_region
@@ -122,7 +122,7 @@ class DAGExecutor:
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._sleepers: dict[asyncio.Task[None], None] = {}
         self.standstill = Standstill()
-        self._timers = Timers(clock, self.room, self.committers, awaits_events=awaits_events)
+        self._timers = Timers(clock, self.slots, self.committers, awaits_events=awaits_events)
         self._is_closing = False
         outcomes = Outcomes(
             targets=targets,
@@ -144,7 +144,7 @@ class DAGExecutor:
             process=self.process,
             settings=settings,
             spawn=self.spawn,
-            room=self.room,
+            slots=self.slots,
             is_closing=lambda: self._is_closing,
         )
 
@@ -302,7 +302,7 @@ class DAGExecutor:
         if (
             committer.is_idle
             and not self.owns(committer)
-            and not self.room.is_wanted_by(committer)
+            and not self.slots.is_wanted_by(committer)
             and self.committers.get(committer.run_id) is committer
         ):
             del self.committers[committer.run_id]
@@ -335,12 +335,12 @@ class DAGExecutor:
         run = committer.run
         if run is None:
             return frozenset()
-        return frozenset(by for name in run.active if (by := run.nodes[name].by) is not None)
+        return frozenset(by for by in run.active_by if by is not None)
 
     def owns(self, committer: Committer) -> bool:
         """Whether this process owes something to the run."""
         run = committer.run
-        return run is not None and any(run.nodes[name].by == self.process.id for name in run.active)
+        return run is not None and self.process.id in run.active_by
 
     def is_working(self) -> bool:
         """Whether this process owes anything to any run."""
@@ -361,7 +361,7 @@ class DAGExecutor:
         asked_at = asyncio.get_running_loop().time()
         dead = await self.dead_among(others) if others else frozenset()
         self._timers.arm_timeout(committer)
-        events = self.room.unclaimed(committer)
+        events = self.slots.unclaimed(committer)
         if dead & self.owners(committer):
             events.append(ProcessesDied(dead, asked_at))
             logger.warning("going on with a run whose process is gone", extra={"run_id": committer.run_id})
@@ -382,6 +382,7 @@ class DAGExecutor:
         dag, run = committer.dag, committer.run
         assert dag is not None
         assert run is not None
+        unclaimed: list[Task] = []
         launcher = _Launcher(self._launches, committer, self.process.id)
         for name in touched:
             state, node = run.nodes[name], dag.all_nodes[name]
@@ -402,10 +403,12 @@ class DAGExecutor:
                     self._timers.arm_retry(committer, name, state)
                 case None:
                     if state.by is None and state.is_active:
-                        self.room.want(dag.all_tasks[name].target_type)
+                        unclaimed.append(dag.all_tasks[name])
+                        if state.status is TaskStatus.RETRYING and self.slots.is_limited(unclaimed[-1].target_type):
+                            self._timers.arm_retry(committer, name, state)
                 case unreachable:
                     assert_never(unreachable)
-        self.room.offer_wanted()  # what took it when this was folded may have ended since
+        self.slots.wait(committer, unclaimed)
         if run.status.is_terminal:
             self._timers.drop_timeout(committer.run_id)
             self.spawn(self.markers.remove(committer))
@@ -419,8 +422,8 @@ class DAGExecutor:
         if task is not None:
             self._launches.hint(committer, task, attempt)
 
-    def offer(self, committer: Committer) -> None:
-        """Let other processes look at a run: there is something that this one cannot launch, or has taken on."""
+    def notify_replicas(self, committer: Committer) -> None:
+        """Let other processes look at a run: this one cannot launch a task of the run, or has taken one on."""
         self.spawn(self._tell(committer))
 
     async def _tell(self, committer: Committer) -> None:

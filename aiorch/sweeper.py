@@ -104,7 +104,7 @@ class Sweeper:
         for run_id in list(untouched):
             del untouched[run_id]
             if run_id in markers:
-                self._executor.offer(self._executor.committer(run_id))
+                self._executor.notify_replicas(self._executor.committer(run_id))
         held = self._executor.committers
         for run_id, committer in held.items():
             if run_id in markers and committer.generation:  # else its copy is none yet, or only to be
@@ -140,7 +140,7 @@ class Sweeper:
         """
         run_id = committer.run_id
         self._owners[run_id] = self._owners.get(run_id, frozenset()) | self._executor.owners(committer)
-        if self._executor.room.unclaimed(committer):
+        if self._executor.slots.has_unclaimed(committer):
             self._to_begin.add(run_id)
 
     def _is_ours(self, run_id: str, generation: int) -> bool:

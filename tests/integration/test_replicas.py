@@ -323,7 +323,7 @@ async def test_a_run_is_not_held_for_having_been_told_about() -> None:
         await world.until(lambda: world.status() == "Completed" and "open/r" not in world.bucket.objects)
         await asyncio.sleep(100)
         written = await one.store.write("open/r", marker, if_generation_match=0)
-        one._executor.offer(one._executor.committer("r"))
+        one._executor.notify_replicas(one._executor.committer("r"))
         await world.until(lambda: world.bucket.objects["open/r"].generation != written)
         await world.until(lambda: "open/r" not in world.bucket.objects)
         assert not one._executor.committers
@@ -358,8 +358,8 @@ async def test_a_large_result_outlives_its_process() -> None:
 
 
 @in_virtual_time
-async def test_claims_keep_to_the_room_there_is() -> None:
-    """Runs that begin at the same moment do not all take the last place: what finds none stays free for the others."""
+async def test_claims_keep_to_the_slots_there_are() -> None:
+    """Runs that begin at the same moment do not all take the last slot: other tasks are left to other processes."""
     world = World()
     async with world.replica(limit=5) as one, world.replica(limit=5):
         definition = chain(J=job())
