@@ -78,6 +78,8 @@ class Committer:
 
         marker: Generation of the run's open marker, when this process has written it.
 
+        notice: The last notice to other processes, which tells whether it arrived, and of which generation it was.
+
         known_at: When the copy was last known to be what is stored, in the event loop's time: the beginning of the
             read or write that told so.
 
@@ -110,6 +112,7 @@ class Committer:
         "is_current",
         "known_at",
         "marker",
+        "notice",
         "run",
         "run_id",
         "starting",
@@ -142,6 +145,7 @@ class Committer:
         self.in_flight: dict[str, InFlight] = {}
         self.starting = 0
         self.marker: int | None = None
+        self.notice: tuple[int, asyncio.Task[bool]] | None = None
         self.known_at = 0.0
         self.is_announced = False
         self.is_current = False

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol, TypeVar, assert_never
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -40,6 +40,8 @@ from aiorch.transitions import (
 )
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 COMMIT_GRACE_S = 2.0
 """How long the last commits may take at the end, at least."""
@@ -119,8 +121,8 @@ class DAGExecutor:
         self._functions = functions
         self._targets = targets
         self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
-        self._tasks: dict[asyncio.Task[None], None] = {}
-        self._sleepers: dict[asyncio.Task[None], None] = {}
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._sleepers: dict[asyncio.Task[Any], None] = {}
         self.standstill = Standstill()
         self._timers = Timers(clock, self.slots, self.committers, awaits_events=awaits_events)
         self._is_closing = False
@@ -148,7 +150,7 @@ class DAGExecutor:
             is_closing=lambda: self._is_closing,
         )
 
-    def spawn(self, work: Coroutine[Any, Any, None], *, may_be_cut: bool = False) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, _T], *, may_be_cut: bool = False) -> asyncio.Task[_T]:
         """
         Run *work* in the background, inside the scope that `close` ends.
 
@@ -267,7 +269,7 @@ class DAGExecutor:
         """
         committer = self.committer(run_id)
         await committer.apply(CancelRequested(reason))
-        if self.owners(committer) - {self.process.id} and not await self.markers.touch(committer):
+        if self.owners(committer) - {self.process.id} and not await self._is_told(committer):
             raise StoreUnavailable(
                 f"the cancel of run {run_id!r} is recorded, and the processes that run its tasks could not be told, so "
                 f"they may go on for a while. Cancel it again."
@@ -424,11 +426,22 @@ class DAGExecutor:
 
     def notify_replicas(self, committer: Committer) -> None:
         """Let other processes look at a run: this one cannot launch a task of the run, or has taken one on."""
-        self.spawn(self._tell(committer))
+        committer.notice = committer.generation, self.spawn(self._tell(committer))
 
-    async def _tell(self, committer: Committer) -> None:
-        await self.markers.touch(committer)
+    async def _tell(self, committer: Committer) -> bool:
+        is_told = await self.markers.touch(committer)
         self.release(committer)  # it may be here for this alone
+        return is_told
+
+    async def _is_told(self, committer: Committer) -> bool:
+        """Whether other processes were told to look at a run as it is now. Tell them unless a commit has done so."""
+        generation, notice = committer.notice or (0, None)
+        if notice is None or generation != committer.generation or (notice.done() and not _has_arrived(notice)):
+            self.notify_replicas(committer)
+        assert committer.notice is not None
+        _, notice = committer.notice
+        await asyncio.wait([notice])
+        return _has_arrived(notice)
 
     def _can_launch(self, task: Task) -> bool:
         if self._is_closing:
@@ -472,6 +485,10 @@ class _Launcher:
         assert run is not None
         if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
             self._launches.launch(self._committer, task)
+
+
+def _has_arrived(notice: asyncio.Task[bool]) -> bool:
+    return not notice.cancelled() and notice.result()
 
 
 def _is_under_way(committer: Committer, name: str, state: NodeState, process_id: str) -> bool:
