@@ -75,6 +75,8 @@ class DAGExecutor:
 
         commit_interval_s: See `aiorch.ports.Pace`.
 
+        activity: Grows whenever this process learns something about a run, or forgets a run.
+
         on_release: Called when an open run is forgotten here.
 
         on_store_away: Called when the store does not answer: nothing new should be brought until it does.
@@ -107,6 +109,7 @@ class DAGExecutor:
         settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
         process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
+        self.activity = 0
         self.slots = Slots(
             settings.limits,
             process_id=process_id,
@@ -242,6 +245,7 @@ class DAGExecutor:
             await self.markers.create(committer, command)
         except BaseException:
             committer.starting -= 1
+            self.activity += 1
             self.release(committer)
             raise
         committer.starting -= 1
@@ -308,6 +312,7 @@ class DAGExecutor:
             and self.committers.get(committer.run_id) is committer
         ):
             del self.committers[committer.run_id]
+            self.activity += 1
             if committer.generation and committer.run is not None and not committer.run.status.is_terminal:
                 self.on_release(committer)
 
@@ -384,6 +389,7 @@ class DAGExecutor:
         dag, run = committer.dag, committer.run
         assert dag is not None
         assert run is not None
+        self.activity += 1
         unclaimed: list[Task] = []
         launcher = _Launcher(self._launches, committer, self.process.id)
         for name in touched:

@@ -174,10 +174,12 @@ def test_fold() -> None:
         assert result[f"{shape}_fold_ratio"] > 0
 
 
-@pytest.mark.parametrize("store", STORES)
-def test_open_runs(store: str, tmp_path: Path) -> None:
-    """Open runs tell what memory they take, and end when that is known."""
-    result = result_of("open_runs.py", "--runs", "10", "--store", store, "--directory", str(tmp_path))
+@pytest.mark.parametrize(("store", "wait_for"), [("sqlite", "call"), ("memory", "retry"), ("sqlite", "nobody")])
+def test_open_runs(store: str, wait_for: str, tmp_path: Path) -> None:
+    """Open runs tell what memory and CPU time they take, and those that can end do so when that is known."""
+    size = "--runs", "10", "--rest", "1", "--wait-for", wait_for
+    result = result_of("open_runs.py", *size, "--store", store, "--directory", str(tmp_path))
+    assert 0 < result["cpu_percent_at_rest"] < 100
     assert min(result["rss_before_mb"], result["rss_mb"], result["peak_rss_mb"]) > 0
     assert result["runs"] == 10
 
