@@ -245,7 +245,6 @@ class DAGExecutor:
             await self.markers.create(committer, command)
         except BaseException:
             committer.starting -= 1
-            self.activity += 1
             self.release(committer)
             raise
         committer.starting -= 1

@@ -252,11 +252,11 @@ async def test_a_process_sweeps_on_after_an_unexpected_failure() -> None:
     class Moody(MemoryStore):
         moods = 0
 
-        async def list(self, prefix: str) -> Any:
+        async def version(self) -> Any:
             self.moods += 1
             if self.moods == 3:
                 raise RuntimeError("a bug in an adapter")
-            return await super().list(prefix)
+            return await super().version()
 
     store = Moody()
 

