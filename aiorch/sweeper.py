@@ -110,8 +110,10 @@ class Sweeper:
             await self._pause(min(self._interval_s, WATCH_S))
             try:
                 await self._look_at_version()
-            except StoreError:  # the runs are read, and that tells what is wrong
-                self._unchanged_since = math.inf
+            except Exception as error:
+                self._unchanged_since = math.inf  # the reads of the runs will tell as much to those who wait
+                if not isinstance(error, StoreError):
+                    logger.exception("the store's version cannot be read, reading the runs all the same")
             self._refresh_old()
 
     async def _pause(self, seconds: float) -> None:

@@ -162,7 +162,7 @@ MUTANTS = (
         "aiorch.committer",
         "        if changes.is_stale and not was_read:",
         "        if False:",
-        seed=100046,
+        seed=100758,
     ),
     Mutant(
         "forgotten while executions are in flight",
@@ -477,7 +477,7 @@ MUTANTS = (
         "aiorch.transitions",
         "        if state is None or state.by != self.process.id:\n",
         "        if state is None:\n",
-        seed=100049,
+        seed=100324,
     ),
     Mutant(
         "given up by a process that does not own it",
@@ -505,14 +505,14 @@ MUTANTS = (
         "aiorch.transitions",
         "        if state is not None and state.is_live and state.by == self.process.id:\n            self.lose(",
         "        if state is not None and state.is_live:\n            self.lose(",
-        seed=100385,
+        seed=101502,
     ),
     Mutant(
         "a cancel leaves retries",
         "aiorch.transitions",
         "            elif isinstance(node, Parallel) or state.status is _RETRYING:",
         "            elif isinstance(node, Parallel):",
-        seed=100005,
+        seed=100103,
     ),
     Mutant(
         "what a fold had begun goes on after its cancel",
@@ -549,7 +549,7 @@ MUTANTS = (
         "aiorch.transitions",
         " or state.lost >= LOST_ATTEMPTS_MAX:",
         ":",
-        seed=100166,
+        seed=100267,
     ),
     Mutant(
         "sent again although it must not be",
