@@ -345,7 +345,7 @@ MUTANTS = (
         "aiorch.slots",
         "            self._queue(limit, entry)\n        self.start_waiting(kind)\n",
         "            self._queue(limit, entry)\n",
-        seed=100495,
+        seed=281,
     ),
     Mutant(
         "a task that was offered a slot in vain waits no longer",
@@ -498,7 +498,7 @@ MUTANTS = (
         "aiorch.transitions",
         "        if event.is_given_up and state.by != self.process.id:\n",
         "        if False:\n",
-        seed=100142,
+        seed=224,
     ),
     Mutant(
         "lost by a process that does not own it",
@@ -613,7 +613,7 @@ MUTANTS = (
         "aiorch.outcomes",
         "is_given_up = sent.is_given_up or (",
         "is_given_up = (",
-        seed=100142,
+        seed=595,
     ),
     Mutant(
         "work of the dead left alone",
