@@ -78,6 +78,8 @@ class Committer:
 
         marker: Generation of the run's open marker, when this process has written it.
 
+        notice: The last notice to other processes, which tells whether it arrived, and of which generation it was.
+
         known_at: When the copy was last known to be what is stored, in the event loop's time: the beginning of the
             read or write that told so.
 
@@ -86,13 +88,15 @@ class Committer:
         is_announced: The marker was written since this process owes something to the run, so that the others look who
             does: should it die, they know.
 
+        is_current: The copy is good enough to fold onto: if another process has written since, the next write tells.
+            After a commit that failed the copy is not, until it is read again.
+
         visitors: How many need this copy, and have nothing under way here that would keep it.
     """
 
     __slots__ = (
         "_executor",
         "_inbox",
-        "_is_current",
         "_is_pursued",
         "_is_unsure",
         "_new",
@@ -105,8 +109,10 @@ class Committer:
         "generation",
         "in_flight",
         "is_announced",
+        "is_current",
         "known_at",
         "marker",
+        "notice",
         "run",
         "run_id",
         "starting",
@@ -122,9 +128,6 @@ class Committer:
         """A write was sent and not found to be committed, or not to be."""
 
         self._new: StoredRun | None = None
-        self._is_current = False
-        """The copy is good enough to fold onto: at worst somebody else has written since, which the write will tell."""
-
         self._is_pursued = False
         """What the copy owes was done, but for what the commits since then changed."""
 
@@ -142,8 +145,10 @@ class Committer:
         self.in_flight: dict[str, InFlight] = {}
         self.starting = 0
         self.marker: int | None = None
+        self.notice: tuple[int, asyncio.Task[bool]] | None = None
         self.known_at = 0.0
         self.is_announced = False
+        self.is_current = False
         self.visitors = 0
         self.error: Exception | None = None
 
@@ -262,7 +267,7 @@ class Committer:
         tries = 0
         while True:
             if any(event is None for event, _ in batch):
-                self._is_current = False
+                self.is_current = False
             try:
                 await self._try_commit(batch)
             except StoreThrottled as error:
@@ -291,7 +296,7 @@ class Committer:
             batch.extend(self._gather())
 
     async def _try_commit(self, batch: _Batch) -> None:
-        was_read = not self._is_current
+        was_read = not self.is_current
         if was_read:
             await self._read()
         await self._ask_again_about_the_dead(batch)
@@ -300,7 +305,7 @@ class Committer:
             await self._read()
             await self._ask_again_about_the_dead(batch)
             changes = self._fold(batch)
-        with self._executor.room.claiming(changes):
+        with self._executor.slots.claiming(changes):
             if not changes.is_empty:
                 await self._write(changes, len(batch))
             if not self._is_pursued:
@@ -321,7 +326,7 @@ class Committer:
 
     def _distrust(self) -> None:
         """Read again before the next fold."""
-        self._is_current = False
+        self.is_current = False
         if self._new is not None:
             self.run = None  # it was only to be
 
@@ -367,7 +372,7 @@ class Committer:
         """Let *stored* be the copy."""
         self.dag, self.run, self.generation = stored
         self.known_at = known_at
-        self._is_current = True
+        self.is_current = True
         self._is_pursued = False
         self.is_announced = self.is_announced and (stored is self._new or self._executor.owns(self))
 
@@ -465,7 +470,7 @@ class Committer:
         self._is_unsure = False
         if self._offers:
             self._offers = False
-            self._executor.offer(self)
+            self._executor.notify_replicas(self)
         touched: Iterable[str] = dict.fromkeys((*changes.nodes, *dropped)) if dropped else changes.nodes
         was_read = not self._is_pursued
         if was_read:

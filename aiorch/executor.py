@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol, TypeVar, assert_never
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -24,9 +24,9 @@ from aiorch.markers import Markers
 from aiorch.nodes import Parallel, Task
 from aiorch.outcomes import Outcomes, SupplementaryFunctions
 from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
-from aiorch.room import Room
 from aiorch.run_document import SCHEMA_VERSION, NodeState, RunHeader, StartCommand
 from aiorch.run_state import kept_by_resume, new_header, new_run
+from aiorch.slots import Slots
 from aiorch.standstill import Standstill
 from aiorch.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
 from aiorch.timers import Timers
@@ -41,6 +41,8 @@ from aiorch.transitions import (
 )
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 COMMIT_GRACE_S = 2.0
 """How long the last commits may take at the end, at least."""
@@ -64,7 +66,7 @@ class DAGExecutor:
 
         committers: Of the runs that are in memory, by run id.
 
-        room: For executions of target types with a limit.
+        slots: Of target types with a limit, and the tasks that wait for one.
 
         markers: Of open runs: they draw the attention of other processes.
 
@@ -73,6 +75,8 @@ class DAGExecutor:
         standstill: How long this process stood still.
 
         commit_interval_s: See `aiorch.ports.Pace`.
+
+        activity: Grows whenever this process learns something about a run, or forgets a run.
 
         on_release: Called when an open run is forgotten here.
 
@@ -106,24 +110,25 @@ class DAGExecutor:
         settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
         process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
-        self.room = Room(
+        self.activity = 0
+        self.slots = Slots(
             settings.limits,
             process_id=process_id,
             can_launch=self._can_launch,
             committers=self.committers,
             clock=clock,
         )
-        self.process = Process(process_id, self._can_launch, awaits_events, self.room.left_by_type)
+        self.process = Process(process_id, self._can_launch, awaits_events, self.slots.left_by_type)
         self.markers = Markers(runs, entropy)
         self._liveness = liveness
         self._default_region = default_region
         self._functions = functions
         self._targets = targets
         self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
-        self._tasks: dict[asyncio.Task[None], None] = {}
-        self._sleepers: dict[asyncio.Task[None], None] = {}
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._sleepers: dict[asyncio.Task[Any], None] = {}
         self.standstill = Standstill()
-        self._timers = Timers(clock, self.room, self.committers, awaits_events=awaits_events)
+        self._timers = Timers(clock, self.slots, self.committers, awaits_events=awaits_events)
         self._is_closing = False
         outcomes = Outcomes(
             targets=targets,
@@ -145,11 +150,11 @@ class DAGExecutor:
             process=self.process,
             settings=settings,
             spawn=self.spawn,
-            room=self.room,
+            slots=self.slots,
             is_closing=lambda: self._is_closing,
         )
 
-    def spawn(self, work: Coroutine[Any, Any, None], *, may_be_cut: bool = False) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, _T], *, may_be_cut: bool = False) -> asyncio.Task[_T]:
         """
         Run *work* in the background, inside the scope that `close` ends.
 
@@ -268,7 +273,7 @@ class DAGExecutor:
         """
         committer = self.committer(run_id)
         await committer.apply(CancelRequested(reason))
-        if self.owners(committer) - {self.process.id} and not await self.markers.touch(committer):
+        if self.owners(committer) - {self.process.id} and not await self._is_told(committer):
             raise StoreUnavailable(
                 f"the cancel of run {run_id!r} is recorded, and the processes that run its tasks could not be told, so "
                 f"they may go on for a while. Cancel it again."
@@ -303,10 +308,11 @@ class DAGExecutor:
         if (
             committer.is_idle
             and not self.owns(committer)
-            and not self.room.is_wanted_by(committer)
+            and not self.slots.is_wanted_by(committer)
             and self.committers.get(committer.run_id) is committer
         ):
             del self.committers[committer.run_id]
+            self.activity += 1
             if committer.generation and committer.run is not None and not committer.run.status.is_terminal:
                 self.on_release(committer)
 
@@ -336,12 +342,12 @@ class DAGExecutor:
         run = committer.run
         if run is None:
             return frozenset()
-        return frozenset(by for name in run.active if (by := run.nodes[name].by) is not None)
+        return frozenset(by for by in run.active_by if by is not None)
 
     def owns(self, committer: Committer) -> bool:
         """Whether this process owes something to the run."""
         run = committer.run
-        return run is not None and any(run.nodes[name].by == self.process.id for name in run.active)
+        return run is not None and self.process.id in run.active_by
 
     def is_working(self) -> bool:
         """Whether this process owes anything to any run."""
@@ -362,7 +368,7 @@ class DAGExecutor:
         asked_at = asyncio.get_running_loop().time()
         dead = await self.dead_among(others) if others else frozenset()
         self._timers.arm_timeout(committer)
-        events = self.room.unclaimed(committer)
+        events = self.slots.unclaimed(committer)
         if dead & self.owners(committer):
             events.append(ProcessesDied(dead, asked_at))
             logger.warning("going on with a run whose process is gone", extra={"run_id": committer.run_id})
@@ -383,6 +389,8 @@ class DAGExecutor:
         dag, run = committer.dag, committer.run
         assert dag is not None
         assert run is not None
+        self.activity += 1
+        unclaimed: list[Task] = []
         launcher = _Launcher(self._launches, committer, self.process.id)
         for name in touched:
             state, node = run.nodes[name], dag.all_nodes[name]
@@ -405,10 +413,12 @@ class DAGExecutor:
                     self._timers.arm_retry(committer, name, state)
                 case None:
                     if state.by is None and state.is_active:
-                        self.room.want(dag.all_tasks[name].target_type)
+                        unclaimed.append(dag.all_tasks[name])
+                        if state.status is TaskStatus.RETRYING and self.slots.is_limited(unclaimed[-1].target_type):
+                            self._timers.arm_retry(committer, name, state)
                 case unreachable:
                     assert_never(unreachable)
-        self.room.offer_wanted()  # what took it when this was folded may have ended since
+        self.slots.wait(committer, unclaimed)
         if run.status.is_terminal:
             self._timers.drop_timeout(committer.run_id)
             self.spawn(self.markers.remove(committer))
@@ -422,13 +432,24 @@ class DAGExecutor:
         if task is not None:
             self._launches.hint(committer, task, attempt)
 
-    def offer(self, committer: Committer) -> None:
-        """Let other processes look at a run: there is something that this one cannot launch, or has taken on."""
-        self.spawn(self._tell(committer))
+    def notify_replicas(self, committer: Committer) -> None:
+        """Let other processes look at a run: this one cannot launch a task of the run, or has taken one on."""
+        committer.notice = committer.generation, self.spawn(self._tell(committer))
 
-    async def _tell(self, committer: Committer) -> None:
-        await self.markers.touch(committer)
+    async def _tell(self, committer: Committer) -> bool:
+        is_told = await self.markers.touch(committer)
         self.release(committer)  # it may be here for this alone
+        return is_told
+
+    async def _is_told(self, committer: Committer) -> bool:
+        """Whether other processes were told to look at a run as it is now. Tell them unless a commit has done so."""
+        generation, notice = committer.notice or (0, None)
+        if notice is None or generation != committer.generation or (notice.done() and not _has_arrived(notice)):
+            self.notify_replicas(committer)
+        assert committer.notice is not None
+        _, notice = committer.notice
+        await asyncio.wait([notice])
+        return _has_arrived(notice)
 
     def _can_launch(self, task: Task) -> bool:
         if self._is_closing:
@@ -472,6 +493,10 @@ class _Launcher:
         assert run is not None
         if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
             self._launches.launch(self._committer, task)
+
+
+def _has_arrived(notice: asyncio.Task[bool]) -> bool:
+    return not notice.cancelled() and notice.result()
 
 
 def _is_under_way(committer: Committer, name: str, state: NodeState, process_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Launches: what a committed intent turns into, and when: at once, when there is room, or never in this process."""
+"""Launches: what a committed intent turns into, and when: at once, when a slot is free, or never in this process."""
 
 import asyncio
 from collections import deque
@@ -12,7 +12,7 @@ from aiorch.errors import InvalidSettingError
 from aiorch.in_flight import InFlight
 from aiorch.nodes import Task
 from aiorch.outcomes import GIVE_UP_S, Outcomes, OwedExecution, answer_lost, may_be_launched_before
-from aiorch.room import Room
+from aiorch.slots import Slots
 from aiorch.transitions import Process, RunEvent, TaskInterrupted, TaskRunning
 
 DATAFLOW_JOBS_MAX = 25
@@ -71,14 +71,14 @@ class Launches:
         process: Process,
         settings: LaunchSettings,
         spawn: Callable[..., asyncio.Task[None]],
-        room: Room,
+        slots: Slots,
         is_closing: Callable[[], bool],
     ) -> None:
         self._outcomes = outcomes
         self._process = process
         self._settings = settings
         self._spawn = spawn
-        self._room = room
+        self._slots = slots
         self._is_closing = is_closing
         self._waiting: deque[OwedExecution] = deque()
         self._limited: dict[TargetTypes, deque[OwedExecution]] = {kind: deque() for kind in settings.limits}
@@ -99,7 +99,7 @@ class Launches:
             execution = OwedExecution(committer, task, run, sent)
             queue = self._limited.get(task.target_type)
             if queue is not None:
-                self._room.take(task.target_type)
+                self._slots.take(task.target_type)
                 queue.append(execution)
                 self._fill_limited(task.target_type)
             elif self._may_begin:
@@ -116,7 +116,7 @@ class Launches:
             state = run.nodes[task.name]
             sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches, was_taken_over=True)
             if task.target_type in self._limited:
-                self._room.take(task.target_type)
+                self._slots.take(task.target_type)
             self._begin(OwedExecution(committer, task, run, sent))
 
     def hint(self, committer: Committer, task: Task, attempt: int) -> None:
@@ -181,7 +181,7 @@ class Launches:
 
     def _fill_limited(self, kind: TargetTypes) -> None:
         queue = self._limited[kind]
-        while queue and not self._room.is_full(kind, queued=len(queue)) and self._may_begin:
+        while queue and not self._slots.is_full(kind, queued=len(queue)) and self._may_begin:
             self._begin(queue.popleft())
 
     @property
@@ -192,7 +192,7 @@ class Launches:
         committer, task, _, sent = execution
         if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
             if task.target_type in self._limited:
-                self._room.give_back(task.target_type)
+                self._slots.give_back(task.target_type)
             return
         loop = asyncio.get_running_loop()
         sent.begun_at = loop.time()
@@ -207,16 +207,16 @@ class Launches:
             self._recorder = loop.call_at(self._unrecorded[0][0], self._record_running)
 
     def _ended(self, handle: asyncio.Task[None]) -> None:
+        was_full = len(self._under_way) >= self._settings.at_once_max
         kind = self._under_way.pop(handle).task.target_type
         if kind in self._limited:
-            self._room.give_back(kind)
-        for limited, queue in self._limited.items():
-            if queue:  # perhaps it was only this process that was full
+            self._slots.give_back(kind)
+            self._fill_limited(kind)
+        if was_full:  # executions of all kinds may have waited for their turn
+            for limited in self._limited:
                 self._fill_limited(limited)
         while self._waiting and self._may_begin:
             self._begin(self._waiting.popleft())
-        if kind in self._limited and not self._is_closing():
-            self._room.offer(kind)
 
     def _record_running(self) -> None:
         """Record what has been under way for long: lazily, since most executions end before that is due."""

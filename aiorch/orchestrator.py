@@ -32,7 +32,7 @@ from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
 from aiorch.stores import DEFAULT_STORE, open_store
 from aiorch.sweeper import Sweeper
 from aiorch.system import NoObserver, SystemClock, SystemEntropy
-from aiorch.targets import http_targets
+from aiorch.targets import FUNCTION_CONNECTIONS_MAX, http_targets
 from aiorch.targets.function import FunctionTarget
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Settings:
     function_url: str | None = None
     """Pattern of a Cloud Function's URL, with ``{name}``, ``{project_id}``, ``{region}``; `None`: the gen1 form."""
 
-    function_connections_max: int = 1000
+    function_connections_max: int = FUNCTION_CONNECTIONS_MAX
     """Calls of Cloud Functions under way at once."""
 
     function_anonymous: bool = False

@@ -5,7 +5,7 @@ What the engine needs from the world, as small protocols that it owns. Everythin
 are the only sources of time of day and of chance, `Observer` is told what happens.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
@@ -104,6 +104,14 @@ class ObjectStore(Protocol):
 
         Raises:
             GenerationConflict: The object is at another generation.
+        """
+        ...
+
+    async def version(self) -> Hashable | None:
+        """
+        Return a value that is equal to an earlier one only if no process has written or deleted any object in between.
+
+        `None` when the store cannot tell that for much less than the price of a listing.
         """
         ...
 

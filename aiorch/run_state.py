@@ -55,6 +55,8 @@ class Run:
 
         active: Tasks that something is owed to: ready, ``Starting``, ``Running`` or ``Retrying``. In order.
 
+        active_by: The same tasks by the process that owes it, under `None` those that no process has claimed.
+
         live: Number of tasks in ``Starting`` or ``Running``.
 
         size: Bytes of the document.
@@ -64,7 +66,18 @@ class Run:
         spilled: Nodes whose result is in the execution's record. In order.
     """
 
-    __slots__ = ("_encoded", "active", "header", "live", "nodes", "open_branches", "reserved", "size", "spilled")
+    __slots__ = (
+        "_encoded",
+        "active",
+        "active_by",
+        "header",
+        "live",
+        "nodes",
+        "open_branches",
+        "reserved",
+        "size",
+        "spilled",
+    )
 
     def __init__(
         self, dag: DAG, header: RunHeader, nodes: dict[str, NodeState], encoded: dict[str, msgspec.Raw]
@@ -75,6 +88,7 @@ class Run:
         self.size = 0
         self.reserved = 0
         self.active: dict[str, None] = {}
+        self.active_by: dict[str | None, dict[str, None]] = {}
         self.live = 0
         self.spilled: dict[str, None] = {}
         self.open_branches: dict[str, int] = {}
@@ -83,6 +97,7 @@ class Run:
                 self.spilled[name] = None
             if state.is_active:
                 self.active[name] = None
+                self.active_by.setdefault(state.by, {})[name] = None
                 self.live += state.is_live
         for name, node in dag.all_nodes.items():
             if isinstance(node, Parallel):
@@ -125,9 +140,12 @@ class Run:
         self.reserved = max(0, self.reserved - max(0, size - self.size))
         self.size = size
         for name, state in changed.items():
-            self.live += state.is_live - self.nodes[name].is_live
+            before = self.nodes[name]
+            self.live += state.is_live - before.is_live
+            self._unlist(name, before.by)
             if state.is_active:
                 self.active[name] = None
+                self.active_by.setdefault(state.by, {})[name] = None
             else:
                 self.active.pop(name, None)
                 if state.result_in is not None:
@@ -135,6 +153,13 @@ class Run:
         self.nodes.update(changed)
         self._encoded.update(encoded)
         self.open_branches.update(open_branches)
+
+    def _unlist(self, name: str, by: str | None) -> None:
+        names = self.active_by.get(by)
+        if names is not None:
+            names.pop(name, None)
+            if not names:
+                del self.active_by[by]
 
 
 def execution_key(nonce: str, node: str, attempt: int) -> str:

@@ -315,7 +315,9 @@ def _named(execution: Execution) -> tuple[str, bytes]:
 def _with_outcome(execution: Execution, state: NodeState) -> Execution:
     if state.attempt == execution.attempt and state.status is TaskStatus.COMPLETED:
         return msgspec.structs.replace(execution, succeeded=True, response=state.result)
-    if state.attempt > execution.attempt or state.status is TaskStatus.FAILED or state.status is TaskStatus.RETRYING:
+    # Also of a task whose retry was cancelled: its entry keeps the failure that the retry was for.
+    has_failed = state.error is not None and state.error.attempt == execution.attempt
+    if state.attempt > execution.attempt or has_failed:
         return msgspec.structs.replace(execution, succeeded=False)
     return execution
 
@@ -329,7 +331,7 @@ def new_execution(task: Task, state: NodeState, header: RunHeader, *, default_re
 
         state: Its entry.
 
-        header: Of its run, as of the commit of the intent.
+        header: Of its run.
 
         default_region: Where the target is when the step names no region and no URL: a completion must be from there.
     """
@@ -342,7 +344,7 @@ def new_execution(task: Task, state: NodeState, header: RunHeader, *, default_re
         node_name=task.name,
         run_id=header.run_id,
         attempt=state.attempt,
-        launched_at=header.updated_at,
+        launched_at=state.started_at or header.updated_at,
         target_type=task.target_type,
         region=region,
     )

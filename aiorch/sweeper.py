@@ -6,11 +6,15 @@ conditional write lets one through. It looks at a run when its marker is new (a 
 that a process could not launch, a cancel by somebody else), when an owner of it has died, when it was read here for
 whatever reason and there is something to begin, and when it is held here but open no more. A marker whose run has ended
 is removed.
+
+Where the store tells that nothing was written, and this process has neither learned nor forgotten anything, a sweep has
+nothing to find: it only asks whether the owners of runs are alive, and reads what is due by time.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Hashable, Mapping
 
 from aiorch import names
 from aiorch.committer import Committer
@@ -68,6 +72,21 @@ class Sweeper:
         self._looked_at: dict[str, float] = {}
         self._looks_at_all = False
         self._to_begin: set[str] = set()
+        self._version: Hashable | None = None
+        """Of the store, when it was last asked for."""
+
+        self._unchanged_since = math.inf
+        """Since when no process has written to the store, in the event loop's time, as far as the store tells."""
+
+        self._swept: tuple[Hashable, int] | None = None
+        """Version and activity before the last listing, `None` when a run of it must be looked at again."""
+
+        self._others: frozenset[str] = frozenset()
+        """Owners of open runs besides this process."""
+
+        self._relook_at = math.inf
+        """When the next run is to be looked at without a reason."""
+
         self.open_runs: int | None = None
 
     def look_again(self) -> None:
@@ -89,13 +108,30 @@ class Sweeper:
         """For a client, which leaves all work to others: only read again the runs that somebody waits for."""
         while True:
             await self._pause(min(self._interval_s, WATCH_S))
+            try:
+                await self._look_at_version()
+            except Exception as error:
+                self._unchanged_since = math.inf  # the reads of the runs will tell as much to those who wait
+                if not isinstance(error, StoreError):
+                    logger.exception("the store's version cannot be read, reading the runs all the same")
             self._refresh_old()
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds * (0.75 + 0.5 * self._executor.entropy.jitter()))
 
     async def sweep(self) -> None:
-        """Look at every open run once. Raises: StoreError when the store does not tell which there are."""
+        """
+        Look at every open run that may have changed.
+
+        Raises:
+            StoreError: The store does not tell which there are.
+        """
+        await self._look_at_version()
+        found = self._version, self._executor.activity
+        if found == self._swept and not self._is_anything_due() and not await self._dead_others():
+            self._refresh_old()
+            return
+        self._swept = None
         markers = {marker.run_id: marker.generation for marker in await self._executor.runs.list_open()}
         self.open_runs = len(markers)
         closed = self._refresh_closed(markers)
@@ -104,13 +140,13 @@ class Sweeper:
         for run_id in list(untouched):
             del untouched[run_id]
             if run_id in markers:
-                self._executor.offer(self._executor.committer(run_id))
+                self._executor.notify_replicas(self._executor.committer(run_id))
         held = self._executor.committers
         for run_id, committer in held.items():
             if run_id in markers and committer.generation:  # else its copy is none yet, or only to be
                 self._owners[run_id] = self._executor.owners(committer)
-        everybody = frozenset().union(*self._owners.values()) - {self._executor.process.id}
-        dead = await self._liveness.dead_among(everybody) if everybody else frozenset()
+        self._others = frozenset().union(*self._owners.values()) - {self._executor.process.id}
+        dead = await self._dead_others()
         gate = asyncio.Semaphore(LOOKS_MAX)
         looks_at_all, self._looks_at_all = self._looks_at_all, False
         to_begin, self._to_begin = self._to_begin, set()
@@ -131,7 +167,26 @@ class Sweeper:
         self._seen = {run_id: generation for run_id, generation in markers.items() if run_id not in again | ours}
         known = {run_id: self._looked_at.get(run_id, now) for run_id in (*markers, *closed)}
         self._looked_at = known | dict.fromkeys(due, now)
+        self._relook_at = min(self._looked_at.values(), default=math.inf) + self._relook_s
+        if self._version is not None and not (again or closed):
+            self._swept = found
         self._refresh_old()
+
+    async def _look_at_version(self) -> None:
+        version = await self._executor.runs.store.version()
+        if version is None or version != self._version:
+            self._unchanged_since = math.inf if version is None else asyncio.get_running_loop().time()
+        self._version = version
+
+    def _is_anything_due(self) -> bool:
+        """Whether a run is to be looked at, or told of, although nothing was written."""
+        markers = self._executor.markers
+        if self._looks_at_all or self._to_begin or markers.unremoved or markers.untouched:
+            return True
+        return asyncio.get_running_loop().time() > self._relook_at
+
+    async def _dead_others(self) -> frozenset[str]:
+        return await self._liveness.dead_among(self._others) if self._others else self._others
 
     def remember(self, committer: Committer) -> None:
         """
@@ -141,7 +196,7 @@ class Sweeper:
         """
         run_id = committer.run_id
         self._owners[run_id] = self._owners.get(run_id, frozenset()) | self._executor.owners(committer)
-        if self._executor.room.unclaimed(committer):
+        if self._executor.slots.has_unclaimed(committer):
             self._to_begin.add(run_id)
 
     def _is_ours(self, run_id: str, generation: int) -> bool:
@@ -169,6 +224,8 @@ class Sweeper:
     def _refresh_old(self) -> None:
         now = asyncio.get_running_loop().time()
         for committer in self._executor.committers.values():
+            if committer.known_at >= self._unchanged_since:
+                continue  # the copy is what is stored
             is_old = now - committer.known_at > self._refresh_s
             if (committer.in_flight and is_old) or (committer.is_watched and not self._executor.owns(committer)):
                 committer.refresh()

@@ -12,22 +12,22 @@ from typing import Any
 from aiorch.committer import Committer
 from aiorch.enums import RunStatus
 from aiorch.ports import Clock
-from aiorch.room import Room
 from aiorch.run_document import NodeState
+from aiorch.slots import Slots
 from aiorch.standstill import EVENTS_S, LATE_S, READING_S
 from aiorch.transitions import RetryDue, RunTimeoutDue
 
 CHECK_S = 60.0
-"""Pause before what was due is looked at again: the clock may have gone back, and a retry may have found no room."""
+"""Pause before what was due is looked at again: the clock may have gone back, and a retry may have found no slot."""
 
 
 class Timers:
     """The timers of one process."""
 
-    def __init__(self, clock: Clock, room: Room, committers: Mapping[str, Committer], *, awaits_events: bool) -> None:
+    def __init__(self, clock: Clock, slots: Slots, committers: Mapping[str, Committer], *, awaits_events: bool) -> None:
         self._clock = clock
         self._reading_s = EVENTS_S if awaits_events else READING_S
-        self._room = room
+        self._slots = slots
         self._committers = committers
         self._of_runs: dict[str, asyncio.TimerHandle] = {}
         self._is_closed = False
@@ -63,10 +63,12 @@ class Timers:
         if self._seconds_to(state.retry_at) > 0:
             self.arm_retry(committer, name, state)
         else:
-            if committer.dag is not None and self._room.is_limited(kind := committer.dag.all_tasks[name].target_type):
-                self._room.want(kind)  # should there be none for it
             self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)
-            committer.post(RetryDue(name, state.attempt))
+            task = committer.dag.all_tasks[name] if committer.dag is not None else None
+            if task is not None and self._slots.is_limited(task.target_type):
+                self._slots.wait(committer, [task])
+            else:
+                committer.post(RetryDue(name, state.attempt))
 
     def _check_retry(self, run_id: str, name: str, state: NodeState) -> None:
         if (committer := self._committers.get(run_id)) is not None:  # else nothing is owed to the run here

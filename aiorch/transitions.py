@@ -68,8 +68,8 @@ class Process(msgspec.Struct, frozen=True):
     awaits_events: bool = False
     """Whether completion events arrive here, so that a call without an answer is worth waiting for."""
 
-    room: Mapping[TargetTypes, Callable[[], int]] = {}
-    """How many more executions this process may begin now, for target types with a limit. The others wait as ready."""
+    slots: Mapping[TargetTypes, Callable[[], int]] = {}
+    """How many more executions this process may begin now, of target types with a limit. Other tasks wait as ready."""
 
     def awaits_event_of(self, task: Task) -> bool:
         """Whether the end of the task's call will be told although its process is gone."""
@@ -324,7 +324,7 @@ def _order(event: RunEvent) -> tuple[int, str, int]:
 class _Draft:
     """A run with changes on top of it."""
 
-    __slots__ = ("base", "dag", "header", "is_stale", "live", "nodes", "now", "open_branches", "process", "room")
+    __slots__ = ("base", "dag", "header", "is_stale", "live", "nodes", "now", "open_branches", "process", "slots")
 
     def __init__(self, dag: DAG, run: Run, now: datetime, process: Process) -> None:
         self.dag = dag
@@ -336,8 +336,8 @@ class _Draft:
         self.open_branches: dict[str, int] = {}
         self.live = run.live
         self.is_stale = False
-        self.room: dict[TargetTypes, int] = {}
-        """What is left of the room of a target type, once something of it has begun in this fold."""
+        self.slots: dict[TargetTypes, int] = {}
+        """Slots that are left of a target type, once a task of the type has begun in this fold."""
 
     def changes(self) -> Changes:
         is_empty = not self.nodes and self.header is self.base.header
@@ -530,7 +530,7 @@ class _Draft:
     def start(self, task: Task, attempt: int) -> None:
         """Commit to launch: from here to the launch nothing else decides."""
         state = self.state(task.name)
-        if not self.process.can_launch(task) or not self.take_room(task):
+        if not self.process.can_launch(task) or not self.take_slot(task):
             # Not a failure: another process may be able to, or this one later, and claims what is ready.
             if state.status is _NEW and state.ready_at is None:
                 self.set(task.name, replace(state, ready_at=self.now))
@@ -553,14 +553,14 @@ class _Draft:
             ),
         )
 
-    def take_room(self, task: Task) -> bool:
-        """Whether one more execution of the task's target type may begin here; if so, the room is taken."""
-        room_now = self.process.room.get(task.target_type)
-        if room_now is None:
+    def take_slot(self, task: Task) -> bool:
+        """Take a slot for an execution of the task, if its target type has a limit. Return whether one was free."""
+        slots_now = self.process.slots.get(task.target_type)
+        if slots_now is None:
             return True
-        left = self.room.get(task.target_type)
-        left = room_now() if left is None else left
-        self.room[task.target_type] = left - 1
+        left = self.slots.get(task.target_type)
+        left = slots_now() if left is None else left
+        self.slots[task.target_type] = left - 1
         return left > 0
 
     def retry(self, task: Task, failure: Failure, delay_s: float, *, by: str | None, **counted: int) -> None:
@@ -573,6 +573,7 @@ class _Draft:
                 status=_RETRYING,
                 retry_at=self.now + timedelta(seconds=delay_s),
                 by=by if self.process.can_launch(task) else None,
+                unanswered=None,
                 error=failure,
                 failures=(*state.failures, failure)[-self.failures_kept :],
                 **counted,

@@ -28,7 +28,7 @@ import msgspec
 from measuring import Column, arguments, build, chain, environment, fan_out, percentile, positive, rounded, tell_rows
 from operations import per_task
 
-from aiorch import DAG, Orchestrator, Parallel, Task, TaskContext
+from aiorch import DAG, Orchestrator, Parallel, Settings, Task, TaskContext
 from aiorch.enums import TargetTypes
 from aiorch.ports import Answer, Succeeded, Unknown
 from aiorch.testing import ManualClock, SeededEntropy, VirtualTimeLoop
@@ -37,8 +37,8 @@ from aiorch.testing.modelled_bucket import ModelledBucket
 FUNCTION = "load_orders"
 PROJECT, REGION = "acme-data-dev", "us-central1"
 
-CONNECTIONS_MAX = 1000
-"""Calls under way at once in one replica, as `Settings.function_connections_max`."""
+CONNECTIONS_MAX = Settings().function_connections_max
+"""Calls under way at once in one replica."""
 
 WIDTHS = [10, 100, 1000, 10_000]
 

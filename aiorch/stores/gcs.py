@@ -20,7 +20,7 @@ import logging
 import re
 from base64 import b64encode
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -215,6 +215,10 @@ class GCSStore:
             found += infos
             if not page_token:
                 return found
+
+    async def version(self) -> Hashable | None:
+        """See `ObjectStore.version`. A bucket cannot tell."""
+        return None
 
     async def delete(self, name: str, *, if_generation_match: int) -> None:
         """See `ObjectStore.delete`. The HTTP client may repeat it by itself: then 404 is its own success."""

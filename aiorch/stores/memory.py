@@ -2,7 +2,7 @@
 
 import math
 from asyncio import sleep
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from aiorch.ports import LOCAL_PACE, ObjectInfo, Pace, StoredObject
 from aiorch.stores.preconditions import conflict
@@ -23,6 +23,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._objects: dict[str, tuple[bytes, int, Mapping[str, str]]] = {}
         self._generation = 0
+        self._deletions = 0
         self._alive: set[str] = set()
 
     def __str__(self) -> str:
@@ -70,6 +71,12 @@ class MemoryStore:
         if name in self._objects:
             self._check(name, if_generation_match)
             del self._objects[name]
+            self._deletions += 1
+
+    async def version(self) -> Hashable | None:
+        """See `ObjectStore.version`."""
+        await sleep(0)
+        return self._generation, self._deletions
 
     async def aclose(self) -> None:
         """Nothing to release: the content stays, so that another engine can go on with it."""

@@ -9,7 +9,7 @@ transaction, waits until that is on disk, and wakes the callers all at once. Whi
 import asyncio
 import math
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,7 +21,7 @@ import msgspec
 from aiorch.errors import StoreError
 from aiorch.ports import LOCAL_PACE, ObjectInfo, Pace, StoredObject
 from aiorch.stores.process_locks import ProcessLocks
-from aiorch.stores.sqlite_file import NO_METADATA, Change, CreateAll, ListAll, ObjectFile, Operation, Read
+from aiorch.stores.sqlite_file import NO_METADATA, Change, CreateAll, FileVersion, ListAll, ObjectFile, Operation, Read
 
 BATCH_OPERATIONS_MAX = 1_000
 BATCH_BYTES_MAX = 16 * 1024 * 1024
@@ -61,6 +61,8 @@ class SQLiteStore:
         self._queue: SimpleQueue[_Waiting] = SimpleQueue()
         self._loop: AbstractEventLoop | None = None
         self._closing: Future[None] | None = None
+        self._changes = 0
+        """Changes that were asked for here: the file tells of those of other connections only."""
 
     def __str__(self) -> str:
         return f"sqlite:///{self._path}"
@@ -79,12 +81,14 @@ class SQLiteStore:
         create: Sequence[tuple[str, bytes]] = (),
     ) -> int:
         """See `ObjectStore.write`. Here it is all or nothing. When its caller is cancelled it may still be applied."""
+        self._changes += 1
         encoded = _encode(metadata).decode() if metadata else NO_METADATA
         change = Change(name, if_generation_match, data, encoded, create)
         return await self._submit(change, len(data) + _size_of(create))
 
     async def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
         """See `ObjectStore.create_all`. Here it is all of them or none."""
+        self._changes += 1
         await self._submit(CreateAll(objects), _size_of(objects))
 
     async def list(self, prefix: str) -> list[ObjectInfo]:
@@ -93,7 +97,13 @@ class SQLiteStore:
 
     async def delete(self, name: str, *, if_generation_match: int) -> None:
         """See `ObjectStore.delete`. When its caller is cancelled it may still be applied."""
+        self._changes += 1
         await self._submit(Change(name, if_generation_match, None))
+
+    async def version(self) -> Hashable | None:
+        """See `ObjectStore.version`. No row is read for it."""
+        changes = self._changes
+        return await self._submit(FileVersion()), changes
 
     async def join(self, process: str, is_working: Callable[[], bool] | None = None) -> None:  # noqa: ARG002
         """See `Liveness.join`."""

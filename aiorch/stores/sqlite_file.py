@@ -90,6 +90,10 @@ class ListAll(Operation[list[ObjectInfo]]):
     prefix: str
 
 
+class FileVersion(Operation[tuple[int, int]]):
+    """Tell what differs once another connection has changed the file, without a look at its rows."""
+
+
 class ObjectFile:
     """
     The file, opened by the first batch, and again by the next one after a failure.
@@ -102,6 +106,7 @@ class ObjectFile:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._reserved = range(0)
+        self._openings = 0
 
     def apply(self, batch: Sequence[Operation[Any]]) -> None:
         """
@@ -112,8 +117,9 @@ class ObjectFile:
         try:
             if self._connection is None:
                 self._connection = open_file(self._path)
+                self._openings += 1
             connection = self._connection
-            is_read = all(isinstance(operation, Read | ListAll) for operation in batch)
+            is_read = all(isinstance(operation, Read | ListAll | FileVersion) for operation in batch)
             connection.execute("BEGIN" if is_read else "BEGIN IMMEDIATE")
             self._change(connection, [operation for operation in batch if isinstance(operation, Change)])
             self._create(connection, [each for operation in batch for each in _creations(operation)])
@@ -122,6 +128,10 @@ class ObjectFile:
                     operation.outcome = _read(connection, operation.name)
                 elif isinstance(operation, ListAll):
                     operation.outcome = _list(connection, operation.prefix)
+                elif isinstance(operation, FileVersion):
+                    # The number means something to the connection that told it, and to no other.
+                    (version,) = connection.execute("PRAGMA data_version").fetchone()
+                    operation.outcome = self._openings, version
             connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001  whatever it is, everyone in the batch must hear of it
             self.close()

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from aiorch.targets.cloud_function import CloudFunctionTarget
 
 
+FUNCTION_CONNECTIONS_MAX = 400
+"""
+Calls of Cloud Functions under way at once, unless `aiorch.Settings` says otherwise; more wait for their turn.
+
+Each call has a connection of its own for as long as the call takes, and a process may usually open 1,024 files. The
+store's connections take 256 of them, incoming connections up to 256; 112 are left for files, the subscription and other
+targets. Google sets no lower limit: a function that has no free instance answers 429, and the call is sent again.
+"""
+
+
 def http_targets(settings: "Settings") -> dict[TargetTypes, "Target"]:
     """Return the targets for Cloud Functions and Dataflow jobs. What they import takes long, so it is imported late."""
     return {

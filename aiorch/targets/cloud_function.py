@@ -27,7 +27,7 @@ from aiorch.errors import in_words
 from aiorch.failure import Failure
 from aiorch.nodes import CloudFunction, Task
 from aiorch.ports import Answer, Failed, NotStarted, Unknown
-from aiorch.targets import http_call
+from aiorch.targets import FUNCTION_CONNECTIONS_MAX, http_call
 from aiorch.targets.id_tokens import IdTokenError, IdTokens
 
 DEFAULT_URL_PATTERN = "https://{region}-{project_id}.cloudfunctions.net/{name}"
@@ -36,9 +36,6 @@ Where a function is when neither the step nor a setting says it.
 
 Source: Cloud Functions documentation, "Call an HTTP function": functions of both generations answer there.
 """
-
-CONNECTIONS_MAX = 500
-"""Calls under way at once; more wait for their turn. Half of the 1,024 files that a process usually may open."""
 
 CONNECT_S = 10.0
 """Seconds for TCP and TLS to connect. The call as a whole gets its deadline from the engine."""
@@ -115,7 +112,7 @@ class CloudFunctionTarget:
         url_pattern: str | None = None,
         project_id: str | None = None,
         region: str | None = None,
-        connections_max: int = CONNECTIONS_MAX,
+        connections_max: int = FUNCTION_CONNECTIONS_MAX,
         result_bytes_max: int = RESULT_BYTES_MAX,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:

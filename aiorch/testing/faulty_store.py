@@ -1,7 +1,7 @@
 """A store that fails as ordered, around one that works."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -204,6 +204,13 @@ class FaultyStore:
         if _is_applied(fault):
             await self.store.delete(name, if_generation_match=if_generation_match)
         _raise(fault, name)
+
+    async def version(self) -> Hashable | None:
+        """See `ObjectStore.version`."""
+        fault = await self._meet("version", "")
+        found = await self.store.version()
+        _raise(fault, "version")
+        return found
 
     async def aclose(self) -> None:
         """See `ObjectStore.aclose`. Never fails."""

@@ -108,6 +108,17 @@ def test_operations_of_a_bucket(script: str, size: str, tasks: int, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("store", STORES)
+def test_limits(store: str, tmp_path: Path) -> None:
+    """Tasks that wait for a slot tell what each costs at every number of tasks, and the last beside the first."""
+    sizes = "--tasks", "10", "30", "--limit", "2", "--run-tasks", "10"
+    result = result_of("limits.py", *sizes, "--repeat", "1", "--store", store, "--directory", str(tmp_path))
+    first, last = result["cpu_s_per_1k_of_10"], result["cpu_s_per_1k_of_30"]
+    assert min(first, last) > 0
+    assert result["ratio"] == pytest.approx(last / first, rel=1e-2)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_gcs_model() -> None:
     """Over the modelled bucket each shape tells, on so many replicas, its latency, its operations and its budgets."""
     options = "--width", "10", "--length", "3", "--replicas", "1", "2", "--repeat", "1"
@@ -163,10 +174,12 @@ def test_fold() -> None:
         assert result[f"{shape}_fold_ratio"] > 0
 
 
-@pytest.mark.parametrize("store", STORES)
-def test_open_runs(store: str, tmp_path: Path) -> None:
-    """Open runs tell what memory they take, and end when that is known."""
-    result = result_of("open_runs.py", "--runs", "10", "--store", store, "--directory", str(tmp_path))
+@pytest.mark.parametrize(("store", "wait_for"), [("sqlite", "call"), ("memory", "retry"), ("sqlite", "nobody")])
+def test_open_runs(store: str, wait_for: str, tmp_path: Path) -> None:
+    """Open runs tell what memory and CPU time they take, and those that can end do so when that is known."""
+    size = "--runs", "10", "--rest", "1", "--wait-for", wait_for
+    result = result_of("open_runs.py", *size, "--store", store, "--directory", str(tmp_path))
+    assert 0 < result["cpu_percent_at_rest"] < 100
     assert min(result["rss_before_mb"], result["rss_mb"], result["peak_rss_mb"]) > 0
     assert result["runs"] == 10
 

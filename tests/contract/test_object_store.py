@@ -289,6 +289,23 @@ async def test_a_conflict_does_not_disturb_operations_beside_it(store: ObjectSto
     assert len(await store.list("")) == 21
 
 
+async def test_the_version_of_a_store_tells_of_every_change(store: ObjectStore) -> None:
+    """A store that has a version has another one after each change, and the same one after reads."""
+    versions = [await store.version()]
+    generation = await store.write("open/r", b"1", if_generation_match=0)
+    versions.append(await store.version())
+    generation = await store.write("open/r", b"2", if_generation_match=generation)
+    versions.append(await store.version())
+    await store.create_all([("executions/a", b"")])
+    versions.append(await store.version())
+    await store.delete("open/r", if_generation_match=generation)
+    versions.append(await store.version())
+    await store.read("executions/a")
+    await store.list("")
+    assert await store.version() == versions[-1]
+    assert versions == [None] * 5 or len(set(versions)) == 5
+
+
 async def test_of_a_concurrent_write_and_delete_one_wins(store: ObjectStore) -> None:
     """Both name the same generation, so only one can happen, whichever comes first."""
     for number in range(10):

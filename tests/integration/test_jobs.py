@@ -429,8 +429,8 @@ async def test_runs_wait_for_one_another_in_turn() -> None:
 
 
 @in_virtual_time
-async def test_a_retry_waits_for_room_too() -> None:
-    """A due retry that finds no room is made when there is some."""
+async def test_a_retry_waits_for_a_slot_too() -> None:
+    """A due retry that finds no slot is made when one is free."""
     world = World()
     async with world.process() as process:
         run = await process.start(single(retry={"max_attempts": 2, "initial_delay": 10}), run_id="r")
@@ -449,7 +449,7 @@ async def test_a_retry_waits_for_room_too() -> None:
 
 
 @in_virtual_time
-async def test_another_process_takes_what_one_has_no_room_for() -> None:
+async def test_a_process_with_free_slots_takes_the_tasks_of_a_full_one() -> None:
     """Ready tasks that one replica may not launch are launched by one that may."""
     world = World()
     async with world.process() as first, world.process():
@@ -796,8 +796,8 @@ async def test_a_death_is_noticed_of_a_process_that_owned_nothing_for_a_moment()
 
 
 @in_virtual_time
-async def test_room_that_is_offered_in_vain_is_offered_again() -> None:
-    """What another process has launched meanwhile takes no room here: whatever waits after it begins instead."""
+async def test_a_slot_that_is_offered_in_vain_is_offered_again() -> None:
+    """A task that another process has launched meanwhile takes no slot here: the next task begins instead."""
     world = World()
     one_at_a_time = LaunchSettings(limits={TargetTypes.DATAFLOW: 1})
     seldom = Settings(sweep_interval_s=10_000, drain_s=0, launches=one_at_a_time)

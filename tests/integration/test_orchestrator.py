@@ -487,6 +487,103 @@ async def test_large_results_go_to_the_execution_record(store_url: Any) -> None:
     assert msgspec.json.decode(record.response) == big
 
 
+async def test_a_record_with_a_large_result_keeps_the_time_of_its_launch(store_url: Any) -> None:
+    """A large result that is stored in the record of its execution leaves the time of the launch as it was."""
+    records, may_end = [], asyncio.Event()
+
+    async def large(context: TaskContext) -> str:
+        records.append(await orchestrator.executions.get_record(context.execution_id))
+        await may_end.wait()
+        return "ü" * 5000
+
+    async def quick(context: TaskContext) -> None:
+        pass
+
+    definition = {
+        "name": "two",
+        **definitions.chain(p=parallel(*(definitions.chain(**{name: task(name)}) for name in ("large", "quick")))),
+    }
+    async with engine({"large": large, "quick": quick}, store=store_url) as orchestrator:
+        run = await orchestrator.start(named(definition), run_id="r")
+        async for _ in run.changes():
+            if run.run.nodes["quick"].status is TaskStatus.COMPLETED:
+                break
+        may_end.set()
+        await run.wait()
+        after = await orchestrator.executions.get_record(records[0].execution_id)
+    assert after is not None
+    assert after.succeeded is True
+    assert after.launched_at == records[0].launched_at
+
+
+async def test_the_record_of_an_attempt_that_failed_says_so(store_url: Any) -> None:
+    """A record is read as not succeeded when its attempt failed: before the next one, after it, and after the last."""
+    ids, may_fail = [], asyncio.Event()
+
+    async def fails(context: TaskContext) -> None:
+        ids.append(context.execution_id)
+        if context.attempt == 2:
+            await may_fail.wait()
+        raise ValueError("no luck")
+
+    async def outcomes() -> list[bool | None]:
+        records = [await orchestrator.executions.get_execution(key) for key in ids]
+        return [record and record.succeeded for record in records]
+
+    async with engine({"fails": fails}, store=store_url) as orchestrator:
+        run = await orchestrator.start(named(chain("fails", retry={"max_attempts": 3, "initial_delay": 0.01})))
+        async for _ in run.changes():
+            if run.run.nodes["fails"].attempt == 2:
+                break
+        assert await outcomes() == [False, None]
+        may_fail.set()
+        await run.wait()
+        assert await outcomes() == [False, False, False]
+
+
+async def test_the_record_of_a_failed_attempt_says_so_while_its_retry_waits_and_after_a_cancel(store_url: Any) -> None:
+    """A record is read as not succeeded while the next attempt is waited for, and when a cancel has ended that wait."""
+    ids = []
+
+    async def fails(context: TaskContext) -> None:
+        ids.append(context.execution_id)
+        raise ValueError("no luck")
+
+    async def outcome() -> bool | None:
+        record = await orchestrator.executions.get_execution(ids[0])
+        assert record is not None
+        return record.succeeded
+
+    async with engine({"fails": fails}, store=store_url) as orchestrator:
+        run = await orchestrator.start(named(chain("fails", retry={"max_attempts": 2, "initial_delay": 1000})))
+        async for _ in run.changes():
+            if run.run.nodes["fails"].status is TaskStatus.RETRYING:
+                break
+        assert await outcome() is False
+        await run.cancel()
+        assert (await run.wait()).status is RunStatus.CANCELLED
+        assert await outcome() is False
+
+
+async def test_the_record_of_a_cancelled_execution_tells_no_outcome(store_url: Any) -> None:
+    """A record is read as neither succeeded nor failed when its execution was stopped by a cancel."""
+    ids, begun = [], asyncio.Event()
+
+    async def hangs(context: TaskContext) -> None:
+        ids.append(context.execution_id)
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with engine({"hangs": hangs}, store=store_url) as orchestrator:
+        run = await orchestrator.start(named(chain("hangs")))
+        await begun.wait()
+        await run.cancel()
+        assert (await run.wait()).status is RunStatus.CANCELLED
+        record = await orchestrator.executions.get_execution(ids[0])
+        assert record is not None
+        assert record.succeeded is None
+
+
 async def test_execution_records_exist_before_the_launch(store_url: Any) -> None:
     """When a task is called, the record of its execution is in the store; afterwards it tells the outcome."""
     found = []

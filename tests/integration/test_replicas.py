@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+import pytest
 
 from aiorch import Orchestrator, Settings, Task, TaskContext
 from aiorch.enums import RunStatus, TargetTypes
@@ -323,7 +324,7 @@ async def test_a_run_is_not_held_for_having_been_told_about() -> None:
         await world.until(lambda: world.status() == "Completed" and "open/r" not in world.bucket.objects)
         await asyncio.sleep(100)
         written = await one.store.write("open/r", marker, if_generation_match=0)
-        one._executor.offer(one._executor.committer("r"))
+        one._executor.notify_replicas(one._executor.committer("r"))
         await world.until(lambda: world.bucket.objects["open/r"].generation != written)
         await world.until(lambda: "open/r" not in world.bucket.objects)
         assert not one._executor.committers
@@ -358,8 +359,48 @@ async def test_a_large_result_outlives_its_process() -> None:
 
 
 @in_virtual_time
-async def test_claims_keep_to_the_room_there_is() -> None:
-    """Runs that begin at the same moment do not all take the last place: what finds none stays free for the others."""
+async def test_a_cancel_touches_the_marker_once() -> None:
+    """A replica that cancels a run of another replica writes the marker once, and the bucket refuses no write."""
+    world = World()
+    async with world.replica() as one, world.replica() as two:
+        await one.start(chain(J=job()), run_id="r")
+        await world.until(lambda: world.status("J") == "Running")
+        await asyncio.sleep(100)
+        before = world.bucket.requests.copy()
+        await two.cancel("r")
+        await asyncio.sleep(10)
+        sent = world.bucket.requests - before
+        assert {each.status: n for each, n in sent.items() if (each.kind, each.prefix) == ("write", "open/")} == {
+            200: 1
+        }
+        await world.until(lambda: world.status() == "Cancelled")
+
+
+@in_virtual_time
+async def test_a_cancel_that_could_not_be_told_is_told_when_it_is_asked_for_again() -> None:
+    """After a cancel whose marker could not be written, the next cancel of the same run writes the marker."""
+    world = World()
+    async with world.replica() as one, world.replica() as two:
+        await one.start(chain(J=job()), run_id="r")
+        await world.until(lambda: world.status("J") == "Running")
+        await asyncio.sleep(100)
+        with pytest.MonkeyPatch.context() as patch:
+
+            async def refused(run_id: str) -> int | None:
+                raise StoreUnavailable(f"the marker of {run_id} was not written")
+
+            patch.setattr(two.runs_status, "touch_open", refused)
+            with pytest.raises(StoreUnavailable, match="Cancel it again"):
+                await two.cancel("r")
+        before = world.bucket.requests.copy()
+        await two.cancel("r")
+        sent = world.bucket.requests - before
+        assert sum(n for each, n in sent.items() if (each.kind, each.prefix) == ("write", "open/")) == 1
+
+
+@in_virtual_time
+async def test_claims_keep_to_the_slots_there_are() -> None:
+    """Runs that begin at the same moment do not all take the last slot: other tasks are left to other processes."""
     world = World()
     async with world.replica(limit=5) as one, world.replica(limit=5):
         definition = chain(J=job())

@@ -60,13 +60,13 @@ def _problems(fold: Callable[..., Any], run: Run, events: Sequence[RunEvent], ch
     again = run_from_document(dag, *decode_document(document, "document"), "document")
     if again.encode(again.header, {})[0] != document:
         yield "a document that is read and written is another one"
-    # Room is no state of the run: what found none the first time may find some the second.
-    full = msgspec.structs.replace(keys["process"], room=dict.fromkeys(keys["process"].room, _no_room))
+    # Slots are no state of the run: a task that found none the first time may find one the second time.
+    full = msgspec.structs.replace(keys["process"], slots=dict.fromkeys(keys["process"].slots, _no_slots))
     if not fold(again, events, **{**keys, "process": full}).is_empty:
         yield f"events fold a second time: {kinds}"
 
 
-def _no_room() -> int:
+def _no_slots() -> int:
     return 0
 
 

@@ -133,14 +133,14 @@ MUTANTS = (
         "        assert stored is not None\n"
         "        if self.run is None:\n"
         "            self._take(stored, begun_at)\n"
-        "        self.generation, self._is_current = stored.generation, True",
+        "        self.generation, self.is_current = stored.generation, True",
         seed=100005,
     ),
     Mutant(
         "copy kept after a conflict",
         "aiorch.committer",
-        '        """Read again before the next fold."""\n        self._is_current = False',
-        '        """Read again before the next fold."""\n        self._is_current = self._new is None',
+        '        """Read again before the next fold."""\n        self.is_current = False',
+        '        """Read again before the next fold."""\n        self.is_current = self._new is None',
         seed=100003,
     ),
     Mutant(
@@ -162,7 +162,7 @@ MUTANTS = (
         "aiorch.committer",
         "        if changes.is_stale and not was_read:",
         "        if False:",
-        seed=100046,
+        seed=100758,
     ),
     Mutant(
         "forgotten while executions are in flight",
@@ -285,9 +285,9 @@ MUTANTS = (
         "a retry that was due too early forgotten",
         "aiorch.timers",
         "            self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)\n",
-        "            if self._room.is_limited(committer.dag.all_tasks[name].target_type):\n"
+        "            if self._slots.is_limited(committer.dag.all_tasks[name].target_type):\n"
         "                self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)\n",
-        seed=100412,
+        seed=100297,
     ),
     Mutant(
         "a stop not tried again",
@@ -299,8 +299,8 @@ MUTANTS = (
     Mutant(
         "jobs wait for jobs when their process was full",
         "aiorch.launches",
-        "            if queue:  # perhaps it was only this process that was full",
-        "            if queue and limited is kind:",
+        "        if was_full:  # executions of all kinds may have waited for their turn\n",
+        "        if False:\n",
         seed=100008,
     ),
     Mutant(
@@ -317,13 +317,66 @@ MUTANTS = (
         "                    pass",
         seed=100001,
     ),
+    # -- rest ----------------------------------------------------------------------------------------------------
     Mutant(
-        "what waits for room not offered at its commit",
-        "aiorch.room",
-        "        for kind in list(self._wanted):\n",
-        "        for kind in ():\n",
-        seed=100495,
+        "no owner asked after while nothing is written",
+        "aiorch.sweeper",
+        " and not await self._dead_others():\n",
+        ":\n",
+        seed=100148,
     ),
+    # -- slots ---------------------------------------------------------------------------------------------------
+    Mutant(
+        "no slot offered to a task at its commit",
+        "aiorch.slots",
+        "        for kind in kinds:\n            self.start_waiting(kind)\n",
+        "",
+        seed=100008,
+    ),
+    Mutant(
+        "a slot that was given back not offered",
+        "aiorch.slots",
+        "        self._limits[kind].taken -= 1\n        self.start_waiting(kind)\n",
+        "        self._limits[kind].taken -= 1\n",
+        seed=100066,
+    ),
+    Mutant(
+        "a slot that was offered in vain not offered to the next task",
+        "aiorch.slots",
+        "            self._queue(limit, entry)\n        self.start_waiting(kind)\n",
+        "            self._queue(limit, entry)\n",
+        seed=281,
+    ),
+    Mutant(
+        "a task that was offered a slot in vain waits no longer",
+        "aiorch.slots",
+        "        if error is None:\n            self._queue(limit, entry)\n",
+        "",
+        seed=101088,
+    ),
+    Mutant(
+        "a retry that waits for a slot dropped",
+        "aiorch.slots",
+        "        if state.by not in (None, self._process_id) or not",
+        "        if state.by is not None or not",
+        seed=100006,
+    ),
+    Mutant(
+        "the tasks of a run that was read do not wait for a slot",
+        "aiorch.committer",
+        "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))\n",
+        "            claimed = [name for name in self.run.active if self.run.nodes[name].by]\n"
+        "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *claimed))\n",
+        seed=100006,
+    ),
+    Mutant(
+        "a slot stays offered for ever",
+        "aiorch.slots",
+        "        limit.offered -= 1\n",
+        "",
+        seed=100055,
+    ),
+    # -- stops ---------------------------------------------------------------------------------------------------
     Mutant(
         "stopped without telling the target",
         "aiorch.outcomes",
@@ -424,7 +477,7 @@ MUTANTS = (
         "aiorch.transitions",
         "        if state is None or state.by != self.process.id:\n",
         "        if state is None:\n",
-        seed=100049,
+        seed=100324,
     ),
     Mutant(
         "given up by a process that does not own it",
@@ -445,21 +498,21 @@ MUTANTS = (
         "aiorch.transitions",
         "        if event.is_given_up and state.by != self.process.id:\n",
         "        if False:\n",
-        seed=100142,
+        seed=224,
     ),
     Mutant(
         "lost by a process that does not own it",
         "aiorch.transitions",
         "        if state is not None and state.is_live and state.by == self.process.id:\n            self.lose(",
         "        if state is not None and state.is_live:\n            self.lose(",
-        seed=100385,
+        seed=101502,
     ),
     Mutant(
         "a cancel leaves retries",
         "aiorch.transitions",
         "            elif isinstance(node, Parallel) or state.status is _RETRYING:",
         "            elif isinstance(node, Parallel):",
-        seed=100005,
+        seed=100103,
     ),
     Mutant(
         "what a fold had begun goes on after its cancel",
@@ -496,7 +549,7 @@ MUTANTS = (
         "aiorch.transitions",
         " or state.lost >= LOST_ATTEMPTS_MAX:",
         ":",
-        seed=100166,
+        seed=100267,
     ),
     Mutant(
         "sent again although it must not be",
@@ -560,7 +613,7 @@ MUTANTS = (
         "aiorch.outcomes",
         "is_given_up = sent.is_given_up or (",
         "is_given_up = (",
-        seed=100142,
+        seed=595,
     ),
     Mutant(
         "work of the dead left alone",

@@ -10,7 +10,7 @@ when only some of several objects could be written is that of `aiorch.stores.gcs
 
 import asyncio
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -91,6 +91,8 @@ class Bucket:
 
         digest: Of all changes so far.
 
+        changes: How many there were, heartbeats aside.
+
         watchers: Told of every change.
 
         writer: The process whose request is carried out, `None` for a newer version and for nobody.
@@ -105,6 +107,7 @@ class Bucket:
         self._changed_at: dict[str, float] = {}
         self.objects: dict[str, _Object] = {}
         self.digest = 0
+        self.changes = 0
         self.watchers: list[Watcher] = []
         self.under_way = 0
         self.writer: SimulatedProcess | None = None
@@ -164,6 +167,7 @@ class Bucket:
 
     def _took(self, name: str, before: bytes | None, after: bytes | None) -> None:
         self._changed_at[name] = self._loop.time()
+        self.changes += not name.startswith("alive/")
         # Why a message was put away is told in words, which the interpreter's version may change.
         content = b"" if after is None or name.startswith("rejected/") else after
         self.digest = zlib.crc32(content, zlib.crc32(name.encode(), self.digest))
@@ -245,6 +249,11 @@ class BucketClient:
     async def list(self, prefix: str) -> list[ObjectInfo]:
         """See `ObjectStore.list`."""
         return await self._ask("list", prefix, partial(self._bucket.list, prefix))
+
+    async def version(self) -> Hashable | None:
+        """See `ObjectStore.version`. In some worlds the store tells, as a file does, and in others it does not."""
+        swarm = self._world.swarm
+        return self._bucket.changes if swarm.is_order_drawn and not swarm.is_latency_drawn else None
 
     async def delete(self, name: str, *, if_generation_match: int) -> None:
         """See `ObjectStore.delete`."""

@@ -7,6 +7,8 @@ import pytest
 from aiorch import AiorchError, InvalidSettingError, Settings
 from aiorch.enums import TargetTypes
 from aiorch.launches import LaunchSettings
+from aiorch.stores import gcs_api
+from aiorch.targets.cloud_function import CloudFunctionTarget
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,10 @@ def test_what_the_store_decides_need_not_be_given() -> None:
     assert Settings().sweep_interval_s is None
     assert LaunchSettings(running_after_s=None).running_after_s is None
     assert Settings(drain_s=float("inf")).drain_s == float("inf")
+
+
+def test_outgoing_connections_fit_the_files_that_a_process_may_open() -> None:
+    """Calls, store and incoming connections leave 64 of 1,024 files; settings and target have the same number."""
+    incoming = 1024 // 4
+    assert CloudFunctionTarget(anonymous=True)._connections_max == Settings().function_connections_max
+    assert Settings().function_connections_max + gcs_api.CONNECTIONS_MAX + incoming + 64 <= 1024
