@@ -187,9 +187,9 @@ class Oracle:
         self._calls_again: Counter[str] = Counter()
         self._ends: Counter[str] = Counter()
         self._sends: Counter[tuple[str, str]] = Counter()
-        self._unheard: dict[str, str] = {}
-        self._told_unheard: set[str] = set()
-        self._refused: set[str] = set()
+        self._refusals: dict[str, str] = {}
+        self._told: set[str] = set()
+        self._heard_of: set[str] = set()
         self._called_dead_at: dict[tuple[str, str], float] = {}
         self._written_at: dict[tuple[str, str], float] = {}
         self.held: dict[str, bytes] = {}
@@ -502,8 +502,8 @@ class Oracle:
         swarm = self._world.swarm
         is_disturbed = swarm.pauses or swarm.freezes or swarm.power_cuts or swarm.drains or swarm.is_draining_all
         is_seen = swarm.processes == 1 or swarm.is_store_good
-        entries = [entry_id for entry_id, of_key in self._unheard.items() if of_key == key]
-        is_told = len(entries) == 1 and entries[0] in self._told_unheard and key not in self._refused
+        entries = [entry_id for entry_id, of_key in self._refusals.items() if of_key == key]
+        is_told = len(entries) == 1 and entries[0] in self._told and key not in self._heard_of
         return is_told and is_seen and not (is_disturbed or self._starts[key])
 
     def _intent(self, run_id: str, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -591,10 +591,9 @@ class Oracle:
         which = process.id, execution.key
         self._answered[which] = process.lived_s(self._begun_at[which])
 
-    def unread(self, process: "SimulatedProcess", execution: Execution, *, is_refusal: bool) -> None:
+    def unread(self, process: "SimulatedProcess", execution: Execution) -> None:
         """An answer has arrived, and the process cannot read it."""
         self._answered.pop((process.id, execution.key), None)
-        self._ends[execution.key] += is_refusal
 
     def sends(self, process: "SimulatedProcess", execution: Execution) -> None:
         """A process is about to launch something: if it may have been called dead, it has looked at the run since."""
@@ -683,14 +682,16 @@ class Oracle:
             facts.planned[which] = None
         self._live_jobs.pop(execution.key, None)
 
-    def refused(self, execution: Execution) -> None:
-        """A call was refused for load, and its caller hears of it."""
-        self._refused.add(execution.key)
-
-    def refused_unheard(self, execution: Execution, entry_id: str) -> None:
-        """A call was refused for load, its caller does not hear of it, and a log entry tells so."""
+    def refused(self, execution: Execution, entry_id: str, *, is_told: bool) -> None:
+        """A call was refused for load. Its caller may not hear of it, and its log entry may get lost."""
         self._ends[execution.key] += 1
-        self._unheard[entry_id] = execution.key
+        if is_told:
+            self._refusals[entry_id] = execution.key
+
+    def heard_of_refusal(self, execution: Execution) -> None:
+        """The caller of a refused call has heard of that, and goes on by itself."""
+        self._ends[execution.key] -= 1
+        self._heard_of.add(execution.key)
 
     def execution_of(self, key: str) -> Execution:
         """Return the execution of a committed intent."""
@@ -759,7 +760,7 @@ class Oracle:
             is_refusal = (
                 "code: 429" in message.get("textPayload", "") or message.get("httpRequest", {}).get("status") == 429
             )
-            self._told_unheard |= {message.get("insertId", "")} & self._unheard.keys()
+            self._told |= {message.get("insertId", "")} & self._refusals.keys()
             if not is_refusal:
                 self._completion_acknowledged(message["trace"].rpartition("/")[2], name, is_success=is_success)
 

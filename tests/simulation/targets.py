@@ -176,14 +176,12 @@ class Platform:
         if world.tape.chance(f"refusal of {label} lost", world.swarm.answer_lost):
             world.count("answer of a refused call lost")
             told = Unknown("connection reset")
-        else:
-            world.oracle.refused(execution)
         self._loop.later(0.1, self._answer, who, execution, answer, told)
-        if not world.tape.chance(f"event of the refusal of {label} lost", world.swarm.event_lost):
-            number = self._number()
+        is_told = not world.tape.chance(f"event of the refusal of {label} lost", world.swarm.event_lost)
+        number = self._number()
+        world.oracle.refused(execution, f"entry-{number}", is_told=is_told)
+        if is_told:
             entry = log_entry(name, execution.key, 429, number)
-            if isinstance(told, Unknown):
-                world.oracle.refused_unheard(execution, f"entry-{number}")
             world.subscription.publish(entry, after_s=1.0, what=f"refusal of {label}")
 
     def _number(self) -> int:
@@ -286,9 +284,13 @@ class CloudFunctions:
             await asyncio.get_running_loop().create_future()
         if world.is_faulty and world.tape.chance(f"defect at {context.run_id} {context.node}", world.swarm.defects):
             world.count("defect after a call was sent")
-            world.oracle.unread(self._process, Execution.of(context), is_refusal=isinstance(answer, NotStarted))
+            world.oracle.unread(self._process, Execution.of(context))
             raise DefectError("the answer cannot be read")
-        return Unknown("connection reset") if fault in (Fault.REPLY_LOST, Fault.LATE) else answer
+        if fault in (Fault.REPLY_LOST, Fault.LATE):
+            return Unknown("connection reset")
+        if isinstance(answer, NotStarted):
+            world.oracle.heard_of_refusal(Execution.of(context))
+        return answer
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
         """See `Target.stop`."""
