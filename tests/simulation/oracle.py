@@ -843,7 +843,9 @@ class Oracle:
     def _check_budget(self) -> None:
         attempts = len(self._executions)
         runs = len(self._documents)
-        budget = runs * 8 + attempts * (4 + 2 * self._world.swarm.processes)  # others look, and try what one has done
+        # Others look, and try what one has done; a call that is sent again has its loss, its intent and its event.
+        again = sum(self._calls_again.values())
+        budget = runs * 8 + attempts * (4 + 2 * self._world.swarm.processes) + again * 4
         writes = self._world.writes["runs"] + self._world.writes["open"] + self._world.writes["executions"]
         if writes > budget:
             self.fail("S8", f"{writes} writes for {runs} runs with {attempts} attempts, and {budget} were to be enough")

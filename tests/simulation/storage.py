@@ -431,13 +431,17 @@ def _answer(answer: "asyncio.Future[Any]", told: Any) -> None:
         answer.set_result(told)
 
 
+ESTIMATE = 2
+"""By how many requests the oracle may be wrong about those that were let in and had not begun."""
+
+
 class Restraint:
     """
-    S12: how many requests a process may have under way, told from when they begin and how they end.
+    S13: how many requests a process may have under way, told from when they begin and how they end.
 
     After one was given up that is half of those that were under way then, and one more with each answer. Others that
     began before the same moment tell nothing new. Those that were let in before it, and had not begun, still begin, and
-    so do urgent ones.
+    so do urgent ones. Which ones were let in is an estimate, hence `ESTIMATE`.
 
     Attributes:
         is_broken: The request that began last is one too many.
@@ -460,7 +464,7 @@ class Restraint:
         if self._let_in and not is_urgent:
             self._let_in -= 1
         elif not is_urgent:
-            self.is_broken = self._ordinary > self._most
+            self.is_broken = self._ordinary > self._most + ESTIMATE
         return self._number
 
     def gave_up(self, number: int, in_gate: int) -> None:
