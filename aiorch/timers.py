@@ -65,9 +65,9 @@ class Timers:
         else:
             self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)
             task = committer.dag.all_tasks[name] if committer.dag is not None else None
-            if task is not None and self._slots.is_limited(task.target_type):
+            if committer.is_current and task is not None and self._slots.is_limited(task.target_type):
                 self._slots.wait(committer, [task])
-            else:
+            else:  # the event of a run whose last read failed lets it be read
                 committer.post(RetryDue(name, state.attempt))
 
     def _check_retry(self, run_id: str, name: str, state: NodeState) -> None:

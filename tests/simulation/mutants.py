@@ -270,8 +270,8 @@ MUTANTS = (
     Mutant(
         "silent while it looked",
         "aiorch.outcomes",
-        "            is_known = await self._look_again(committer, task)\n",
-        "            is_known = await self._look_again(committer, task)\n            break\n",
+        "            is_known = await self._look_again(execution)\n",
+        "            is_known = await self._look_again(execution)\n            break\n",
         seed=100192,
     ),
     Mutant(
@@ -475,8 +475,8 @@ MUTANTS = (
     Mutant(
         "running said by whoever wants to",
         "aiorch.transitions",
-        "        if state is None or state.by != self.process.id:\n",
-        "        if state is None:\n",
+        "        if state is None or state.by != self.process.id or not state.is_live or event.launch not in",
+        "        if state is None or not state.is_live or event.launch not in",
         seed=100324,
     ),
     Mutant(
@@ -503,8 +503,8 @@ MUTANTS = (
     Mutant(
         "lost by a process that does not own it",
         "aiorch.transitions",
-        "        if state is not None and state.is_live and state.by == self.process.id:\n            self.lose(",
-        "        if state is not None and state.is_live:\n            self.lose(",
+        "        is_its_own = state is not None and state.is_live and state.by == self.process.id\n",
+        "        is_its_own = state is not None and state.is_live\n",
         seed=101502,
     ),
     Mutant(

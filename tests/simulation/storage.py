@@ -432,7 +432,7 @@ def _answer(answer: "asyncio.Future[Any]", told: Any) -> None:
 
 
 ESTIMATE = 2
-"""By how many requests the oracle may be wrong about those that were let in and had not begun."""
+"""By how many requests, beside one halving, the oracle may be wrong about those that were let in and had not begun."""
 
 
 class Restraint:
@@ -464,7 +464,7 @@ class Restraint:
         if self._let_in and not is_urgent:
             self._let_in -= 1
         elif not is_urgent:
-            self.is_broken = self._ordinary > self._most + ESTIMATE
+            self.is_broken = self._ordinary > 2 * self._most + ESTIMATE
         return self._number
 
     def gave_up(self, number: int, in_gate: int) -> None:

@@ -1,4 +1,4 @@
-"""The slice of the simulation that runs with all other tests; `python -m tests.simulation ci` runs more of it."""
+"""Ten seconds of the simulation, and tests of its parts; `make simulation` runs the whole of it, as CI does."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.calls import SCENES, run_case, sweep
+from tests.simulation.calls import SCENES, run_case
 from tests.simulation.loop import PROCESS, DeadlockError, Handle, LivelockError, SimulationLoop
 from tests.simulation.mutants import MUTANTS, DoesNotFitError, Mutant, changed
 from tests.simulation.runner import FAULTS, missing_faults, run_shared
@@ -17,7 +17,7 @@ from tests.simulation.tape import Tape
 from tests.simulation.world import simulate
 
 ROOT = Path(__file__).parents[2]
-SECONDS = float(os.environ.get("AIORCH_SIMULATION_S", "20"))
+SECONDS = float(os.environ.get("AIORCH_SIMULATION_S", "10"))
 OTHER_PYTHON = os.environ.get("AIORCH_OTHER_PYTHON")
 """Another interpreter that has what the engine needs: same seeds must be the same there."""
 
@@ -34,15 +34,6 @@ def test_random_schedules() -> None:
     assert not missing_faults(merged)
 
 
-@pytest.mark.timeout(120)
-def test_everything_that_can_go_wrong_at_every_call() -> None:
-    """Whatever becomes of the k-th call, for every k: the runs end as they must."""
-    cases = list(sweep())
-    assert len(cases) > 500
-    bad = [f"{case.fault.name} at call {case.call} of {case.dag}: {case.violation}" for case in cases if case.violation]
-    assert not bad
-
-
 @pytest.mark.parametrize("name", SCENES)
 def test_the_scenes_of_the_sweep_end_without_faults(name: str) -> None:
     """What is swept is a run that ends, and calls the world often enough to be worth it."""
@@ -51,10 +42,9 @@ def test_the_scenes_of_the_sweep_end_without_faults(name: str) -> None:
     assert outcome.calls > 20
 
 
-@pytest.mark.timeout(300)
-def test_all_mutants_are_killed() -> None:
-    """Each change of the engine that breaks a promise is found: the simulation can fail."""
-    command = [sys.executable, "-m", "tests.simulation", "mutants", "--quick"]
+def test_a_mutant_is_killed() -> None:
+    """A change of the engine that breaks a promise is found: the simulation can fail."""
+    command = [sys.executable, "-m", "tests.simulation", "mutants", "--quick", "--only", MUTANTS[0].name]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
@@ -62,8 +52,8 @@ def test_all_mutants_are_killed() -> None:
 @pytest.mark.timeout(120)
 def test_a_seed_is_the_same_whatever_the_order_of_hashing() -> None:
     """Two processes that hash differently come to the same documents, draws, steps and times."""
-    one, other = run_shared(7000, jobs=2, count=150, same_seeds=True)
-    assert len(one.digests) == 150
+    one, other = run_shared(7000, jobs=2, count=40, same_seeds=True)
+    assert len(one.digests) == 40
     assert one.digests == other.digests
 
 
