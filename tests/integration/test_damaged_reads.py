@@ -9,14 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from aiorch import TaskContext
+from aiorch import Orchestrator, Settings, TargetTypes, TaskContext
 from aiorch.errors import DocumentError
+from aiorch.launches import LaunchSettings
 from aiorch.names import run_id
 from aiorch.ports import Answer, Succeeded
 from aiorch.run_state import INLINE_RESULT_BYTES_MAX
 from aiorch.stores.memory import MemoryStore
 from aiorch.sweeper import Sweeper
-from aiorch.testing import in_virtual_time
+from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
+from tests.definitions import chain, task
 from tests.integration.test_intake import Engine, engine, gen2, start
 
 DAMAGE = [b"", b"null", b"[]", b"5", b"{}", b'{"$run":']
@@ -251,3 +253,27 @@ async def test_a_definition_that_cannot_be_built_is_a_document_that_cannot_be_re
         ):
             await made.executor.runs.get_run(run_id("r"))
         assert await made.executor.runs.get_run(run_id("r")) is not None
+
+
+@in_virtual_time
+async def test_a_retry_that_waits_for_a_slot_is_made_although_the_last_read_was_damaged() -> None:
+    """A look at the run brought no document; the retry of a limited target type is due, and the run is read again."""
+    store = MemoryStore()
+    calls: list[int] = []
+
+    async def work(context: TaskContext) -> None:
+        calls.append(context.attempt)
+        if context.attempt == 1:
+            raise RuntimeError("not yet")
+
+    limits = LaunchSettings(limits={TargetTypes.FUNCTION: 1})
+    options: dict[str, Any] = {"clock": ManualClock(), "entropy": SeededEntropy(1)}
+    async with Orchestrator(
+        store, functions={"t:work": work}, settings=Settings(launches=limits, sweep_interval_s=10_000), **options
+    ) as orchestrator:
+        await orchestrator.start(chain(A=task(retry={"max_attempts": 2, "initial_delay": 30, "jitter": 0})), run_id="r")
+        await asyncio.sleep(10)
+        with damaged(store, "runs/", b"null"), pytest.raises(DocumentError):
+            await orchestrator._executor.committer("r").apply(None)
+        await asyncio.sleep(30)
+        assert calls == [1, 2]

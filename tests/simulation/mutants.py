@@ -475,8 +475,8 @@ MUTANTS = (
     Mutant(
         "running said by whoever wants to",
         "aiorch.transitions",
-        "        if state is None or state.by != self.process.id or not state.is_live or event.launch not in",
-        "        if state is None or not state.is_live or event.launch not in",
+        "        if state is None or state.by != self.process.id or not state.is_live or event.launch not in (0, state.launches):\n",
+        "        if state is None or not state.is_live:\n",
         seed=100324,
     ),
     Mutant(
@@ -503,8 +503,8 @@ MUTANTS = (
     Mutant(
         "lost by a process that does not own it",
         "aiorch.transitions",
-        "        is_its_own = state is not None and state.is_live and state.by == self.process.id\n",
-        "        is_its_own = state is not None and state.is_live\n",
+        "        if state is not None and is_its_own and event.launch in (0, state.launches):\n",
+        "        if state is not None and state.is_live:\n",
         seed=101502,
     ),
     Mutant(
