@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,6 +45,9 @@ FUNCTIONS_END_S = 10
 LOOK_S = 0.1
 END_S = 10
 """Cloud Run kills what has not ended so long after SIGTERM."""
+
+CALL_TIMEOUT_S = 3
+"""That of the DAG `cloud-call`."""
 
 LEASE_S = 12
 """The deadline of the subscription, and something for the emulator."""
@@ -473,6 +476,24 @@ async def test_a_replica_that_is_told_to_end_hands_over(make_cloud: MakeCloud) -
     documents = await cloud.documents()
     assert {run[node]["attempt"] for run in documents.values() for node in ("Count", "Notify")} == {1}
     assert set(cloud.front_end.arrived.values()) == {1}
+    await cloud.check_end()
+
+
+async def test_a_replica_that_was_frozen_for_longer_than_its_timeouts_times_nothing_out(make_cloud: MakeCloud) -> None:
+    """Calls that end while their replica is stopped complete: their answers and events wait, and are read first."""
+    cloud = await make_cloud(0, **FAIR, lost=0.5)
+    replica = await cloud.replica(**FAST)
+    await replica.ready()
+    with ExitStack() as freezing:
+        with cloud.functions.held("notify-customers"):
+            await cloud.start_runs(6, "cloud-call")
+            await until(lambda: cloud.are_called("notify-customers", 6), within_s=20, what="all functions are called")
+            freezing.enter_context(replica.frozen())
+        await asyncio.sleep(CALL_TIMEOUT_S + 1)  # real time is the fault: every timeout becomes overdue
+    await until(cloud.ended, within_s=30, what="all runs end")
+    await until(cloud.settled, within_s=30, what="all messages are acknowledged")
+    for run in (await cloud.documents()).values():
+        assert (run["$run"]["status"], run["Notify"]["attempt"], run["Notify"]["launches"]) == ("Completed", 1, 1)
     await cloud.check_end()
 
 

@@ -3,10 +3,12 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,6 +97,16 @@ class Replica:
         await self.process.wait()
         self.killed_at = time.monotonic()
         self._kills[-1] = None if is_at_rest else time.time()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT at the end: it does nothing for as long as this."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> tuple[int, float]:
         """SIGTERM: let it end by itself. Return its exit code, and how many seconds it took."""
