@@ -180,9 +180,10 @@ class Outcomes:
 
     def _left_s(self, execution: OwedExecution, limit_s: float) -> float:
         """What is left of the timeout of an execution that another process has launched."""
-        started_at = execution.run.nodes[execution.task.name].started_at
-        if started_at is None:
-            return limit_s
+        state = execution.run.nodes[execution.task.name]
+        started_at = state.started_at
+        if started_at is None or state.launches > 1:
+            return limit_s  # when the last of several launches began is not known
         # By the clocks of two machines, so within what it could be.
         return min(limit_s, max(0.0, limit_s - (self._clock.now() - started_at).total_seconds()))
 
@@ -323,6 +324,7 @@ class Outcomes:
             except Exception:  # noqa: BLE001  the job goes on, whatever is wrong here
                 _excuse(execution, "execution cannot be asked about, trying again")
                 continue
+            sent.faults = 0
             if answer is not None:
                 return answer
 
@@ -431,13 +433,16 @@ class Outcomes:
         pause_s = 0.2
         while True:
             try:
-                return await call()
+                done = await call()
             except (StoreUnavailable, StoreThrottled) as error:
                 logger.warning("store unavailable, trying again", extra={"error": str(error)})
             except StoreError as error:
                 execution.committer.refuse(error)
             except Exception:  # noqa: BLE001  what was sent must not end as if it had not been
                 _excuse(execution, "store failed inside aiorch, trying again")
+            else:
+                execution.sent.faults = 0
+                return done
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(STORE_BACKOFF_MAX_S, pause_s * 2)
 

@@ -90,6 +90,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The target's own name for the execution, where it has one."""
 
     unanswered: Unanswered | None = None
+    """Of a call whose answer may be lost."""
 
     result: msgspec.Raw = NO_RESULT
     """As JSON; a result of ``null`` and none are the same."""

@@ -7,6 +7,7 @@ time in which the process ran, and after a late timer it leaves time to read bef
 """
 
 import asyncio
+import math
 from types import TracebackType
 from typing import Self
 
@@ -36,9 +37,8 @@ class Standstill:
         self._users = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def total_s(self) -> float:
-        """Seconds of standstill so far, as far as they fell into the time of a `LivedTimeout`."""
+    def measure(self) -> float:
+        """Look at the clock, and return the seconds of standstill so far during which any `LivedTimeout` ran."""
         now = asyncio.get_running_loop().time()
         gap_s, self._looked_at = now - self._looked_at, now
         if gap_s > TICK_S + SLACK_S:
@@ -60,7 +60,7 @@ class Standstill:
     def _tick(self) -> None:
         self._timer = None
         if self._users:
-            _ = self.total_s
+            self.measure()
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
 
@@ -91,7 +91,7 @@ class LivedTimeout:
         if self._timer is None:
             self._standstill.attach()
             self._limit_s = limit_s
-            self._counted_s = self._standstill.total_s
+            self._counted_s = self._standstill.measure()
             self._arm(asyncio.get_running_loop().time() + limit_s)
 
     def drop(self) -> None:
@@ -120,10 +120,11 @@ class LivedTimeout:
         self._timer = asyncio.get_running_loop().call_at(due_at, self._fire)
 
     def _fire(self) -> None:
-        now, total_s = asyncio.get_running_loop().time(), self._standstill.total_s
+        now, total_s = asyncio.get_running_loop().time(), self._standstill.measure()
         due_at = self._due_at + total_s - self._counted_s
         if is_late(now - self._due_at, self._limit_s):
             due_at = max(due_at, now + self._reading_s)
+            self._limit_s = math.inf  # a loop that is always a little late must not put the end off for ever
         self._counted_s = total_s
         if due_at > now:
             self._arm(due_at)

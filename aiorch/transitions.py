@@ -19,6 +19,8 @@ around it)::
      │          │  ▲        │
      ▼          ▼  │        ▼
     Skipped     Retrying ◀──┘            (Starting may end at once: the call's answer is its completion)
+
+A ``Running`` call may owe one more launch of the same attempt: see `Unanswered`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -114,7 +116,7 @@ class TaskSucceeded(msgspec.Struct, frozen=True, gc=False):
 class TaskFailed(msgspec.Struct, frozen=True, gc=False):
     """The execution ended badly."""
 
-    rank: ClassVar[int] = 3
+    rank: ClassVar[int] = 4
     node: str
     attempt: int
     failure: Failure
@@ -128,7 +130,7 @@ class TaskFailed(msgspec.Struct, frozen=True, gc=False):
 class TaskUnanswered(msgspec.Struct, frozen=True, gc=False):
     """The platform says how a call ended; the call's own answer, which alone carries the result, is missing."""
 
-    rank: ClassVar[int] = 4
+    rank: ClassVar[int] = 3
     node: str
     attempt: int
     event_id: str = ""
@@ -403,7 +405,7 @@ class _Draft:
         state = self.current(event)
         if state is None or not state.is_live or event.launch not in (0, state.launches):
             return
-        if event.is_given_up and state.by != self.process.id:
+        if event.is_given_up and (state.by != self.process.id or self.is_without_result(event.node)):
             return  # whoever has taken it over decides for itself
         task = self.task(event.node)
         failure = self.failure(event.failure, state)
@@ -435,10 +437,19 @@ class _Draft:
             # Of several requests it would not be known which one the event is about, and the last one may run.
             self.call_again(task, replace(state, unanswered=known))
 
+    def is_without_result(self, name: str) -> bool:
+        """Whether an event says that a call succeeded whose process now waits no longer: that is decided here, once."""
+        state = self.state(name)
+        if state.stop or state.unanswered is None or not state.unanswered.has_succeeded or state.unanswered.answer_lost:
+            return False
+        self.set(name, replace(state, unanswered=replace(state.unanswered, answer_lost=True)))
+        self.decide_unanswered(name)
+        return True
+
     def decide_unanswered(self, name: str) -> None:
         """Decide about a success without its result, once no process waits for the answer any more."""
         state, task = self.state(name), self.task(name)
-        if not state.is_undecided or not state.is_live:
+        if not state.is_undecided or not state.is_live or state.stop:
             return
         if task.on_no_result is OnNoResult.FAIL:
             message = "the call succeeded, its answer was lost, and on_no_result is fail"
@@ -480,7 +491,9 @@ class _Draft:
         state = self.current(event)
         # What another one has taken over may have been sent again, or is waited for there.
         is_its_own = state is not None and state.is_live and state.by == self.process.id
-        if state is not None and is_its_own and event.launch in (0, state.launches):
+        if state is None or not is_its_own or event.launch not in (0, state.launches):
+            return
+        if not self.is_without_result(event.node):
             self.lose(self.task(event.node), state, event.reason)
 
     def on_processes_died(self, event: ProcessesDied) -> None:

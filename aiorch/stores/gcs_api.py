@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from gcloud.aio.auth import Token
 from gcloud.aio.storage import Storage
 
@@ -103,6 +104,9 @@ class BucketApi:
                 refusal = StoreError if error.is_final else StoreUnavailable
                 raise refusal(f"{about} was not {done}: {error}") from error
             except aiohttp.ClientResponseError as error:
+                if isinstance(error.__cause__, HttpProcessingError):  # it is no HTTP, and its status is made up
+                    turn.overloaded()
+                    raise self._no_answer(about, done, error) from error
                 if error.status == 408 or error.status >= 500:
                     turn.overloaded()
                 elif error.status != _RATE_OF_AN_OBJECT:
@@ -111,10 +115,7 @@ class BucketApi:
             except (aiohttp.ClientError, OSError, ValueError, KeyError, RecursionError) as error:
                 if isinstance(error, aiohttp.ClientConnectionError | OSError):
                     turn.overloaded()
-                raise StoreUnavailable(
-                    f"no usable answer came about {about} ({in_words(error)}), so whether it was {done} is "
-                    f"unknown. Trying again is safe; if this repeats, look whether {_endpoint()} can be reached."
-                ) from error
+                raise self._no_answer(about, done, error) from error
             turn.answered()
             return answer
 
@@ -160,6 +161,13 @@ class BucketApi:
                 api_is_dev=bool(emulator),
             )
         return self._storage
+
+    @staticmethod
+    def _no_answer(about: str, done: str, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"no usable answer came about {about} ({in_words(error)}), so whether it was {done} is unknown. Trying "
+            f"again is safe; if this repeats, look whether {_endpoint()} can be reached."
+        )
 
     def _refusal(self, about: str, done: str, status: int, message: str) -> StoreError:
         reason = f"HTTP {status} {_reason_in(message)}"

@@ -496,15 +496,15 @@ MUTANTS = (
     Mutant(
         "a timeout of what another one has taken over believed",
         "aiorch.transitions",
-        " or event.launch not in (0, state.launches):\n            return\n        if event.is_given_up and state.by != self.process.id:\n",
-        ":\n            return\n        if False:\n",
+        " or event.launch not in (0, state.launches):\n            return\n        if event.is_given_up and (state.by != self.process.id or self.is_without_result(event.node)):\n",
+        ":\n            return\n        if event.is_given_up and self.is_without_result(event.node):\n",
         seed=224,
     ),
     Mutant(
         "lost by a process that does not own it",
         "aiorch.transitions",
-        "        if state is not None and is_its_own and event.launch in (0, state.launches):\n",
-        "        if state is not None and state.is_live:\n",
+        "        if state is None or not is_its_own or event.launch not in (0, state.launches):\n",
+        "        if state is None or not state.is_live:\n",
         seed=100020,
     ),
     Mutant(
