@@ -763,3 +763,30 @@ async def test_a_redirect_is_told_as_one_and_not_followed(
     assert "name of the bucket" not in str(raised.value)
     assert "/sign-in" not in asked
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"HTP/9 hello\r\n\r\n", b"HTTP/1.1 200 OK\r\nbad header\x00: 1\r\n\r\n", b"\x16\x03\x01 tls"]
+)
+async def test_an_answer_that_is_no_http_is_no_answer(monkeypatch: pytest.MonkeyPatch, garbage: bytes) -> None:
+    """A proxy that garbles the status line or a header tells nothing: reads are repeated, and a write is unknown."""
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+        writer.write(garbage)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        store = GCSStore(BUCKET, retry_base_s=0)
+        with pytest.raises(StoreUnavailable, match="no usable answer"):
+            await store.read(NAME)
+        assert requests >= 4
+        with pytest.raises(StoreUnavailable, match="unknown"):
+            await store.write(NAME, b"{}", if_generation_match=0)
+        await store.aclose()

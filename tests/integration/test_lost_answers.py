@@ -10,7 +10,7 @@ from aiorch.enums import OnNoResult
 from aiorch.nodes import Task
 from aiorch.ports import Accepted, Answer, NotStarted, Succeeded, Unknown
 from aiorch.testing import in_virtual_time
-from aiorch.transitions import LAUNCHES_MAX
+from aiorch.transitions import LAUNCHES_MAX, ProcessesDied
 from tests.definitions import call, chain, parallel, task
 from tests.integration.test_intake import Engine, dag_of, engine, gen2, start
 from tests.integration.test_replicas import World
@@ -152,6 +152,67 @@ async def test_a_call_whose_process_was_stopped_is_sent_again_by_another_one() -
     assert second.sent[0].execution_id == first.sent[0].execution_id
 
 
+class HalfOpen:
+    """Calls of one process that are never answered, nor told to be lost."""
+
+    def __init__(self, made: Engine) -> None:
+        self._made = made
+        made.target.launch = self._launch  # type: ignore[method-assign]
+
+    async def _launch(self, _: Task, context: TaskContext) -> Answer:
+        context.begin()
+        self._made.target.sent.append(context)
+        return await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize(
+    ("keys", "ends"),
+    [
+        ({"on_no_result": "call_again"}, ("Failed", 1, LAUNCHES_MAX, "Lost")),
+        ({"on_lost": "fail"}, ("Failed", 1, 1, "NoResult")),
+        ({"on_no_result": "accept"}, ("Completed", 1, 1, None)),
+    ],
+)
+@in_virtual_time
+async def test_a_success_is_decided_about_when_its_process_stops_waiting(
+    keys: dict[str, Any], ends: tuple[Any, ...]
+) -> None:
+    """The connection is half open: at the timeout of the call its event counts, and no attempt fails before that."""
+    async with engine(dags=(one_call(timeout=100, **keys),)) as made:
+        HalfOpen(made)
+        made.source.publish(start(run_id="r"))
+        for number in range(LAUNCHES_MAX):
+            await made.until(lambda number=number: len(made.target.sent) == number + 1)
+            made.source.publish(entry(made.target.sent[0].execution_id, number))
+            await asyncio.sleep(50)
+            if ends[0] == "Completed" or (number == 0 and keys.get("on_lost")):
+                break
+        await asyncio.sleep(500)
+        load = made.document()["Load"]
+        error = load["error"]["type"] if "error" in load else None
+        assert (load["status"], load["attempt"], load["launches"], error) == ends
+
+
+@in_virtual_time
+async def test_a_call_that_was_sent_again_is_awaited_for_its_whole_timeout() -> None:
+    """Whoever takes over a second launch does not count the time of the first one against it."""
+    dag = one_call(timeout=600, on_no_result="call_again", on_lost="fail")
+    async with engine(dags=(dag,)) as made, engine(dags=(dag,), beside=made) as heir:
+        made.source.publish(start(run_id="r"))
+        await made.until(lambda: bool(made.names("runs/")) and made.status() == "Running")
+        key = made.target.sent[0].execution_id
+        await asyncio.sleep(500)
+        made.source.publish(entry(key, 1))
+        await made.until(lambda: len(made.target.sent) == 2)
+        await made.until(lambda: made.document()["Load"]["unanswered"].get("answer_lost"))
+        await made.executor.close(0)
+        await heir.executor.committer("r").apply(ProcessesDied(frozenset({made.executor.process.id})))
+        await asyncio.sleep(500)
+        assert heir.status() == "Running"
+        await asyncio.sleep(200)
+        assert heir.document()["Load"]["error"]["type"] == "Lost"
+
+
 # -- what never ran ----------------------------------------------------------------------------------------------
 
 
@@ -260,3 +321,26 @@ async def test_a_defect_after_a_job_was_launched_neither_stops_nor_fails_it(brea
         result = await run.wait()
     assert (result.status, jobs.stops) == ("Completed", 0)
     assert jobs.launches == (2 if breaks == "launch" else 1)
+
+
+@in_virtual_time
+async def test_rare_defects_never_add_up_to_the_end_of_a_long_job() -> None:
+    """A job that runs for a month meets a defect now and then: each good answer in between counts anew."""
+    from aiorch import Orchestrator, TargetTypes
+    from aiorch.testing import ManualClock, SeededEntropy
+    from tests.definitions import job
+
+    class Rarely(BrokenJobs):
+        asked = 0
+
+        async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
+            self.asked += 1
+            if self.asked % 10 == 0:
+                raise TypeError("the answer has another form")
+            return Succeeded(b"1") if self.asked > 200 else None
+
+    jobs = Rarely("")
+    options: dict[str, Any] = {"clock": ManualClock(), "entropy": SeededEntropy(1)}
+    async with Orchestrator("memory:", targets={TargetTypes.DATAFLOW: jobs}, **options) as orchestrator:
+        result = await (await orchestrator.start(chain(Job=job()), run_id="r")).wait()
+    assert (result.status, jobs.stops) == ("Completed", 0)

@@ -7,7 +7,7 @@ import pytest
 from aiorch import AiorchError, InvalidSettingError, Settings
 from aiorch.enums import TargetTypes
 from aiorch.launches import LaunchSettings
-from aiorch.stores import gcs_api
+from aiorch.stores.concurrency import REQUESTS_MAX
 from aiorch.targets.cloud_function import CloudFunctionTarget
 
 
@@ -54,4 +54,4 @@ def test_outgoing_connections_fit_the_files_that_a_process_may_open() -> None:
     """Calls, store and incoming connections leave 64 of 1,024 files; settings and target have the same number."""
     incoming = 1024 // 4
     assert CloudFunctionTarget(anonymous=True)._connections_max == Settings().function_connections_max
-    assert Settings().function_connections_max + gcs_api.CONNECTIONS_MAX + incoming + 64 <= 1024
+    assert Settings().function_connections_max + REQUESTS_MAX + incoming + 64 <= 1024
