@@ -230,7 +230,7 @@ async def test_a_closed_run_that_reads_badly_is_read_again_in_the_next_sweep(dat
         await made.start()
         sweeper = Sweeper(made.executor, made.memory, interval_s=30, relook_s=3600, refresh_s=3600)
         await sweeper.sweep()
-        del made.memory._objects["open/r"]
+        await made.memory.delete("open/r", if_generation_match=made.memory._objects["open/r"][1])
         with damaged(made.memory, "runs/", data):
             await sweeper.sweep()
             await asyncio.sleep(20)
