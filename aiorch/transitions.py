@@ -405,7 +405,7 @@ class _Draft:
         state = self.current(event)
         if state is None or not state.is_live or event.launch not in (0, state.launches):
             return
-        if event.is_given_up and (state.by != self.process.id or self.is_without_result(event.node)):
+        if event.is_given_up and (state.by != self.process.id or self.stop_waiting(event.node)):
             return  # whoever has taken it over decides for itself
         task = self.task(event.node)
         failure = self.failure(event.failure, state)
@@ -437,8 +437,8 @@ class _Draft:
             # Of several requests it would not be known which one the event is about, and the last one may run.
             self.call_again(task, replace(state, unanswered=known))
 
-    def is_without_result(self, name: str) -> bool:
-        """Whether an event says that a call succeeded whose process now waits no longer: that is decided here, once."""
+    def stop_waiting(self, name: str) -> bool:
+        """Wait no longer for an answer. Return whether that decides about a success without its result."""
         state = self.state(name)
         if state.stop or state.unanswered is None or not state.unanswered.has_succeeded or state.unanswered.answer_lost:
             return False
@@ -493,7 +493,7 @@ class _Draft:
         is_its_own = state is not None and state.is_live and state.by == self.process.id
         if state is None or not is_its_own or event.launch not in (0, state.launches):
             return
-        if not self.is_without_result(event.node):
+        if not self.stop_waiting(event.node):
             self.lose(self.task(event.node), state, event.reason)
 
     def on_processes_died(self, event: ProcessesDied) -> None:

@@ -496,8 +496,8 @@ MUTANTS = (
     Mutant(
         "a timeout of what another one has taken over believed",
         "aiorch.transitions",
-        " or event.launch not in (0, state.launches):\n            return\n        if event.is_given_up and (state.by != self.process.id or self.is_without_result(event.node)):\n",
-        ":\n            return\n        if event.is_given_up and self.is_without_result(event.node):\n",
+        " or event.launch not in (0, state.launches):\n            return\n        if event.is_given_up and (state.by != self.process.id or self.stop_waiting(event.node)):\n",
+        ":\n            return\n        if event.is_given_up and self.stop_waiting(event.node):\n",
         seed=224,
     ),
     Mutant(
