@@ -224,15 +224,17 @@ class SimulationLoop(asyncio.AbstractEventLoop):
     def _end(self) -> None:
         """Let go of everything without anything being run that could reach the world."""
         self._is_over = True
-        tasks = asyncio.all_tasks(self)
+        closed: set[asyncio.Task[Any]] = set()
         self._ready.clear()
         self._scheduled.clear()
         # A `finally` that awaits cannot be closed; what is said about that is of no interest.
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
-            for task in tasks:
-                task._log_destroy_pending = False
-                with suppress(BaseException):
-                    task.get_coro().close()
+            while tasks := asyncio.all_tasks(self) - closed:  # a `finally` may make more of them
+                closed |= tasks
+                for task in tasks:
+                    task._log_destroy_pending = False
+                    with suppress(BaseException):
+                        task.get_coro().close()
         finally:
             sys.unraisablehook = hook
