@@ -9,7 +9,7 @@ from aiorch.process_exit import leave_on_signal
 def main() -> NoReturn:
     """Run the command line, and end the process with its exit code."""
     leave_on_signal(130, signal.SIGTERM)  # until the event loop of a command handles the signal
-    from aiorch.cli.commands import main as run  # noqa: PLC0415  a signal may come while it is imported
+    from aiorch.cli.main import main as run  # noqa: PLC0415  a signal may come while it is imported
 
     run()
 

@@ -1,1 +1,1 @@
-"""The command line: `commands` are thin over the public API, `options` are theirs, `foreground` runs one to its end."""
+"""The command line: `main` gathers the commands, each group of them has a module; `foreground` runs one to its end."""

@@ -3,6 +3,7 @@
 
 import functools
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -46,6 +47,13 @@ def _read_input(ctx: click.Context, param: click.Parameter, value: str | None) -
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def is_file(text: str) -> bool:
+    """Whether *text* is, or looks like, the name of a definition file."""
+    from aiorch.serving import DEFINITION_SUFFIXES
+
+    return Path(text).is_file() or Path(text).suffix in DEFINITION_SUFFIXES or os.sep in text
 
 
 store_option = option(

@@ -755,7 +755,7 @@ def test_version_and_help(folder):
     help_ = folder.run("run", "--help").stdout
     assert "130  interrupted" in help_
     assert "AIORCH_RUN_INPUT" in help_
-    code = "import sys; from aiorch.cli.commands import cli; print([m for m in sys.modules if m.split('.')[0] in %r])"
+    code = "import sys; from aiorch.cli.main import cli; print([m for m in sys.modules if m.split('.')[0] in %r])"
     heavy = ("asyncio", "aiohttp", "pydantic", "rich", "msgspec", "yaml")
     command = [sys.executable, "-c", code % (heavy,)]
     loaded = subprocess.run(command, env=folder.env, capture_output=True, text=True, check=True)

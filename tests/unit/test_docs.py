@@ -17,8 +17,8 @@ from aiohttp import web
 import aiorch
 from aiorch import Orchestrator, Settings, errors
 from aiorch.builder import DAGBuilder, NodeFactory
-from aiorch.cli import commands as cli
 from aiorch.cli import foreground
+from aiorch.cli import main as cli
 from aiorch.dag import DAG
 from aiorch.definition import models
 from aiorch.definition.source import parse_definition
@@ -186,7 +186,7 @@ def test_every_exit_code_is_documented() -> None:
         if name.isupper() and type(value) is int
     }
     assert {int(row[0]) for row in rows(section("docs/cli.md", "Exit codes"))} == codes
-    for code in map(int, re.findall(r"^ +(\d+)  ", cli._EPILOG, re.MULTILINE)):
+    for code in map(int, re.findall(r"^ +(\d+)  ", cli.EPILOG, re.MULTILINE)):
         assert code in codes
 
 

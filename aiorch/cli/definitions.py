@@ -1,0 +1,101 @@
+"""`aiorch validate` and `aiorch graph`."""
+# ruff: noqa: A002, PLC0415, PLR0913, PLR0917  imports and arguments as said in `aiorch.cli.main`
+
+from datetime import UTC, datetime
+from json import dumps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiorch.cli.client import ask, with_client
+from aiorch.cli.options import is_file, json_option, open_engine, option, store_option
+from aiorch.cli.output import OK, USAGE_OR_DEFINITION_WRONG, print_result
+from aiorch.errors import DefinitionError, RunNotFoundError
+
+if TYPE_CHECKING:
+    from aiorch.dag import DAG
+    from aiorch.views.graph import Format
+
+GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
+
+
+@click.command()
+@click.argument("dag")
+@option("--callables", is_flag=True, help="Import every callable that it names, too.")
+@json_option
+def validate(dag: str, *, callables: bool, json: bool) -> int:
+    """Check a definition file, and report everything that is wrong with it."""
+    orchestrator = open_engine("memory:")
+    try:
+        built = orchestrator.dag(dag)
+        if callables:
+            orchestrator.check(built)
+    except DefinitionError as error:
+        if not json:
+            raise
+        problems = [problem._asdict() for problem in error.problems]
+        print_result(dumps({"valid": False, "problems": problems}, indent=2))
+        return USAGE_OR_DEFINITION_WRONG
+    if json:
+        print_result(dumps({"valid": True, "dag": built.name, "definition": built.definition_id}, indent=2))
+    else:
+        print_result(
+            f"{dag}: DAG {built.name!r} is valid: {len(built.all_tasks):,} tasks in {len(built.all_nodes):,} nodes"
+        )
+    return OK
+
+
+@click.command()
+@click.argument("dag_or_run")
+@option("--run", metavar="RUN_ID", help="Draw the definition file with the statuses of this run of it.")
+@option("--format", type=click.Choice(["mermaid", "dot", "svg"]), help="By default as --output ends, or mermaid.")
+@option(
+    "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="File to write; by default stdout."
+)
+@option("--branches", type=click.IntRange(1), default=20, help="Branches of one Parallel to draw; more are folded.")
+@store_option
+def graph(
+    dag_or_run: str, run: str | None, format: "Format | None", output: Path | None, branches: int, store: str
+) -> None:
+    """
+    Draw a DAG: that of a definition file, or that of a run with its statuses.
+
+    DAG_OR_RUN is a definition file if there is such a file or if it looks like one, else the id of a run.
+    """
+    from aiorch.views.graph import render
+
+    dag, run_state = _what_to_draw(dag_or_run, run, store)
+    if format is None and output is not None and output.suffix not in GRAPH_FORMATS:
+        endings = ", ".join(GRAPH_FORMATS)
+        raise click.UsageError(f"{str(output)!r} ends in none of {endings}, so nothing was written; give a --format.")
+    by_name = GRAPH_FORMATS.get(output.suffix if output else "", "mermaid")
+    text = render(dag, format or by_name, run_state, now=datetime.now(UTC), branches_max=branches)
+    if output is None:
+        print_result(text.rstrip())
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise click.ClickException(f"{str(output)!r} cannot be written: {error.strerror}") from error
+
+
+def _what_to_draw(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG", Any]:
+    if not is_file(dag_or_run):
+        if run_id is not None:
+            raise click.UsageError(f"{dag_or_run!r} is no definition file; give the run id alone, or a file and --run.")
+        try:
+            handle = ask(with_client(store, "attach", dag_or_run))
+        except RunNotFoundError as error:
+            raise click.UsageError(f"{dag_or_run!r} is no file here, and {error}") from error
+        return handle.dag, handle.run
+    dag = open_engine("memory:").dag(dag_or_run)
+    if run_id is None:
+        return dag, None
+    handle = ask(with_client(store, "attach", run_id))
+    if handle.dag.definition_id != dag.definition_id:
+        raise click.UsageError(
+            f"run {run_id!r} is of another definition than {dag_or_run} ({handle.dag.definition_id}, and the file has "
+            f"{dag.definition_id}), so nothing was drawn: `aiorch graph {run_id}` draws it as it was."
+        )
+    return handle.dag, handle.run

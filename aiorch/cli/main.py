@@ -1,0 +1,94 @@
+"""
+The command line: thin over `Orchestrator`. Each module here holds one group of commands.
+
+Results go to stdout, everything else to stderr. What a command needs is imported when it runs: ``aiorch --help`` loads
+no engine, and ``aiorch run`` neither the live view nor an HTTP library before its first task. A command has an argument
+per option, of its name.
+"""
+# ruff: noqa: PLC0415  imports as said above
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from io import StringIO
+from typing import NoReturn
+
+import click
+
+from aiorch import __version__
+from aiorch.cli.definitions import graph, validate
+from aiorch.cli.options import option
+from aiorch.cli.output import EPILOG, FAULT, INTERRUPTED, OK, STORE_FAILED, USAGE_OR_DEFINITION_WRONG, say
+from aiorch.cli.run import resume, run
+from aiorch.cli.runs import cancel, runs, show
+from aiorch.cli.serve import serve
+from aiorch.cli.start import start
+from aiorch.errors import AiorchError, DocumentError, StoreError
+from aiorch.process_exit import leave
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line, and end the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # Names and messages may hold what the encoding of the terminal does not have.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    code = _exit_code(list(sys.argv[1:] if args is None else args))
+    leave(code)
+
+
+def _exit_code(args: list[str]) -> int:
+    try:
+        return int(cli.main(args, prog_name="aiorch", standalone_mode=False, obj=tuple(args)) or OK)
+    except click.ClickException as error:
+        shown = StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip())
+        return USAGE_OR_DEFINITION_WRONG
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except AiorchError as error:
+        say(f"Error: {error}")
+        return STORE_FAILED if isinstance(error, (StoreError, DocumentError)) else USAGE_OR_DEFINITION_WRONG
+    except Exception:  # noqa: BLE001  the end of the line
+        say(traceback.format_exc().rstrip())
+        say("Error: this is a fault of aiorch itself. What runs have committed is kept.")
+        return FAULT
+
+
+@click.group(
+    context_settings={"auto_envvar_prefix": "AIORCH", "help_option_names": ["-h", "--help"], "show_default": True},
+    epilog=EPILOG,
+)
+@click.version_option(__version__, prog_name="aiorch", allow_from_autoenv=False)
+@option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", help="On stderr.")
+def cli(log_level: str) -> None:
+    """
+    Durable DAG orchestration.
+
+    Every option can also be set by an environment variable; the help of each command names them.
+    """
+    from aiorch.cli.logs import log_to_stderr
+    from aiorch.variables import SERVICE_VARIABLES, unknown_variables
+
+    log_to_stderr(log_level)
+    for name, meant in unknown_variables(os.environ, SERVICE_VARIABLES | own_variables()).items():
+        hint = f"did you mean {meant}?" if meant else "docs/cli.md and docs/service.md have those there are."
+        say(f"Warning: {name} is no variable of aiorch, so it is ignored: {hint}")
+
+
+def own_variables() -> set[str]:
+    """Return the environment variables of every option of every command."""
+    found = set()
+    for path, command in (("AIORCH", cli), *((f"AIORCH_{name.upper()}", each) for name, each in cli.commands.items())):
+        for param in command.params:
+            if isinstance(param, click.Option) and param.allow_from_autoenv and param.name is not None:
+                found.add(f"{path}_{param.name.upper()}")
+                if isinstance(param.envvar, str):
+                    found.add(param.envvar)
+    return found
+
+
+for command in (run, resume, start, serve, validate, graph, runs, show, cancel):
+    cli.add_command(command)

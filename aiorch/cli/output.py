@@ -1,0 +1,28 @@
+"""Where the commands print: results to stdout, everything else to stderr; and their exit codes."""
+
+import sys
+
+from aiorch.views.streams import write_line
+
+OK, USAGE_OR_DEFINITION_WRONG, STORE_FAILED, FAULT, INTERRUPTED = 0, 2, 3, 70, 130
+
+
+EPILOG = """\b
+Exit codes:
+    0  done; of run and resume: the run completed
+    1  the run failed or was cancelled
+    2  wrong usage, or the definition, the run id or the input is wrong
+    3  the store or the topic failed, or the store holds something that cannot be read
+   70  a fault of aiorch itself
+  130  interrupted; the run can be continued
+"""
+
+
+def say(line: str) -> None:
+    """Print a line that is no result."""
+    write_line(sys.stderr, line)
+
+
+def print_result(result: str) -> None:
+    """Print a result."""
+    write_line(sys.stdout, result)

@@ -1,0 +1,127 @@
+"""`aiorch run` and `aiorch resume`."""
+# ruff: noqa: A002, PLC0415, PLR0913  imports and arguments as said in `aiorch.cli.main`
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from aiorch.cli.client import ask, with_client
+from aiorch.cli.options import Input, engine_options, input_option, json_option, option, run_id_option
+from aiorch.cli.output import EPILOG, OK, print_result, say
+from aiorch.stores import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from aiorch.orchestrator import Orchestrator
+    from aiorch.run_handle import RunHandle
+
+
+@click.command(epilog=EPILOG)
+@click.argument("dag")
+@input_option
+@run_id_option
+@json_option
+@option("--continue-with", metavar="COMMAND", help="Command to name when it is interrupted; by default this one.")
+@engine_options
+@click.pass_context
+def run(
+    ctx: click.Context,
+    dag: str,
+    input: Input | None,
+    run_id: str | None,
+    *,
+    json: bool,
+    continue_with: str | None,
+    orchestrator: "Orchestrator",
+) -> int:
+    """
+    Run the DAG of a definition file, showing every node while it runs.
+
+    At the end the result of the last task is printed on stdout; with --json the run document.
+    """
+    from aiorch.cli.foreground import run_interruptibly, run_to_end
+
+    built = orchestrator.dag(dag)  # before anything is opened
+
+    async def begin(opened: "Orchestrator") -> "RunHandle":
+        return await opened.start(built, input=input and input.value, run_id=run_id)
+
+    def continue_command(begun: str) -> str | None:
+        words = ctx.obj if run_id is not None else (*ctx.obj, "--run-id", begun)
+        return None if ctx.params["store"] == "memory:" else continue_with or shlex.join(["aiorch", *words])
+
+    return run_interruptibly(
+        run_to_end(
+            orchestrator,
+            begin,
+            as_json=json,
+            continue_command=continue_command,
+            command=_command_writer(ctx, ctx.params["store"], (*ctx.params["path"], *_folder_elsewhere(dag))),
+            say=say,
+        )
+    )
+
+
+def _command_writer(ctx: click.Context, store: str, paths: Sequence[str]) -> Callable[..., str] | None:
+    """Return what writes a command for the same store and callables, `None` for a store that ends with this one."""
+    if store == "memory:":
+        return None
+
+    group = ctx.find_root().command
+    assert isinstance(group, click.Group)
+    commands = group.commands
+
+    def write(name: str, *args: str) -> str:
+        words = ["aiorch", name, *args]
+        if store != DEFAULT_STORE:
+            words += ["--store", store]
+        if any(param.name == "path" for param in commands[name].params):
+            words += [word for path in dict.fromkeys(paths) for word in ("--path", path)]
+        return shlex.join(words)
+
+    return write
+
+
+def _folder_elsewhere(dag: str) -> list[str]:
+    """Return the folder of a definition file if it is not the current one: callables were found there, too."""
+    folder = str(Path(dag).parent)
+    return [] if folder == "." else [folder]
+
+
+@click.command(epilog=EPILOG)
+@click.argument("run_id")
+@option("--detach", is_flag=True, help="Only record the new run; whoever serves the store carries it out.")
+@json_option
+@engine_options
+@click.pass_context
+def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchestrator: "Orchestrator") -> int:
+    """
+    Go on where a failed or cancelled run ended.
+
+    A new run begins, RUN_ID.2 or what comes next, that keeps every result and starts again with what did not complete.
+    """
+    from aiorch.cli.foreground import run_interruptibly, run_to_end
+
+    if detach or ctx.params["store"] == "memory:":  # of which the client says that there is nothing to resume
+        handle = ask(with_client(ctx.params["store"], "resume", run_id))
+        print_result(handle.run_id)
+        return OK
+
+    async def begin(opened: "Orchestrator") -> "RunHandle":
+        return await opened.resume(run_id)
+
+    def continue_command(_: str) -> str:
+        return shlex.join(["aiorch", *ctx.obj])
+
+    return run_interruptibly(
+        run_to_end(
+            orchestrator,
+            begin,
+            as_json=json,
+            continue_command=continue_command,
+            command=_command_writer(ctx, ctx.params["store"], ctx.params["path"]),
+            say=say,
+        )
+    )

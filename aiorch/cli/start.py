@@ -1,0 +1,84 @@
+"""`aiorch start`."""
+# ruff: noqa: A002, PLC0415, PLR0913, PLR0917  imports and arguments as said in `aiorch.cli.main`
+
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from aiorch.cli.client import ask, patience
+from aiorch.cli.options import Input, input_option, is_file, open_client, option, run_id_option, store_option
+from aiorch.cli.output import EPILOG, OK, STORE_FAILED, print_result, say
+
+
+@click.command(epilog=EPILOG)
+@click.argument("dag", required=False)
+@option("--topic", metavar="TOPIC", help="Publish a start message to projects/PROJECT/topics/NAME instead.")
+@input_option
+@run_id_option
+@store_option
+@click.pass_context
+def start(
+    ctx: click.Context, dag: str | None, topic: str | None, input: Input | None, run_id: str | None, store: str
+) -> int:
+    """
+    Record the start of a run and print its id; whoever serves the store carries it out.
+
+    DAG is a definition file. With --topic it is the name of a DAG that the receiver serves, or left out if that serves
+    one only, and a start message is published.
+    """
+    if topic is not None:
+        if ctx.get_parameter_source("store") is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                "a message has no --store, so nothing was published: who receives it has one. Leave one of them out."
+            )
+        return _publish_start(topic, dag, input, run_id)
+    if dag is None:
+        raise click.UsageError("a definition file is needed, or a --topic: nothing was started.")
+    if not is_file(dag):
+        raise click.UsageError(
+            f"{dag!r} is no definition file, so nothing was started: give the path of one, or, to start a DAG that the "
+            f"service serves by its name, the --topic of its messages."
+        )
+    if store == "memory:":
+        raise click.UsageError("a store in memory ends with this command, so nothing was started: use `aiorch run`.")
+
+    async def begin() -> str:
+        async with open_client(store, create=True) as client, patience(store):
+            return (await client.start(dag, input=input and input.value, run_id=run_id)).run_id
+
+    print_result(ask(begin()))
+    return OK
+
+
+def _publish_start(topic: str, dag: str | None, input: Input | None, run_id: str | None) -> int:
+    from time import time
+
+    from aiorch.names import run_id as checked
+    from aiorch.sources.publish import PublishError, publish
+    from aiorch.system import SystemEntropy
+
+    if dag is not None and is_file(dag):
+        raise click.UsageError(
+            f"{dag!r} is a file, so nothing was published: a message names a DAG that its receiver serves, "
+            f"like {Path(dag).stem!r}. Without --topic (AIORCH_START_TOPIC) the file is started in a store."
+        )
+    if input is not None and not isinstance(input.value, dict):
+        raise click.UsageError(
+            "the input that a message carries is a JSON object, and this is none, so nothing was published: wrap it in "
+            'one, like {"value": …}.'
+        )
+    # With an id of our choice the message can be sent again when nobody knows whether it was published.
+    begun = checked(run_id or f"run_{int(time())}_{SystemEntropy().token()[:16]}")
+    labels = {"run_id": str(begun)} | ({} if dag is None else {"dag": dag})
+    message = {"resource": {"type": "start", "labels": labels}}
+    try:
+        message_id = ask(publish(topic, message if input is None else message | {"parameters": input.value}))
+    except PublishError as error:
+        say(f"Error: {error}")
+        if not error.is_refused:
+            say(f"The same start again is the same run: add --run-id {begun}")
+        return STORE_FAILED
+    say(f"Published message {message_id} to {topic}. Whoever receives it and serves the DAG starts this run:")
+    print_result(begun)
+    return OK
