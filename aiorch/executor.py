@@ -76,6 +76,8 @@ class DAGExecutor:
 
         commit_interval_s: See `aiorch.ports.Pace`.
 
+        own_runs: Ids of the runs that this process carries out, `None` for all runs of the store.
+
         activity: Grows whenever this process learns something about a run, or forgets a run.
 
         on_release: Called when an open run is forgotten here.
@@ -95,6 +97,7 @@ class DAGExecutor:
         entropy: Entropy,
         observer: Observer,
         awaits_events: bool = False,
+        only_own_runs: bool = False,
         settings: LaunchSettings | None = None,
         commit_interval_s: float = 0.0,
         default_region: str | None = None,
@@ -110,11 +113,13 @@ class DAGExecutor:
         settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
         process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
+        self.own_runs: set[str] | None = set() if only_own_runs else None
         self.activity = 0
         self.slots = Slots(
             settings.limits,
             process_id=process_id,
             can_launch=self._can_launch,
+            carries_out=self.carries_out,
             committers=self.committers,
             clock=clock,
         )
@@ -349,6 +354,10 @@ class DAGExecutor:
         run = committer.run
         return run is not None and self.process.id in run.active_by
 
+    def carries_out(self, run_id: str) -> bool:
+        """Whether this process begins tasks of the run that no process has claimed, and takes over from the dead."""
+        return self.own_runs is None or run_id in self.own_runs
+
     def is_working(self) -> bool:
         """Whether this process owes anything to any run."""
         return any(self.owns(committer) for committer in self.committers.values())
@@ -391,6 +400,7 @@ class DAGExecutor:
         assert run is not None
         self.activity += 1
         unclaimed: list[Task] = []
+        carries_out = self.carries_out(committer.run_id)
         launcher = _Launcher(self._launches, committer, self.process.id)
         for name in touched:
             state, node = run.nodes[name], dag.all_nodes[name]
@@ -412,7 +422,7 @@ class DAGExecutor:
                 case Obligation.RETRY:
                     self._timers.arm_retry(committer, name, state)
                 case None:
-                    if state.by is None and state.is_active:
+                    if state.by is None and state.is_active and carries_out:
                         unclaimed.append(dag.all_tasks[name])
                         if state.status is TaskStatus.RETRYING and self.slots.is_limited(unclaimed[-1].target_type):
                             self._timers.arm_retry(committer, name, state)

@@ -11,6 +11,7 @@ from typing import Any, Self, cast
 
 import msgspec
 
+from aiorch import names
 from aiorch.dag import DAG
 from aiorch.enums import TargetTypes
 from aiorch.errors import (
@@ -36,6 +37,9 @@ from aiorch.targets import FUNCTION_CONNECTIONS_MAX, http_targets
 from aiorch.targets.function import FunctionTarget
 
 logger = logging.getLogger(__name__)
+
+INTERRUPTED_LOOKS_MAX = 20
+"""Open runs read at most to find out whether a process works on them."""
 
 Definition = DAG | Mapping[str, Any] | str | os.PathLike[str]
 """A DAG, a definition as a mapping, or the path of a definition file (JSON or YAML)."""
@@ -118,6 +122,9 @@ class Orchestrator:
 
         targets: Targets to use instead of, or besides, the built-in ones.
 
+        only_own_runs: Carry out only the runs that this orchestrator starts, resumes or continues, and leave all
+            others to other processes. It takes no *source*.
+
         source: Where messages come from, closed together with this; `None`: from `publish`. A source brings completion
             events too, so a call whose answer was lost is waited for.
 
@@ -139,6 +146,7 @@ class Orchestrator:
         functions: Mapping[str, Callable[..., Any]] | None = None,
         search_paths: Sequence[str | os.PathLike[str]] = (),
         launch: bool = True,
+        only_own_runs: bool = False,
         targets: Mapping[TargetTypes, Target] | None = None,
         source: EventSource | None = None,
         own_names: Iterable[str] = (),
@@ -147,6 +155,11 @@ class Orchestrator:
         clock: Clock | None = None,
         entropy: Entropy | None = None,
     ) -> None:
+        if only_own_runs and source is not None:
+            raise AiorchError(
+                "the messages of a source are about any run, and this orchestrator carries out only its own: no "
+                "orchestrator was made. Leave out `source` or `only_own_runs`."
+            )
         self.settings = settings or Settings()
         self.store = open_store(store) if isinstance(store, str) else store
         self.launch = launch
@@ -173,6 +186,7 @@ class Orchestrator:
             entropy=entropy or SystemEntropy(),
             observer=observer or NoObserver(),
             awaits_events=source is not None,
+            only_own_runs=only_own_runs,
             default_region=self.settings.region,
             settings=launches,
             commit_interval_s=pace.commit_interval_s if interval_s is None else interval_s,
@@ -209,12 +223,6 @@ class Orchestrator:
     def held_runs(self) -> int:
         """How many runs are in the memory of this process."""
         return len(self._executor.committers)
-
-    @property
-    def owed_runs(self) -> list[str]:
-        """Ids of the open runs in which this process has something to do, sorted."""
-        committers = self._executor.committers.values()
-        return sorted(committer.run_id for committer in committers if self._executor.owns(committer))
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -332,7 +340,18 @@ class Orchestrator:
         """
         dag, command = self._start_command(dag, input, run_id)
         self.check(dag)
-        return RunHandle(self._executor, await self._executor.start(dag, command))
+        return await self._begin(dag, command)
+
+    async def _begin(self, dag: DAG, command: StartCommand) -> RunHandle:
+        handle = RunHandle(self._executor, await self._executor.start(dag, command))
+        await self._carry_out(handle)
+        return handle
+
+    async def _carry_out(self, run: RunHandle) -> None:
+        """Make a run one of this orchestrator's own, and take over what dead processes left of it."""
+        if self._executor.own_runs is not None and not run.status.is_terminal:
+            self._executor.own_runs.add(run.run_id)
+            await self._sweeper.look(run.run_id)
 
     async def attach(self, run_id: str) -> RunHandle:
         """
@@ -371,7 +390,43 @@ class Orchestrator:
         """
         dag, command = await self._executor.resume_command(run_id)
         self.check(dag)
-        return RunHandle(self._executor, await self._executor.start(dag, command))
+        return await self._begin(dag, command)
+
+    async def continue_run(self, run_id: str) -> RunHandle:
+        """
+        Carry out an open run from where it stands: an orchestrator of `only_own_runs` does not do so by itself.
+
+        Raises:
+            RunNotFoundError: There is none of this id.
+
+            UnresolvedFunctionError: This process cannot launch some of its tasks.
+        """
+        handle = await self.attach(run_id)
+        self.check(handle.dag)
+        await self._carry_out(handle)
+        return handle
+
+    async def interrupted_runs(self) -> list[str]:
+        """
+        Return the ids of open runs that no living process works on, but for this orchestrator's own.
+
+        Of many open runs only the last `INTERRUPTED_LOOKS_MAX`, by their ids, are looked at.
+
+        Raises:
+            StoreError: The store does not tell which runs are open.
+        """
+        ids = [marker.run_id for marker in await self.runs_status.list_open()]
+        others = [run_id for run_id in ids if run_id not in (self._executor.own_runs or ())][-INTERRUPTED_LOOKS_MAX:]
+        found = await asyncio.gather(*map(self._is_interrupted, others))
+        return [run_id for run_id, is_interrupted in zip(others, found, strict=True) if is_interrupted]
+
+    async def _is_interrupted(self, run_id: str) -> bool:
+        try:
+            stored = await self.runs_status.get_run(names.run_id(run_id))
+        except AiorchError:
+            return False  # a run that cannot be read cannot be told to wait for anything
+        owners = {by for by in stored.run.active_by if by is not None} if stored is not None else set()
+        return stored is not None and await self.store.dead_among(frozenset(owners)) == owners
 
     async def runs(self) -> list[RunSummary]:
         """All runs of the store, the newest first."""

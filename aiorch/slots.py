@@ -94,6 +94,8 @@ class Slots:
 
         can_launch: Whether the process is able to launch a task.
 
+        carries_out: Whether the process begins tasks of the run of an id.
+
         committers: The runs in memory, by run id, as they come and go.
 
         clock: Tells which retries are due.
@@ -102,12 +104,13 @@ class Slots:
         left_by_type: For `aiorch.transitions.Process`: how many slots are left now, of target types with a limit.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one caller, which names them
         self,
         limits: Mapping[TargetTypes, int],
         *,
         process_id: str,
         can_launch: Callable[[Task], bool],
+        carries_out: Callable[[str], bool],
         committers: Mapping[str, Committer],
         clock: Clock,
     ) -> None:
@@ -115,6 +118,7 @@ class Slots:
         self._limits = {kind: _Limit(slots) for kind, slots in limits.items()}
         self._process_id = process_id
         self._can_launch = can_launch
+        self._carries_out = carries_out
         self._committers = committers
         self._clock = clock
         self._numbers = count()
@@ -244,7 +248,7 @@ class Slots:
     def _launchable(self, committer: Committer) -> Iterator[tuple[Task, NodeState]]:
         """Tasks of a run that no process has claimed, and that this process is able to launch: near its end, none."""
         dag, run = committer.dag, committer.run
-        if dag is None or run is None:
+        if dag is None or run is None or not self._carries_out(committer.run_id):
             return
         for name in run.active_by.get(None, ()):
             task = dag.all_tasks[name]

@@ -121,7 +121,7 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """
-        Look at every open run that may have changed.
+        Look at every open run of this process that may have changed.
 
         Raises:
             StoreError: The store does not tell which there are.
@@ -132,8 +132,12 @@ class Sweeper:
             self._refresh_old()
             return
         self._swept = None
-        markers = {marker.run_id: marker.generation for marker in await self._executor.runs.list_open()}
-        self.open_runs = len(markers)
+        found_open = await self._executor.runs.list_open()
+        self.open_runs = len(found_open)
+        carries_out, own_runs = self._executor.carries_out, self._executor.own_runs
+        if own_runs is not None:
+            own_runs.intersection_update({*self._executor.committers, *(marker.run_id for marker in found_open)})
+        markers = {marker.run_id: marker.generation for marker in found_open if carries_out(marker.run_id)}
         closed = self._refresh_closed(markers)
         unremoved, untouched = self._executor.markers.unremoved, self._executor.markers.untouched
         unremoved.intersection_update(markers)

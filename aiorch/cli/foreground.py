@@ -6,13 +6,14 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TextIO
 
 import msgspec
 
 from aiorch.enums import RunStatus
+from aiorch.errors import StoreError
 from aiorch.orchestrator import Orchestrator
 from aiorch.process_exit import leave
 from aiorch.run_handle import RunHandle, RunResult
@@ -122,14 +123,14 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
             if handle.status.is_terminal:
                 say(f"Run {handle.run_id} had ended before: nothing was started. Another run id starts it anew.")
             try:
+                if command is not None:
+                    await _say_interrupted_runs(orchestrator, command, say)
                 await _follow(handle)
                 result = await handle.wait()
             except asyncio.CancelledError:
                 _say_interrupted(handle.run_id, continue_command(handle.run_id), say)
-                _say_left_open(orchestrator, handle.run_id, command, say)
                 raise
             _report(handle, result, results, as_json=as_json, command=command, say=say)
-            _say_left_open(orchestrator, handle.run_id, command, say)
     return COMPLETED if result.status is RunStatus.COMPLETED else NOT_COMPLETED
 
 
@@ -170,10 +171,10 @@ def _say_interrupted(run_id: str, command: str | None, say: Say) -> None:
     say("It was in memory only and is lost." if command is None else f"Continue it with: {command}")
 
 
-def _say_left_open(orchestrator: Orchestrator, run_id: str, command: Callable[..., str] | None, say: Say) -> None:
-    """Name the other runs that this process has carried on, before their tasks are given time to end."""
-    from aiorch.views.report import left_open_line
+async def _say_interrupted_runs(orchestrator: Orchestrator, command: Callable[..., str], say: Say) -> None:
+    """Name the other open runs of the store that no process works on: this command leaves them as they are."""
+    from aiorch.views.report import interrupted_runs_line
 
-    others = [each for each in orchestrator.owed_runs if each != run_id]
-    if others and command:
-        say(left_open_line(others, orchestrator.settings.drain_s, command("serve")))
+    with suppress(StoreError):  # the run itself will tell
+        if interrupted := await orchestrator.interrupted_runs():
+            say(interrupted_runs_line(interrupted, command))

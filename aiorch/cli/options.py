@@ -127,22 +127,35 @@ _ENGINE_OPTIONS = (
 _SETTINGS = ("function_url", "function_anonymous", "function_impersonate", "project_id", "region")
 
 
-def engine_options(command: _Command) -> Callable[..., Any]:
-    """Add the options of a command that runs tasks; it is called with an `Orchestrator` made from them."""
+def engine_options(*, only_own_runs: bool) -> Callable[[_Command], Callable[..., Any]]:
+    """
+    Return what adds the options of a command that runs tasks; it is called with an `Orchestrator` made of them.
 
-    @functools.wraps(command)
-    def call(*args: Any, store: str, path: Sequence[str], drain: float, **given: Any) -> Any:
-        settings = {name: given.pop(name) for name in _SETTINGS}
-        return command(*args, orchestrator=open_engine(store, path, drain_s=drain, **settings), **given)
+    Args:
+        only_own_runs: As of `Orchestrator`.
+    """
 
-    return functools.reduce(lambda wrapped, each: each(wrapped), reversed(_ENGINE_OPTIONS), call)
+    def add(command: _Command) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def call(*args: Any, store: str, path: Sequence[str], drain: float, **given: Any) -> Any:
+            settings = {name: given.pop(name) for name in _SETTINGS}
+            engine = open_engine(store, path, only_own_runs=only_own_runs, drain_s=drain, **settings)
+            return command(*args, orchestrator=engine, **given)
+
+        return functools.reduce(lambda wrapped, each: each(wrapped), reversed(_ENGINE_OPTIONS), call)
+
+    return add
 
 
-def open_engine(store: str, paths: Sequence[str] = (), **settings: Any) -> "Orchestrator":
+def open_engine(
+    store: str, paths: Sequence[str] = (), *, only_own_runs: bool = False, **settings: Any
+) -> "Orchestrator":
     """Return an orchestrator that runs tasks, not entered yet."""
     from aiorch.orchestrator import Orchestrator, Settings
 
-    return Orchestrator(store, search_paths=[*paths, Path.cwd()], settings=Settings(**settings))
+    return Orchestrator(
+        store, search_paths=[*paths, Path.cwd()], only_own_runs=only_own_runs, settings=Settings(**settings)
+    )
 
 
 def open_client(store: str, *, create: bool = False) -> "Orchestrator":

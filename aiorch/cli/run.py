@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @run_id_option
 @json_option
 @option("--continue-with", metavar="COMMAND", help="Command to name when it is interrupted; by default this one.")
-@engine_options
+@engine_options(only_own_runs=True)
 @click.pass_context
 def run(
     ctx: click.Context,
@@ -42,8 +42,12 @@ def run(
     At the end the result of the last task is printed on stdout; with --json the run document.
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
+    from aiorch.names import run_id as checked_id
 
-    built = orchestrator.dag(dag)  # before anything is opened
+    built = orchestrator.dag(dag)  # all that can be refused is refused before anything is opened
+    orchestrator.check(built)
+    if run_id is not None:
+        checked_id(run_id)
 
     async def begin(opened: "Orchestrator") -> "RunHandle":
         return await opened.start(built, input=input and input.value, run_id=run_id)
@@ -92,25 +96,33 @@ def _folder_elsewhere(dag: str) -> list[str]:
 
 @click.command(epilog=EPILOG)
 @click.argument("run_id")
-@option("--detach", is_flag=True, help="Only record the new run; whoever serves the store carries it out.")
+@option("--detach", is_flag=True, help="Only record the new run, for `aiorch serve` to carry out.")
 @json_option
-@engine_options
+@engine_options(only_own_runs=True)
 @click.pass_context
 def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchestrator: "Orchestrator") -> int:
     """
-    Go on where a failed or cancelled run ended.
+    Continue an interrupted run, or go on where a failed or cancelled run ended.
 
-    A new run begins, RUN_ID.2 or what comes next, that keeps every result and starts again with what did not complete.
+    An interrupted run continues as it is. After a failed or cancelled run a new run begins, RUN_ID.2 or the next
+    number, that keeps every result and starts again with the tasks that did not complete.
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
+    from aiorch.run_state import kept_by_resume
 
-    if detach or ctx.params["store"] == "memory:":  # of which the client says that there is nothing to resume
-        handle = ask(with_client(ctx.params["store"], "resume", run_id))
-        print_result(handle.run_id)
+    stored = ask(with_client(ctx.params["store"], "attach", run_id))
+    is_open = not stored.status.is_terminal
+    if detach:
+        if not is_open:
+            stored = ask(with_client(ctx.params["store"], "resume", run_id))
+        print_result(stored.run_id)
         return OK
+    if not is_open:
+        kept_by_resume(stored.run)
+    orchestrator.check(stored.dag)
 
     async def begin(opened: "Orchestrator") -> "RunHandle":
-        return await opened.resume(run_id)
+        return await (opened.continue_run(run_id) if is_open else opened.resume(run_id))
 
     def continue_command(_: str) -> str:
         return shlex.join(["aiorch", *ctx.obj])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @option(
     "--allow-definitions", is_flag=True, help="Let requests start definitions of their own: they can call any code."
 )
-@engine_options
+@engine_options(only_own_runs=False)
 def serve(
     dag: Sequence[Path],
     host: str,

@@ -140,15 +140,16 @@ def next_moves(run: Run, command: Callable[..., str]) -> Iterator[str]:
         yield f"Look at every node: {command('show', run_id)}"
 
 
-def left_open_line(run_ids: Sequence[str], drain_s: float, command: str) -> str:
-    """Return one line about other runs that were carried on; *command* carries out the rest of them."""
-    named = ", ".join(one_line(run_id) for run_id in run_ids[:RUNS_NAMED])
+def interrupted_runs_line(run_ids: Sequence[str], command: Callable[..., str]) -> str:
+    """Name other runs that wait for a process; *command* writes a command with its arguments."""
+    if len(run_ids) == 1:
+        return f"Another run of this store was interrupted. Continue it with: {one_line(command('resume', *run_ids))}"
+    named = ", ".join(one_line(run_id) for run_id in run_ids[-RUNS_NAMED:])
     if len(run_ids) > RUNS_NAMED:
         named += f" and {len(run_ids) - RUNS_NAMED:,} more"
-    runs = "run of this store was" if len(run_ids) == 1 else "runs of this store were"
     return (
-        f"{len(run_ids):,} other open {runs} carried on here, too: {named}. Running tasks have {drain_s:g} s to end; "
-        f"the rest goes on with: {command}"
+        f"{len(run_ids):,} other runs of this store were interrupted: {named}. Continue one with "
+        f"`{one_line(command('resume', run_ids[-1]))}`, all with `{command('serve')}`."
     )
 
 

@@ -70,6 +70,9 @@ def waits(context):
 def hangs(context):
     log(context)
     time.sleep(3600)
+
+def lethal(context):
+    os.kill(os.getpid(), 9)
 """
 
 
@@ -345,41 +348,112 @@ def test_run_goes_on_when_nobody_watches(folder):
     assert listing.stderr.read() == ""
 
 
-@pytest.mark.parametrize(("recorded", "named"), [(1, "r1"), (7, "r1, r2, r3, r4, r5 and 2 more")])
-def test_other_runs_that_are_left_open_are_named(folder, recorded, named):
-    """A run that carried on others says at its end which of them are open, and the command that it names does them."""
+# --- Other runs of the store --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param(("run", "echo.json"), id="run"),
+        pytest.param(("run", "echo.json", "--run-id", "r0", "--input", "2"), id="refused run"),
+        pytest.param(("resume", "failed"), id="resume"),
+    ],
+)
+def test_a_command_touches_no_other_run(folder, args):
+    """`run` and `resume` leave recorded and killed runs of the store unchanged, also a run that may not be retried."""
+    folder.write("echo.json", calls("echo"))
+    folder.write("waits.json", chain(Waits=step("waits", on_lost="fail")))
+    folder.run("run", "echo.json", "--run-id", "r0", "--input", "1")
+    folder.run("run", folder.write("broken.json", calls("broken")), "--run-id", "failed")
+    folder.run("start", "echo.json", "--run-id", "recorded")
+    killed = folder.start("run", "waits.json", "--run-id", "killed")
+    folder.await_call("Waits/1")
+    killed.kill()
+    killed.wait(PATIENCE_S)
+    others = {run_id: folder.document(run_id) for run_id in ("recorded", "killed")}
+    done = folder.run(*args)
+    assert "2 other runs of this store were interrupted" in done.stderr or done.returncode == 2, done.stderr
+    assert {run_id: folder.document(run_id) for run_id in others} == others
+
+
+def test_a_run_whose_function_kills_its_process_kills_no_other_run(folder):
+    """After a function has killed its process, the next `aiorch run` of the store completes."""
+    assert folder.run("run", folder.write("lethal.json", calls("lethal")), "--run-id", "r1").returncode == -9
+    done = folder.run("run", folder.write("a.json", calls("echo")))
+    assert done.returncode == 0, done.stderr
+    assert folder.document("r1")["S1"]["launches"] == 1
+
+
+@pytest.mark.parametrize("left_open", [1, 7])
+def test_interrupted_runs_are_named_with_the_command_that_continues_them(folder, left_open):
+    """`run` names the runs that no process works on; `resume` continues one of them, `serve` all of them."""
     (folder.path / "dags").mkdir()
     folder.write("dags/a.json", calls("echo"))
     folder.write("waits.json", calls("waits"))
-    for number in range(1, recorded + 1):
+    for number in range(1, left_open + 1):
         folder.run("start", "waits.json", "--run-id", f"r{number}", "--store", "sqlite:///other.db")
-    done = folder.run("run", "dags/a.json", "--json", "--drain", "0", "--store", "sqlite:///other.db")
+    done = folder.run("run", "dags/a.json", "--json", "--store", "sqlite:///other.db")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["$run"]["status"] == "Completed"
-    told = re.search(
-        r"^(\d+) other open runs? .* carried on here, too: (.*)\. Running.*: (.*)$", done.stderr, re.MULTILINE
-    )
-    assert told, done.stderr
-    assert told.groups() == (str(recorded), named, "aiorch serve --store sqlite:///other.db --path dags")
     (folder.path / "go").touch()
-    process = folder.start(*shlex.split(told[3])[1:], "--port", "0")
+    options = "--store sqlite:///other.db --path dags"
+    if left_open == 1:
+        told = f"Another run of this store was interrupted. Continue it with: aiorch resume r1 {options}\n"
+        assert told in done.stderr
+        resumed = folder.run("resume", "r1", *options.split())
+        assert (resumed.returncode, resumed.stdout) == (0, '"went"\n'), resumed.stderr
+        return
+    assert (
+        "7 other runs of this store were interrupted: r3, r4, r5, r6, r7 and 2 more. Continue one with "
+        f"`aiorch resume r7 {options}`, all with `aiorch serve {options}`.\n"
+    ) in done.stderr
+    process = folder.start("serve", *options.split(), "--port", "0")
     url = serving_url(process)
     deadline = time.monotonic() + PATIENCE_S
-    while call(f"{url}/runs/r1")[1]["$run"]["status"] != "Completed":
+    while any(call(f"{url}/runs/r{number}")[1]["$run"]["status"] != "Completed" for number in (1, 7)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def test_runs_of_others_are_not_named(folder):
-    """A run that another process carries out, and one that has ended, is nothing to speak of."""
+def test_a_run_that_another_process_carries_out_is_not_named(folder):
+    """`run` names neither a run that a living process works on nor a run that has ended, and leaves its task alone."""
     folder.write("a.json", calls("echo"))
     folder.run("run", "a.json")
     process = folder.start("run", folder.write("waits.json", calls("waits")))
     folder.await_call("S1/1")
-    done = folder.run("run", "a.json")
-    assert (done.returncode, "carried on" in done.stderr) == (0, False), done.stderr
+    done = folder.run("run", "a.json", "--drain", "0")
+    assert (done.returncode, "interrupted" in done.stderr) == (0, False), done.stderr
     (folder.path / "go").touch()
     assert process.wait(PATIENCE_S) == 0
+    assert folder.calls().count("S1/1") == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("run", "a.json", "--run-id", "../x"), "run id '../x' is refused"),
+        (("run", "missing.json"), "work:nothing"),
+        (("resume", "no-such-run"), "there is no run 'no-such-run'"),
+        (("resume", "completed"), "is Completed, and only a Failed or Cancelled run can be resumed"),
+        (("resume", "waits"), "work:gone"),
+    ],
+)
+def test_a_refused_command_opens_no_engine(folder, args, message):
+    """
+    `run` and `resume` check ids, definitions and callables first: while a run waits whose tasks take an hour, a refused
+    command exits with 2 and has neither joined the store nor called a function.
+    """
+    folder.write("a.json", calls("echo"))
+    folder.run("run", "a.json", "--run-id", "completed")
+    folder.write("missing.json", calls("nothing"))
+    folder.run("start", folder.write("waits.json", calls("gone")), "--run-id", "waits")
+    folder.run("start", folder.write("hangs.json", calls("hangs")), "--run-id", "hangs")
+    before = folder.calls()
+    done = folder.run(*args, "--drain", "3600")
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert folder.calls() == before
+    assert folder.document("hangs")["S1"]["status"] == "New"
 
 
 # --- What is wrong ----------------------------------------------------------------------------------------------
@@ -487,7 +561,7 @@ def test_missing_callable_is_told_before_anything_starts(folder):
     assert (done.returncode, done.stdout) == (2, "")
     assert "step 'S1': 'no_such_module:f': ModuleNotFoundError" in done.stderr
     assert "step 'S2': 'work:no_such_function'" in done.stderr
-    assert folder.run("runs", "--json").stdout.strip() == "[]"
+    assert not (folder.path / ".aiorch").exists()
 
 
 def test_failing_store_is_told(folder):

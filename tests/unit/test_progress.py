@@ -12,7 +12,7 @@ from aiorch.failure import Failure
 from aiorch.status import RunSummary
 from aiorch.views.live import LiveView
 from aiorch.views.progress import LOG_FAILURES_MAX, NOTABLE_MAX, ProgressLog, Rows, clock_text
-from aiorch.views.report import end_results, failure_lines, headline, left_open_line, runs_lines, show_lines
+from aiorch.views.report import end_results, failure_lines, headline, interrupted_runs_line, runs_lines, show_lines
 from tests.unit.run_examples import STARTED, build, chain, fan, parallel, run_of, sample
 
 NOW = STARTED + timedelta(seconds=5)
@@ -148,7 +148,7 @@ def test_text_from_outside_cannot_act_on_the_terminal():
         *failure_lines(dag, run),
         *show_lines(dag, run, NOW, show_all=True),
         *runs_lines([summary]),
-        left_open_line([f"r{hostile}"], 1, "aiorch serve"),
+        interrupted_runs_line([f"r{hostile}", f"s{hostile}"], lambda *args: " ".join(args)),
     ]
     assert all(line.isprintable() for line in printed)
     assert "type\\u001b[31m" in "".join(printed)

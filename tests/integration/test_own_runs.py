@@ -1,0 +1,127 @@
+"""An orchestrator of `only_own_runs` beside other runs of its store."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from aiorch import AiorchError, Orchestrator, OrchestratorLeftError, RunStatus, Settings, TargetTypes, TaskContext
+from aiorch.launches import LaunchSettings
+from aiorch.nodes import Task
+from aiorch.ports import Accepted, Answer, Succeeded
+from aiorch.sources.local import LocalSource
+from aiorch.stores.memory import MemoryStore
+from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
+from tests.definitions import chain, job, task
+
+WORK = chain(A=task(function="tests:work"), B=task(function="tests:work"))
+QUICK = Settings(drain_s=0, launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1}))
+
+
+class Jobs:
+    """A polled target whose jobs end at the first question, and that knows which it has launched."""
+
+    def __init__(self) -> None:
+        self.launched: list[str] = []
+
+    def resolve(self, task: Task) -> str | None:
+        return None
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        self.launched.append(f"{context.run_id}/{context.node}")
+        return Accepted(f"job-{context.node}")
+
+    async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
+        return Succeeded()
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Work:
+    """A callable that knows which nodes have called it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __call__(self, context: TaskContext) -> str:
+        self.calls.append(f"{context.run_id}/{context.node}")
+        return context.node
+
+
+def own(store: MemoryStore, work: Work, jobs: Jobs, seed: int) -> Orchestrator:
+    return Orchestrator(
+        store,
+        only_own_runs=True,
+        functions={"tests:work": work},
+        targets={TargetTypes.DATAFLOW: jobs},
+        settings=QUICK,
+        clock=ManualClock(),
+        entropy=SeededEntropy(seed),
+    )
+
+
+async def recorded(store: MemoryStore, definition: dict[str, Any], run_id: str) -> None:
+    """Record the start of a run that no process carries out."""
+    async with Orchestrator(store, launch=False, clock=ManualClock(), entropy=SeededEntropy(99)) as client:
+        await client.start(definition, run_id=run_id)
+
+
+async def document(store: MemoryStore, run_id: str) -> bytes:
+    stored = await store.read(f"runs/{run_id}.json")
+    assert stored is not None
+    return stored.data
+
+
+@in_virtual_time
+async def test_other_runs_stay_as_they_are() -> None:
+    """Neither sweeps, nor a wait for a run, nor a free slot of a limit lets it begin a task of another run."""
+    store, work, jobs = MemoryStore(), Work(), Jobs()
+    await recorded(store, WORK, "functions")
+    await recorded(store, chain(A=job(), B=job()), "jobs")
+    before = [await document(store, run_id) for run_id in ("functions", "jobs")]
+    async with own(store, work, jobs, 1) as orchestrator:
+        run = await orchestrator.start(chain(A=job(), B=task(function="tests:work"), C=job()), run_id="mine")
+        watches = [asyncio.create_task((await orchestrator.attach(run_id)).wait()) for run_id in ("functions", "jobs")]
+        assert await orchestrator.interrupted_runs() == ["functions", "jobs"]
+        assert (await run.wait()).status is RunStatus.COMPLETED
+        await asyncio.wait(watches, timeout=100)
+        assert not any(watch.done() for watch in watches)
+    assert all(isinstance(watch.exception(), OrchestratorLeftError) for watch in watches)
+    assert [await document(store, run_id) for run_id in ("functions", "jobs")] == before
+    assert (jobs.launched, work.calls) == (["mine/A", "mine/C"], ["mine/B"])
+
+
+@in_virtual_time
+@pytest.mark.parametrize("definition", [WORK, chain(A=job(), B=job())], ids=["functions", "jobs with a limit"])
+@pytest.mark.parametrize("how", ["start", "continue_run"])
+async def test_an_interrupted_run_goes_on_when_it_is_asked_for(definition: dict[str, Any], how: str) -> None:
+    """A run that another process has recorded completes once it is started again by its id, or continued."""
+    store, work, jobs = MemoryStore(), Work(), Jobs()
+    await recorded(store, definition, "one")
+    async with own(store, work, jobs, 1) as orchestrator:
+        asked = orchestrator.start(definition, run_id="one") if how == "start" else orchestrator.continue_run("one")
+        run = await asked
+        assert (await run.wait()).status is RunStatus.COMPLETED
+    assert (work.calls or jobs.launched) == ["one/A", "one/B"]
+
+
+@in_virtual_time
+async def test_the_cancel_of_another_run_begins_none_of_its_tasks() -> None:
+    """A cancel of a run that no process works on ends that run at once, and launches nothing."""
+    store, work, jobs = MemoryStore(), Work(), Jobs()
+    await recorded(store, WORK, "functions")
+    async with own(store, work, jobs, 1) as orchestrator:
+        run = await orchestrator.cancel("functions")
+        assert run.status is RunStatus.CANCELLED
+    assert (work.calls, jobs.launched) == ([], [])
+
+
+def test_messages_from_a_source_are_refused() -> None:
+    """A source brings messages about any run, so an orchestrator of its own runs takes none."""
+    source = LocalSource(ManualClock(), SeededEntropy(1))
+    with pytest.raises(AiorchError, match="Leave out `source` or `only_own_runs`"):
+        Orchestrator("memory:", only_own_runs=True, source=source)
