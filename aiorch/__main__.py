@@ -1,6 +1,7 @@
 """The command line: ``aiorch``, and ``python -m aiorch``."""
 
 import signal
+import sys
 from typing import NoReturn
 
 from aiorch.process_exit import leave_on_signal
@@ -15,4 +16,6 @@ def main() -> NoReturn:
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the current folder: a module there would replace one of the standard library
     main()

@@ -132,8 +132,8 @@ class UnresolvedFunctionError(AiorchError):
         lines = "".join(f"\n  - step {node!r}: {name!r}: {reason}" for node, name, reason in self.missing)
         super().__init__(
             f"{len(self.missing)} of the tasks cannot be launched, so nothing was started:{lines}\n"
-            f"Callables are looked up as 'module:name' among those registered with the orchestrator, in the current "
-            f"directory, beside the definition file, in the folders of --path, and on the import path."
+            f"Callables are looked up as 'module:name' among those registered with the orchestrator, beside the "
+            f"definition file, in the folders of --path, in the current folder, and on the import path."
         )
 
 

@@ -51,9 +51,6 @@ COMMIT_GRACE_S = 2.0
 class Functions(Target, SupplementaryFunctions, Protocol):
     """The target of ``Function`` tasks, which also calls the supplementary functions of other tasks."""
 
-    def resolve_name(self, name: str) -> str | None:
-        """Say why this process cannot call *name*, or `None` if it can."""
-
 
 class DAGExecutor:
     """
@@ -484,7 +481,7 @@ class DAGExecutor:
             return f"this process has no target for {task.target_type} tasks"
         reason = target.resolve(task)
         if reason is None and task.function is not None and task.target_type is not TargetTypes.FUNCTION:
-            reason = self._functions.resolve_name(task.function)
+            reason = self._functions.resolve(task)
         return reason
 
 

@@ -16,7 +16,9 @@ from aiorch.dag import DAG
 from aiorch.enums import TargetTypes
 from aiorch.errors import (
     AiorchError,
+    DefinitionError,
     InvalidInputError,
+    Problem,
     StoreError,
     StoreThrottled,
     StoreUnavailable,
@@ -114,8 +116,8 @@ class Orchestrator:
 
         functions: Callables by the name that stands for them in definitions.
 
-        search_paths: Folders in which modules with callables are looked up first. The folder of a definition file
-            that is started is added by itself.
+        search_paths: Folders in which modules with callables are looked up. Those of a definition file are looked up
+            in its own folder first.
 
         launch: `False` for a client: what it starts, resumes or cancels is carried out by the other processes of the
             store.
@@ -305,7 +307,11 @@ class Orchestrator:
             dag = DAGBuilder(definition).build_dag()
             if isinstance(definition, (str, os.PathLike)):
                 folder = Path(definition).resolve().parent
-        if self._functions.learn(dag.functions, folder):
+        try:
+            is_new = self._functions.learn(dag, folder)
+        except LookupError as error:
+            raise DefinitionError([Problem("name", str(error))], source=str(definition)) from error
+        if is_new:
             self._executor.resolve_again()
             self._sweeper.look_again()
         return self.runs_status.known(dag)

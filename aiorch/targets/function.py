@@ -1,14 +1,11 @@
 """``Function`` tasks: Python callables, run in this process. Async ones on the event loop, sync ones in threads."""
 
 import asyncio
-import importlib
 import inspect
 import logging
 import math
-import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from types import CodeType
@@ -18,11 +15,13 @@ import anyio.to_thread
 import msgspec
 
 from aiorch.context import TaskContext
+from aiorch.dag import DAG
 from aiorch.errors import in_words
 from aiorch.failure import Failure
 from aiorch.nodes import Task
 from aiorch.ports import Answer, Failed, Succeeded
 from aiorch.run_document import is_json
+from aiorch.targets.callables import Callables
 
 THREADS_MAX = 64
 """Sync callables that run at once; the others wait."""
@@ -51,8 +50,7 @@ class FunctionTarget:
     Args:
         functions: Callables by the name that stands for them in definitions.
 
-        search_paths: Folders in which modules with callables are looked up first; they join the import path, as its
-            last entries.
+        search_paths: Folders in which modules with callables are looked up; they join the import path, at its end.
 
         threads_max: Sync callables that run at once.
 
@@ -69,39 +67,20 @@ class FunctionTarget:
         threads_max: int = THREADS_MAX,
         result_bytes_max: int = RESULT_BYTES_MAX,
     ) -> None:
-        self.functions = dict(functions or {})
-        self._search_paths: list[str] = []
-        for path in search_paths:
-            self._add_search_path(path)
-        self._found: dict[str, Callable[..., Any]] = {}
+        self._callables = Callables(functions or {}, search_paths)
         self._threads_max = threads_max
         self._threads: anyio.CapacityLimiter | None = None
         self._unlimited: anyio.CapacityLimiter | None = None
         self._result_bytes_max = result_bytes_max
 
-    def learn(self, functions: Mapping[str, Callable[..., Any]], folder: Path | None) -> bool:
-        """Take in callables by their names, and a folder to look up modules in; return whether any of it is new."""
-        is_new = not functions.keys() <= self.functions.keys()
-        self.functions.update(functions)
-        if folder is not None and str(folder) not in self._search_paths:
-            self._add_search_path(folder)
-            is_new = True
-        return is_new
-
-    def _add_search_path(self, folder: Path) -> None:
-        self._search_paths.append(str(folder))
-        # Behind everything else too: a callable that imports its neighbours when it runs finds them.
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
+    def learn(self, dag: DAG, folder: Path | None) -> bool:
+        """Take in the callables of a DAG and the folder of its definition; see `Callables.learn`."""
+        return self._callables.learn(dag.name, dag.functions, folder)
 
     def resolve(self, task: Task) -> str | None:
-        """Say why *task*'s callable cannot be called here, or `None` if it can."""
-        return self.resolve_name(task.function or task.target_name)
-
-    def resolve_name(self, name: str) -> str | None:
-        """Say why *name* cannot be called here, or `None` if it can. Imports its module."""
+        """Say why the callable that *task* names cannot be called here, or `None` if it can. Imports its module."""
         try:
-            self._find(name)
+            self._callables.find(task.function or task.target_name, task.root_dag.name)
         except (Exception, SystemExit) as error:  # noqa: BLE001  importing a user's module may raise anything
             where = _where(error)
             return in_words(error) + (f" (at {where})" if where else "")
@@ -148,7 +127,7 @@ class FunctionTarget:
 
     async def call(self, name: str, context: TaskContext) -> Any:
         """Call a callable by its name. Raises what it raises, and LookupError or what its import raises."""
-        function = self._find(name)
+        function = self._callables.find(name, context.dag)
         if inspect.iscoroutinefunction(function):
             context.begin()
             return await function(context)
@@ -169,58 +148,6 @@ class FunctionTarget:
 
     async def aclose(self) -> None:
         """Nothing is held."""
-
-    def _find(self, name: str) -> Callable[..., Any]:
-        found = self._found.get(name)
-        if found is None:
-            found = self.functions.get(name)
-            if found is None:
-                with _on_path(self._search_paths):
-                    found = _import(name)
-            _check_signature(name, found)
-            self._found[name] = found
-        return found
-
-
-def _import(name: str) -> Callable[..., Any]:
-    module_name, _, path = name.partition(":")
-    if not path:
-        raise LookupError("not of the form 'module:callable', and not registered under this name")
-    found: Any = importlib.import_module(module_name)
-    for part in path.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise LookupError(f"module {module_name!r} ({_found_at(module_name)}) has no {path!r}") from None
-    if not callable(found):
-        raise TypeError(f"{path!r} in module {module_name!r} is a {type(found).__name__}, not a callable")
-    return found  # type: ignore[no-any-return]  # callable() has narrowed Any
-
-
-def _found_at(module_name: str) -> str:
-    """Where a module was imported from, for messages."""
-    return getattr(sys.modules.get(module_name), "__file__", None) or "built in"
-
-
-@contextmanager
-def _on_path(folders: Sequence[str]) -> Iterator[None]:
-    sys.path[:0] = folders
-    try:
-        yield
-    finally:
-        for folder in folders:
-            sys.path.remove(folder)  # the first one of this name, which is the one that was put there
-
-
-def _check_signature(name: str, function: Callable[..., Any]) -> None:
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError as error:
-        raise TypeError(
-            f"a callable is called with one argument, the TaskContext, and {name!r} does not take that ({error})"
-        ) from None
-    except ValueError:
-        return  # some built-in ones do not tell
 
 
 def _failure_of(error: BaseException) -> Failure:
