@@ -55,6 +55,9 @@ BACKOFF_MAX_S = 10.0
 THROTTLED_QUIETLY = 3
 """Refusals of one commit for its rate before a warning: one or two are the normal course of a wide run."""
 
+NOTE_S = 5.0
+"""How long a note waits for a commit to go with."""
+
 Settle = Callable[[Exception | None], None]
 """Told once what became of an event: `None` when what it says is committed, else why it was not applied."""
 
@@ -95,11 +98,14 @@ class Committer:
     """
 
     __slots__ = (
+        "_are_notes_due",
         "_executor",
         "_inbox",
         "_is_pursued",
         "_is_unsure",
         "_new",
+        "_note_timer",
+        "_notes",
         "_offers",
         "_watchers",
         "_working",
@@ -122,6 +128,11 @@ class Committer:
     def __init__(self, executor: "DAGExecutor", run_id: names.RunId) -> None:
         self._executor = executor
         self._inbox: _Batch = []
+        self._notes: dict[str, RunEvent] = {}
+        """Events that wait for a commit to go with, by node."""
+
+        self._note_timer: asyncio.TimerHandle | None = None
+        self._are_notes_due = False
         self._working: asyncio.Task[None] | None = None
         self._watchers: list[tuple[asyncio.Future[None], int | None]] = []
         self._is_unsure = False
@@ -182,6 +193,27 @@ class Committer:
         if self._working is None:
             self._working = asyncio.get_running_loop().create_task(self._work())
 
+    def note(self, event: RunEvent) -> None:
+        """
+        Let an event go with the next commit, at the latest after `NOTE_S`. A later note about its node replaces it.
+
+        Args:
+            event: What was learned, and nothing is decided by.
+        """
+        self._notes[event.node] = event
+        if self._note_timer is None:
+            self._note_timer = asyncio.get_running_loop().call_later(NOTE_S, self._post_notes)
+
+    def _drop_note_timer(self) -> None:
+        if self._note_timer is not None:
+            self._note_timer.cancel()
+
+    def _post_notes(self) -> None:
+        self._note_timer = None
+        if self._notes:
+            self._are_notes_due = True
+            self.refresh()
+
     async def apply(self, *events: RunEvent | None) -> None:
         """Post events and wait until they are committed. Raises what refused them."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -224,12 +256,14 @@ class Committer:
         return self._working is None and not is_used
 
     async def close(self) -> None:
-        """Wait until what is in the inbox is committed."""
+        """Wait until what is in the inbox is committed, and let no note be posted by itself any more."""
+        self._drop_note_timer()
         if self._working is not None:
             await asyncio.wait([self._working])
 
     async def abandon(self) -> None:
         """Give up what is under way: what is not committed is refused, and nobody is kept waiting."""
+        self._drop_note_timer()
         if self._working is not None:
             self._working.cancel()
             await asyncio.wait([self._working])
@@ -300,17 +334,31 @@ class Committer:
         if was_read:
             await self._read()
         await self._ask_again_about_the_dead(batch)
-        changes = self._fold(batch)
+        notes = self._gather_notes(batch)
+        changes = self._fold(batch, notes)
         if changes.is_stale and not was_read:
             await self._read()
             await self._ask_again_about_the_dead(batch)
-            changes = self._fold(batch)
+            changes = self._fold(batch, notes)
         with self._executor.slots.claiming(changes):
             if not changes.is_empty:
                 await self._write(changes, len(batch))
             if not self._is_pursued:
                 await self._ensure_records(changes)
+            self._drop_notes(notes)
             self._committed(changes, self._drop_unheard(batch))
+
+    def _gather_notes(self, batch: _Batch) -> list[RunEvent]:
+        """Return the notes that go with a commit of *batch*: all of them, unless it only reads before they are due."""
+        has_events = any(event is not None for event, _ in batch)
+        return [*self._notes.values()] if has_events or self._are_notes_due else []
+
+    def _drop_notes(self, notes: Iterable[RunEvent]) -> None:
+        """Forget notes, but for those that were replaced meanwhile."""
+        for event in notes:
+            if self._notes.get(event.node) is event:
+                del self._notes[event.node]
+        self._are_notes_due = self._are_notes_due and bool(self._notes)
 
     async def _ask_again_about_the_dead(self, batch: _Batch) -> None:
         """
@@ -376,11 +424,11 @@ class Committer:
         self._is_pursued = False
         self.is_announced = self.is_announced and (stored is self._new or self._executor.owns(self))
 
-    def _fold(self, batch: _Batch) -> Changes:
+    def _fold(self, batch: _Batch, notes: list[RunEvent]) -> Changes:
         assert self.dag is not None
         assert self.run is not None
         while True:
-            events = [event for event, _ in batch if event is not None]
+            events = [*(event for event, _ in batch if event is not None), *notes]
             try:
                 return fold(self.dag, self.run, events, now=self._executor.clock.now(), process=self._executor.process)
             except FoldError as error:
@@ -388,6 +436,8 @@ class Committer:
                 logger.exception("event cannot be folded, leaving it out", extra={"run_id": self.run_id})
                 bad = [entry for entry in batch if entry[0] is error.event]
                 batch[:] = [entry for entry in batch if entry[0] is not error.event]
+                self._drop_notes([event for event in notes if event is error.event])
+                notes[:] = [event for event in notes if event is not error.event]
                 self._settle(bad, error)
 
     async def _write(self, changes: Changes, events: int) -> None:

@@ -37,6 +37,7 @@ from aiorch.transitions import (
     ProcessesDied,
     RunStarted,
     TaskUnanswered,
+    TaskWaits,
     obligation,
 )
 
@@ -120,13 +121,15 @@ class DAGExecutor:
             committers=self.committers,
             clock=clock,
         )
-        self.process = Process(process_id, self._can_launch, awaits_events, self.slots.left_by_type)
+        self.process = Process(
+            process_id, self._can_launch, awaits_events, self._why_never, slots=self.slots.left_by_type
+        )
         self.markers = Markers(runs, entropy)
         self._liveness = liveness
         self._default_region = default_region
         self._functions = functions
         self._targets = targets
-        self._resolved: WeakKeyDictionary[Task, bool] = WeakKeyDictionary()
+        self._resolved: WeakKeyDictionary[Task, str | None] = WeakKeyDictionary()
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._sleepers: dict[asyncio.Task[Any], None] = {}
         self.standstill = Standstill()
@@ -421,6 +424,8 @@ class DAGExecutor:
                 case None:
                     if state.by is None and state.is_active and carries_out:
                         unclaimed.append(dag.all_tasks[name])
+                        if state.ready_at is not None and state.waits_because is None:
+                            self._note_why_not(committer, unclaimed[-1])
                         if state.status is TaskStatus.RETRYING and self.slots.is_limited(unclaimed[-1].target_type):
                             self._timers.arm_retry(committer, name, state)
                 case unreachable:
@@ -429,6 +434,11 @@ class DAGExecutor:
         if run.status.is_terminal:
             self._timers.drop_timeout(committer.run_id)
             self.spawn(self.markers.remove(committer))
+
+    def _note_why_not(self, committer: Committer, task: Task) -> None:
+        """Let the entry of a ready task say why it waits, if this process will never be able to launch it."""
+        if not self._can_launch(task) and (why_not := self._why_never(task)) is not None:
+            committer.note(TaskWaits(task.name, 0, why_not))
 
     async def hint(self, run_id: str, node: str, attempt: int) -> None:
         """Something said that an execution may have ended: ask about it soon, whoever looks after it."""
@@ -461,17 +471,18 @@ class DAGExecutor:
     def _can_launch(self, task: Task) -> bool:
         if self._is_closing:
             return False  # what begins now is left to others: we could only commit to it, and never do it
-        found = self._resolved.get(task)
-        if found is None:
-            reason = self.why_not(task)
+        if task not in self._resolved:
+            reason = self._resolved[task] = self.why_not(task)
             if reason is not None and self._targets:  # a client has none, and launches nothing on purpose
                 logger.warning("task waits for a process that can launch it", extra={"node": task.name, "why": reason})
-            found = self._resolved[task] = reason is None
-        return found
+        return self._resolved[task] is None
+
+    def _why_never(self, task: Task) -> str | None:
+        return self._resolved.get(task) if self._targets else None
 
     def resolve_again(self) -> None:
         """Look anew at tasks that could not be launched here: this process has come to know of more callables."""
-        for task in [task for task, can_launch in self._resolved.items() if not can_launch]:
+        for task in [task for task, reason in self._resolved.items() if reason is not None]:
             del self._resolved[task]
 
     def why_not(self, task: Task) -> str | None:

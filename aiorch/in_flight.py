@@ -20,7 +20,9 @@ class InFlight:
 
         was_taken_over: Another process has sent it.
 
-        was_refused: A request of it was refused before it ran.
+        refusals: How many tries to launch it were refused before it ran.
+
+        refusal: Why the last of them was, until the next one goes out.
 
         handle: What works on it here: its launch, the wait for its end, or its stop.
 
@@ -64,14 +66,16 @@ class InFlight:
         "job_id",
         "launch",
         "limit_s",
-        "was_refused",
+        "refusal",
+        "refusals",
         "was_taken_over",
     )
 
     def __init__(self, attempt: int, launch: int = 0, *, was_taken_over: bool = False) -> None:
         self.attempt = attempt
         self.launch = launch
-        self.was_refused = False
+        self.refusals = 0
+        self.refusal: str | None = None
         self.was_taken_over = was_taken_over
         self.handle: asyncio.Task[None] | None = None
         self.begun_at = 0.0
@@ -98,5 +102,6 @@ class InFlight:
     def begin(self) -> None:
         """Its turn has come: its timeout runs, and unless this only prepares it, it may do something from here on."""
         self.is_out = not self.is_preparing
+        self.refusal = None
         if self.deadline is not None:
             self.deadline.begin(self.limit_s)

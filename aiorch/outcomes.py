@@ -50,6 +50,7 @@ from aiorch.transitions import (
     TaskRunning,
     TaskStopped,
     TaskSucceeded,
+    TaskWaits,
 )
 
 logger = logging.getLogger(__name__)
@@ -212,7 +213,7 @@ class Outcomes:
 
     async def _launch(self, execution: OwedExecution, context: TaskContext) -> Answer | None:
         """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
-        _, task, _, sent = execution
+        committer, task, _, sent = execution
         if task.target_type is not TargetTypes.FUNCTION and task.function:
             sent.is_preparing = True
             context.begin()
@@ -247,7 +248,9 @@ class Outcomes:
                 return answer
             # A launch of a job that was not answered may still arrive: only whoever takes over can find out.
             sent.is_out = is_job
-            sent.was_refused = True
+            sent.refusals += 1
+            sent.refusal = answer.reason
+            committer.note(TaskWaits(task.name, sent.attempt, answer.reason))
             may_arrive |= answer.may_arrive
             logger.warning("launch did not start, trying again", extra=_about(context) | {"reason": answer.reason})
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
@@ -473,7 +476,7 @@ def _excuse(execution: OwedExecution, what: str) -> None:
 
 def answer_lost(task: Task, sent: InFlight) -> TaskRunning:
     """Say that nobody waits for the answer to a call any more: its event will tell how the call ended."""
-    return TaskRunning(task.name, sent.attempt, launch=sent.launch, answer_lost=True, was_refused=sent.was_refused)
+    return TaskRunning(task.name, sent.attempt, launch=sent.launch, answer_lost=True, was_refused=sent.refusals > 0)
 
 
 def may_be_launched_before(task: Task, state: NodeState) -> bool:
@@ -493,7 +496,14 @@ def _about(context: TaskContext) -> dict[str, Any]:
 def _timed_out(task: Task, sent: InFlight) -> Answer:
     if sent.is_awaited and not sent.is_at_target:
         return Unknown(f"no answer, and no event within its timeout of {sent.limit_s:g} s")
-    message = f"{task.target_name!r} did not end within its timeout of {sent.limit_s:g} s"
+    limit = f"its timeout of {sent.limit_s:g} s"
+    tried = f"was tried {sent.refusals} time{'s' * (sent.refusals != 1)}"
+    if sent.refusal is not None:
+        message = f"{task.target_name!r} did not start within {limit}: it {tried}, the last time: {sent.refusal}"
+        return Failed(Failure.of("NotStarted", message))
+    message = f"{task.target_name!r} did not end within {limit}"
+    if sent.refusals:
+        message += f", after it {tried} and refused"
     if task.on_lost is OnLost.FAIL and sent.is_out and not sent.is_at_target:
         return Unknown(f"{message}, and may go on: it must not be started twice")
     return Failed(Failure.of("Timeout", message + (", and was stopped" if sent.is_at_target else "")))

@@ -74,6 +74,9 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     ready_at: datetime | None = None
     """On a ``New`` task: it may start, but no process that can launch it has done so yet."""
 
+    waits_because: str | None = None
+    """Why this attempt has not started: there is no slot, or no process for it, or its last try was refused."""
+
     started_at: datetime | None = None
     ended_at: datetime | None = None
     retry_at: datetime | None = None

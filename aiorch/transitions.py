@@ -44,6 +44,14 @@ LOST_ATTEMPTS_MAX = 3
 LAUNCHES_MAX = 10
 """Launches of one attempt over takeovers: a function that kills its process must not loop for ever."""
 
+NO_SLOT = "no free slot"
+"""Why a task waits whose target type has a limit."""
+
+NO_PROCESS = "no process that can launch it: {}"
+
+REASON_CHARS_MAX = 200
+"""Of a reason in an entry: all tasks of a wide run may wait for the same."""
+
 _NEW, _STARTING, _RUNNING, _RETRYING = (
     TaskStatus.NEW,
     TaskStatus.STARTING,
@@ -70,6 +78,9 @@ class Process(msgspec.Struct, frozen=True):
     awaits_events: bool = False
     """Whether completion events arrive here, so that a call without an answer is worth waiting for."""
 
+    why_not: Callable[[Task], str | None] = lambda _: None
+    """Why this process will never be able to launch a task that it cannot launch, `None` near its end."""
+
     slots: Mapping[TargetTypes, Callable[[], int]] = {}
     """How many more executions this process may begin now, of target types with a limit. Other tasks wait as ready."""
 
@@ -84,6 +95,17 @@ class RunStarted(msgspec.Struct, frozen=True, gc=False):
     rank: ClassVar[int] = 0
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
+
+
+class TaskWaits(msgspec.Struct, frozen=True, gc=False):
+    """The task has not started, and why: a try to launch it was refused, or this process is not able to launch it."""
+
+    rank: ClassVar[int] = 0
+    node: str
+    attempt: int
+    """The one that was refused; 0: the task is ready, and has no attempt yet."""
+
+    reason: str
 
 
 class TaskRunning(msgspec.Struct, frozen=True, gc=False):
@@ -215,6 +237,7 @@ class RunTimeoutDue(msgspec.Struct, frozen=True, gc=False):
 
 RunEvent = (
     RunStarted
+    | TaskWaits
     | TaskRunning
     | TaskSucceeded
     | TaskFailed
@@ -364,6 +387,7 @@ class _Draft:
                 by=None,
                 ready_at=None,
                 retry_at=None,
+                waits_because=None,
                 stop=False,
                 unanswered=None,
                 **changes,
@@ -377,6 +401,16 @@ class _Draft:
         if self.header.status is RunStatus.RUNNING and not self.base.active:
             self.reach(self.dag.nodes[self.dag.start_node])
 
+    def on_waits(self, event: TaskWaits) -> None:
+        if event.attempt:
+            state = self.current(event)
+            if state is not None and state.by == self.process.id and state.status is _STARTING and not state.stop:
+                self.wait(event.node, state, event.reason)
+            return
+        state = self.state(event.node)
+        if state.status is _NEW and state.ready_at is not None and state.waits_because is None:
+            self.wait(event.node, state, NO_PROCESS.format(event.reason))
+
     def on_running(self, event: TaskRunning) -> None:
         state = self.current(event)
         if state is None or state.by != self.process.id or not state.is_live or event.launch not in (0, state.launches):
@@ -389,7 +423,8 @@ class _Draft:
             unanswered = replace(known, answer_lost=True, was_refused=known.was_refused or event.was_refused)
         job_id = event.job_id or state.job_id
         if (state.status, state.job_id, state.unanswered) != (_RUNNING, job_id, unanswered):
-            self.set(event.node, replace(state, status=_RUNNING, job_id=job_id, unanswered=unanswered))
+            changes = {"job_id": job_id, "unanswered": unanswered, "waits_because": None}
+            self.set(event.node, replace(state, status=_RUNNING, **changes))
             self.decide_unanswered(event.node)
 
     def on_succeeded(self, event: TaskSucceeded) -> None:
@@ -543,10 +578,13 @@ class _Draft:
     def start(self, task: Task, attempt: int) -> None:
         """Commit to launch: from here to the launch nothing else decides."""
         state = self.state(task.name)
-        if not self.process.can_launch(task) or not self.take_slot(task):
+        can_launch = self.process.can_launch(task)
+        if not can_launch or not self.take_slot(task):
             # Not a failure: another process may be able to, or this one later, and claims what is ready.
             if state.status is _NEW and state.ready_at is None:
-                self.set(task.name, replace(state, ready_at=self.now))
+                why_not = self.process.why_not(task)
+                waits_because = NO_SLOT if can_launch else why_not and NO_PROCESS.format(why_not)
+                self.wait(task.name, replace(state, ready_at=self.now), waits_because)
             return
         self.set(
             task.name,
@@ -560,11 +598,20 @@ class _Draft:
                 ready_at=None,
                 started_at=self.now,
                 retry_at=None,
+                waits_because=None,
                 job_id=None,
                 unanswered=None,
                 error=None,
             ),
         )
+
+    def wait(self, name: str, state: NodeState, reason: str | None) -> None:
+        """Let the entry say why the task has not started."""
+        if reason is not None and len(reason) > REASON_CHARS_MAX:
+            reason = f"{reason[: REASON_CHARS_MAX - 1]}…"
+        changed = replace(state, waits_because=reason)
+        if changed != self.state(name):
+            self.set(name, changed)
 
     def take_slot(self, task: Task) -> bool:
         """Take a slot for an execution of the task, if its target type has a limit. Return whether one was free."""
@@ -586,6 +633,7 @@ class _Draft:
                 status=_RETRYING,
                 retry_at=self.now + timedelta(seconds=delay_s),
                 by=by if self.process.can_launch(task) else None,
+                waits_because=None,
                 unanswered=None,
                 error=failure,
                 failures=(*state.failures, failure)[-self.failures_kept :],
@@ -650,7 +698,8 @@ class _Draft:
         # Only the process that lost the answer knows whether an earlier request was refused.
         was_refused = known.was_refused or not known.answer_lost
         unanswered = replace(known, answer_lost=True, was_refused=was_refused, calls_again=False)
-        self.set(task.name, replace(state, status=_RUNNING, by=self.process.id, unanswered=unanswered))
+        changes = {"by": self.process.id, "unanswered": unanswered, "waits_because": None}
+        self.set(task.name, replace(state, status=_RUNNING, **changes))
         self.decide_unanswered(task.name)
 
     def _take_over_starting(self, task: Task, state: NodeState) -> None:
@@ -667,7 +716,7 @@ class _Draft:
         elif self.process.can_launch(task):
             unanswered = replace(state.unanswered, has_succeeded=False) if state.unanswered else None
             changes = {"by": self.process.id, "launches": state.launches + 1, "unanswered": unanswered}
-            self.set(task.name, replace(state, **changes))
+            self.set(task.name, replace(state, waits_because=None, **changes))
 
     def give_up(self, task: Task, failure: Failure) -> None:
         self.end(task.name, _FAILED, error=failure)
@@ -790,7 +839,7 @@ class _Draft:
             if state.status.is_terminal:
                 continue
             if committed.status is _NEW:
-                self.set(node.name, replace(committed, status=_SKIPPED, ready_at=None))
+                self.set(node.name, replace(committed, status=_SKIPPED, ready_at=None, waits_because=None))
             elif isinstance(node, Parallel) or state.status is _RETRYING:
                 self.end(node.name, _CANCELLED)
             elif state.attempt != committed.attempt:
@@ -811,6 +860,7 @@ class _Draft:
 
 _HANDLERS: dict[type, Callable[[_Draft, Any], None]] = {
     RunStarted: _Draft.on_run_started,
+    TaskWaits: _Draft.on_waits,
     TaskRunning: _Draft.on_running,
     TaskSucceeded: _Draft.on_succeeded,
     TaskFailed: _Draft.on_failed,

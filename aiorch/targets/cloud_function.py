@@ -8,6 +8,7 @@ function execution id, so the platform's own log of the call carries it too. Fac
 What comes of a call that gets an answer stands in `aiorch.targets.http_call`; of one that gets none:
 
     URL or parameters that cannot be sent, plain http to another machine    Failed      ``ConfigurationError``
+    no credentials for an ID token                                          Failed      ``NoCredentials``
     no ID token; no connection (DNS, TCP, TLS)                              NotStarted  it never ran
     reset, end of stream, an answer that breaks off or is no HTTP           Unknown     it was sent, and may have run
 """
@@ -156,7 +157,7 @@ class CloudFunctionTarget:
             try:
                 headers["Authorization"] = f"Bearer {await self._tokens.token(function_url.audience_of(url))}"
             except IdTokenError as error:
-                return NotStarted(str(error))
+                return Failed(Failure.of("NoCredentials", str(error))) if error.is_final else NotStarted(str(error))
         # What stands in a query may be secret.
         where = str(url.with_query(None))
         try:

@@ -50,10 +50,15 @@ _GET_CREDENTIALS = (
 
 
 class IdTokenError(AiorchError):
-    """No ID token could be had; nothing was called. May be tried again."""
+    """
+    No ID token could be had; nothing was called.
 
-    def __init__(self, audience: str, source: str, reason: str, next_move: str) -> None:
-        self.audience, self.source = audience, source
+    Attributes:
+        is_final: Repeating does not mend it: this process has no credentials.
+    """
+
+    def __init__(self, audience: str, source: str, reason: str, next_move: str, *, is_final: bool = False) -> None:
+        self.audience, self.source, self.is_final = audience, source, is_final
         super().__init__(
             f"no ID token for audience {audience!r} from {source}, so nothing was called: {reason}. {next_move}."
         )
@@ -137,7 +142,10 @@ class IdTokens:
         try:
             maker = self._find_maker()
         except (OSError, ValueError) as error:
-            raise IdTokenError(audience, "the credentials of this process", str(error), _GET_CREDENTIALS) from error
+            words = str(error)
+            raise IdTokenError(
+                audience, "the credentials of this process", words, _GET_CREDENTIALS, is_final=True
+            ) from error
         try:
             async with asyncio.timeout(FETCH_S), aiohttp.ClientSession() as session:
                 token = await maker.make(session, audience)
@@ -145,7 +153,10 @@ class IdTokens:
         except Exception as error:
             # Libraries raise what they like here, and whatever it is, there is no token.
             reason = in_words(error)[:_REASON_CHARS_MAX]
-            raise IdTokenError(audience, maker.source, reason, maker.next_move) from error
+            # A machine without credentials that knows no metadata server is not in Google Cloud.
+            is_final = isinstance(error, aiohttp.ClientConnectorDNSError) and maker.make is _from_metadata_server
+            is_final &= not self._kept
+            raise IdTokenError(audience, maker.source, reason, maker.next_move, is_final=is_final) from error
         self._kept[audience] = token, expires_at - REFRESH_BEFORE_S
         return token
 

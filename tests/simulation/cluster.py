@@ -101,6 +101,10 @@ class SimulatedProcess:
 
         lacks: Target types that it does not know how to launch.
 
+        is_command: It carries out only the runs that a client asks it about.
+
+        asked_about: Those runs.
+
         was_paused: It may have been called dead, and live.
 
         went_on_at: When it last went on after a pause.
@@ -119,6 +123,8 @@ class SimulatedProcess:
         self.pauses_next = False
         self.is_running = False
         self.lacks: frozenset[TargetTypes] = frozenset()
+        self.is_command = False
+        self.asked_about: set[str] = set()
         self.was_paused = False
         self.paused_at = self.went_on_at = self.woke_at = 0.0
         self.pauses: list[tuple[float, float]] = []
@@ -197,6 +203,7 @@ class SimulatedProcess:
                 TargetTypes.DATAFLOW: dataflow_target(world, self),
             },
             source=self.source,
+            only_own_runs=self.is_command,
             settings=settings,
             clock=self.clock,
             entropy=DrawnEntropy(world, self.name),
@@ -230,6 +237,9 @@ class Cluster:
             if world.swarm.unequal:
                 process.lacks = world.tape.pick(f"{process.name} lacks", LACKS)
                 world.count("process that cannot launch everything", bool(process.lacks))
+            if world.swarm.commands and slot:
+                process.is_command = bool(world.tape.draw(f"{process.name} is a command", 2))
+                world.count("command", process.is_command)
             self._light(process, FUSES[3:8] if world.swarm.zombies else FUSES)
             if world.swarm.skewed:
                 process.clock.skew_s = world.tape.pick(f"skew of {process.name}", SKEWS_S)
@@ -392,19 +402,26 @@ class Cluster:
 
     def heal(self) -> None:
         """Nothing happens to anybody any more, and somebody is able to launch everything."""
-        knows_all = any(process.is_running and not process.lacks for process in self.processes.values())
+        knows_all = any(
+            process.is_running and not process.lacks and not process.is_command for process in self.processes.values()
+        )
         for process in list(self.processes.values()):
             process.fuse = -1
             process.clock.skew_s = 0.0
             self.go_on(process)
-            if process.lacks and not knows_all:
+            if (process.lacks and not knows_all) or process.is_command:
                 process.stop()
         for slot in range(self._world.swarm.processes):
             if slot not in self._given_up or not self.processes:
                 self.boot(slot)
 
-    async def call(self, what: str, make: Callable[[Orchestrator], Awaitable[Any]]) -> Any:
-        """Ask any process that runs. Return what it says, or the `AiorchError` or `GoneError` that came of it."""
+    async def call(self, what: str, make: Callable[[Orchestrator], Awaitable[Any]], *runs: str) -> Any:
+        """
+        Ask any process that runs about *runs*.
+
+        Returns:
+            What it says, or the `AiorchError` or `GoneError` that came of it.
+        """
         world = self._world
         running = [process for process in self.processes.values() if process.is_running]
         if not running:
@@ -412,6 +429,7 @@ class Cluster:
         process = running[world.tape.draw(f"who is asked to {what}", len(running))]
         told: asyncio.Future[Any] = world.loop.create_future()
         process.callers.append(told)
+        process.asked_about.update(runs)
         world.note("client", f"asks {process.name} to {what}")
 
         async def ask() -> None:

@@ -770,5 +770,19 @@ MUTANTS = (
         "            if not place.cancelled():\n                self.under_way += 2\n",
         seed=100007,
     ),
+    Mutant(
+        "a reason to wait that stays when the call runs",
+        "aiorch.transitions",
+        '            changes = {"job_id": job_id, "unanswered": unanswered, "waits_because": None}\n',
+        '            changes = {"job_id": job_id, "unanswered": unanswered}\n',
+        seed=100002,
+    ),
+    Mutant(
+        "a command that carries out all runs of its store",
+        "aiorch.executor",
+        "        return self.own_runs is None or run_id in self.own_runs\n",
+        "        return True\n",
+        seed=100002,
+    ),
 )
 """All of them."""

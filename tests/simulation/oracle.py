@@ -20,6 +20,8 @@ told. It knows nothing of the engine: documents are plain JSON to it.
     S11  nobody who is heard is called dead; nothing is taken over that its owner has committed since it was called dead
     S12  time in which a process stood still does not count against its tasks, and answers that wait are read
     S13  a process that gave requests up has fewer under way afterwards, until others are answered
+    S14  an entry says why its task waits only as long as it waits
+    S15  a process that carries out only its own runs changes no other run
     L1   when faults have stopped, every run ends in time
     L2   where nothing is lost and nobody dies, also without a sweeper
     L3   no deadlock, no livelock (the loop sees to it)
@@ -356,7 +358,11 @@ class Oracle:
             self._taken_at[key] = self._world.loop.time(), after.get("by")
             self._taken_by.setdefault(key, set()).add(after.get("by"))
             self._world.cluster.taken_over(before["by"], self._bucket.writer)
+        if after.get("waits_because") and not (after["status"] == "Starting" or after.get("ready_at")):
+            self.fail("S14", f"{name} of {run_id} is {after['status']}, and says that it waits")
         if (writer := self._bucket.writer) is not None:
+            if writer.is_command and run_id not in writer.asked_about:
+                self.fail("S15", f"{writer.name} changes {name} of {run_id}, which it was not asked about")
             self._check_writer(writer, f"{run_id} {name}", before, after)
         if after["status"] == "Starting" and then[0] < now[0]:
             self._intent(run_id, name, old, new)
@@ -457,7 +463,7 @@ class Oracle:
             self.fail("S3", f"{what} was given up, and its job may have been launched")
         error = after.get("error", {})
         if error != before.get("error") and "branches" not in after and owner != writer.id:
-            if error.get("type") == "Timeout" and "did not end" in error["message"]:
+            if error.get("type") in ("Timeout", "NotStarted") and " within its timeout" in error["message"]:
                 self.fail("S10", f"{what} was timed out by {writer.name}, which does not own it")
             if error.get("type") == "HTTP 403" or "before the launch" in error.get("message", ""):
                 self.fail("S10", f"{what} was given up before its launch by {writer.name}, which does not own it")

@@ -10,7 +10,7 @@ from typing import Any
 
 ENDS = ("Completed", "Failed", "Cancelled", "Skipped")
 
-UNTOLD = ("Lost", "Timeout", "Interrupted", "NoResult")
+UNTOLD = ("Lost", "Timeout", "NotStarted", "Interrupted", "NoResult")
 """Failures of attempts whose targets did not fail, or not so that anybody heard."""
 
 

@@ -119,6 +119,8 @@ class Swarm:
     """Runs of which at least two tasks are jobs."""
     unequal: bool = False
     """Some processes do not know how to launch everything, as while a new version is rolled out."""
+    commands: bool = False
+    """Some processes are commands: they carry out only the runs that a client asks them about."""
     leaves: bool = False
     """Most processes that lose power are not replaced."""
     lasts_s: float | None = None
@@ -150,6 +152,7 @@ class Swarm:
             or self.newer
             or self.unreadable
             or self.unequal
+            or self.commands
         )
 
     @property
@@ -282,6 +285,8 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         # More at once than the bucket can carry out.
         swarm.starts, swarm.runs, swarm.capacity, swarm.lasts_s = 10, 3, tape.pick("crowds meet", (3, 8)), 120.0
         swarm.starts_from, swarm.starts_within, swarm.processes = 8, 4, min(2, swarm.processes)
+    if not swarm.has_source:
+        swarm.commands = flag("commands", one_in=2)
     if swarm.is_calm and not (swarm.event_lost and swarm.answer_lost):
         swarm.sweeps = not flag("no sweeps", one_in=2)
     return swarm

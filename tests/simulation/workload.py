@@ -177,7 +177,7 @@ class Clients:
             return
         for _ in range(TRIES_MAX):
             outcome = await world.cluster.call(
-                f"start {run.run_id}", lambda each: each.start(run.dag, input=run.input, run_id=run.run_id)
+                f"start {run.run_id}", lambda each: each.start(run.dag, input=run.input, run_id=run.run_id), run.run_id
             )
             if not isinstance(outcome, Exception):
                 world.oracle.confirmed(run.run_id)
@@ -197,7 +197,7 @@ class Clients:
             return
         for _ in range(5):
             world.oracle.cancels.add(run_id)
-            outcome = await world.cluster.call(f"cancel {run_id}", lambda each: each.cancel(run_id))
+            outcome = await world.cluster.call(f"cancel {run_id}", lambda each: each.cancel(run_id), run_id)
             if not isinstance(outcome, Exception):
                 world.oracle.cancelled(run_id)
                 return
@@ -224,7 +224,7 @@ class Clients:
         resumed = f"{run_id}.2"
         for _ in range(TRIES_MAX):
             world.oracle.expect(resumed, world.oracle.definitions[run_id], resumed_from=run_id)
-            outcome = await world.cluster.call(f"resume {run_id}", lambda each: each.resume(run_id))
+            outcome = await world.cluster.call(f"resume {run_id}", lambda each: each.resume(run_id), resumed)
             if not isinstance(outcome, Exception):
                 world.count("resume")
                 world.oracle.confirmed(resumed)

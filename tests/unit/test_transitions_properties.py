@@ -29,6 +29,7 @@ from aiorch.transitions import (
     TaskRunning,
     TaskStopped,
     TaskSucceeded,
+    TaskWaits,
     fold,
     obligation,
 )
@@ -110,6 +111,8 @@ class World:
                 self.pending.append(self.outcome(name, state.attempt))
                 if self.random.random() < 0.3:
                     self.pending.append(TaskRunning(name, state.attempt))
+                if self.random.random() < 0.3:
+                    self.pending.append(TaskWaits(name, state.attempt, "no connection"))
             case Obligation.STOP:
                 self.pending.append(TaskStopped(name, state.attempt))
             case Obligation.RETRY:

@@ -1,0 +1,195 @@
+"""The entry of a task says why its call has not started."""
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from aiorch import Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
+from aiorch.launches import LaunchSettings
+from aiorch.nodes import Task
+from aiorch.ports import Answer, NotStarted, Succeeded
+from aiorch.stores.memory import MemoryStore
+from aiorch.targets.cloud_function import CloudFunctionTarget
+from aiorch.targets.id_tokens import IdTokens
+from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
+from tests.definitions import call, chain, job, parallel, task
+
+NO_CONNECTION = NotStarted("no connection to http://f: refused")
+NO_TOKEN = NotStarted("no ID token for audience 'http://f'")
+
+
+class Calls:
+    """A target of calls: each node gets the first answer of its own, the last one again and again."""
+
+    begins_itself = True
+
+    def __init__(self, **answers: list[Answer]) -> None:
+        self.answers = answers
+        self.tries: Counter[str] = Counter()
+
+    def resolve(self, task: Task) -> str | None:
+        return None
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        context.begin()
+        self.tries[task.name] += 1
+        answers = self.answers[task.name]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Succeeded):
+            await asyncio.sleep(3)
+        return answer
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+class Commits(MemoryStore):
+    """A store that counts the commits of runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    async def write(self, name: str, *args: Any, **options: Any) -> int:
+        self.count += name.startswith("runs/")
+        return await super().write(name, *args, **options)
+
+    async def entry(self, node: str) -> Mapping[str, Any]:
+        stored = await self.read("runs/r.json")
+        assert stored is not None
+        entry = msgspec.json.decode(stored.data)[node]
+        assert isinstance(entry, dict)
+        return entry
+
+
+def engine(store: Commits, target: Calls, **options: Any) -> Orchestrator:
+    return Orchestrator(
+        store,
+        targets={TargetTypes.CLOUD_FUNCTION: target, TargetTypes.DATAFLOW: target},
+        settings=Settings(drain_s=0, launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1})),
+        clock=ManualClock(),
+        entropy=SeededEntropy(1),
+        **options,
+    )
+
+
+@in_virtual_time
+async def test_the_reason_of_a_refused_call_is_written_once_per_change_within_5_s() -> None:
+    """Twenty refusals for one reason make one commit; another reason makes one more; a call that runs has none."""
+    target = Calls(A=[*[NO_CONNECTION] * 20, *[NO_TOKEN] * 3, Succeeded()])
+    store = Commits()
+    async with engine(store, target) as orchestrator:
+        run = await orchestrator.start(chain(A=call(timeout=100_000)), run_id="r")
+        before = store.count
+        await asyncio.sleep(6)
+        assert (await store.entry("A"))["waits_because"] == NO_CONNECTION.reason
+        while target.tries["A"] < 20:
+            await asyncio.sleep(1)
+        assert store.count == before + 1
+        while target.tries["A"] < 21:
+            await asyncio.sleep(1)
+        await asyncio.sleep(6)
+        assert (await store.entry("A"))["waits_because"] == NO_TOKEN.reason
+        assert store.count == before + 2
+        assert (await run.wait()).status is RunStatus.COMPLETED
+        assert "waits_because" not in await store.entry("A")
+
+
+@in_virtual_time
+async def test_the_reason_goes_with_the_next_commit_of_the_run() -> None:
+    """When a branch beside it ends after 3 s, the commit of that end carries the reason, and no other one is made."""
+    store = Commits()
+    target = Calls(A=[NO_CONNECTION], B=[Succeeded()])
+    definition = chain(P=parallel(chain(A=call(timeout=60)), chain(B=call())))
+    async with engine(store, target) as orchestrator:
+        await orchestrator.start(definition, run_id="r")
+        while (await store.entry("B"))["status"] != "Completed":
+            await asyncio.sleep(0.1)
+        assert (await store.entry("A"))["waits_because"] == NO_CONNECTION.reason
+        commits = store.count
+        await asyncio.sleep(20)
+        assert store.count == commits
+
+
+@in_virtual_time
+async def test_a_call_that_never_started_fails_with_the_last_reason_and_its_tries() -> None:
+    """The failure of a call whose tries were all refused until its timeout has their number and the last reason."""
+    target = Calls(A=[NO_CONNECTION, NO_TOKEN])
+    async with engine(Commits(), target) as orchestrator:
+        result = await (await orchestrator.start(chain(A=call(timeout=30)))).wait()
+    error = result.error
+    assert error is not None
+    assert error.type == "NotStarted"
+    tries = f"it was tried {target.tries['A']} times, the last time: {NO_TOKEN.reason}"
+    assert error.message.endswith(f"did not start within its timeout of 30 s: {tries}")
+
+
+@in_virtual_time
+async def test_a_task_without_a_slot_says_so_without_a_commit_of_its_own() -> None:
+    """The commit that makes a task ready says that there is no free slot, and the commit of its start takes it back."""
+    target = Calls(A=[Succeeded()], B=[Succeeded()])
+    store = Commits()
+    async with engine(store, target) as orchestrator:
+        run = await orchestrator.start(chain(P=parallel(chain(A=job()), chain(B=job()))), run_id="r")
+        assert (await store.entry("B"))["waits_because"] == "no free slot"
+        assert store.count == 1
+        await asyncio.sleep(2)
+        assert store.count == 1
+        await run.wait()
+        assert "waits_because" not in await store.entry("B")
+
+
+@in_virtual_time
+async def test_a_task_that_no_process_can_launch_says_why() -> None:
+    """A ready task whose callable a process does not find says so within 5 s of that process's look, and once."""
+    store = Commits()
+    definition = chain(A=task(function="no_such_module:f"))
+    async with Orchestrator(store, launch=False, clock=ManualClock(), entropy=SeededEntropy(2)) as client:
+        await client.start(definition, run_id="r")
+    assert "waits_because" not in await store.entry("A")
+    async with engine(store, Calls()):
+        commits = store.count
+        await asyncio.sleep(6)
+        reason = (await store.entry("A"))["waits_because"]
+        assert reason.startswith("no process that can launch it: ModuleNotFoundError: No module named 'no_such_module'")
+        await asyncio.sleep(600)
+        assert store.count == commits + 1
+
+
+async def test_a_call_without_any_credentials_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Where there are neither credentials nor the name of a metadata server, a call fails without a second try."""
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    asked = []
+
+    async def getaddrinfo(*args: Any, **_: Any) -> Any:
+        asked.append(args)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    settings = Settings(drain_s=0)
+    target = CloudFunctionTarget(tokens=IdTokens())
+    async with Orchestrator("memory:", targets={TargetTypes.CLOUD_FUNCTION: target}, settings=settings) as orchestrator:
+        result = await (await orchestrator.start(chain(A=call(url="https://f.example/")))).wait()
+    assert result.error is not None
+    assert result.error.type == "NoCredentials"
+    assert "set GOOGLE_APPLICATION_CREDENTIALS" in result.error.message
+    assert len(asked) == 1
+
+
+async def test_a_malformed_url_fails_at_once() -> None:
+    """A call whose URL pattern gives no URL fails without a second try, and says so."""
+    settings = Settings(drain_s=0, function_url="http://[{name}/", function_anonymous=True)
+    async with Orchestrator("memory:", settings=settings) as orchestrator:
+        function = task(target_type="CloudFunction", target_name="f")
+        result = await (await orchestrator.start(chain(A=function))).wait()
+    assert result.error is not None
+    assert result.error.type == "ConfigurationError"
