@@ -289,7 +289,7 @@ class Committer:
     async def _until_writable(self) -> None:
         """Let events gather as long as the store would refuse a commit anyway. To look costs nothing but a read."""
         pause_s = self._writable_at - asyncio.get_running_loop().time()
-        if pause_s > 0 and any(event is not None for event, _ in self._inbox):
+        if pause_s > 0 and (self._are_notes_due or any(event is not None for event, _ in self._inbox)):
             await asyncio.sleep(pause_s)
 
     def _gather(self) -> _Batch:

@@ -379,9 +379,10 @@ class Orchestrator:
         """
         committer = await self._executor.cancel(run_id, reason)
         handle = RunHandle(self._executor, committer)
-        if not handle.status.is_terminal:
-            await self._sweeper.look(run_id)  # a dead owner cannot stop anything
-        return handle
+        if handle.status.is_terminal:
+            return handle
+        await self._sweeper.look(run_id)  # a dead owner cannot stop anything
+        return await self.attach(run_id)
 
     async def resume(self, run_id: str) -> RunHandle:
         """
