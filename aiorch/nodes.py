@@ -115,14 +115,6 @@ class Node:
         return f"<{type(self).__name__} {self.name!r}>"
 
     @property
-    def root_dag(self) -> "DAG":
-        """The `DAG` of the whole definition."""
-        dag = self.parent_dag
-        while dag.parent_node is not None:
-            dag = dag.parent_node.parent_dag
-        return dag
-
-    @property
     def is_end(self) -> bool:
         """No node follows within this node's DAG."""
         return self.next is None

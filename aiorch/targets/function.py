@@ -80,7 +80,7 @@ class FunctionTarget:
     def resolve(self, task: Task) -> str | None:
         """Say why the callable that *task* names cannot be called here, or `None` if it can. Imports its module."""
         try:
-            self._callables.find(task.function or task.target_name, task.root_dag.name)
+            self._callables.find(task.function or task.target_name, task.parent_dag.name)
         except (Exception, SystemExit) as error:  # noqa: BLE001  importing a user's module may raise anything
             where = _where(error)
             return in_words(error) + (f" (at {where})" if where else "")

@@ -1,7 +1,5 @@
 """Building DAGs: every problem of a definition at once, and what is built of one that is right."""
 
-import asyncio
-import importlib
 import json
 import time
 from collections.abc import Iterator
@@ -10,7 +8,7 @@ from datetime import date
 from enum import StrEnum
 from pathlib import Path
 from textwrap import dedent
-from types import MappingProxyType, SimpleNamespace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -24,6 +22,7 @@ from aiorch.definition.syntax import VALUES_MAX
 from aiorch.enums import DataflowTemplateType, OnFailure, OnLost, TargetTypes
 from aiorch.errors import DefinitionError, Problem
 from aiorch.nodes import CloudFunction, DataflowJob, Function, Parallel, RetryPolicy
+from aiorch.orchestrator import Orchestrator
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample.yaml"
 
@@ -649,20 +648,22 @@ def test_the_sample_is_built():
     assert parallel.previous_nodes == (dag.nodes["Step1"],)
     assert parallel.next == "End"
     assert dag.nodes["Init"].parameters == {"count": 5}
-    assert dag.nodes["Step1"].retry == RetryPolicy(max_attempts=3, on=("OSError", "Timeout"))
+    assert dag.nodes["Step1"].retry == RetryPolicy(max_attempts=3, initial_delay=0.2, on=("OSError", "Timeout"))
     assert dag.functions == {}
 
 
-async def test_the_functions_of_the_sample_run(monkeypatch: pytest.MonkeyPatch):
-    """Each is a callable of one argument, and together they do what the comment of the sample says."""
-    monkeypatch.syspath_prepend(str(SAMPLE.parent))
-    results: dict[str, Any] = {}
-    for name, node in DAGBuilder(SAMPLE).build_dag().all_tasks.items():
-        module, _, function = node.function.partition(":")
-        context = SimpleNamespace(input={"first": 3}, parameters=node.parameters, results=results)
-        result = getattr(importlib.import_module(module), function)(context)
-        results[name] = await result if asyncio.iscoroutine(result) else result
-    assert results["End"] == "sum 25, product 2520"
+async def test_the_sample_shows_what_its_comments_say():
+    """One task of the sample fails once and is tried again, and its branches run at the same time."""
+    async with Orchestrator("memory:") as orchestrator:
+        run = await orchestrator.start(SAMPLE, input={"first": 3})
+        result = await run.wait()
+    assert {name: state.attempt for name, state in run.run.nodes.items() if state.attempt != 1} == {
+        "Step1": 2,
+        "Step3": 0,
+    }
+    sum_and_product, _, both_s = result.results["End"].rpartition(" for ")
+    assert sum_and_product == "sum 25, product 2520, worked out at the same time"
+    assert float(both_s.removesuffix(" s")) > 0
 
 
 def test_every_key_of_a_task_reaches_its_node():
