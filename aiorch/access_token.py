@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable
 
 import aiohttp
-from gcloud.aio.auth import Token
 
 from aiorch.errors import AiorchError, in_words
+from aiorch.extras import gcp_imports
+
+with gcp_imports():
+    from gcloud.aio.auth import Token
 
 logger = logging.getLogger(__name__)
 

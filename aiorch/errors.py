@@ -7,6 +7,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
     ├── MalformedEventError      park the message, acknowledge it, look at who sent it
     ├── InvalidInputError        give the run an input that is JSON
     ├── InvalidSettingError      correct the setting
+    ├── MissingExtraError        install the extra that brings the library
     ├── StoreUrlError            name a store by one of the known URL forms
     ├── UnresolvedFunctionError  make the callables importable, or register them, or run it where the target is
     ├── RunConflictError         the run id is taken by another definition or input: choose another
@@ -105,6 +106,17 @@ class MalformedEventError(AiorchError, ValueError):
 
 class InvalidInputError(AiorchError, ValueError):
     """The input of a run cannot be stored."""
+
+
+class MissingExtraError(AiorchError, ImportError):
+    """A library is missing that only an extra of this package brings. Nothing was opened or sent."""
+
+    def __init__(self, extra: str, library: str) -> None:
+        self.extra, self.library = extra, library
+        super().__init__(
+            f"the library {library!r} is not installed, so nothing was opened or sent. Cloud Storage, Pub/Sub, ID "
+            f"tokens and Dataflow need the extra {extra!r}: run pip install '.[{extra}]' in a clone of aiorch."
+        )
 
 
 class StoreUrlError(AiorchError, ValueError):

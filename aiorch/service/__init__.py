@@ -1,1 +1,1 @@
-"""What the long-running service needs besides the engine: settings, metrics, logs, its end. Wired by ``service.py``."""
+"""The service: settings, metrics, logs, its end, and the process around the engine."""

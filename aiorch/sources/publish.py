@@ -5,12 +5,15 @@ from typing import Any, cast
 
 import aiohttp
 import msgspec
-from gcloud.aio.auth import Token
-from gcloud.aio.pubsub import PublisherClient, PubsubMessage
 
 from aiorch.access_token import AccessToken, AccessTokenError
 from aiorch.errors import AiorchError
+from aiorch.extras import gcp_imports
 from aiorch.sources.pubsub_api import TIMEOUT, check_name, describe
+
+with gcp_imports():
+    from gcloud.aio.auth import Token
+    from gcloud.aio.pubsub import PublisherClient, PubsubMessage
 
 
 class PublishError(AiorchError):

@@ -16,12 +16,14 @@ from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
-from gcloud.aio.pubsub import SubscriberMessage
-
+from aiorch.extras import gcp_imports
 from aiorch.ports import Entropy
 from aiorch.sources.leases import Lease, Leases
 from aiorch.sources.pubsub_api import IDS_MAX, Subscription, back_off_s, check_name, describe
 from aiorch.system import SystemEntropy
+
+with gcp_imports():
+    from gcloud.aio.pubsub import SubscriberMessage
 
 logger = logging.getLogger(__name__)
 

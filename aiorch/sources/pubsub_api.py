@@ -20,12 +20,15 @@ from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 import aiohttp
-from gcloud.aio.auth import Token
-from gcloud.aio.pubsub import SubscriberClient, SubscriberMessage
 
 from aiorch.access_token import AccessToken
 from aiorch.errors import AiorchError, in_words
+from aiorch.extras import gcp_imports
 from aiorch.ports import Entropy
+
+with gcp_imports():
+    from gcloud.aio.auth import Token
+    from gcloud.aio.pubsub import SubscriberClient, SubscriberMessage
 
 logger = logging.getLogger(__name__)
 

@@ -25,17 +25,20 @@ from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from gcloud.aio.storage import Storage
-from google_crc32c import value as crc32c
 from multidict import CIMultiDictProxy
 
 from aiorch import names
 from aiorch.access_token import AccessToken
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, StoreUrlError
+from aiorch.extras import gcp_imports
 from aiorch.heartbeats import Heartbeats
 from aiorch.ports import Entropy, ObjectInfo, Pace, StoredObject
 from aiorch.stores.gcs_api import BucketApi, MissingError
 from aiorch.system import SystemEntropy
+
+with gcp_imports():
+    from gcloud.aio.storage import Storage
+    from google_crc32c import value as crc32c
 
 logger = logging.getLogger(__name__)
 

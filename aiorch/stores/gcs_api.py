@@ -21,13 +21,16 @@ from typing import TypeVar, cast
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
-from gcloud.aio.auth import Token
-from gcloud.aio.storage import Storage
 
 from aiorch.access_token import AccessToken, AccessTokenError
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, in_words
+from aiorch.extras import gcp_imports
 from aiorch.function_url import redirected_to
 from aiorch.stores.concurrency import Gate
+
+with gcp_imports():
+    from gcloud.aio.auth import Token
+    from gcloud.aio.storage import Storage
 
 _REASON_CHARS_MAX = 300
 _UNKNOWN = frozenset({408, 409})

@@ -25,6 +25,7 @@ import aiohttp
 from aiorch import function_url
 from aiorch.context import TaskContext
 from aiorch.errors import in_words
+from aiorch.extras import why_no_tokens
 from aiorch.failure import Failure
 from aiorch.nodes import CloudFunction, Task
 from aiorch.ports import Answer, Failed, NotStarted, Unknown
@@ -133,7 +134,7 @@ class CloudFunctionTarget:
         assert isinstance(task, CloudFunction)
         missing = [] if task.url else [name for name, value in self._url_parts(task).items() if value is None]
         if not missing:
-            return None
+            return self._why_no_id_token(task)
         return (
             f"the URL of function {task.target_name!r} needs {' and '.join(missing)}, and neither the step nor the "
             f"settings of this process give it; set it there, or give the step a `url`"
@@ -189,6 +190,14 @@ class CloudFunctionTarget:
             "region": task.region or self._region,
         }
         return {name: parts[name] for name in sorted(self._placeholders)}
+
+    def _why_no_id_token(self, task: CloudFunction) -> str | None:
+        """Say that this process lacks the libraries for the ID token of the call, `None` when they suffice."""
+        url = task.url or self._url_pattern
+        if not isinstance(self._tokens, IdTokens) or not url.lower().startswith("https:"):
+            return None
+        reason = why_no_tokens()
+        return reason and f"{reason} A function that anyone may call needs no ID token: --function-anonymous"
 
     def _open(self) -> aiohttp.ClientSession:
         # Made at the first call, in the loop that it belongs to. Executions share nothing, cookies included.

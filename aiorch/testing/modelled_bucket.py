@@ -26,13 +26,16 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, NoReturn, cast
 
 import aiohttp
-from gcloud.aio.storage import Storage
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from aiorch.extras import gcp_imports
 from aiorch.stores.gcs import GCSStore
 from aiorch.stores.gcs_api import BucketApi
 from aiorch.testing.chance import SeededEntropy
+
+with gcp_imports():
+    from gcloud.aio.storage import Storage
 
 WRITE_S = 0.1
 READ_S = 0.03

@@ -173,12 +173,33 @@ def signalled_during_import(place, module, words, number):
     return process.returncode, printed
 
 
+PROGRAMS = [[str(REPOSITORY / "service.py")], ["-m", "aiorch.service"]]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("module", ["argparse", "asyncio", "msgspec", "aiohttp", "aiorch.service.settings", "work"])
-def test_signal_during_imports_ends_the_service_cleanly(place, module, number):
+@pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
+def test_signal_during_imports_ends_the_service_cleanly(place, program, module, number):
     """A signal while the service imports its own modules or callables ends it with 0; nothing was opened or said."""
-    words = [str(REPOSITORY / "service.py")]
-    assert signalled_during_import(place, module, words, number) == (0, "")
+    assert signalled_during_import(place, module, program, number) == (0, "")
+
+
+def test_the_module_is_the_program(place):
+    """``python -m aiorch.service --check`` prints the same as ``service.py --check``, and ends with the same code."""
+    for settings, code in (({}, 0), ({"AIORCH_PORT": "x"}, 2)):
+        checked = [
+            subprocess.run(
+                [sys.executable, *program, "--check"],
+                **place.options(settings),
+                capture_output=True,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+            for program in PROGRAMS
+        ]
+        assert [done.returncode for done in checked] == [code, code]
+        assert checked[0].stdout == checked[1].stdout
+        assert checked[0].stderr == checked[1].stderr
 
 
 @pytest.mark.parametrize("module", ["argparse", "aiohttp", "work"])

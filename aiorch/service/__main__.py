@@ -1,0 +1,36 @@
+"""
+The long-running service: ``python -m aiorch.service``, and ``service.py``.
+
+    python -m aiorch.service           serve until SIGTERM or SIGINT
+    python -m aiorch.service --check   check settings and definitions, print the settings, and touch nothing
+
+Exit codes: 0 ended as asked, 1 failed at the start for a reason that the settings do not show, 2 settings or
+definitions are wrong (`--check` tells the same), 130 ended at once by a second signal.
+"""
+
+import signal
+import sys
+from typing import NoReturn
+
+from aiorch.process_exit import leave, leave_on_signal
+
+
+def main() -> NoReturn:
+    """Run the service, and end the process with its exit code."""
+    if len(sys.argv) == 1:
+        # The imports below take a second, and those of callables any time. A check that ends early is no success, so
+        # only the service itself ends with 0.
+        leave_on_signal(0, signal.SIGINT, signal.SIGTERM)
+    try:
+        from aiorch.service.process import main as run  # noqa: PLC0415  a signal may come while it is imported
+    except ModuleNotFoundError as missing:
+        from aiorch.views.streams import write_line  # noqa: PLC0415
+
+        hint = "in a clone of aiorch, run pip install '.[service]'"
+        write_line(sys.stderr, f"{missing.name} is not installed, so nothing is served: {hint}")
+        leave(2)
+    run()
+
+
+if __name__ == "__main__":
+    main()
