@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC
 from typing import Any
 
 from aiorch.extras import gcp_imports
@@ -50,7 +51,8 @@ class PubSubDelivery:
         self._lease = lease
         self.data = message.data or b""
         self.message_id = message.message_id
-        self.publish_time = message.publish_time
+        published = message.publish_time  # gcloud-aio-pubsub 7 leaves the time zone out
+        self.publish_time = published if published.tzinfo else published.replace(tzinfo=UTC)
         self.attributes: Mapping[str, str] = message.attributes or {}
         self.delivery_attempt = message.delivery_attempt
         """From 1; `None` when the subscription has no dead-letter topic."""
