@@ -24,6 +24,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
         └── StoreUnavailable     unknown whether it was applied: read again, decide again
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -122,15 +123,12 @@ class MissingExtraError(AiorchError, ImportError):
 class StoreUrlError(AiorchError, ValueError):
     """No store has such a URL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, hint: str = "") -> None:
         self.url = url
-        reason = ""
-        if url.startswith("gs://"):
-            reason = " (a bucket has 3 to 222 of a-z 0-9 . _ -, a prefix A-Z a-z 0-9 . _ - = between its slashes)"
-        elif url and ":" not in url:
-            reason = f" (did you mean {'sqlite:///' + url!r}?)"
+        reason = f" ({hint})" if hint else ""
+        shown = re.sub("//.*@", "//…@", url, flags=re.DOTALL)  # without a password
         super().__init__(
-            f"{url!r} names no store{reason}, so nothing was opened; use sqlite:///relative/path.db, "
+            f"{shown!r} names no store{reason}, so nothing was opened; use sqlite:///relative/path.db, "
             f"sqlite:////absolute/path.db, gs://bucket, gs://bucket/prefix or memory:"
         )
 

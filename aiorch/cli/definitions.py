@@ -1,4 +1,4 @@
-"""`aiorch validate` and `aiorch graph`."""
+"""`aiorch validate`, `aiorch graph` and `aiorch schema`."""
 # ruff: noqa: A002, PLC0415, PLR0913, PLR0917  imports and arguments as said in `aiorch.cli.main`
 
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiorch.cli.client import ask, with_client
+from aiorch.cli.completion import definition_files, definitions_or_runs, run_ids
 from aiorch.cli.options import is_file, json_option, open_engine, option, store_option
 from aiorch.cli.output import OK, USAGE_OR_DEFINITION_WRONG, print_result
 from aiorch.errors import DefinitionError, RunNotFoundError
@@ -21,7 +22,7 @@ GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "
 
 
 @click.command()
-@click.argument("dag")
+@click.argument("dag", shell_complete=definition_files)
 @option("--callables", is_flag=True, help="Import every callable that it names, too.")
 @json_option
 def validate(dag: str, *, callables: bool, json: bool) -> int:
@@ -47,8 +48,13 @@ def validate(dag: str, *, callables: bool, json: bool) -> int:
 
 
 @click.command()
-@click.argument("dag_or_run")
-@option("--run", metavar="RUN_ID", help="Draw the definition file with the statuses of this run of it.")
+@click.argument("dag_or_run", shell_complete=definitions_or_runs)
+@option(
+    "--run",
+    metavar="RUN_ID",
+    shell_complete=run_ids,
+    help="Draw the definition file with the statuses of this run of it.",
+)
 @option("--format", type=click.Choice(["mermaid", "dot", "svg"]), help="By default as --output ends, or mermaid.")
 @option(
     "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="File to write; by default stdout."
@@ -78,6 +84,14 @@ def graph(
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"{str(output)!r} cannot be written: {error.strerror}") from error
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of definitions, with which an editor completes and checks them."""
+    from importlib.resources import files
+
+    print_result(files("aiorch.definition").joinpath("schema.json").read_text(encoding="utf-8").rstrip())
 
 
 def _what_to_draw(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG", Any]:

@@ -17,8 +17,8 @@ from typing import NoReturn
 import click
 
 from aiorch import __version__
-from aiorch.cli.definitions import graph, validate
-from aiorch.cli.options import option
+from aiorch.cli.definitions import graph, schema, validate
+from aiorch.cli.options import log_level_after, log_level_before
 from aiorch.cli.output import EPILOG, FAULT, INTERRUPTED, OK, STORE_FAILED, USAGE_OR_DEFINITION_WRONG, say
 from aiorch.cli.run import resume, run
 from aiorch.cli.runs import cancel, runs, show
@@ -51,6 +51,10 @@ def _exit_code(args: list[str]) -> int:
     except AiorchError as error:
         say(f"Error: {error}")
         return STORE_FAILED if isinstance(error, (StoreError, DocumentError)) else USAGE_OR_DEFINITION_WRONG
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        return end.code  # of click, which has completed a word for a shell
     except Exception:  # noqa: BLE001  the end of the line
         say(traceback.format_exc().rstrip())
         say("Error: this is a fault of aiorch itself. What runs have committed is kept.")
@@ -62,7 +66,7 @@ def _exit_code(args: list[str]) -> int:
     epilog=EPILOG,
 )
 @click.version_option(__version__, prog_name="aiorch", allow_from_autoenv=False)
-@option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", help="On stderr.")
+@log_level_before
 def cli(log_level: str) -> None:
     """
     Durable DAG orchestration.
@@ -90,5 +94,6 @@ def own_variables() -> set[str]:
     return found
 
 
-for command in (run, resume, start, serve, validate, graph, runs, show, cancel):
+for command in (run, resume, start, serve, validate, graph, schema, runs, show, cancel):
+    command.params.append(log_level_after)
     cli.add_command(command)

@@ -1,15 +1,19 @@
 """Options that several commands of the command line share, and what they mean."""
 # ruff: noqa: PLC0415  what opens the engine imports it: `aiorch --help` needs none
 
+import errno
 import functools
 import json
+import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
+from aiorch.cli.completion import run_ids
 from aiorch.stores import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -22,6 +26,28 @@ option = functools.partial(click.option, show_envvar=True)
 """An option whose help names its environment variable."""
 
 
+_LOG_LEVELS = click.Choice(["debug", "info", "warning", "error"])
+
+log_level_before = option("--log-level", type=_LOG_LEVELS, default="warning", help="On stderr.")
+
+
+def _set_log_level(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001
+    if value is not None:
+        logging.getLogger().setLevel(value.upper())
+
+
+log_level_after = click.Option(
+    ["--log-level"],
+    type=_LOG_LEVELS,
+    is_eager=True,
+    expose_value=False,
+    allow_from_autoenv=False,
+    callback=_set_log_level,
+    help="On stderr; as before the command.",
+)
+"""The same option behind a command, where it wins."""
+
+
 class Input(NamedTuple):
     """What ``--input`` was given: as it was written, and as it was meant."""
 
@@ -30,19 +56,29 @@ class Input(NamedTuple):
 
 
 def _read_input(ctx: click.Context, param: click.Parameter, value: str | None) -> Input | None:
-    if value is None:
+    if value is None or ctx.resilient_parsing:  # a shell completes a word: nothing is read
         return None
-    text, is_file = value, value.startswith("@")
+    text, name, hint = value, "this", " (a file is given as @FILE; a text needs its quotes: '\"text\"')"
     try:
-        if is_file:
+        if value == "-":
+            name, hint = "stdin", ""
+            text = _read_stdin()
+        elif value.startswith("@"):
+            name, hint = repr(value[1:]), ""
             text = Path(value[1:]).read_text(encoding="utf-8")
         return Input(value, json.loads(text, parse_constant=_refuse))
     except OSError as error:
-        message = f"{value[1:]!r} cannot be read, so nothing was started: {error.strerror}"
+        message = f"{name} cannot be read, so nothing was started: {error.strerror}"
         raise click.BadParameter(message, ctx, param) from error
     except (ValueError, RecursionError) as error:
-        hint = "" if is_file else " (a file is given as @FILE; a text needs its quotes: '\"text\"')"
-        raise click.BadParameter(f"this is not JSON, so nothing was started: {error}{hint}", ctx, param) from error
+        message = f"{name} is not JSON, so nothing was started: {error}{hint}"
+        raise click.BadParameter(message, ctx, param) from error
+
+
+def _read_stdin() -> str:
+    if sys.stdin is None:  # closed when the process began
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return sys.stdin.buffer.read().decode()
 
 
 def _refuse(constant: str) -> None:
@@ -65,10 +101,16 @@ store_option = option(
 )
 json_option = option("--json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
 input_option = option(
-    "--input", metavar="JSON|@FILE", callback=_read_input, help="Input of the run: JSON, or a file of it."
+    "--input",
+    metavar="JSON|@FILE|-",
+    callback=_read_input,
+    help="Input of the run: JSON, a file of it, or - for stdin.",
 )
 run_id_option = option(
-    "--run-id", metavar="ID", help="Id of the run. With the id of a run that exists, that run goes on."
+    "--run-id",
+    metavar="ID",
+    shell_complete=run_ids,
+    help="Id of the run. With the id of a run that exists, that run goes on.",
 )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aiorch.cli.client import ask, with_client
+from aiorch.cli.completion import definition_files, run_ids
 from aiorch.cli.options import Input, engine_options, input_option, json_option, option, run_id_option
 from aiorch.cli.output import EPILOG, OK, print_result, say
 from aiorch.stores import DEFAULT_STORE
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("dag")
+@click.argument("dag", shell_complete=definition_files)
 @input_option
 @run_id_option
 @json_option
@@ -95,7 +96,7 @@ def _folder_elsewhere(dag: str) -> list[str]:
 
 
 @click.command(epilog=EPILOG)
-@click.argument("run_id")
+@click.argument("run_id", shell_complete=run_ids)
 @option("--detach", is_flag=True, help="Only record the new run, for `aiorch serve` to carry out.")
 @json_option
 @engine_options(only_own_runs=True)

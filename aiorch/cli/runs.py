@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiorch.cli.client import ask, patience, with_client
+from aiorch.cli.completion import run_ids
 from aiorch.cli.options import json_option, open_client, option, store_option
 from aiorch.cli.output import print_result, say
 from aiorch.enums import RunStatus
@@ -44,7 +45,7 @@ def runs(status: str | None, limit: int, *, json: bool, store: str) -> None:
 
 
 @click.command()
-@click.argument("run_id")
+@click.argument("run_id", shell_complete=run_ids)
 @option("--all", is_flag=True, help="Show every node, however many there are.")
 @json_option
 @store_option
@@ -69,7 +70,7 @@ def show(run_id: str, *, all: bool, json: bool, store: str) -> None:
 
 
 @click.command()
-@click.argument("run_id")
+@click.argument("run_id", shell_complete=run_ids)
 @option("--reason", default="cancelled on request", help="Kept in the run document.")
 @store_option
 def cancel(run_id: str, reason: str, store: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from aiorch.cli.completion import definition_files
 from aiorch.cli.options import engine_options, option
 from aiorch.cli.output import say
 from aiorch.views.escaping import escaped
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="FILE|FOLDER",
     type=click.Path(exists=True, path_type=Path),
+    shell_complete=definition_files,
     help="Definition that may be started by its name, or a folder of them. May be given several times.",
 )
 @option("--host", default="127.0.0.1", help="Address to bind.")

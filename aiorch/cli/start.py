@@ -7,12 +7,13 @@ import click
 from click.core import ParameterSource
 
 from aiorch.cli.client import ask, patience
+from aiorch.cli.completion import definition_files
 from aiorch.cli.options import Input, input_option, is_file, open_client, option, run_id_option, store_option
 from aiorch.cli.output import EPILOG, OK, STORE_FAILED, print_result, say
 
 
 @click.command(epilog=EPILOG)
-@click.argument("dag", required=False)
+@click.argument("dag", required=False, shell_complete=definition_files)
 @option("--topic", metavar="TOPIC", help="Publish a start message to projects/PROJECT/topics/NAME instead.")
 @input_option
 @run_id_option

@@ -1,5 +1,6 @@
 """Where runs are kept: adapters of `aiorch.ports.Store`, and the URLs that name them."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiorch.errors import StoreUrlError
@@ -26,8 +27,10 @@ def open_store(url: str) -> "Store":
 
         return open_gcs(url)
     path = url.removeprefix("sqlite:///")
-    if path in (url, ""):
-        raise StoreUrlError(url)
+    if path in (url, "") or Path(path).is_dir():
+        from aiorch.stores.url_hints import hint  # noqa: PLC0415
+
+        raise StoreUrlError(url, hint(url))
     from aiorch.stores.sqlite import SQLiteStore  # noqa: PLC0415
 
     return SQLiteStore(path)

@@ -34,6 +34,7 @@ from aiorch.extras import gcp_imports
 from aiorch.heartbeats import Heartbeats
 from aiorch.ports import Entropy, ObjectInfo, Pace, StoredObject
 from aiorch.stores.gcs_api import BucketApi, MissingError
+from aiorch.stores.url_hints import hint
 from aiorch.system import SystemEntropy
 
 with gcp_imports():
@@ -98,7 +99,7 @@ def open_gcs(url: str, **options: Any) -> "GCSStore":
     """
     match = _URL.fullmatch(url)
     if match is None:
-        raise StoreUrlError(url)
+        raise StoreUrlError(url, hint(url))
     return GCSStore(match[1], match[2], **options)
 
 

@@ -207,7 +207,7 @@ def test_every_variable_that_is_named_exists() -> None:
     known |= {variable for variable, _ in options_of("", cli.cli).values()}
     known |= {variable for field in ServiceSettings.model_fields for variable in variables(field)}
     for page in PAGES:
-        assert set(re.findall(r"AIORCH_\w+", page.read_text())) <= known, page.name
+        assert set(re.findall(r"\bAIORCH_\w+", page.read_text())) <= known, page.name
 
 
 async def test_every_route_is_documented() -> None:

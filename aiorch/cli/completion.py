@@ -1,0 +1,67 @@
+"""Completion of words by a shell: names of definition files, and ids of runs."""
+
+# ruff: noqa: PLC0415  `aiorch --help` needs no store
+
+import logging
+import os
+from pathlib import Path
+from threading import Thread
+
+import click
+
+from aiorch.stores import DEFAULT_STORE
+
+PATIENCE_S = 2.0
+"""How long a store may take to list its runs. Then a shell gets no proposals: a person waits for the prompt."""
+
+
+def definition_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return the definition files and folders that begin with *incomplete*; a folder that is alone is opened."""
+    from aiorch.serving import DEFINITION_SUFFIXES
+
+    folder, begun = os.path.split(incomplete)
+    found = []
+    try:
+        for entry in sorted(Path(folder or ".").iterdir()):
+            is_folder = entry.is_dir()
+            is_shown = entry.name.startswith(begun) and (begun or not entry.name.startswith("."))
+            if is_shown and (is_folder or entry.suffix in DEFINITION_SUFFIXES):
+                found.append(os.path.join(folder, entry.name) + "/" * is_folder)  # noqa: PTH118  "./" stays
+    except OSError:  # there is no such folder, or nobody may read it
+        return []
+    return definition_files(ctx, param, found[0]) if len(found) == 1 and found[0].endswith("/") else found
+
+
+def run_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Return the ids of the runs of the store that begin with *incomplete*, the newest first."""
+    logging.disable()  # the line that a person is typing would be torn apart
+    found: list[str] = []
+
+    def ask() -> None:
+        try:
+            found.extend(_ids(ctx.params.get("store") or os.environ.get("AIORCH_STORE") or DEFAULT_STORE))
+        except Exception:  # noqa: BLE001  a shell has no place for the reason; the command itself will tell
+            found.clear()
+
+    # In a thread that the process need not wait for: a store that does not answer cannot be interrupted.
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    return [run_id for run_id in found if run_id.startswith(incomplete)]
+
+
+def _ids(store: str) -> list[str]:
+    import asyncio
+
+    from aiorch.cli.options import open_client
+
+    async def listed() -> list[str]:
+        async with open_client(store) as client:
+            return [run.run_id for run in await client.runs()]
+
+    return asyncio.run(listed())
+
+
+def definitions_or_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return what `definition_files` and `run_ids` find."""
+    return [*definition_files(ctx, param, incomplete), *run_ids(ctx, param, incomplete)]

@@ -1,0 +1,38 @@
+"""Hints for a text that names no store: the URL that was probably meant, or the kinds of stores that there are."""
+
+import re
+from pathlib import Path
+
+_FILE_NAME = "state.db"
+
+
+def hint(url: str) -> str:
+    """Return the hint in words, ``""`` where none suggests itself."""
+    meant = _meant(url)
+    if meant is not None:
+        return f"did you mean {meant!r}?"
+    if url.startswith("gs://"):
+        return "a bucket has 3 to 222 of a-z 0-9 . _ -, a prefix A-Z a-z 0-9 . _ - = between its slashes"
+    scheme, separator, _ = url.partition(":")
+    return f"there is no store of the kind {scheme!r}" if separator else ""
+
+
+def _meant(url: str) -> str | None:
+    scheme, separator, rest = url.partition(":")
+    match scheme.lower():
+        case "memory" | "":
+            return "memory:" if url else None
+        case "gs" | "gcs":
+            meant = f"gs://{rest.lstrip('/')}"
+            return meant if meant != url and re.fullmatch(r"gs://[a-z0-9][\w.\-=/]+", meant, re.ASCII) else None
+        case "sqlite" | "sqlite3" | "file":
+            # sqlite:///x is the relative path x. With one slash, and in a file URL, the path is absolute.
+            is_url = rest.startswith("///") and scheme.lower() != "file"
+            path = rest[3:] if is_url else re.sub("^//", "", rest)
+        case _ if not separator:
+            path = url
+        case _:
+            return None
+    if not path or Path(path).is_dir():
+        path = str(Path(path) / _FILE_NAME)
+    return f"sqlite:///{path}"
