@@ -1,8 +1,10 @@
-# `make demo` and `make test` need Python 3.11 or newer and nothing else: they install what they use into .venv.
-PYTHON ?= python3
+# `make demo` and `make test` need Python 3.11 to 3.13 and nothing else: they install what they use into .venv, once.
+# The newest suitable interpreter is taken; `make PYTHON=/path/to/python demo` names another (after a `make clean`).
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
+.NOTPARALLEL:
 .PHONY: demo test simulation lint types layers check clean
 
 demo: $(VENV)/.installed
@@ -30,11 +32,9 @@ clean:
 	rm -rf $(VENV) .aiorch build dist
 
 $(VENV)/.installed: pyproject.toml
-	@echo "Installing into $(VENV), once ..."
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
-	touch $@
+	@sh .ci/install $(VENV) . '$(PYTHON)'
+	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+$(VENV)/.installed-dev: pyproject.toml
+	@sh .ci/install $(VENV) '.[dev]' '$(PYTHON)'
+	@touch $(VENV)/.installed $@
