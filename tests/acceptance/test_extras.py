@@ -5,9 +5,12 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.acceptance.surroundings import clean_environment
 from tests.definitions import chain, task
@@ -95,6 +98,22 @@ def refused(done, *words):
     assert done.stderr.count(HINT) == 1
     for word in words:
         assert word in done.stderr
+
+
+def test_base_has_few_packages():
+    """`pip install .` brings at most 22 packages beside aiorch, on any supported Python, and none of Google's."""
+    found, waiting = set(), ["aiorch"]
+    while waiting:
+        name = waiting.pop()
+        for text in requires(name) or ():
+            needed = Requirement(text)
+            is_needed = needed.marker is None or needed.marker.evaluate({"extra": "", "python_version": "3.11"})
+            if is_needed and canonicalize_name(needed.name) not in found:
+                found.add(canonicalize_name(needed.name))
+                waiting.append(needed.name)
+    assert len(found) <= 22, sorted(found)
+    assert "aiohttp" in found
+    assert not [name for name in found if "gcloud" in name or "google" in name or "jwt" in name]
 
 
 def test_run_in_sqlite_needs_no_extra(bare):
