@@ -27,7 +27,7 @@ def definition_files(ctx: click.Context, param: click.Parameter, incomplete: str
             is_shown = entry.name.startswith(begun) and (begun or not entry.name.startswith("."))
             if is_shown and (is_folder or entry.suffix in DEFINITION_SUFFIXES):
                 found.append(os.path.join(folder, entry.name) + "/" * is_folder)  # noqa: PTH118  "./" stays
-    except OSError:  # there is no such folder, or nobody may read it
+    except OSError:  # the folder does not exist, or this user may not read it
         return []
     return definition_files(ctx, param, found[0]) if len(found) == 1 and found[0].endswith("/") else found
 
@@ -40,7 +40,7 @@ def run_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     def ask() -> None:
         try:
             found.extend(_ids(ctx.params.get("store") or os.environ.get("AIORCH_STORE") or DEFAULT_STORE))
-        except Exception:  # noqa: BLE001  a shell has no place for the reason; the command itself will tell
+        except Exception:  # noqa: BLE001  a shell shows no reason; the command itself will
             found.clear()
 
     # In a thread that the process need not wait for: a store that does not answer cannot be interrupted.

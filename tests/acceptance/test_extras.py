@@ -91,7 +91,7 @@ def function_url():
 
 
 def refused(done, *words):
-    """The process ended with 2, one error that names the extra and these words, and no traceback."""
+    """Make sure that the process ended with 2 and one error that holds the extra and these words."""
     assert done.returncode == 2, done
     assert done.stdout == ""
     assert "Traceback" not in done.stderr

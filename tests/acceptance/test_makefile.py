@@ -18,7 +18,7 @@ TOOLS = ("make", "sh", "rm", "touch", "head")
 """The programs in PATH beside the interpreters."""
 
 INTERPRETER = """#!{python} -I
-# An interpreter of another version, or without its venv. What it runs, it runs truly; venv and pip are told by "acts".
+# An interpreter of another version. It runs code truly, and plays venv and pip as "acts" tells.
 import os, signal, sys
 from pathlib import Path
 
@@ -86,7 +86,7 @@ class Clone:
 
     @property
     def installed(self):
-        """What pip was asked to install, in order."""
+        """The requirements that pip was given, in order."""
         log = self.path / "pip.log"
         return log.read_text().splitlines() if log.exists() else []
 
@@ -206,8 +206,8 @@ def test_an_interrupted_installation_leaves_nothing(clone, number):
     assert not (clone.path / ".venv").exists()
 
 
-def test_what_is_installed_stays(clone):
-    """A second make installs nothing, and neither does `make demo` after `make test`."""
+def test_a_second_make_installs_nothing(clone):
+    """After an installation make installs nothing more, and neither does `make demo` after `make test`."""
     clone.interpreter("python3.13", "3.13.1")
     assert all(clone.make(target).returncode == 0 for target in ("demo", "demo", "test", "demo", "test"))
     assert clone.installed == [".", ".[dev]"]
