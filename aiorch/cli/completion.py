@@ -24,7 +24,7 @@ def definition_files(ctx: click.Context, param: click.Parameter, incomplete: str
     try:
         for entry in sorted(Path(folder or ".").iterdir()):
             is_folder = entry.is_dir()
-            is_shown = entry.name.startswith(begun) and (begun or not entry.name.startswith("."))
+            is_shown = entry.name.startswith(begun) and (begun or not entry.name.startswith((".", "__")))
             if is_shown and (is_folder or entry.suffix in DEFINITION_SUFFIXES):
                 found.append(os.path.join(folder, entry.name) + "/" * is_folder)  # noqa: PTH118  "./" stays
     except OSError:  # the folder does not exist, or this user may not read it

@@ -68,6 +68,7 @@ def test_commands_and_options_are_completed(shell):
 @pytest.mark.parametrize("command", ["run", "start", "validate", "graph", "serve --dag"])
 def test_definition_files_are_completed(shell, command):
     """Where a command takes a definition, definition files and folders are proposed, and no others."""
+    (shell.path / "__pycache__").mkdir()
     for name in ("a.json", "b.yaml", "c.yml", "notes.txt", ".hidden.yaml"):
         (shell.path / name).touch()
     (shell.path / "dags" / "etl").mkdir(parents=True)
