@@ -4,11 +4,8 @@ import asyncio
 import inspect
 import logging
 import math
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from traceback import walk_tb
-from types import CodeType
 from typing import Any
 
 import anyio.to_thread
@@ -22,18 +19,13 @@ from aiorch.nodes import Task
 from aiorch.ports import Answer, Failed, Succeeded
 from aiorch.run_document import is_json
 from aiorch.targets.callables import Callables
+from aiorch.targets.exceptions import failure_of, raised_at
 
 THREADS_MAX = 64
 """Sync callables that run at once; the others wait."""
 
 RESULT_BYTES_MAX = 1024 * 1024
 """Larger results belong into an object of their own, with its name as the result."""
-
-_OTHERS_CODE = (
-    str(Path(__file__).parents[1]),
-    "<frozen",
-    *(path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib", "purelib", "platlib")),
-)
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +74,7 @@ class FunctionTarget:
         try:
             self._callables.find(task.function or task.target_name, task.parent_dag.name)
         except (Exception, SystemExit) as error:  # noqa: BLE001  importing a user's module may raise anything
-            where = _where(error)
+            where = raised_at(error)
             return in_words(error) + (f" (at {where})" if where else "")
         return None
 
@@ -95,7 +87,9 @@ class FunctionTarget:
             task_of_engine = asyncio.current_task()
             if task_of_engine is not None and task_of_engine.cancelling():
                 raise  # a stop, a timeout, or the end of this process
-            return Failed(Failure.of("CancelledError", "the callable was cancelled from within", None, _where(error)))
+            return Failed(
+                Failure.of("CancelledError", "the callable was cancelled from within", None, raised_at(error))
+            )
         except (Exception, SystemExit) as error:
             # What it says may be of the input, and belongs into the run's document, not into the log.
             facts = {"run_id": context.run_id, "node": context.node, "attempt": context.attempt}
@@ -104,7 +98,7 @@ class FunctionTarget:
                 extra={**facts, "error_type": type(error).__name__},
                 exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
             )
-            return Failed(_failure_of(error))
+            return Failed(failure_of(error))
         if result is None:
             return Succeeded()
         try:
@@ -148,26 +142,3 @@ class FunctionTarget:
 
     async def aclose(self) -> None:
         """Nothing is held."""
-
-
-def _failure_of(error: BaseException) -> Failure:
-    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    cause = None if behind is None else in_words(behind)
-    return Failure.of(type(error).__name__, str(error) or "no message", cause, _where(error))
-
-
-def _where(error: BaseException) -> str | None:
-    """Return the line that raised *error*, the last one in code that is neither ours nor a library's."""
-    lines = [
-        f"{_file(frame.f_code, frame.f_globals.get('__name__'))}:{number} in {frame.f_code.co_name}"
-        for frame, number in walk_tb(error.__traceback__)
-        if not frame.f_code.co_filename.startswith(_OTHERS_CODE)
-    ]
-    return lines[-1] if lines else None
-
-
-def _file(code: CodeType, module: Any) -> str:
-    """Return the file of *code* from the folder of its package; the folder of a server is of no use to a reader."""
-    path = Path(code.co_filename)
-    depth = str(module).count(".") + (2 if path.name == "__init__.py" else 1)
-    return "/".join(path.parts[-depth:]) if path.is_absolute() else code.co_filename
