@@ -36,8 +36,16 @@ class AiorchError(Exception):
 
 def in_words(error: BaseException) -> str:
     """Return the type and the words of *error*, ``OSError: disk full``; the type alone where *error* has no words."""
-    words = str(error).strip()
+    words = words_of(error)
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
+
+
+def words_of(error: BaseException) -> str:
+    """Return what *error* says; an exception of a user may fail at that, and still has to be told."""
+    try:
+        return str(error).strip()
+    except Exception as broken:  # noqa: BLE001  its __str__ is anybody's code
+        return f"it cannot be shown, since its text raised {type(broken).__name__}"
 
 
 class Problem(NamedTuple):

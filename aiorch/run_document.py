@@ -124,6 +124,13 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.unanswered is not None and self.unanswered.has_succeeded and self.unanswered.answer_lost
 
     @property
+    def failure_bytes(self) -> int:
+        """Bytes that the failures in this entry take."""
+        if self.error is None and not self.failures:
+            return 0
+        return sum(failure.size for failure in (self.error, *self.failures) if failure is not None)
+
+    @property
     def is_active(self) -> bool:
         """A task that is owed something: a launch, an outcome, a retry, a stop."""
         status = self.status

@@ -63,6 +63,8 @@ class Run:
 
         reserved: Bytes of results that were promised room in it and may not be committed yet.
 
+        failure_bytes: Bytes of the failures in the entries.
+
         spilled: Nodes whose result is in the execution's record. In order.
     """
 
@@ -70,6 +72,7 @@ class Run:
         "_encoded",
         "active",
         "active_by",
+        "failure_bytes",
         "header",
         "live",
         "nodes",
@@ -90,9 +93,11 @@ class Run:
         self.active: dict[str, None] = {}
         self.active_by: dict[str | None, dict[str, None]] = {}
         self.live = 0
+        self.failure_bytes = 0
         self.spilled: dict[str, None] = {}
         self.open_branches: dict[str, int] = {}
         for name, state in nodes.items():
+            self.failure_bytes += state.failure_bytes
             if state.result_in is not None:
                 self.spilled[name] = None
             if state.is_active:
@@ -142,6 +147,7 @@ class Run:
         for name, state in changed.items():
             before = self.nodes[name]
             self.live += state.is_live - before.is_live
+            self.failure_bytes += state.failure_bytes - before.failure_bytes
             self._unlist(name, before.by)
             if state.is_active:
                 self.active[name] = None

@@ -33,7 +33,14 @@ from msgspec.structs import replace
 
 from aiorch.dag import DAG
 from aiorch.enums import OnFailure, OnLost, OnNoResult, RunStatus, TargetTypes, TaskStatus
-from aiorch.failure import FAILURES_KEPT, MESSAGE_CHARS_WIDE, REFUSED_RESULTS, WIDE_RUN_NODES, Failure
+from aiorch.failure import (
+    EARLIER_BYTES_MAX,
+    FAILURES_KEPT,
+    MESSAGE_CHARS_WIDE,
+    REFUSED_RESULTS,
+    WIDE_RUN_NODES,
+    Failure,
+)
 from aiorch.nodes import Node, Parallel, Task
 from aiorch.run_document import NO_RESULT, NodeState, RunHeader, Unanswered
 from aiorch.run_state import Run, execution_key
@@ -349,7 +356,19 @@ def _order(event: RunEvent) -> tuple[int, str, int]:
 class _Draft:
     """A run with changes on top of it."""
 
-    __slots__ = ("base", "dag", "header", "is_stale", "live", "nodes", "now", "open_branches", "process", "slots")
+    __slots__ = (
+        "base",
+        "dag",
+        "failure_bytes",
+        "header",
+        "is_stale",
+        "live",
+        "nodes",
+        "now",
+        "open_branches",
+        "process",
+        "slots",
+    )
 
     def __init__(self, dag: DAG, run: Run, now: datetime, process: Process) -> None:
         self.dag = dag
@@ -360,6 +379,7 @@ class _Draft:
         self.nodes: dict[str, NodeState] = {}
         self.open_branches: dict[str, int] = {}
         self.live = run.live
+        self.failure_bytes = run.failure_bytes
         self.is_stale = False
         self.slots: dict[TargetTypes, int] = {}
         """Slots that are left of a target type, once a task of the type has begun in this fold."""
@@ -373,7 +393,9 @@ class _Draft:
         return self.nodes.get(name) or self.base.nodes[name]
 
     def set(self, name: str, state: NodeState) -> None:
-        self.live += state.is_live - self.state(name).is_live
+        before = self.state(name)
+        self.live += state.is_live - before.is_live
+        self.failure_bytes += state.failure_bytes - before.failure_bytes
         self.nodes[name] = state
 
     def end(self, name: str, status: TaskStatus, **changes: object) -> None:
@@ -636,7 +658,7 @@ class _Draft:
                 waits_because=None,
                 unanswered=None,
                 error=failure,
-                failures=(*state.failures, failure)[-self.failures_kept :],
+                failures=self.earlier_failures(state, failure),
                 **counted,
             ),
         )
@@ -665,16 +687,19 @@ class _Draft:
         else:
             self.retry(task, failure, 0, by=None, interrupted=state.interrupted + 1)
 
-    @property
-    def failures_kept(self) -> int:
-        """How many earlier failures an entry keeps: fewer in a wide run, whose document must stay small."""
-        return FAILURES_KEPT if len(self.base.nodes) <= WIDE_RUN_NODES else 1
+    def earlier_failures(self, state: NodeState, failure: Failure) -> tuple[Failure, ...]:
+        """The failures that the entry keeps of earlier attempts, *failure* the last: the document must stay small."""
+        failure = failure.untraced()
+        if self.failure_bytes + failure.size > EARLIER_BYTES_MAX:
+            return state.failures
+        kept = FAILURES_KEPT if len(self.base.nodes) <= WIDE_RUN_NODES else 1
+        return (*state.failures, failure)[-kept:]
 
     def failure(self, failure: Failure, state: NodeState) -> Failure:
         """*failure* as the entry keeps it."""
         if len(self.base.nodes) > WIDE_RUN_NODES:
             failure = failure.shortened(MESSAGE_CHARS_WIDE)
-        return replace(failure, attempt=state.attempt, at=self.now)
+        return replace(failure, attempt=state.attempt, at=self.now).fitted(self.failure_bytes)
 
     def take_over(self, task: Task, state: NodeState) -> None:
         """Go on with what a dead process left, at whatever point it did."""
@@ -818,7 +843,7 @@ class _Draft:
         error = self.state(first.name).error
         why = f"node {first.name!r}: {error.type}: {error.message}" if error else f"node {first.name!r}"
         message = f"{len(failed)} of {len(parallel.branches)} branches failed, the first at {why}"
-        failure = Failure.of("BranchFailed", message, first.name)
+        failure = Failure.of("BranchFailed", message, first.name).fitted(self.failure_bytes)
         self.end(parallel.name, _FAILED, error=failure)
         self.fail(parallel, failure)
 

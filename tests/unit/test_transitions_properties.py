@@ -185,6 +185,7 @@ def check_run(dag: DAG, run: Run) -> None:
     fresh = run_from_document(dag, header, entries, "runs/r.json")
     assert (fresh.header, fresh.nodes) == (run.header, run.nodes), "the document does not survive a round trip"
     assert (set(fresh.active), fresh.live, fresh.spilled) == (set(run.active), run.live, run.spilled)
+    assert fresh.failure_bytes == run.failure_bytes
     running = {name for name, state in run.nodes.items() if state.status is TaskStatus.RUNNING}
     for name in running & fresh.open_branches.keys():
         assert fresh.open_branches[name] == run.open_branches[name], f"I4: open branches of {name} miscounted"
