@@ -26,13 +26,16 @@ if TYPE_CHECKING:
     from aiorch.errors import InvalidIdError as InvalidIdError
     from aiorch.errors import InvalidInputError as InvalidInputError
     from aiorch.errors import InvalidSettingError as InvalidSettingError
+    from aiorch.errors import NoResultError as NoResultError
     from aiorch.errors import OrchestratorLeftError as OrchestratorLeftError
+    from aiorch.errors import ResultPendingError as ResultPendingError
     from aiorch.errors import RunConflictError as RunConflictError
     from aiorch.errors import RunNotFoundError as RunNotFoundError
     from aiorch.errors import RunStateError as RunStateError
     from aiorch.errors import RunTooLargeError as RunTooLargeError
     from aiorch.errors import StoreError as StoreError
     from aiorch.errors import StoreUrlError as StoreUrlError
+    from aiorch.errors import TaskNotFoundError as TaskNotFoundError
     from aiorch.errors import UnresolvedFunctionError as UnresolvedFunctionError
     from aiorch.events import CancelEvent as CancelEvent
     from aiorch.events import CloudFunctionEvent as CloudFunctionEvent
@@ -77,13 +80,16 @@ _HOMES = {
         "InvalidIdError",
         "InvalidInputError",
         "InvalidSettingError",
+        "NoResultError",
         "OrchestratorLeftError",
+        "ResultPendingError",
         "RunConflictError",
         "RunNotFoundError",
         "RunStateError",
         "RunTooLargeError",
         "StoreError",
         "StoreUrlError",
+        "TaskNotFoundError",
         "UnresolvedFunctionError",
     ),
     "events": ("CancelEvent", "CloudFunctionEvent", "DataflowEvent", "Event", "EventFactory", "StartEvent"),

@@ -14,6 +14,9 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
     ├── RunNotFoundError         no such run
     ├── RunStateError            the run is not in a status that allows this
     ├── RunTooLargeError         split the DAG or shorten its input
+    ├── NoResultError            the task, or the run, has ended without a result: see why
+    │   ├── TaskNotFoundError    no task has this name: correct it
+    │   └── ResultPendingError   there is no result yet: wait for it
     ├── OrchestratorLeftError    attach to the run with an orchestrator that is open
     ├── DocumentError            a stored document is not what this code wrote: look at it
     │   ├── DefinitionGoneError  the definition of a run is not in the store any more: restore it
@@ -182,6 +185,20 @@ class RunStateError(AiorchError):
 
 class RunTooLargeError(AiorchError):
     """The run's document could outgrow what one object may hold."""
+
+
+class NoResultError(AiorchError, KeyError):
+    """A task or a run has no result, or none that may be seen here. A `KeyError`, since `Results` is a mapping."""
+
+    __str__ = Exception.__str__  # that of KeyError shows a text in quotes
+
+
+class TaskNotFoundError(NoResultError):
+    """No task of the DAG has this name, so there is no result of it."""
+
+
+class ResultPendingError(NoResultError):
+    """The task, or the run, has not ended, so there is no result of it yet."""
 
 
 class OrchestratorLeftError(AiorchError):

@@ -385,7 +385,7 @@ class Outcomes:
         earlier = EarlierNodes(task)
         large: Mapping[str, bytes] = {}
         if run.spilled and (task.function is not None or task.target_type is TargetTypes.FUNCTION):
-            large = await self._until_stored(execution, lambda: self._spilled.fetch(run, earlier))
+            large = await self._until_stored(execution, lambda: self._spilled.fetch(run, earlier.names))
         return _new_context(task, run, Results(run, earlier, large), sent)
 
     async def _supplement(self, function: str, context: TaskContext) -> Failure | None:

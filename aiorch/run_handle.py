@@ -1,13 +1,19 @@
 """A run in the hands of those who started it: look at it, wait for its end, cancel it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Raw
+from msgspec.structs import replace
 
 from aiorch.committer import Committer
 from aiorch.enums import RunStatus
+from aiorch.errors import NoResultError, ResultPendingError, RunTooLargeError
 from aiorch.executor import DAGExecutor
 from aiorch.failure import Failure
-from aiorch.results import AllNodes, Results, SpilledResults
+from aiorch.results import FETCHES_MAX, AllNodes, Results, SpilledResults, end_results, last_tasks
+from aiorch.run_document import NodeState
 from aiorch.run_state import Run
 
 
@@ -78,10 +84,79 @@ class RunHandle:
         """
         while not self.status.is_terminal:
             await self._next_commit(None)
+        results = await self.results()
+        return RunResult(self.run_id, self.status, self.run.header.error, results)
+
+    async def results(self) -> Results:
+        """
+        Return the results of the tasks that have completed so far, by node name.
+
+        Raises:
+            StoreError: A result that is too large for the run document cannot be read from its execution's record.
+        """
+        return await self._results_of(self.dag.all_nodes)
+
+    async def result(self, node: str | None = None) -> Any:
+        """
+        Return the result of a task, or what the run came to.
+
+        Args:
+            node: Name of the task. `None`: the result of the last task of the DAG; of a DAG that ends with a
+                `Parallel`, a mapping with the result of the last task of every branch that has one.
+
+        Raises:
+            TaskNotFoundError: The DAG has no task of this name.
+
+            ResultPendingError: The task, or the run, has not ended.
+
+            NoResultError: The task, or the run, has failed or was cancelled, or the task was skipped.
+
+            StoreError: A result that is too large for the run document cannot be read from its execution's record.
+        """
+        if node is not None:
+            return (await self._results_of({node}))[node]
+        if not self.status.is_terminal:
+            raise ResultPendingError(
+                f"run {self.run_id!r} is {self.status}, so it has no result yet; wait for its end."
+            )
+        if self.status is not RunStatus.COMPLETED:
+            error = self.run.header.error
+            why = f" ({error.type}: {error.message})" if error is not None else ""
+            raise NoResultError(
+                f"run {self.run_id!r} is {self.status}, so it has no result{why}. The results of the tasks that "
+                f"completed can be read by the names of these tasks."
+            )
+        return end_results(self.dag, await self._results_of({task.name for task in last_tasks(self.dag)}))
+
+    async def document_with_results(self, *, bytes_max: int | None = None) -> bytes:
+        """
+        Return the run document with the results in it that are too large for it and kept in the executions' records.
+
+        Args:
+            bytes_max: Size above which the results are not fetched any more; `None` for no limit.
+
+        Raises:
+            RunTooLargeError: The document would pass *bytes_max*.
+
+            StoreError: A record cannot be read.
+        """
+        run, spilled = self.run, SpilledResults(self._executor.executions)
+        names, found, size = list(run.spilled), dict[str, NodeState](), run.size
+        for first in range(0, len(names), FETCHES_MAX):
+            for name, result in (await spilled.fetch(run, set(names[first : first + FETCHES_MAX]))).items():
+                found[name] = replace(run.nodes[name], result=Raw(result), result_in=None)
+                size += len(result)
+            if bytes_max is not None and size > bytes_max:
+                raise RunTooLargeError(
+                    f"run {self.run_id!r} has more than {bytes_max} bytes of results, so they are not put into its "
+                    f"document; read the result of each task by itself."
+                )
+        return run.encode(run.header, found)[0]
+
+    async def _results_of(self, names: Container[str]) -> Results:
         run = self.run
-        nodes = AllNodes(self.dag)
-        large = await SpilledResults(self._executor.executions).fetch(run, nodes) if run.spilled else {}
-        return RunResult(self.run_id, run.status, run.header.error, Results(run, nodes, large))
+        large = await SpilledResults(self._executor.executions).fetch(run, names) if run.spilled else {}
+        return Results(run, AllNodes(self.dag), large)
 
     async def changes(self) -> AsyncIterator[None]:
         """

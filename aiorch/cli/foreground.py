@@ -154,7 +154,8 @@ def _report(  # noqa: PLR0913  as above
     command: Callable[..., str] | None,
     say: Say,
 ) -> None:
-    from aiorch.views.report import end_results, failure_lines, headline, next_moves
+    from aiorch.results import end_results
+    from aiorch.views.report import failure_lines, headline, next_moves
 
     say(headline(handle.dag, handle.run, datetime.now(UTC)))
     moves = next_moves(handle.run, command) if command else ()

@@ -100,7 +100,7 @@ def _from_users_code(stack: StackSummary) -> StackSummary:
         last_of_engine = max((n for n, frame in enumerate(frames) if frame.filename.startswith(_ENGINE)), default=-1)
         first = last_of_engine + 1
     # Without columns: to find the part of a line that Python underlines takes longer than all the rest.
-    return StackSummary.from_list([(each.filename, each.lineno, each.name, each.line) for each in frames[first:]])
+    return StackSummary.from_list([(each.filename, each.lineno or 0, each.name, each.line) for each in frames[first:]])
 
 
 def _is_others(filename: str) -> bool:

@@ -1,14 +1,12 @@
 """What the command line says about runs, as lines of plain text. Pure."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, RunStatus, TaskStatus
 from aiorch.failure import Failure
-from aiorch.nodes import Node, Parallel
 from aiorch.run_state import Run
 from aiorch.status import RunSummary
 from aiorch.views.escaping import one_line
@@ -53,30 +51,6 @@ def _failure(what: str, error: Failure) -> Iterator[str]:
         yield f"    at {one_line(error.where)}"
     if error.cause:
         yield f"    caused by: {one_line(error.cause)}"
-
-
-def end_results(dag: DAG, results: Mapping[str, Any]) -> Any:
-    """
-    Return what the DAG came to: the result of its last task.
-
-    Of a DAG that ends with a `Parallel`, a mapping with the result of the last task of every branch that has one.
-    `None` when nothing was returned.
-    """
-    end = dag.end_node
-    if not isinstance(end, Parallel):
-        return results.get(end.name)
-    ends = {node.name: results.get(node.name) for node in _last_tasks(end)}
-    return {name: result for name, result in ends.items() if result is not None} or None
-
-
-def _last_tasks(end: Parallel) -> Iterator[Node]:
-    waiting: list[Node] = [end]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, Parallel):
-            waiting.extend(branch.end_node for branch in reversed(node.branches))
-        else:
-            yield node
 
 
 def show_lines(
