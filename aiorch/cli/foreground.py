@@ -155,7 +155,8 @@ def _report(  # noqa: PLR0913  as above
     say: Say,
 ) -> None:
     from aiorch.results import end_results
-    from aiorch.views.report import failure_lines, headline, next_moves
+    from aiorch.views.failures import failure_lines
+    from aiorch.views.report import headline, next_moves
 
     say(headline(handle.dag, handle.run, datetime.now(UTC)))
     moves = next_moves(handle.run, command) if command else ()

@@ -19,13 +19,38 @@ import click
 from aiorch import __version__
 from aiorch.cli.definitions import graph, schema, validate
 from aiorch.cli.options import log_level_after, log_level_before
-from aiorch.cli.output import EPILOG, FAULT, INTERRUPTED, OK, STORE_FAILED, USAGE_OR_DEFINITION_WRONG, say
+from aiorch.cli.output import (
+    EPILOG,
+    FAULT,
+    INTERRUPTED,
+    NO_RESULT,
+    NOT_YET,
+    OK,
+    STORE_FAILED,
+    USAGE_OR_DEFINITION_WRONG,
+    say,
+)
 from aiorch.cli.run import resume, run
-from aiorch.cli.runs import cancel, runs, show
+from aiorch.cli.runs import cancel, result, runs, show
 from aiorch.cli.serve import serve
 from aiorch.cli.start import start
-from aiorch.errors import AiorchError, DocumentError, StoreError
+from aiorch.errors import (
+    AiorchError,
+    DocumentError,
+    NoResultError,
+    ResultPendingError,
+    StoreError,
+    TaskNotFoundError,
+)
 from aiorch.process_exit import leave
+
+_CODE_OF: tuple[tuple[type[AiorchError], int], ...] = (
+    (StoreError, STORE_FAILED),
+    (DocumentError, STORE_FAILED),
+    (TaskNotFoundError, USAGE_OR_DEFINITION_WRONG),
+    (ResultPendingError, NOT_YET),
+    (NoResultError, NO_RESULT),
+)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -50,7 +75,7 @@ def _exit_code(args: list[str]) -> int:
         return INTERRUPTED
     except AiorchError as error:
         say(f"Error: {error}")
-        return STORE_FAILED if isinstance(error, (StoreError, DocumentError)) else USAGE_OR_DEFINITION_WRONG
+        return next((code for kind, code in _CODE_OF if isinstance(error, kind)), USAGE_OR_DEFINITION_WRONG)
     except SystemExit as end:
         if not isinstance(end.code, int):
             raise
@@ -94,6 +119,6 @@ def own_variables() -> set[str]:
     return found
 
 
-for command in (run, resume, start, serve, validate, graph, schema, runs, show, cancel):
+for command in (run, resume, start, serve, validate, graph, schema, runs, show, result, cancel):
     command.params.append(log_level_after)
     cli.add_command(command)

@@ -4,15 +4,16 @@ import sys
 
 from aiorch.views.streams import write_line
 
-OK, USAGE_OR_DEFINITION_WRONG, STORE_FAILED, FAULT, INTERRUPTED = 0, 2, 3, 70, 130
+OK, NO_RESULT, USAGE_OR_DEFINITION_WRONG, STORE_FAILED, NOT_YET, FAULT, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
 
 
 EPILOG = """\b
 Exit codes:
     0  done; of run and resume: the run completed
-    1  the run failed or was cancelled
+    1  the run failed or was cancelled; of result: there is none
     2  wrong usage, or the definition, the run id or the input is wrong
     3  the store or the topic failed, or the store holds something that cannot be read
+    4  of result: there is none yet
    70  a fault of aiorch itself
   130  interrupted; the run can be continued
 """

@@ -1,6 +1,10 @@
-"""`aiorch runs`, `aiorch show` and `aiorch cancel`."""
-# ruff: noqa: A002, PLC0415  imports and arguments as said in `aiorch.cli.main`
+"""`aiorch runs`, `aiorch show`, `aiorch result` and `aiorch cancel`."""
+# ruff: noqa: A002, PLC0415, PLR0913  imports and arguments as said in `aiorch.cli.main`
 
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from json import dumps
 from typing import TYPE_CHECKING, Any
@@ -10,11 +14,12 @@ import click
 from aiorch.cli.client import ask, patience, with_client
 from aiorch.cli.completion import run_ids
 from aiorch.cli.options import json_option, open_client, option, store_option
-from aiorch.cli.output import print_result, say
+from aiorch.cli.output import EPILOG, print_result, say
 from aiorch.enums import RunStatus
 from aiorch.errors import StoreError
 
 if TYPE_CHECKING:
+    from aiorch.orchestrator import Orchestrator
     from aiorch.run_handle import RunHandle
 
 
@@ -46,27 +51,70 @@ def runs(status: str | None, limit: int, *, json: bool, store: str) -> None:
 
 @click.command()
 @click.argument("run_id", shell_complete=run_ids)
-@option("--all", is_flag=True, help="Show every node, however many there are.")
+@option("--all", is_flag=True, help="Show every node and name every failed task, however many there are.")
+@option("--failed", is_flag=True, help="Show the failed tasks only, those that failed alike together.")
+@option("--results", is_flag=True, help="With --json: with the results that are too large for the run document.")
 @json_option
 @store_option
-def show(run_id: str, *, all: bool, json: bool, store: str) -> None:
-    """Show a run: its nodes, their statuses, what failed and why."""
-    from aiorch.views.report import show_lines
+def show(run_id: str, *, all: bool, failed: bool, results: bool, json: bool, store: str) -> None:
+    """Show a run: its input, its nodes with statuses and results, what failed and why."""
+    if failed and json:
+        raise click.UsageError("--failed is for people, and --json prints the whole run document: give one of them.")
+    if results and not json:
+        raise click.UsageError("--results needs --json: without it each result is one short line; see aiorch result.")
+    if json:
+        print_result(ask(_document(run_id, store, with_results=results)).decode())
+        return
+    from aiorch.views.report import COLUMNS, failed_lines, show_lines
 
     async def asked() -> tuple["RunHandle", frozenset[str]]:
-        async with open_client(store) as client, patience(store):
-            await client.runs_status.ping()
-            handle = await client.attach(run_id)
+        async with _attached(run_id, store) as (client, handle):
             try:
-                return handle, frozenset() if json else await client.dead_owners(handle)
+                return handle, await client.dead_owners(handle)
             except StoreError:  # the run can be shown without
                 return handle, frozenset()
 
     handle, dead = ask(asked())
-    if json:
-        print_result(handle.document().decode())
+    now = datetime.now(UTC)
+    if failed:
+        lines = failed_lines(handle.dag, handle.run, now, show_all=all)
     else:
-        print_result("\n".join(show_lines(handle.dag, handle.run, datetime.now(UTC), show_all=all, dead=dead)))
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else COLUMNS
+        lines = show_lines(handle.dag, handle.run, now, show_all=all, dead=dead, columns=columns)
+    print_result("\n".join(lines))
+
+
+async def _document(run_id: str, store: str, *, with_results: bool) -> bytes:
+    async with _attached(run_id, store) as (_, handle):
+        return await handle.document_with_results() if with_results else handle.document()
+
+
+@click.command(epilog=EPILOG)
+@click.argument("run_id", shell_complete=run_ids)
+@click.argument("node", required=False)
+@store_option
+def result(run_id: str, node: str | None, store: str) -> None:
+    """
+    Print the result of a run, or of one of its tasks, as JSON.
+
+    The result of a run is that of its last task. Of a DAG that ends with a Parallel, it is a mapping with the result of
+    the last task of every branch that has one.
+    """
+    import msgspec
+
+    async def asked() -> Any:
+        async with _attached(run_id, store) as (_, handle):
+            return await handle.result(node)
+
+    print_result(msgspec.json.format(msgspec.json.encode(ask(asked())), indent=2).decode())
+
+
+@asynccontextmanager
+async def _attached(run_id: str, store: str) -> AsyncIterator[tuple["Orchestrator", "RunHandle"]]:
+    """Open a client, and attach it to a run."""
+    async with open_client(store) as client, patience(store):
+        await client.runs_status.ping()  # a store that does not answer is told at once, and why
+        yield client, await client.attach(run_id)
 
 
 @click.command()

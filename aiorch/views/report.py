@@ -4,22 +4,34 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
+import msgspec
+
 from aiorch.dag import DAG
-from aiorch.enums import NodeTypes, RunStatus, TaskStatus
-from aiorch.failure import Failure
+from aiorch.enums import RunStatus
+from aiorch.run_document import NO_RESULT
 from aiorch.run_state import Run
 from aiorch.status import RunSummary
+from aiorch.views.cells import cut, padded, width_of
 from aiorch.views.escaping import one_line
+from aiorch.views.failures import failure_lines
 from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text
 from aiorch.views.progress import Row, Rows
 
-FAILURES_SHOWN = 10
 RUNS_NAMED = 5
 """Ids in one line; more are counted."""
 
 TASKS_NAMED = 5
 ROWS_SHOWN = 200
 """Rows of `aiorch show` unless all are asked for."""
+
+COLUMNS = 120
+"""Width of a line where there is no terminal that has one."""
+
+LAST_COLUMNS_MIN = 20
+"""Width of the last column of a table, however narrow the terminal is."""
+
+BYTES_SHOWN = 2000
+"""Of an input or a result: more than the columns of any screen."""
 
 
 def headline(dag: DAG, run: Run, now: datetime) -> str:
@@ -30,60 +42,70 @@ def headline(dag: DAG, run: Run, now: datetime) -> str:
     return f"Run {one_line(header.run_id)} {header.status} after {took}: {counts_text(counts)}"
 
 
-def failure_lines(dag: DAG, run: Run) -> Iterator[str]:
-    """Say what failed, and why: every task, and the run itself where no task tells it."""
-    failed = [
-        (name, state.error)
-        for name, state in run.nodes.items()
-        if state.status is TaskStatus.FAILED and state.node_type is NodeTypes.TASK and state.error is not None
-    ]
-    for name, error in failed[:FAILURES_SHOWN]:
-        yield from _failure(f"{one_line(name)} (attempt {error.attempt})", error)
-    if len(failed) > FAILURES_SHOWN:
-        yield f"  … and {len(failed) - FAILURES_SHOWN:,} more failed tasks"
-    if not failed and run.header.error is not None:
-        yield from _failure(one_line(dag.name), run.header.error)
-
-
-def _failure(what: str, error: Failure) -> Iterator[str]:
-    yield f"  {what}: {one_line(f'{error.type}: {error.message}')}"
-    if error.where:
-        yield f"    at {one_line(error.where)}"
-    if error.cause:
-        yield f"    caused by: {one_line(error.cause)}"
-
-
-def show_lines(
-    dag: DAG, run: Run, now: datetime, *, show_all: bool, dead: frozenset[str] = frozenset()
+def show_lines(  # noqa: PLR0913  all optional but the first three
+    dag: DAG,
+    run: Run,
+    now: datetime,
+    *,
+    show_all: bool = False,
+    dead: frozenset[str] = frozenset(),
+    columns: int = COLUMNS,
 ) -> Iterator[str]:
-    """Return everything that `aiorch show` prints: the run, its nodes as a table, what failed."""
+    """
+    Return everything that `aiorch show` prints: the run, its input, its nodes as a table, what failed.
+
+    Args:
+        dag: The DAG of the run.
+
+        run: The run.
+
+        now: Up to when running nodes have taken.
+
+        show_all: Give every node a row, name every failed task.
+
+        dead: Processes that are known to be gone.
+
+        columns: Width of the screen: the input and the details of nodes are cut to it.
+    """
     header = run.header
     yield headline(dag, run, now)
     yield f"DAG {one_line(header.dag)}, definition {one_line(header.definition)}"
     yield f"started {_time(header.created_at)}, last change {_time(header.updated_at)}"
     if header.resumed_from is not None:
         yield f"resumed from {one_line(header.resumed_from)}"
+    if bytes(header.input) != b"null":
+        yield cut(f"input {_beginning(header.input)}", columns)
     yield ""
     limits = {"rows_max": len(run.nodes)} if show_all else {"rows_max": ROWS_SHOWN, "branches_max": BRANCHES_MAX}
     rows = Rows(dag).of(run, now=now, **limits)
-    yield from table(("NODE", "STATUS", "DURATION", "ATTEMPT", "DETAIL"), [_cells(row) for row in rows])
+    yield from table(("NODE", "STATUS", "DURATION", "ATTEMPT", "DETAIL"), [_cells(row) for row in rows], columns)
     left = [one_line(name) for name in run.active if run.nodes[name].by in dead]
     if left:
         more = f" and {len(left) - TASKS_NAMED:,} more" if len(left) > TASKS_NAMED else ""
         yield ""
         named = ", ".join(left[:TASKS_NAMED]) + more
         yield f"Left by a process that is gone, until another one serves the store: {named}"
-    failures = list(failure_lines(dag, run))
+    failures = list(failure_lines(dag, run, show_all=show_all, tracebacks=True))
     if failures:
         yield ""
         yield "Failures:"
         yield from failures
 
 
+def failed_lines(dag: DAG, run: Run, now: datetime, *, show_all: bool) -> Iterator[str]:
+    """Return everything that `aiorch show --failed` prints: the run, and the failed tasks, those alike together."""
+    yield headline(dag, run, now)
+    yield from list(failure_lines(dag, run, show_all=show_all, tracebacks=True)) or ["Nothing of it has failed."]
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     if row.state is None:
         return row.name, "", "", "", row.detail
     detail = row.detail if row.counts is None else counts_text(row.counts)
+    if row.state.result_in is not None:
+        detail += " → a large result"
+    elif row.state.result is not NO_RESULT:
+        detail += f" → {_beginning(row.state.result)}"
     return (
         row.guides + one_line(row.name),
         row.state.status,
@@ -93,17 +115,24 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def _beginning(encoded: msgspec.Raw) -> str:
+    """Return the beginning of what is JSON, on one line."""
+    return one_line(bytes(encoded)[:BYTES_SHOWN].decode(errors="ignore"))
+
+
 def runs_lines(runs: Sequence[RunSummary]) -> Iterator[str]:
     """Return the table of `aiorch runs`."""
     cells = [(one_line(run.run_id), one_line(run.dag), run.status, run.created_at, run.updated_at) for run in runs]
     yield from table(("RUN", "DAG", "STATUS", "STARTED", "LAST CHANGE"), cells)
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Return *rows* under *heads*, each column as wide as its widest cell."""
-    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None = None) -> Iterator[str]:
+    """Return *rows* under *heads*, each column as wide as its widest cell; the last one is cut to the screen."""
+    widths = [max(width_of(row[number]) for row in (heads, *rows)) for number in range(len(heads) - 1)]
+    left = None if columns is None else max(columns - sum(widths) - 2 * len(widths), LAST_COLUMNS_MIN)
     for row in (heads, *rows):
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        last = row[-1] if left is None else cut(row[-1], left)
+        yield "  ".join((*map(padded, row, widths), last)).rstrip()
 
 
 def next_moves(run: Run, command: Callable[..., str]) -> Iterator[str]:

@@ -116,7 +116,11 @@ async def test_a_task_is_told_that_a_parallel_has_no_result() -> None:
 
 async def test_a_handle_gives_results_wherever_they_are_kept() -> None:
     """The result of a task, of the run, of all tasks and the document: small ones and those in records alike."""
-    definition = {"name": "two", "start": "Small", "steps": {"Small": task("returns", next="Big"), "Big": task("large")}}
+    definition = {
+        "name": "two",
+        "start": "Small",
+        "steps": {"Small": task("returns", next="Big"), "Big": task("large")},
+    }
     async with engine(FUNCTIONS) as orchestrator:
         run = await orchestrator.start(named(definition))
         await run.wait()
@@ -133,7 +137,11 @@ async def test_a_handle_gives_results_wherever_they_are_kept() -> None:
 
 async def test_a_run_that_ends_with_a_parallel_comes_to_a_mapping() -> None:
     """The result of such a run is that of the last task of every branch, by its name."""
-    definition = {"name": "fan", "start": "P", "steps": {"P": parallel(nested("A", "B"), nested("C", function="large"))}}
+    definition = {
+        "name": "fan",
+        "start": "P",
+        "steps": {"P": parallel(nested("A", "B"), nested("C", function="large"))},
+    }
     async with engine(FUNCTIONS) as orchestrator:
         run = await orchestrator.start(named(definition))
         await run.wait()

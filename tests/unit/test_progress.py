@@ -11,9 +11,10 @@ from aiorch.enums import RunStatus, TaskStatus
 from aiorch.failure import Failure
 from aiorch.results import end_results
 from aiorch.status import RunSummary
+from aiorch.views.failures import failure_lines
 from aiorch.views.live import LiveView
 from aiorch.views.progress import LOG_FAILURES_MAX, NOTABLE_MAX, ProgressLog, Rows, clock_text
-from aiorch.views.report import failure_lines, headline, interrupted_runs_line, runs_lines, show_lines
+from aiorch.views.report import headline, interrupted_runs_line, runs_lines, show_lines
 from tests.unit.run_examples import STARTED, build, chain, fan, parallel, run_of, sample
 
 NOW = STARTED + timedelta(seconds=5)

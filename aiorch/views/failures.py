@@ -1,0 +1,124 @@
+"""
+What failed in a run, as lines of plain text. Pure.
+
+Tasks that failed alike are told together: their failures are of one type, and their messages differ only in numbers and
+in what is quoted.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from aiorch.dag import DAG
+from aiorch.enums import NodeTypes, TaskStatus
+from aiorch.failure import Failure
+from aiorch.plurals import counted
+from aiorch.run_state import Run
+from aiorch.views.escaping import escaped, one_line
+
+GROUPS_SHOWN = 10
+NAMES_SHOWN = 5
+PARTS_SHOWN = 5
+
+COMPARED_CHARS = 40
+"""Beginning of a message that makes it one with others: in a run with very many failures messages are cut short."""
+
+_VARIES = re.compile(r"""(?<!\w)'[^']*(?:'|$)|(?<!\w)"[^"]*(?:"|$)|\d[\d.,:]*""")
+_FRAME = re.compile(r'(?P<margin>[ |]*)  File "(?P<file>[^"]*)", line \d+')
+_LIBRARY = re.compile(r"/(site-packages|dist-packages|lib/python3\.\d+)/")
+
+
+class Group(NamedTuple):
+    """Tasks that failed alike."""
+
+    names: list[str]
+    failure: Failure
+    """Of the first one."""
+
+    is_equal: bool
+    """Whether all messages are the same."""
+
+
+def groups_of(run: Run) -> list[Group]:
+    """Return the failed tasks of *run* in groups, the largest first."""
+    found: dict[tuple[str, str], Group] = {}
+    for name, state in run.nodes.items():
+        if state.status is not TaskStatus.FAILED or state.node_type is not NodeTypes.TASK or state.error is None:
+            continue
+        key = state.error.type, _VARIES.sub("…", state.error.message)[:COMPARED_CHARS]
+        group = found.get(key, Group([], state.error, is_equal=True))
+        group.names.append(name)
+        is_equal = group.is_equal and state.error.message == group.failure.message
+        found[key] = group._replace(is_equal=is_equal)
+    return sorted(found.values(), key=lambda group: -len(group.names))
+
+
+def failure_lines(dag: DAG, run: Run, *, show_all: bool = False, tracebacks: bool = False) -> Iterator[str]:
+    """
+    Say what failed, and why: every task, and the run itself where no task tells it.
+
+    Args:
+        dag: The DAG of the run.
+
+        run: The run.
+
+        show_all: Tell every group, and name every task in it.
+
+        tracebacks: Tell where an exception was raised by its traceback instead of one line.
+    """
+    groups = groups_of(run)
+    shown = groups if show_all else groups[:GROUPS_SHOWN]
+    for names, failure, is_equal in shown:
+        if len(names) == 1:
+            yield f"  {one_line(names[0])} (attempt {failure.attempt}): {_said(failure)}"
+        else:
+            such_as = "" if is_equal else ", such as"
+            yield f"  {counted(len(names), 'task')} failed with {_said(failure, such_as)}"
+            listed = names if show_all else names[:NAMES_SHOWN]
+            more = f" and {len(names) - len(listed):,} more" if len(names) > len(listed) else ""
+            yield f"    {', '.join(one_line(name) for name in listed)}{more}"
+        yield from _details(failure, tracebacks=tracebacks)
+    if left := sum(len(group.names) for group in groups[len(shown) :]):
+        yield f"  … and {counted(left, 'more failed task')}"
+    if not groups and run.header.error is not None:
+        yield f"  {one_line(dag.name)}: {_said(run.header.error)}"
+        yield from _details(run.header.error, tracebacks=tracebacks)
+
+
+def _said(failure: Failure, such_as: str = "") -> str:
+    return one_line(f"{failure.type}{such_as}: {failure.message}")
+
+
+def _details(failure: Failure, *, tracebacks: bool) -> Iterator[str]:
+    if tracebacks and failure.traceback is not None:
+        for line in _without_library_frames(failure.traceback.split("\n")):
+            yield f"    {escaped(line)}"
+        return
+    if failure.where:
+        yield f"    at {one_line(failure.where)}"
+    if failure.cause:
+        yield f"    caused by: {one_line(failure.cause)}"
+    for part in failure.parts[:PARTS_SHOWN]:
+        where = f" (at {part.where})" if part.where else ""
+        yield f"    - {one_line(f'{part.type}: {part.message}{where}')}"
+    left = len(failure.parts[PARTS_SHOWN:]) + failure.parts_left_out
+    if left:
+        yield f"    … and {counted(left, 'more exception')}"
+
+
+def _without_library_frames(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of a traceback, with one line for the frames of libraries that follow each other."""
+    count, margin, is_inside = 0, "", False
+    for line in lines:
+        frame = _FRAME.match(line)
+        if frame:
+            margin, is_inside = frame["margin"], _LIBRARY.search(frame["file"]) is not None
+            count += is_inside
+        else:  # the text of the line of code, or that the frame is repeated
+            is_inside = is_inside and line.startswith((f"{margin}    ", f"{margin}  ["))
+        if is_inside:
+            continue
+        if count:
+            yield f"{margin}  … {counted(count, 'frame')} of libraries"
+            count = 0
+        yield line
