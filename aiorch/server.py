@@ -1,9 +1,10 @@
 """
-The HTTP endpoint of ``aiorch serve``: start, list, show, cancel and resume runs.
+The HTTP endpoint of ``aiorch serve``: start, list, show, cancel and resume runs, read results.
 
     POST /runs                  {"dag": name, "run_id"?, "input"?}      201 started, 200 exists already
     GET  /runs                  ?status=Failed&limit=50                 200 {"runs": [...]}, newest first
-    GET  /runs/{run_id}                                                 200 the run document
+    GET  /runs/{run_id}            ?results=1                           200 the run document
+    GET  /runs/{run_id}/result     ?node=Load                           200 the result of the run, or of one task
     POST /runs/{run_id}/cancel  {"reason"?}                             202, or 200 when it has ended
     POST /runs/{run_id}/resume                                          200 the new run, the same one each time
     GET  /healthz, /readyz                                              200, or 503 while the store does not answer
@@ -37,12 +38,14 @@ from aiorch.errors import (
     DefinitionError,
     InvalidIdError,
     InvalidInputError,
+    NoResultError,
     OrchestratorLeftError,
     RunConflictError,
     RunNotFoundError,
     RunStateError,
     RunTooLargeError,
     StoreError,
+    TaskNotFoundError,
     UnresolvedFunctionError,
 )
 from aiorch.http_connections import (
@@ -72,6 +75,9 @@ STOP_GRACE_S = 5.0
 RUNS_MAX = 1000
 """Runs in one listing, whatever limit was asked for."""
 
+RESULTS_BYTES_MAX = 32 * 1024 * 1024
+"""Size of a run document with all results in it: above it each result is to be asked for by itself."""
+
 READY_S = 2.0
 """How long the store may take to answer `/readyz`. What probes a process does not wait much longer."""
 
@@ -87,6 +93,8 @@ _STATUS_OF: tuple[tuple[type[AiorchError], int], ...] = (
     (RunConflictError, 409),
     (RunStateError, 409),
     (RunTooLargeError, 413),
+    (TaskNotFoundError, 404),
+    (NoResultError, 409),
     (StoreError, 503),
     (OrchestratorLeftError, 503),
 )
@@ -155,6 +163,7 @@ def make_app(  # noqa: PLR0913  all optional but the first
             web.post("/runs", routes.start),
             web.get("/runs", routes.list),
             web.get("/runs/{run_id}", routes.show),
+            web.get("/runs/{run_id}/result", routes.result),
             web.post("/runs/{run_id}/cancel", routes.cancel),
             web.post("/runs/{run_id}/resume", routes.resume),
             web.get("/healthz", routes.healthz),
@@ -297,7 +306,17 @@ class _Routes:
 
     async def show(self, request: web.Request) -> web.Response:
         handle = await self._orchestrator.attach(request.match_info["run_id"])
-        return web.Response(body=handle.document(), content_type="application/json")
+        results = request.query.get("results", "0")
+        if results not in ("0", "1"):
+            raise _Refused(400, "InvalidRequest", f"results is {results!r} and can be 0 or 1")
+        if results == "0":
+            return web.Response(body=handle.document(), content_type="application/json")
+        document = await handle.document_with_results(bytes_max=RESULTS_BYTES_MAX)
+        return web.Response(body=document, content_type="application/json")
+
+    async def result(self, request: web.Request) -> web.Response:
+        handle = await self._orchestrator.attach(request.match_info["run_id"])
+        return _answer(await handle.result(request.query.get("node")))
 
     async def cancel(self, request: web.Request) -> web.Response:
         body = await _body(request, _Cancel)

@@ -21,6 +21,7 @@ SAME = (
     (r"run_\d+_[0-9a-f]+", "RUN"),
     (r"\b[0-9a-f]{64}\b", "HASH"),
     (r"\bat /\S*/", "at FOLDER/"),
+    (r'File "/[^"]*/', 'File "FOLDER/'),
     (r"[ \t]+", " "),
 )
 """What differs from run to run, and what stands for it."""

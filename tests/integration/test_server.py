@@ -121,6 +121,43 @@ async def test_starting_the_same_run_again_gives_the_existing_one(client):
     assert (status, answer["error"]["type"]) == (409, "RunConflictError")
 
 
+async def test_results_are_read_wherever_they_are_kept(client, monkeypatch):
+    """The result of a run and of a task are JSON of their own; the document is filled with those in records if asked."""
+    large = "x" * 5000
+    await client.post("/runs", {"dag": "echo", "run_id": "r1", "input": large})
+    assert "result" not in (await ended(client, "r1"))["S1"]
+    for path in ("/runs/r1/result", "/runs/r1/result?node=S1"):
+        assert (await client.get(path))[:2] == (200, large)
+    status, document, _ = await client.get("/runs/r1?results=1")
+    assert (status, document["S1"]["result"]) == (200, large)
+    assert (await client.get("/runs/r1?results=0"))[1] == (await client.get("/runs/r1"))[1]
+    status, answer, _ = await client.get("/runs/r1?results=yes")
+    assert (status, answer["error"]["message"]) == (400, "results is 'yes' and can be 0 or 1")
+    monkeypatch.setattr(server, "RESULTS_BYTES_MAX", 5000)
+    status, answer, _ = await client.get("/runs/r1?results=1")
+    assert (status, answer["error"]["type"]) == (413, "RunTooLargeError")
+
+
+@pytest.mark.parametrize(
+    ("dag", "path", "status", "kind"),
+    [
+        ("broken", "/runs/r1/result", 409, "NoResultError"),
+        ("broken", "/runs/r1/result?node=S2", 409, "NoResultError"),
+        ("broken", "/runs/r1/result?node=S3", 404, "TaskNotFoundError"),
+        ("endless", "/runs/r1/result", 409, "ResultPendingError"),
+        ("endless", "/runs/r1/result?node=S1", 409, "ResultPendingError"),
+        ("echo", "/runs/r2/result", 404, "RunNotFoundError"),
+    ],
+)
+async def test_why_there_is_no_result_is_told(client, dag, path, status, kind):
+    """A run or task that has failed or not ended is a conflict, and a name that is unknown is not found."""
+    await client.post("/runs", {"dag": dag, "run_id": "r1"})
+    if dag != "endless":
+        await ended(client, "r1")
+    answered, answer, _ = await client.get(path)
+    assert (answered, answer["error"]["type"]) == (status, kind)
+
+
 async def test_runs_are_listed_filtered_and_limited(client):
     """The list shows every run with its status, and takes a status and a limit."""
     for run_id, dag in (("r1", "echo"), ("r2", "broken"), ("r3", "echo")):
