@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from aiorch.nodes import Node, Parallel, Task
+from aiorch.plurals import counted
 
 _NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
@@ -53,7 +54,7 @@ class DAG:
         self.functions: Mapping[str, Callable[..., Any]] = functions or _NO_FUNCTIONS
 
     def __repr__(self) -> str:
-        return f"<DAG {self.name!r} of {len(self.all_nodes)} nodes>"
+        return f"<DAG {self.name!r} of {counted(len(self.all_nodes), 'node')}>"
 
     def init(self) -> None:
         """Link the nodes of this level with those before them. Called once, when all nodes are there."""
@@ -95,8 +96,8 @@ class DAG:
         if len(found) != 1:
             names = ", ".join(repr(task.name) for task in found) or "none"
             raise LookupError(
-                f"{len(found)} nodes of DAG {self.name!r} run the target {task_name!r} ({names}), so the name alone "
-                f"does not say which is meant; use the node name, or the execution's record."
+                f"{counted(len(found), 'node')} of DAG {self.name!r} run the target {task_name!r} ({names}), so the "
+                f"name alone does not say which is meant; use the node name, or the execution's record."
             )
         return found[0]
 

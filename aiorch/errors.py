@@ -32,6 +32,8 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from aiorch.plurals import counted
+
 
 class AiorchError(Exception):
     """Base of everything that aiorch raises on purpose."""
@@ -77,7 +79,7 @@ class DefinitionError(AiorchError):
     def __init__(self, problems: Sequence[Problem], *, source: str = "DAG definition") -> None:
         self.problems = tuple(problems)
         self.source = source
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        count = counted(len(self.problems), "problem")
         lines = "".join(f"\n  - {problem}" for problem in self.problems)
         super().__init__(f"{source} is not valid ({count}), so nothing was started:{lines}")
 

@@ -16,6 +16,7 @@ from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, RunStatus, TaskStatus
 from aiorch.errors import DocumentError, RunStateError, RunTooLargeError
 from aiorch.nodes import Node, Parallel, Task
+from aiorch.plurals import counted
 from aiorch.run_document import (
     HEADER,
     SCHEMA_VERSION,
@@ -228,7 +229,7 @@ def new_run(dag: DAG, header: RunHeader, kept: Mapping[str, NodeState] | None = 
     size_max = size + len(header.input) + len(blank) * _ENTRY_GROWTH_BYTES
     if size_max > DOCUMENT_BYTES_MAX:
         raise RunTooLargeError(
-            f"run {header.run_id!r} of DAG {dag.name!r} was not started: with {len(blank)} nodes and "
+            f"run {header.run_id!r} of DAG {dag.name!r} was not started: with {counted(len(blank), 'node')} and "
             f"{len(header.input)} bytes of input its document could grow to {size_max} bytes, and the limit is "
             f"{DOCUMENT_BYTES_MAX}. Split the DAG, or pass a reference (e.g. an object name) instead of the data."
         )

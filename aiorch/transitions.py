@@ -42,6 +42,7 @@ from aiorch.failure import (
     Failure,
 )
 from aiorch.nodes import Node, Parallel, Task
+from aiorch.plurals import counted
 from aiorch.run_document import NO_RESULT, NodeState, RunHeader, Unanswered
 from aiorch.run_state import Run, execution_key
 
@@ -517,7 +518,7 @@ class _Draft:
     def call_again(self, task: Task, state: NodeState) -> None:
         """Owe one more launch of the same attempt, if this process is able to launch it; else its owner decides."""
         if state.launches >= LAUNCHES_MAX:
-            failure = Failure.of("Lost", f"it was called {state.launches} times, and no answer came")
+            failure = Failure.of("Lost", f"it was called {counted(state.launches, 'time')}, and no answer came")
             self.give_up(task, self.failure(failure, state))
         elif self.process.can_launch(task):
             assert state.unanswered is not None
@@ -842,7 +843,9 @@ class _Draft:
         )
         error = self.state(first.name).error
         why = f"node {first.name!r}: {error.type}: {error.message}" if error else f"node {first.name!r}"
-        message = f"{len(failed)} of {len(parallel.branches)} branches failed, the first at {why}"
+        message = (
+            f"{len(failed):,} of {counted(len(parallel.branches), 'branch', 'branches')} failed, the first at {why}"
+        )
         failure = Failure.of("BranchFailed", message, first.name).fitted(self.failure_bytes)
         self.end(parallel.name, _FAILED, error=failure)
         self.fail(parallel, failure)

@@ -13,6 +13,7 @@ from aiorch.cli.completion import definition_files, definitions_or_runs, run_ids
 from aiorch.cli.options import is_file, json_option, open_engine, option, store_option
 from aiorch.cli.output import OK, USAGE_OR_DEFINITION_WRONG, print_result
 from aiorch.errors import DefinitionError, RunNotFoundError
+from aiorch.plurals import counted
 
 if TYPE_CHECKING:
     from aiorch.dag import DAG
@@ -42,7 +43,8 @@ def validate(dag: str, *, callables: bool, json: bool) -> int:
         print_result(dumps({"valid": True, "dag": built.name, "definition": built.definition_id}, indent=2))
     else:
         print_result(
-            f"{dag}: DAG {built.name!r} is valid: {len(built.all_tasks):,} tasks in {len(built.all_nodes):,} nodes"
+            f"{dag}: DAG {built.name!r} is valid: {counted(len(built.all_tasks), 'task')} in "
+            f"{counted(len(built.all_nodes), 'node')}"
         )
     return OK
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from aiorch.dag import DAG
 from aiorch.enums import RunStatus, TaskStatus
+from aiorch.plurals import counted
 from aiorch.run_state import Run
 from aiorch.views.escaping import one_line
 from aiorch.views.outline import duration_text
@@ -96,7 +97,7 @@ class LiveView:
             (f"  {one_line(header.run_id)}  ", "dim"),
             (str(header.status), _RUN_STYLES[header.status]),
             f"  {duration_text(((header.ended_at or now) - header.created_at).total_seconds())}",
-            (f"  {over:,} of {len(self._task_names):,} tasks", "dim"),
+            (f"  {over:,} of {counted(len(self._task_names), 'task')}", "dim"),
             no_wrap=True,
             overflow="ellipsis",
         )

@@ -13,6 +13,7 @@ from datetime import datetime
 from aiorch.dag import DAG
 from aiorch.enums import TaskStatus
 from aiorch.nodes import Node, Parallel, Task
+from aiorch.plurals import counted
 from aiorch.run_document import NodeState
 from aiorch.run_state import Run
 
@@ -64,13 +65,13 @@ class Folded:
     def title(self) -> str:
         """What stands in the box, e.g. ``… and 9,980 more branches``."""
         more = "… and " if self.branches < self.of else ""
-        what = " more branch" if more else " branch"
-        return f"{more}{self.branches:,}{what}{'es' if self.branches != 1 else ''}"
+        what = "more branch" if more else "branch"
+        return more + counted(self.branches, what, f"{what}es")
 
     @property
     def detail(self) -> str:
         """The counts in words."""
-        return counts_text(self.counts) or f"{self.tasks:,} task{'s' if self.tasks != 1 else ''}"
+        return counts_text(self.counts) or counted(self.tasks, "task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Item:
         if isinstance(self.node, Task):
             return f"{self.node.target_type} · {self.node.target_name}"
         count = len(self.node.branches) if isinstance(self.node, Parallel) else 0
-        return f"Parallel · {count:,} branch{'es' if count != 1 else ''}"
+        return f"Parallel · {counted(count, 'branch', 'branches')}"
 
     @property
     def progress(self) -> str:

@@ -14,6 +14,7 @@ from math import inf
 from aiorch.dag import DAG
 from aiorch.enums import NodeTypes, TaskStatus
 from aiorch.nodes import Node, Parallel, Task
+from aiorch.plurals import counted
 from aiorch.run_document import NodeState
 from aiorch.run_state import Run
 from aiorch.views.escaping import one_line
@@ -208,7 +209,7 @@ def detail_of(node: Node, state: NodeState, now: datetime) -> str:
     if isinstance(node, Task):
         return one_line(f"{node.target_type} {node.target_name}")
     assert isinstance(node, Parallel)
-    return f"{len(node.branches):,} branches"
+    return counted(len(node.branches), "branch", "branches")
 
 
 class ProgressLog:

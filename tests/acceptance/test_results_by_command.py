@@ -161,7 +161,7 @@ def test_the_parts_of_an_exception_group_are_told(etl):
 
 
 def test_equal_failures_are_told_together(etl):
-    """`show --failed` groups failed tasks whose messages differ only in numbers and quoted parts, and shows no others."""
+    """`show --failed` groups failed tasks whose messages differ only in numbers and quoted parts, and no others."""
     loads = [chain(**{f"Load{n}": step("load")}) for n in range(40)]
     ran(etl, chain(Par=parallel(*loads, chain(Bad=step("misspelt")), on_failure="wait")))
     shown = etl.run("show", "r", "--failed").stdout
@@ -185,7 +185,7 @@ def test_show_says_that_nothing_failed(etl):
     assert (done.returncode, done.stdout.splitlines()[1]) == (0, "Nothing of it has failed.")
 
 
-# --- Tables -----------------------------------------------------------------------------------------------------
+# --- Words and tables -------------------------------------------------------------------------------------------
 
 
 def test_wide_characters_keep_the_columns(etl):
@@ -201,3 +201,14 @@ def test_wide_characters_keep_the_columns(etl):
     last = plain[plain.rindex("  r2  ") :].splitlines()[1:5]
     assert len({line.index("Completed") - len(name) + cells for line, (name, cells) in
                 zip(last, cells_of.items(), strict=True)}) == 1  # fmt: skip
+
+
+def test_one_of_a_thing_is_singular(etl):
+    """A DAG of one task is said to be one task in one node, and a Parallel of one branch has one branch."""
+    etl.write("dag.json", chain(Only=step("nothing")))
+    assert "is valid: 1 task in 1 node\n" in etl.run("validate", "dag.json").stdout
+    ran(etl, chain(Par=parallel(chain(Load1=step("load")))))
+    assert "BranchFailed: 1 of 1 branch failed, the first at" in etl.run("show", "r").stdout
+    _, written = on_terminal(etl, "run", "dag.json", "--run-id", "r2")
+    assert "1 of 1 task" in written
+    assert "1 tasks" not in written

@@ -122,7 +122,7 @@ async def test_starting_the_same_run_again_gives_the_existing_one(client):
 
 
 async def test_results_are_read_wherever_they_are_kept(client, monkeypatch):
-    """The result of a run and of a task are JSON of their own; the document is filled with those in records if asked."""
+    """The result of a run and of a task are JSON of their own; the document is filled with those in records."""
     large = "x" * 5000
     await client.post("/runs", {"dag": "echo", "run_id": "r1", "input": large})
     assert "result" not in (await ended(client, "r1"))["S1"]

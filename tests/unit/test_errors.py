@@ -7,6 +7,7 @@ import pytest
 
 import aiorch
 from aiorch.errors import in_words
+from aiorch.plurals import counted
 
 
 @pytest.mark.parametrize(
@@ -31,3 +32,28 @@ def test_every_message_puts_exceptions_into_words_in_one_way():
     side_by_side = re.compile(r"__name__\}: \{")
     found = [path.name for path in folder.rglob("*.py") if side_by_side.search(path.read_text())]
     assert found == ["errors.py"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((0, "task"), "0 tasks"),
+        ((1, "task"), "1 task"),
+        ((1234, "task"), "1,234 tasks"),
+        ((1, "branch", "branches"), "1 branch"),
+        ((2, "branch", "branches"), "2 branches"),
+    ],
+)
+def test_numbers_have_their_nouns(args, said):
+    """One of a thing is singular, everything else plural."""
+    assert counted(*args) == said
+
+
+def test_every_message_counts_in_one_way():
+    """No module makes a plural of its own: one that forgets the singular says "1 tasks"."""
+    folder = Path(aiorch.__file__).parent
+    own = re.compile(
+        r"\{(len\([^{}]*\)|count)(:,)?\} (more |other )?(task|node|run|problem|branch|exception)|'e?s' if "
+    )
+    found = [path.name for path in folder.rglob("*.py") if own.search(path.read_text())]
+    assert found == []

@@ -967,7 +967,7 @@ def test_unknown_fields_survive() -> None:
 def test_a_run_that_could_outgrow_its_document_is_refused() -> None:
     """The message names the run, what it consists of, how large it could become, and what to do."""
     wide = dag_of(chain(P=parallel(*(chain(**{f"T{i:05}": task()}) for i in range(12_000)))))
-    with pytest.raises(RunTooLargeError, match=r"run 'r' of DAG 'd' was not started: with 12001 nodes.*Split the DAG"):
+    with pytest.raises(RunTooLargeError, match=r"run 'r' of DAG 'd' was not started: with 12,001 nodes.*Split the DAG"):
         Scene(wide)
     small = dag_of(chain(A=task()))
     header = msgspec.structs.replace(Scene(small).header(), input=msgspec.Raw(b'"%s"' % (b"x" * 5_000_000)))
