@@ -98,9 +98,12 @@ class InvalidSettingError(AiorchError, ValueError):
 class InvalidIdError(AiorchError, ValueError):
     """A run id or execution id cannot become part of an object name."""
 
-    def __init__(self, kind: str, value: str) -> None:
+    def __init__(self, kind: str, value: object) -> None:
         self.kind, self.value = kind, value
-        shown = ascii(value[:64]) + ("…" if len(value) > 64 else "")
+        if isinstance(value, str):
+            shown = ascii(value[:64]) + ("…" if len(value) > 64 else "")
+        else:
+            shown = f"{ascii(value)[:64]}, which is no text but of type {type(value).__name__},"
         super().__init__(
             f"{kind} {shown} is refused, and nothing was read or written under it: use 1 to 128 of the "
             f"characters A-Z a-z 0-9 . _ -, not beginning with a dot."

@@ -19,16 +19,20 @@ _ID = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,127}", re.ASCII)
 _DEFINITION_ID = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
 
 
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
 def run_id(value: str) -> RunId:
     """Return *value* as a run id. Raises: InvalidIdError."""
-    if not _ID.fullmatch(value):
+    if not _is_id(value):
         raise InvalidIdError("run id", value)
     return RunId(value)
 
 
 def execution_id(value: str) -> ExecutionId:
     """Return *value* as an execution id. Raises: InvalidIdError."""
-    if not _ID.fullmatch(value):
+    if not _is_id(value):
         raise InvalidIdError("execution id", value)
     return ExecutionId(value)
 

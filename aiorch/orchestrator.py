@@ -162,6 +162,7 @@ class Orchestrator:
                 "the messages of a source are about any run, and this orchestrator carries out only its own: no "
                 "orchestrator was made. Leave out `source` or `only_own_runs`."
             )
+        _refuse_wrong_types(store=store, dags=dags, functions=functions, search_paths=search_paths, settings=settings)
         self.settings = settings or Settings()
         self.store = open_store(store) if isinstance(store, str) else store
         self.launch = launch
@@ -366,7 +367,7 @@ class Orchestrator:
         Raises:
             RunNotFoundError: There is none of this id.
         """
-        committer = self._executor.committer(run_id)
+        committer = self._executor.committer(names.run_id(run_id))
         await committer.apply(None)
         return RunHandle(self._executor, committer)
 
@@ -377,7 +378,7 @@ class Orchestrator:
         Raises:
             RunNotFoundError: There is none of this id.
         """
-        committer = await self._executor.cancel(run_id, reason)
+        committer = await self._executor.cancel(names.run_id(run_id), reason)
         handle = RunHandle(self._executor, committer)
         if handle.status.is_terminal:
             return handle
@@ -478,3 +479,25 @@ class Orchestrator:
         if run_id is None:
             run_id = f"run_{int(self._executor.clock.now().timestamp())}_{self._executor.entropy.token()[:16]}"
         return dag, self._executor.start_command(dag, run_id, encoded)
+
+
+def _refuse_wrong_types(store: Any, dags: Any, functions: Any, search_paths: Any, settings: Any) -> None:
+    """Raise a TypeError that names the argument: what goes wrong later would not tell which one it was."""
+    wrong = None
+    if not isinstance(store, str) and not hasattr(store, "pace"):
+        wrong = f"store is of type {type(store).__name__} and must be a URL or a Store"
+        if isinstance(store, os.PathLike):
+            wrong += f"; a file is named by {f'sqlite:///{os.fspath(store)}'!r}"
+    elif isinstance(dags, (str, os.PathLike, Mapping, DAG)):
+        wrong = "dags is one definition and must be a list of definitions"
+    elif functions is not None and not isinstance(functions, Mapping):
+        wrong = f"functions is of type {type(functions).__name__} and must be a mapping of names to callables"
+    elif no_callables := [(name, each) for name, each in (functions or {}).items() if not callable(each)]:
+        name, each = no_callables[0]
+        wrong = f"functions[{name!r}] is of type {type(each).__name__} and must be a callable"
+    elif isinstance(search_paths, (str, os.PathLike)):
+        wrong = "search_paths is one folder and must be a list of folders"
+    elif settings is not None and not isinstance(settings, Settings):
+        wrong = f"settings is of type {type(settings).__name__} and must be a Settings"
+    if wrong is not None:
+        raise TypeError(f"{wrong}; no orchestrator was made.")

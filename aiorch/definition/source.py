@@ -113,6 +113,9 @@ def load_definition(source: str | os.PathLike[str] | Mapping[str, Any]) -> Loade
     """
     if isinstance(source, Mapping):
         return LoadedDefinition(source, source="DAG definition")
+    if not isinstance(source, (str, os.PathLike)):
+        message = f"this is of type {type(source).__name__}; a definition is a mapping, or the path of a file"
+        raise refusal("DAG definition", message)
     path = os.fspath(source)
     name = path if path.isprintable() and len(path) <= 256 else ascii(path[:64]) + "…"
     if Path(path).suffix.lower() not in FORMATS:
