@@ -3,12 +3,16 @@ The view of a run on a terminal: a tree of all nodes with status, duration and a
 """
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import ceil
 from typing import Self, TextIO
 
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group, RenderableType, RenderResult
+from rich.control import Control
 from rich.live import Live
+from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -53,6 +57,48 @@ _RUN_STYLES = {
 _FAINT = frozenset({TaskStatus.NEW, TaskStatus.SKIPPED})
 
 
+class _Live(Live):
+    """
+    A `Live` whose last picture is erased as the terminal shows it now.
+
+    A terminal that is made narrower breaks each line that no longer fits into several rows, and Rich goes back only as
+    many rows as the picture had lines. On one of the few terminals that cut such lines instead, some rows above the
+    picture are erased, too.
+    """
+
+    widths: Sequence[int] = ()
+    """Of the lines of the last picture, in columns."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        rows = sum(max(1, ceil(width / self.console.width)) for width in self.widths)
+        back = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)) * (rows - len(self.widths))
+        return [Control(*back), *super().process_renderables(renderables)]
+
+
+class _Measured:
+    """A picture without the spaces at the ends of its lines, which tells how wide the lines are that were drawn."""
+
+    def __init__(self, picture: RenderableType, live: _Live) -> None:
+        self._picture = picture
+        self._live = live
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [_without_end(line) for line in console.render_lines(self._picture, options, pad=False)]
+        self._live.widths = [Segment.get_line_length(line) for line in lines]
+        for line in lines:
+            yield from line
+            yield Segment.line()
+
+
+def _without_end(line: list[Segment]) -> list[Segment]:
+    """Return *line* without the spaces at its end."""
+    while line and not line[-1].text.rstrip(" "):
+        line.pop()
+    if line:
+        line[-1] = Segment(line[-1].text.rstrip(" "), line[-1].style)
+    return line
+
+
 class LiveView:
     """Redraws the rows of a run; what functions print meanwhile appears above them."""
 
@@ -61,7 +107,7 @@ class LiveView:
         self._rows = Rows(dag)
         self._task_names = tuple(dag.all_tasks)
         # When results go into a pipe, what functions print belongs there too, and not on the terminal.
-        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=sys.stdout.isatty())
+        self._live = _Live(console=self._console, auto_refresh=False, redirect_stdout=sys.stdout.isatty())
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -72,7 +118,7 @@ class LiveView:
 
     def show(self, run: Run) -> None:
         """Redraw."""
-        self._live.update(self.picture(run, datetime.now(UTC)), refresh=True)
+        self._live.update(_Measured(self.picture(run, datetime.now(UTC)), self._live), refresh=True)
 
     def picture(self, run: Run, now: datetime) -> RenderableType:
         """Return what *run* looks like at the moment *now*, no higher than the terminal."""

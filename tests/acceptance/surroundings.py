@@ -8,6 +8,7 @@ import aiorch
 
 def clean_environment() -> dict[str, str]:
     """A checkout that is not installed is found, and nothing of the outside changes what a command does."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("AIORCH_")}
+    foreign = ("AIORCH_", "COLUMNS", "LINES")  # a size of the screen goes before that of the terminal
+    env = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     folder = Path(aiorch.__file__).parents[1]
     return {**env, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "error", "LC_ALL": "C.UTF-8"}
