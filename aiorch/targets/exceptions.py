@@ -2,17 +2,18 @@
 
 import logging
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from traceback import StackSummary, TracebackException, walk_tb
+from traceback import FrameSummary, StackSummary, TracebackException, walk_tb
 from types import CodeType
 from typing import Any
 
 from aiorch.errors import in_words, words_of
 from aiorch.failure import Failure, Part
+from aiorch.plurals import counted
 
-FRAMES_MAX = 40
-"""Frames of one exception in its traceback, the last ones: an endless recursion has a thousand."""
+FIRST_FRAMES, LAST_FRAMES = 10, 30
+"""Frames of one exception in its traceback: an endless recursion has a thousand."""
 
 EXCEPTIONS_MAX = 1000
 """Exceptions of a group that are looked at and counted."""
@@ -77,7 +78,7 @@ def _traceback(error: BaseException) -> str | None:
 
 
 def _told(error: BaseException) -> str:
-    told = TracebackException.from_exception(error, limit=-FRAMES_MAX)
+    told = TracebackException.from_exception(error, lookup_lines=False)
     for each in _chained(told):
         each.stack = _from_users_code(each.stack)
     return "".join(told.format()).rstrip()
@@ -99,8 +100,24 @@ def _from_users_code(stack: StackSummary) -> StackSummary:
     if first is None:  # the callable is of a library
         last_of_engine = max((n for n, frame in enumerate(frames) if frame.filename.startswith(_ENGINE)), default=-1)
         first = last_of_engine + 1
+    return _Stack(frames[first:])
+
+
+class _Stack(StackSummary):
+    """A stack that is told without the middle of its frames, if these are too many."""
+
+    def format(self, **_: Any) -> list[str]:
+        left_out = len(self) - FIRST_FRAMES - LAST_FRAMES
+        if left_out <= 0:
+            return _lines(self)
+        last = _lines(self[-LAST_FRAMES:])
+        return [*_lines(self[:FIRST_FRAMES]), f"  … {counted(left_out, 'frame')} left out\n", *last]
+
+
+def _lines(frames: Sequence[FrameSummary]) -> list[str]:
     # Without columns: to find the part of a line that Python underlines takes longer than all the rest.
-    return StackSummary.from_list([(each.filename, each.lineno or 0, each.name, each.line) for each in frames[first:]])
+    plain = [(frame.filename, frame.lineno or 0, frame.name, frame.line) for frame in frames]
+    return StackSummary.from_list(plain).format()
 
 
 def _is_others(filename: str) -> bool:

@@ -46,8 +46,8 @@ async def test_a_failure_keeps_the_whole_traceback(is_async: bool) -> None:  # n
     assert all(word not in traceback for word in ("aiorch/targets", "anyio", "concurrent", "asyncio/"))
 
 
-async def test_a_long_traceback_loses_its_middle() -> None:
-    """Of a traceback above the limit the beginning and the end are kept, in whole lines."""
+async def test_a_deep_traceback_loses_its_middle() -> None:
+    """Of the frames of a deep recursion the first and the last are kept, and the others are counted."""
 
     def deeper(level: int) -> None:
         if level == 0:
@@ -58,14 +58,31 @@ async def test_a_long_traceback_loses_its_middle() -> None:
         deeper(level - 1)
 
     async def fails(context: TaskContext) -> None:
-        deeper(400)
+        deeper(200)
+
+    traceback = (await failure_of(fails)).traceback
+    assert traceback is not None
+    lines = traceback.splitlines()
+    assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "KeyError: 'at the bottom'")
+    assert lines[1].endswith("in fails")
+    assert lines[-3].endswith("in deeper")
+    assert "  … 362 frames left out" in lines
+
+
+async def test_a_long_traceback_loses_its_middle() -> None:
+    """Of a traceback above the limit the beginning and the end are kept, in whole lines."""
+
+    async def fails(context: TaskContext) -> None:
+        raise KeyError("the end") from ValueError("line\n" * 2000)
 
     traceback = (await failure_of(fails)).traceback
     assert traceback is not None
     assert len(traceback) <= TRACEBACK_CHARS_MAX
     lines = traceback.splitlines()
-    assert (lines[0], lines[-1]) == ("Traceback (most recent call last):", "KeyError: 'at the bottom'")
-    assert all(line == "…" or line.startswith(("  File", "    ", "Trace", "KeyError")) for line in lines)
+    assert lines[0].startswith("ValueError: line")
+    assert lines[-1] == "KeyError: 'the end'"
+    assert "…" in lines
+    assert set(lines[1 : lines.index("…")]) == {"line"}
 
 
 async def test_a_failure_keeps_the_parts_of_an_exception_group() -> None:
