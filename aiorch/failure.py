@@ -102,17 +102,17 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in a document."""
+        """Bytes that this failure takes in a document."""
         return len(_encode(self))
 
     def untraced(self) -> "Failure":
-        """Return it without its traceback and its parts."""
+        """Return this failure without its traceback and its parts."""
         if self.traceback is None and not self.parts:
             return self
         return msgspec.structs.replace(self, traceback=None, parts=(), parts_left_out=0)
 
     def fitted(self, bytes_taken: int) -> "Failure":
-        """Return what a document keeps of it whose failures take *bytes_taken* already."""
+        """Return as much of this failure as a document keeps whose other failures take *bytes_taken*."""
         fitted = self if bytes_taken + self.size <= TRACED_BYTES_MAX else self.untraced()
         if bytes_taken + fitted.size <= FAILURES_BYTES_MAX:
             return fitted

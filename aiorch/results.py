@@ -97,7 +97,7 @@ class EarlierNodes:
 
 
 class AllNodes:
-    """The nodes of a run as whoever started it sees them: every one."""
+    """Every node of a run: its user sees all results."""
 
     def __init__(self, dag: DAG) -> None:
         self.names: Collection[str] = dag.all_nodes

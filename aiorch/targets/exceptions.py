@@ -69,7 +69,7 @@ def _parts(error: BaseException) -> list[BaseException]:
 
 
 def _traceback(error: BaseException) -> str | None:
-    """Return the traceback of *error* as Python prints it, with what is behind *error* and inside it."""
+    """Return the traceback of *error* as Python prints it, with those of its causes and of its parts."""
     try:
         return _told(error)
     except Exception:  # an attribute of the user's exception may be anybody's code

@@ -1,5 +1,5 @@
 """
-What failed in a run, as lines of plain text. Pure.
+The failures of a run as lines of plain text. Pure.
 
 Tasks that failed alike are told together: their failures are of one type, and their messages differ only in numbers and
 in what is quoted.
@@ -55,7 +55,7 @@ def groups_of(run: Run) -> list[Group]:
 
 def failure_lines(dag: DAG, run: Run, *, show_all: bool = False, tracebacks: bool = False) -> Iterator[str]:
     """
-    Say what failed, and why: every task, and the run itself where no task tells it.
+    Tell every failed task and why it failed; where no task has failed, tell why the run did.
 
     Args:
         dag: The DAG of the run.

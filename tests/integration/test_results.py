@@ -73,7 +73,7 @@ def diamond() -> dict[str, Any]:
     ],
 )
 async def test_a_result_that_a_task_does_not_see_is_explained(name: str, kind: type, said: str) -> None:
-    """The error names what was asked for, why the task does not see it, what was meant, and what the task sees."""
+    """The error names the result, why the task does not see it, the name that was meant, and the results it sees."""
     raised: list[Exception] = []
 
     async def looks(context: TaskContext) -> None:
