@@ -24,7 +24,8 @@ class TaskContext:
         parameters: The step's parameters (a copy: changing it changes nothing elsewhere).
 
         results: Results of the nodes that ended before this one, by node name; nodes inside an earlier `Parallel`
-            included, those of branches that run beside this node not. Decoded from JSON on each access.
+            included, those of branches that run beside this node not. Decoded from JSON on each access. For any
+            other name it raises `NoResultError`, a `KeyError` that says why there is no result to see.
     """
 
     __slots__ = (
