@@ -8,6 +8,7 @@ import msgspec
 
 from aiorch.dag import DAG
 from aiorch.enums import RunStatus
+from aiorch.plurals import counted
 from aiorch.run_document import NO_RESULT
 from aiorch.run_state import Run
 from aiorch.status import RunSummary
@@ -151,7 +152,7 @@ def interrupted_runs_line(run_ids: Sequence[str], command: Callable[..., str]) -
     if len(run_ids) > RUNS_NAMED:
         named += f" and {len(run_ids) - RUNS_NAMED:,} more"
     return (
-        f"{len(run_ids):,} other runs of this store were interrupted: {named}. Continue one with "
+        f"{counted(len(run_ids), 'other run')} of this store were interrupted: {named}. Continue one with "
         f"`{one_line(command('resume', run_ids[-1]))}`, all with `{command('serve')}`."
     )
 
