@@ -64,7 +64,7 @@ def failure_lines(dag: DAG, run: Run, *, show_all: bool = False, tracebacks: boo
 
         show_all: Tell every group, and name every task in it.
 
-        tracebacks: Tell where an exception was raised by its traceback instead of one line.
+        tracebacks: Tell the traceback of an exception instead of its cause and its parts.
     """
     groups = groups_of(run)
     shown = groups if show_all else groups[:GROUPS_SHOWN]
@@ -90,12 +90,12 @@ def _said(failure: Failure, such_as: str = "") -> str:
 
 
 def _details(failure: Failure, *, tracebacks: bool) -> Iterator[str]:
+    if failure.where:
+        yield f"    at {one_line(failure.where)}"
     if tracebacks and failure.traceback is not None:
         for line in _without_library_frames(failure.traceback.split("\n")):
             yield f"    {escaped(line)}"
         return
-    if failure.where:
-        yield f"    at {one_line(failure.where)}"
     if failure.cause:
         yield f"    caused by: {one_line(failure.cause)}"
     for part in failure.parts[:PARTS_SHOWN]:
