@@ -168,7 +168,7 @@ def test_an_etl_survives_a_kill_and_a_bad_file(tmp_path: Path) -> None:
         shown = run("show", "etl", "--failed").stdout
         assert f"Read{BAD:02}" in shown
         assert "ValueError: invalid literal for int() with base 10: 'n/a'" in shown
-        assert "etl.py:9 in" in shown
+        assert "at etl.py:10 in" in shown
 
         bad = tmp_path / "orders" / f"{BAD:02}.csv"
         bad.write_text(bad.read_text().replace("5,n/a\n", ""))
