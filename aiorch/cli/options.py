@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,6 +113,11 @@ run_id_option = option(
     shell_complete=run_ids,
     help="Id of the run. With the id of a run that exists, that run goes on.",
 )
+
+
+def command_line(store: str, name: str, *args: str) -> str:
+    """Return a command for a store, of its name and arguments."""
+    return shlex.join(["aiorch", name, *args, *(() if store == DEFAULT_STORE else ("--store", store))])
 
 
 def _check_url_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

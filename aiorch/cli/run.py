@@ -10,9 +10,8 @@ import click
 
 from aiorch.cli.client import ask, with_client
 from aiorch.cli.completion import definition_files, run_ids
-from aiorch.cli.options import Input, engine_options, input_option, json_option, option, run_id_option
+from aiorch.cli.options import Input, command_line, engine_options, input_option, json_option, option, run_id_option
 from aiorch.cli.output import EPILOG, OK, print_result, say
-from aiorch.stores import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from aiorch.orchestrator import Orchestrator
@@ -79,12 +78,9 @@ def _command_writer(ctx: click.Context, store: str, paths: Sequence[str]) -> Cal
     commands = group.commands
 
     def write(name: str, *args: str) -> str:
-        words = ["aiorch", name, *args]
-        if store != DEFAULT_STORE:
-            words += ["--store", store]
-        if any(param.name == "path" for param in commands[name].params):
-            words += [word for path in dict.fromkeys(paths) for word in ("--path", path)]
-        return shlex.join(words)
+        has_paths = any(param.name == "path" for param in commands[name].params)
+        words = [word for path in dict.fromkeys(paths) for word in ("--path", path)] if has_paths else []
+        return " ".join([command_line(store, name, *args), *map(shlex.quote, words)])
 
     return write
 

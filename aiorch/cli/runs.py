@@ -4,16 +4,17 @@
 import shutil
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from json import dumps
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiorch.cli.client import ask, patience, with_client
+from aiorch.cli.client import ask, patience
 from aiorch.cli.completion import run_ids
-from aiorch.cli.options import json_option, open_client, option, store_option
+from aiorch.cli.options import command_line, json_option, open_client, option, store_option
 from aiorch.cli.output import EPILOG, print_result, say
 from aiorch.enums import RunStatus
 from aiorch.errors import StoreError
@@ -80,7 +81,8 @@ def show(run_id: str, *, all: bool, failed: bool, results: bool, json: bool, sto
         lines = failed_lines(handle.dag, handle.run, now, show_all=all)
     else:
         columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else COLUMNS
-        lines = show_lines(handle.dag, handle.run, now, show_all=all, dead=dead, columns=columns)
+        command = partial(command_line, store)
+        lines = show_lines(handle.dag, handle.run, now, command=command, show_all=all, dead=dead, columns=columns)
     print_result("\n".join(lines))
 
 
@@ -117,15 +119,31 @@ async def _attached(run_id: str, store: str) -> AsyncIterator[tuple["Orchestrato
         yield client, await client.attach(run_id)
 
 
+CANCEL_S = 5.0
+"""How long `aiorch cancel` waits for the end of the run."""
+
+
 @click.command()
 @click.argument("run_id", shell_complete=run_ids)
 @option("--reason", default="cancelled on request", help="Kept in the run document.")
 @store_option
 def cancel(run_id: str, reason: str, store: str) -> None:
     """Cancel a run: what runs is stopped, and nothing more is started."""
-    handle = ask(with_client(store, "cancel", run_id, reason=reason))
+    import asyncio
+
+    async def cancelled() -> tuple["RunHandle", bool]:
+        async with open_client(store) as client, patience(store):
+            await client.runs_status.ping()
+            handle = await client.cancel(run_id, reason=reason)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CANCEL_S):
+                    await handle.wait()
+            return handle, bool(await client.dead_owners(handle))
+
+    handle, has_dead_owners = ask(cancelled())
     print_result(f"Run {run_id} {handle.status}")
     if not handle.status.is_terminal:
-        say("Nothing more of it is launched, and it ends when the process that runs its tasks has stopped them.")
+        whose = f"a process that can stop them: {command_line(store, 'serve')}" if has_dead_owners else "their process"
+        say(f"Nothing more of it is launched, and it ends when its running tasks are stopped, by {whose}")
     elif handle.status is not RunStatus.CANCELLED:
         say("It had ended before, so nothing was cancelled, and it stays as it is.")

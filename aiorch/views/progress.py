@@ -197,19 +197,25 @@ def _gap(rows: list[Row], where: str) -> Row:
 
 def detail_of(node: Node, state: NodeState, now: datetime) -> str:
     """Return what is worth saying about a node beside its status: why it failed, when it is due, what it launches."""
+    if state.waits_because is not None:
+        return f"waits: {one_line(state.waits_because)}"
     if state.error is not None:
         why = one_line(f"{state.error.type}: {state.error.message}")
-        if state.status is TaskStatus.RETRYING and state.retry_at is not None:
-            return f"again in {duration_text((state.retry_at - now).total_seconds())}: {why}"
-        return why
+        return f"{_when_again(state, now)}: {why}" if state.status is TaskStatus.RETRYING else why
     if state.status is TaskStatus.NEW and state.ready_at is not None:
-        return "ready, waits for a process that can launch it"
+        return "waits for a process"
     if state.stop:
         return "is being stopped"
     if isinstance(node, Task):
         return one_line(f"{node.target_type} {node.target_name}")
     assert isinstance(node, Parallel)
     return counted(len(node.branches), "branch", "branches")
+
+
+def _when_again(state: NodeState, now: datetime) -> str:
+    if state.retry_at is not None and state.retry_at > now:
+        return f"again in {duration_text((state.retry_at - now).total_seconds())}"
+    return "waits for a process" if state.by is None else "again now"
 
 
 class ProgressLog:
@@ -250,7 +256,7 @@ class ProgressLog:
     def _line(self, state: NodeState, now: datetime) -> str | None:
         name, status = state.node_name, state.status
         before = self._seen.get(name)
-        if status is TaskStatus.NEW or (before and (before.attempt, _said(before)) == (state.attempt, _said(state))):
+        if status is TaskStatus.NEW or (before and _key(before) == _key(state)):
             return None
         if name in self._crowd_of:
             if status is not TaskStatus.FAILED:
@@ -262,6 +268,8 @@ class ProgressLog:
         if status.is_terminal and (duration_s := node_duration_s(state, now)) is not None:
             facts.append(duration_text(duration_s))
         about = f" ({', '.join(facts)})" if facts else ""
+        if state.waits_because is not None:
+            return f"{clock_text(now)} {one_line(name)} waits{about}: {one_line(state.waits_because)}"
         at = _changed_at(state) or now
         why = f": {detail_of(self._dag.all_nodes[name], state, at)}" if state.error is not None else ""
         return f"{clock_text(at)} {one_line(name)} {_said(state)}{about}{why}"
@@ -286,6 +294,11 @@ class ProgressLog:
 def _changed_at(state: NodeState) -> datetime | None:
     """When the node came to its status: it ended, an attempt failed, or one began."""
     return state.ended_at or (state.error and state.error.at) or state.started_at
+
+
+def _key(state: NodeState) -> tuple[int, TaskStatus, str | None]:
+    """A line of the log is due when this changes."""
+    return state.attempt, _said(state), state.waits_because
 
 
 def _said(state: NodeState) -> TaskStatus:

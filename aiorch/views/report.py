@@ -48,6 +48,7 @@ def show_lines(  # noqa: PLR0913  all optional but the first three
     run: Run,
     now: datetime,
     *,
+    command: Callable[..., str],
     show_all: bool = False,
     dead: frozenset[str] = frozenset(),
     columns: int = COLUMNS,
@@ -64,11 +65,14 @@ def show_lines(  # noqa: PLR0913  all optional but the first three
 
         show_all: Give every node a row, name every failed task.
 
+        command: Writes a command for the store of the run, of its name and arguments.
+
         dead: Processes that are known to be gone.
 
         columns: Width of the screen: the input and the details of nodes are cut to it.
     """
     header = run.header
+    run_id = one_line(header.run_id)
     yield headline(dag, run, now)
     yield f"DAG {one_line(header.dag)}, definition {one_line(header.definition)}"
     yield f"started {_time(header.created_at)}, last change {_time(header.updated_at)}"
@@ -80,12 +84,15 @@ def show_lines(  # noqa: PLR0913  all optional but the first three
     limits = {"rows_max": len(run.nodes)} if show_all else {"rows_max": ROWS_SHOWN, "branches_max": BRANCHES_MAX}
     rows = Rows(dag).of(run, now=now, **limits)
     yield from table(("NODE", "STATUS", "DURATION", "ATTEMPT", "DETAIL"), [_cells(row) for row in rows], columns)
-    left = [one_line(name) for name in run.active if run.nodes[name].by in dead]
-    if left:
+    owners = {by for name in run.active if (by := run.nodes[name].by) is not None}
+    if run.active and owners <= dead:
+        yield ""
+        yield f"The run waits for a process: {command('serve')}, or for this run alone: {command('resume', run_id)}"
+    elif left := [one_line(name) for name in run.active if run.nodes[name].by in dead]:
         more = f" and {len(left) - TASKS_NAMED:,} more" if len(left) > TASKS_NAMED else ""
         yield ""
         named = ", ".join(left[:TASKS_NAMED]) + more
-        yield f"Left by a process that is gone, until another one serves the store: {named}"
+        yield f"Left by a process that is gone, until another one takes them over: {named}"
     failures = list(failure_lines(dag, run, show_all=show_all, tracebacks=True))
     if failures:
         yield ""

@@ -30,6 +30,11 @@ def replaced(run, name, **changes):
     run.nodes[name] = msgspec.structs.replace(run.nodes[name], **changes)
 
 
+def written(*words: str) -> str:
+    """Write a command as the command line does."""
+    return " ".join(("aiorch", *words))
+
+
 def test_all_nodes_have_rows_where_they_fit():
     """A small DAG is shown whole, with guides that tell branches and their steps apart."""
     rows = Rows(sample()).of(run_of(sample()), now=NOW, rows_max=20)
@@ -148,9 +153,9 @@ def test_text_from_outside_cannot_act_on_the_terminal():
     printed = [
         *ProgressLog(dag).lines(run, NOW),
         *failure_lines(dag, run),
-        *show_lines(dag, run, NOW, show_all=True),
+        *show_lines(dag, run, NOW, show_all=True, command=written),
         *runs_lines([summary]),
-        interrupted_runs_line([f"r{hostile}", f"s{hostile}"], lambda *args: " ".join(args)),
+        interrupted_runs_line([f"r{hostile}", f"s{hostile}"], written),
     ]
     assert all(line.isprintable() for line in printed)
     assert "type\\u001b[31m" in "".join(printed)
@@ -221,8 +226,8 @@ def test_show_folds_what_is_wide_unless_all_is_wanted():
     """`aiorch show` counts a wide `Parallel`; with --all every branch has its line."""
     dag = fan(300)
     run = run_of(dag, {"Fan": TaskStatus.RUNNING})
-    assert sum(" New" in line for line in show_lines(dag, run, NOW, show_all=False)) == 2
-    assert sum("B299" in line for line in show_lines(dag, run, NOW, show_all=True)) == 1
+    assert sum(" New" in line for line in show_lines(dag, run, NOW, show_all=False, command=written)) == 2
+    assert sum("B299" in line for line in show_lines(dag, run, NOW, show_all=True, command=written)) == 1
 
 
 def test_show_names_what_a_dead_process_has_left():
@@ -232,9 +237,33 @@ def test_show_names_what_a_dead_process_has_left():
     for name in tasks:
         replaced(run, name, by="alive" if name == "B0" else "dead")
         run.active[name] = None
-    shown = list(show_lines(fan(7), run, NOW, show_all=False, dead=frozenset({"dead"})))
-    assert shown[-1].endswith("serves the store: B1, B2, B3, B4, B5 and 1 more")
-    assert not any("gone" in line for line in show_lines(fan(7), run, NOW, show_all=False))
+    shown = list(show_lines(fan(7), run, NOW, show_all=False, command=written, dead=frozenset({"dead"})))
+    assert shown[-1].endswith("takes them over: B1, B2, B3, B4, B5 and 1 more")
+    assert not any("gone" in line for line in show_lines(fan(7), run, NOW, show_all=False, command=written))
+
+
+def test_show_names_the_commands_for_a_run_without_a_living_process():
+    """A run that only dead processes owned waits for a process, and so does a run that was given back."""
+    for by in ("dead", None):
+        run = run_of(fan(2), {"Fan": TaskStatus.RUNNING, "B0": TaskStatus.RETRYING, "B1": TaskStatus.COMPLETED})
+        error = Failure("Interrupted", "its process was stopped before it had ended")
+        replaced(run, "B0", by=by, retry_at=NOW - timedelta(seconds=5), error=error)
+        run.active["B0"] = None
+        shown = list(show_lines(fan(2), run, NOW, command=written, dead=frozenset({"dead"})))
+        assert "The run waits for a process: aiorch serve, or for this run alone: aiorch resume r1" in shown
+        assert any(f"{'waits for a process' if by is None else 'again now'}: Interrupted" in line for line in shown)
+
+
+def test_the_reason_of_a_task_that_waits_is_told_once():
+    """The log has a line for each new reason why a call has not started, and one when the call runs."""
+    run = run_of(build(chain("A")), {"A": TaskStatus.STARTING})
+    log = ProgressLog(build(chain("A")))
+    replaced(run, "A", attempt=1, waits_because="no connection")
+    assert [line.partition(" ")[2] for line in log.lines(run, NOW)] == ["A waits (attempt 1): no connection"]
+    replaced(run, "A", launches=2)
+    assert log.lines(run, NOW) == []
+    replaced(run, "A", status=TaskStatus.RUNNING, waits_because=None)
+    assert [line.partition(" ")[2] for line in log.lines(run, NOW)] == ["A Running (attempt 1)"]
 
 
 def test_runs_are_a_table():
