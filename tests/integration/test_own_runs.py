@@ -7,38 +7,14 @@ import pytest
 
 from aiorch import AiorchError, Orchestrator, OrchestratorLeftError, RunStatus, Settings, TargetTypes, TaskContext
 from aiorch.launches import LaunchSettings
-from aiorch.nodes import Task
-from aiorch.ports import Accepted, Answer, Succeeded
 from aiorch.sources.local import LocalSource
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from tests.definitions import chain, job, task
+from tests.fakes.jobs import Jobs
 
 WORK = chain(A=task(function="tests:work"), B=task(function="tests:work"))
 QUICK = Settings(drain_s=0, launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1}))
-
-
-class Jobs:
-    """A polled target whose jobs end at the first question, and that knows which it has launched."""
-
-    def __init__(self) -> None:
-        self.launched: list[str] = []
-
-    def resolve(self, task: Task) -> str | None:
-        return None
-
-    async def launch(self, task: Task, context: TaskContext) -> Answer:
-        self.launched.append(f"{context.run_id}/{context.node}")
-        return Accepted(f"job-{context.node}")
-
-    async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
-        return Succeeded()
-
-    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
 
 
 class Work:

@@ -13,43 +13,21 @@ from aiorch.executor import DAGExecutor
 from aiorch.failure import Failure
 from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
-from aiorch.ports import LOCAL_PACE, Accepted, Answer, Failed, StoredObject, Succeeded
+from aiorch.ports import LOCAL_PACE, Answer, Failed, StoredObject, Succeeded
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from tests.definitions import chain, job, parallel, task
+from tests.fakes.jobs import Jobs
 
 RETRY = {"max_attempts": 2, "initial_delay": 5}
-
-
-class Jobs:
-    """A polled target whose jobs end at the first question."""
-
-    def resolve(self, task: Task) -> str | None:
-        return None
-
-    async def launch(self, task: Task, context: TaskContext) -> Answer:
-        return Accepted(f"job-{context.node}")
-
-    async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
-        return Succeeded()
-
-    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
 
 
 class Endless(Jobs):
     """A polled target whose jobs end once `ended` has them, as ``<run id>/<node>``."""
 
     def __init__(self) -> None:
-        self.launched: list[str] = []
+        super().__init__()
         self.ended: set[str] = set()
-
-    async def launch(self, task: Task, context: TaskContext) -> Answer:
-        self.launched.append(f"{context.run_id}/{context.node}")
-        return await super().launch(task, context)
 
     async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
         return Succeeded() if f"{context.run_id}/{context.node}" in self.ended else None
