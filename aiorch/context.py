@@ -31,6 +31,7 @@ class TaskContext:
     __slots__ = (
         "_encoded_input",
         "_on_begin",
+        "_on_blocked",
         "attempt",
         "dag",
         "execution_id",
@@ -52,6 +53,7 @@ class TaskContext:
         encoded_input: bytes | msgspec.Raw,
         results: Mapping[str, Any],
         on_begin: Callable[[], None] | None = None,
+        on_blocked: Callable[[float], None] | None = None,
     ) -> None:
         self.run_id = run_id
         self.dag = dag
@@ -61,6 +63,7 @@ class TaskContext:
         self.parameters = parameters
         self._encoded_input = encoded_input
         self._on_begin = on_begin
+        self._on_blocked = on_blocked
         self.results = results
 
     @property
@@ -76,6 +79,15 @@ class TaskContext:
         """
         if self._on_begin is not None:
             self._on_begin()
+
+    def blocked(self, seconds: float) -> None:
+        """
+        Tell the engine that the attempt has just held up the event loop for so long. Called by targets.
+
+        Its timeout counts that time, which is given back to all other attempts.
+        """
+        if self._on_blocked is not None:
+            self._on_blocked(seconds)
 
     def __repr__(self) -> str:
         return f"<TaskContext {self.run_id}/{self.node} attempt {self.attempt}>"

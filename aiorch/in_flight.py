@@ -105,3 +105,8 @@ class InFlight:
         self.refusal = None
         if self.deadline is not None:
             self.deadline.begin(self.limit_s)
+
+    def blocked(self, seconds: float) -> None:
+        """It has just held up the event loop itself: that counts against its timeout."""
+        if self.deadline is not None:
+            self.deadline.count(seconds)

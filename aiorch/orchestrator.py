@@ -34,7 +34,7 @@ from aiorch.sources.local import LocalSource
 from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
 from aiorch.stores import DEFAULT_STORE, open_store
 from aiorch.sweeper import Sweeper
-from aiorch.system import NoObserver, SystemClock, SystemEntropy
+from aiorch.system import PROCESS_WATCH, NoObserver, SystemClock, SystemEntropy
 from aiorch.targets import FUNCTION_CONNECTIONS_MAX, http_targets
 from aiorch.targets.function import FunctionTarget
 
@@ -170,7 +170,10 @@ class Orchestrator:
         self.runs_status = OrchestrationStatus(self.store)
         self.executions = ExecutionStatus(self.runs_status)
         self._functions = FunctionTarget(
-            functions or {}, search_paths=[Path(path) for path in search_paths], threads_max=self.settings.threads_max
+            functions or {},
+            search_paths=[Path(path) for path in search_paths],
+            threads_max=self.settings.threads_max,
+            watch=PROCESS_WATCH if clock is None else None,
         )
         self._targets = self._own_targets(targets or {}) if launch else {}
         pace = self.store.pace

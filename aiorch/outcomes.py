@@ -521,4 +521,5 @@ def _new_context(task: Task, run: Run, results: Results, sent: InFlight) -> Task
         encoded_input=header.input,
         results=results,
         on_begin=sent.begin,
+        on_blocked=sent.blocked,
     )

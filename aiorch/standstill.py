@@ -4,6 +4,9 @@ Standstill: time in which this process did not run, and which does not count aga
 SIGSTOP, a paused machine or a throttled processor stop a process. When such a process goes on, its overdue timers fire
 before it has read the answers in its sockets and the events in its subscription. A `LivedTimeout` therefore counts only
 time in which the process ran, and after a late timer it leaves time to read before it ends anything.
+
+An async callable that blocks the event loop looks the same from here: all other blocks are given that time back, since
+none of them could go on. Only the timeout of the callable itself counts it, see `LivedTimeout.count`.
 """
 
 import asyncio
@@ -43,6 +46,11 @@ class Standstill:
         gap_s, self._looked_at = now - self._looked_at, now
         if gap_s > TICK_S + SLACK_S:
             self._total_s += gap_s - TICK_S
+        return self._total_s
+
+    @property
+    def total_s(self) -> float:
+        """The seconds of standstill at the last look."""
         return self._total_s
 
     def attach(self) -> None:
@@ -93,6 +101,18 @@ class LivedTimeout:
             self._limit_s = limit_s
             self._counted_s = self._standstill.measure()
             self._arm(asyncio.get_running_loop().time() + limit_s)
+
+    def count(self, seconds: float) -> None:
+        """Count time in which the block itself has just held up the event loop. If that is too much, the block ends."""
+        if self._timer is None or self._timer.cancelled():
+            return
+        noticed_s = self._standstill.total_s
+        total_s = self._standstill.measure()
+        self._counted_s += min(seconds, total_s - noticed_s)
+        now = asyncio.get_running_loop().time()
+        if self._due_at + total_s - self._counted_s <= now:
+            self._timer.cancel()
+            self._timeout.reschedule(now)
 
     def drop(self) -> None:
         """Let the block take as long as it likes, unless its time is over."""

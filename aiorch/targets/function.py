@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from aiorch.ports import Answer, Failed, Succeeded
 from aiorch.run_document import is_json
 from aiorch.targets.callables import Callables
 from aiorch.targets.exceptions import failure_of, raised_at
+from aiorch.targets.steps import Steps, Watch
 
 THREADS_MAX = 64
 """Sync callables that run at once; the others wait."""
@@ -47,6 +48,8 @@ class FunctionTarget:
         threads_max: Sync callables that run at once.
 
         result_bytes_max: Size of an encoded result above which the task fails.
+
+        watch: Tells a process that stood still from an async callable that blocks; `None` where time is simulated.
     """
 
     begins_itself = True
@@ -58,12 +61,15 @@ class FunctionTarget:
         search_paths: Sequence[Path] = (),
         threads_max: int = THREADS_MAX,
         result_bytes_max: int = RESULT_BYTES_MAX,
+        watch: Watch | None = None,
     ) -> None:
         self._callables = Callables(functions or {}, search_paths)
         self._threads_max = threads_max
         self._threads: anyio.CapacityLimiter | None = None
         self._unlimited: anyio.CapacityLimiter | None = None
         self._result_bytes_max = result_bytes_max
+        self._watch = watch
+        self._told_of: set[str] = set()
 
     def learn(self, dag: DAG, folder: Path | None) -> bool:
         """Take in the callables of a DAG and the folder of its definition; see `Callables.learn`."""
@@ -124,7 +130,7 @@ class FunctionTarget:
         function = self._callables.find(name, context.dag)
         if inspect.iscoroutinefunction(function):
             context.begin()
-            return await function(context)
+            return await self._measured(function(context), name, context)
         if self._threads is None:
             self._threads, self._unlimited = anyio.CapacityLimiter(self._threads_max), anyio.CapacityLimiter(math.inf)
         async with self._threads:
@@ -135,7 +141,45 @@ class FunctionTarget:
                 )
             except KeyboardInterrupt as error:  # in a thread it is none: the function has raised it
                 raise RuntimeError("KeyboardInterrupt") from error
+        if inspect.iscoroutine(result):
+            return await self._measured(result, name, context)
         return await result if inspect.isawaitable(result) else result
+
+    async def _measured(self, coroutine: Coroutine[Any, Any, Any], name: str, context: TaskContext) -> Any:
+        """Await a callable's coroutine, and tell of it when it blocks the event loop."""
+        has_blocked = False
+
+        def blocked(seconds: float) -> None:
+            nonlocal has_blocked
+            has_blocked = True
+            self._tell_of_block(seconds, name, context)
+            context.blocked(seconds)
+
+        if self._watch is not None:
+            self._watch.attach()
+        try:
+            result = await Steps(coroutine, blocked, self._watch)
+        finally:
+            if self._watch is not None:
+                self._watch.detach()
+        if has_blocked:
+            await asyncio.sleep(0)  # its timeout may be over: here it ends
+        return result
+
+    def _tell_of_block(self, seconds: float, name: str, context: TaskContext) -> None:
+        if name not in self._told_of:
+            self._told_of.add(name)
+            logger.warning(
+                "async callable %r blocked the event loop for %.1f s, and every other task, timeout and heartbeat of "
+                "this process waited: make it a plain def, which runs in a thread, or await instead",
+                name,
+                seconds,
+                extra={
+                    "run_id": context.run_id,
+                    "node": context.node,
+                    "attempt": context.attempt,
+                },
+            )
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
         """Nothing: giving up the call is all that can be done, and the engine has done it."""

@@ -78,6 +78,38 @@ async def test_a_busy_process_does_not_put_timeouts_off_for_ever() -> None:
 
 
 @in_virtual_time
+async def test_a_block_that_holds_up_the_loop_itself_is_not_given_its_time_back() -> None:
+    """The timeout of the code that blocks counts the block, and ends it at once; another one is given that time."""
+    standstill, loop = Standstill(), asyncio.get_running_loop()
+    other = asyncio.ensure_future(ends_after(LivedTimeout(standstill, reading_s=5), 15))
+    await asyncio.sleep(1)
+    began_at = loop.time()
+    lived = LivedTimeout(standstill, reading_s=EVENTS_S)
+    with pytest.raises(TimeoutError):  # noqa: PT012  the block is what ends
+        async with lived:
+            lived.begin(15)
+            stand_still(25)
+            lived.count(25)
+            await asyncio.sleep(0)
+    assert loop.time() - began_at == 25
+    assert 39 <= await other <= 41
+
+
+@in_virtual_time
+async def test_a_block_within_the_timeout_leaves_the_rest() -> None:
+    """After a block of 10 s a timeout of 15 s has 5 s left."""
+    lived = LivedTimeout(Standstill(), reading_s=EVENTS_S)
+    began_at = asyncio.get_running_loop().time()
+    with pytest.raises(TimeoutError):  # noqa: PT012  the block is what ends
+        async with lived:
+            lived.begin(15)
+            stand_still(10)
+            lived.count(10)
+            await asyncio.get_running_loop().create_future()
+    assert asyncio.get_running_loop().time() - began_at == pytest.approx(15)
+
+
+@in_virtual_time
 async def test_a_dropped_timeout_never_comes() -> None:
     """What follows `drop` may take as long as it likes."""
     async with LivedTimeout(Standstill(), reading_s=5) as timeout:
