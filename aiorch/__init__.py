@@ -6,8 +6,8 @@ Everything public is importable from here; modules are imported when a name of t
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers know better; `typing` itself takes as long to import as all of this
 if TYPE_CHECKING:
     from aiorch.builder import DAGBuilder as DAGBuilder
     from aiorch.builder import NodeFactory as NodeFactory
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from aiorch.events import Event as Event
     from aiorch.events import EventFactory as EventFactory
     from aiorch.events import StartEvent as StartEvent
+    from aiorch.execution_context import CurrentExecution as CurrentExecution
+    from aiorch.execution_context import ExecutionFilter as ExecutionFilter
+    from aiorch.execution_context import current_execution as current_execution
     from aiorch.executor import DAGExecutor as DAGExecutor
     from aiorch.failure import Failure as Failure
     from aiorch.nodes import CloudFunction as CloudFunction
@@ -63,6 +66,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "builder": ("DAGBuilder", "NodeFactory"),
     "context": ("TaskContext",),
+    "execution_context": ("CurrentExecution", "ExecutionFilter", "current_execution"),
     "dag": ("DAG",),
     "enums": (
         "DataflowTemplateType",
@@ -106,7 +110,7 @@ __version__ = "0.1.0"
 __all__ = sorted(_HOME_OF)  # noqa: PLE0605  the list above is the list of names
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     module = _HOME_OF.get(name)
     if module is None:
         raise AttributeError(f"module 'aiorch' has no attribute {name!r}")

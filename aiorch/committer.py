@@ -433,7 +433,8 @@ class Committer:
                 return fold(self.dag, self.run, events, now=self._executor.clock.now(), process=self._executor.process)
             except FoldError as error:
                 # One event must not stop the others, nor the run: it is parked, and they are folded without it.
-                logger.exception("event cannot be folded, leaving it out", extra={"run_id": self.run_id})
+                facts = {"run_id": self.run_id, "node": error.event.node}
+                logger.exception("event cannot be folded, leaving it out", extra=facts)
                 bad = [entry for entry in batch if entry[0] is error.event]
                 batch[:] = [entry for entry in batch if entry[0] is not error.event]
                 self._drop_notes([event for event in notes if event is error.event])

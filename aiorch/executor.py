@@ -10,14 +10,14 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Protocol, TypeVar, assert_never
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
 from aiorch import names
 from aiorch.committer import Committer
 from aiorch.dag import DAG
-from aiorch.enums import TargetTypes, TaskStatus
+from aiorch.enums import NodeTypes, RunStatus, TargetTypes, TaskStatus
 from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable
 from aiorch.launches import Launches, LaunchSettings
 from aiorch.markers import Markers
@@ -25,7 +25,7 @@ from aiorch.nodes import Parallel, Task
 from aiorch.outcomes import Outcomes, SupplementaryFunctions
 from aiorch.ports import LOCAL_PACE, Clock, Entropy, Liveness, Observer, Target
 from aiorch.run_document import SCHEMA_VERSION, NodeState, RunHeader, StartCommand
-from aiorch.run_state import kept_by_resume, new_header, new_run
+from aiorch.run_state import Run, kept_by_resume, new_header, new_run
 from aiorch.slots import Slots
 from aiorch.standstill import Standstill
 from aiorch.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
@@ -42,6 +42,8 @@ from aiorch.transitions import (
 )
 
 logger = logging.getLogger(__name__)
+run_logger = logging.getLogger("aiorch.runs")
+run_logger.addHandler(logging.NullHandler())  # a program that has not set up logging hears of it from `RunHandle.wait`
 
 _T = TypeVar("_T")
 
@@ -130,6 +132,7 @@ class DAGExecutor:
         self._functions = functions
         self._targets = targets
         self._resolved: WeakKeyDictionary[Task, str | None] = WeakKeyDictionary()
+        self._untold: WeakSet[Task] = WeakSet()
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._sleepers: dict[asyncio.Task[Any], None] = {}
         self.standstill = Standstill()
@@ -330,17 +333,17 @@ class DAGExecutor:
         assert committer.run is not None
         header = committer.run.header
         self.observer.run_ended(header.status)
-        logger.info(
-            "run ended",
-            extra={
-                "action": "run_ended",
-                "run_id": committer.run_id,
-                "dag": header.dag,
-                "status": header.status.value,
-                "duration_s": (header.updated_at - header.created_at).total_seconds(),
-                "error_type": header.error.type if header.error else None,
-            },
-        )
+        facts = {
+            "action": "run_ended",
+            "run_id": committer.run_id,
+            "dag": header.dag,
+            "status": header.status.value,
+            "duration_s": (header.updated_at - header.created_at).total_seconds(),
+        }
+        if header.status is RunStatus.FAILED:
+            run_logger.warning("run failed", extra=facts | _why_failed(committer.run))
+        else:
+            run_logger.info("run ended", extra=facts)
 
     def owners(self, committer: Committer) -> frozenset[str]:
         """The processes that owe something to a run, as far as this copy knows."""
@@ -424,6 +427,7 @@ class DAGExecutor:
                 case None:
                     if state.by is None and state.is_active and carries_out:
                         unclaimed.append(dag.all_tasks[name])
+                        self._tell_why_not(committer, unclaimed[-1])
                         if state.ready_at is not None and state.waits_because is None:
                             self._note_why_not(committer, unclaimed[-1])
                         if state.status is TaskStatus.RETRYING and self.slots.is_limited(unclaimed[-1].target_type):
@@ -474,11 +478,18 @@ class DAGExecutor:
         if task not in self._resolved:
             reason = self._resolved[task] = self.why_not(task)
             if reason is not None and self._targets:  # a client has none, and launches nothing on purpose
-                logger.warning("task waits for a process that can launch it", extra={"node": task.name, "why": reason})
+                self._untold.add(task)
         return self._resolved[task] is None
 
     def _why_never(self, task: Task) -> str | None:
         return self._resolved.get(task) if self._targets else None
+
+    def _tell_why_not(self, committer: Committer, task: Task) -> None:
+        """Log once why this process cannot launch *task*, with the first run that waits for that."""
+        if not self._can_launch(task) and task in self._untold:
+            self._untold.remove(task)
+            facts = {"run_id": committer.run_id, "node": task.name, "why": self._resolved[task]}
+            logger.warning("task waits for a process that can launch it", extra=facts)
 
     def resolve_again(self) -> None:
         """Look anew at tasks that could not be launched here: this process has come to know of more callables."""
@@ -511,6 +522,21 @@ class _Launcher:
         assert run is not None
         if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
             self._launches.launch(self._committer, task)
+
+
+def _why_failed(run: Run) -> dict[str, Any]:
+    """Return the facts for a log record about a failed run: its first failed task, or what failed the run itself."""
+    failed = [
+        (name, state.error)
+        for name, state in run.nodes.items()
+        if state.status is TaskStatus.FAILED and state.node_type is NodeTypes.TASK and state.error is not None
+    ]
+    name, error = failed[0] if failed else (None, run.header.error)
+    facts: dict[str, Any] = {} if name is None else {"node": name, "failed_tasks": len(failed)}
+    if error is not None:
+        facts |= {"error_type": error.type, "failure_message": error.message}
+        facts |= {"where": error.where} if error.where else {}
+    return facts
 
 
 def _has_arrived(notice: asyncio.Task[bool]) -> bool:

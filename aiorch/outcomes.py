@@ -20,6 +20,7 @@ from aiorch.errors import (
     StoreUnavailable,
     in_words,
 )
+from aiorch.execution_context import executing
 from aiorch.failure import Failure
 from aiorch.in_flight import InFlight
 from aiorch.nodes import Task
@@ -138,7 +139,7 @@ class Outcomes:
             self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
             event = await self._event_of(answer, execution)
         except Exception as error:
-            logger.exception("launch failed inside aiorch", extra={"run_id": committer.run_id, "node": task.name})
+            logger.exception("launch failed inside aiorch", extra=_of(execution))
             if not await self._give_up(execution):
                 return
             event = TaskFailed(task.name, sent.attempt, Failure.of("InternalError", repr(error)), is_given_up=True)
@@ -233,7 +234,8 @@ class Outcomes:
                 context.begin()
             sent.is_at_target = is_job
             try:
-                answer = await target.launch(task, context)
+                with executing(context):
+                    answer = await target.launch(task, context)
             except Exception as error:
                 if task.target_type is TargetTypes.FUNCTION:
                     raise
@@ -282,14 +284,14 @@ class Outcomes:
 
     async def _look_again(self, execution: OwedExecution) -> bool:
         """Be heard, and read the run again, however often that takes. `False`: there is none any more, or no time."""
-        committer, task, _, _ = execution
+        committer = execution.committer
         await self._until_stored(execution, lambda: self._liveness.announce(self._process.id))
         pause_s = 1.0
         while True:
             try:
                 await committer.apply(None)
             except AiorchError as error:
-                about = {"run_id": committer.run_id, "node": task.name, "error": str(error)}
+                about = _of(execution) | {"error": str(error)}
                 logger.warning("neither launched nor given up, since its run cannot be read", extra=about)
                 if isinstance(error, RunNotFoundError | OrchestratorLeftError):
                     return False
@@ -323,7 +325,8 @@ class Outcomes:
                 sent.hint.clear()
                 pause_s = FIRST_POLL_S
             try:
-                answer = await target.poll(task, context, job_id)
+                with executing(context):
+                    answer = await target.poll(task, context, job_id)
             except Exception:  # noqa: BLE001  the job goes on, whatever is wrong here
                 _excuse(execution, "execution cannot be asked about, trying again")
                 continue
@@ -346,7 +349,8 @@ class Outcomes:
             context = await self._context(execution)
             for pause_s in HINT_POLLS_S:
                 await asyncio.sleep(pause_s)
-                answer = await target.poll(task, context, state.job_id)
+                with executing(context):
+                    answer = await target.poll(task, context, state.job_id)
                 if answer is not None and not isinstance(answer, Unknown):
                     committer.post(await self._event_of(answer, execution))
                     return
@@ -360,17 +364,16 @@ class Outcomes:
         Returns:
             `False` when this process ends before that, or has lost it: whoever has it then stops it.
         """
-        committer, task, run, sent = execution
+        _, task, run, sent = execution
         context = _new_context(task, run, Results(run, EarlierNodes(task), {}), sent)
         pause_s = 1.0
         while True:
             try:
                 job_id = sent.job_id or run.nodes[task.name].job_id
-                await self._targets[task.target_type].stop(task, context, job_id)
+                with executing(context):
+                    await self._targets[task.target_type].stop(task, context, job_id)
             except Exception:
-                logger.exception(
-                    "task cannot be stopped, trying again", extra={"run_id": committer.run_id, "node": task.name}
-                )
+                logger.exception("task cannot be stopped, trying again", extra=_of(execution))
             else:
                 return True
             if self._is_closing():
@@ -391,7 +394,8 @@ class Outcomes:
     async def _supplement(self, function: str, context: TaskContext) -> Failure | None:
         """Let the task's own function have a say in its parameters."""
         try:
-            parameters = await self._functions.call(function, context)
+            with executing(context):
+                parameters = await self._functions.call(function, context)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -438,7 +442,7 @@ class Outcomes:
             try:
                 done = await call()
             except (StoreUnavailable, StoreThrottled) as error:
-                logger.warning("store unavailable, trying again", extra={"error": str(error)})
+                logger.warning("store unavailable, trying again", extra=_of(execution) | {"error": str(error)})
             except StoreError as error:
                 execution.committer.refuse(error)
             except Exception:  # noqa: BLE001  what was sent must not end as if it had not been
@@ -466,12 +470,10 @@ def _excuse(execution: OwedExecution, what: str) -> None:
     Raises:
         Exception: The one that is being handled, the `FAULTS_MAX` + 1st.
     """
-    committer, task, _, sent = execution
-    sent.faults += 1
-    if sent.faults > FAULTS_MAX:
+    execution.sent.faults += 1
+    if execution.sent.faults > FAULTS_MAX:
         raise  # noqa: PLE0704  the exception of the caller
-    extra = {"run_id": committer.run_id, "node": task.name, "attempt": sent.attempt}
-    logger.exception(what, extra=extra)  # noqa: LOG004  called by exception handlers only
+    logger.exception(what, extra=_of(execution))  # noqa: LOG004  called by exception handlers only
 
 
 def answer_lost(task: Task, sent: InFlight) -> TaskRunning:
@@ -482,6 +484,14 @@ def answer_lost(task: Task, sent: InFlight) -> TaskRunning:
 def may_be_launched_before(task: Task, state: NodeState) -> bool:
     """Whether an execution is a job that may have been launched by whoever owned it before."""
     return task.target_type is TargetTypes.DATAFLOW and state.launches > 1
+
+
+def _of(execution: OwedExecution) -> dict[str, Any]:
+    """Return the facts for log records about an execution that has no context yet, or none any more."""
+    committer, task, run, sent = execution
+    state = run.nodes[task.name]
+    facts = {"run_id": committer.run_id, "node": task.name, "attempt": sent.attempt}
+    return facts | ({"execution_id": state.execution_id} if state.attempt == sent.attempt else {})
 
 
 def _about(context: TaskContext) -> dict[str, Any]:

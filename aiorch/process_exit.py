@@ -4,7 +4,11 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from typing import NoReturn
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a process: Ctrl-C, a supervisor, a terminal that is closed."""
 
 
 def leave(code: int, *, at_once: bool = False) -> NoReturn:
@@ -22,7 +26,7 @@ def leave(code: int, *, at_once: bool = False) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # nobody reads it any more, or it is closed: nothing is left to be said
+        except Exception:  # noqa: BLE001, S112  it is closed or full, or a signal came while it was written to
             continue
     os._exit(code)
 
@@ -31,8 +35,14 @@ def leave_on_signal(code: int, *numbers: signal.Signals) -> None:
     """
     Let each of these signals end the process at once with *code*, until something else handles the signal.
 
-    This is for the time in which a program imports its modules and callables: nothing has to be wound up, and an
-    exception in the middle of an import could be caught there.
+    This is for the time in which a program imports its modules and callables, and for its last steps: nothing has to be
+    wound up, and an exception in the middle of an import could be caught there. A SIGHUP that is ignored, as under
+    nohup, stays ignored.
     """
-    for number in numbers:
+    for number in heeded(numbers):
         signal.signal(number, lambda *_: leave(code, at_once=True))
+
+
+def heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Return *numbers* without a SIGHUP that whoever started this process wants to be ignored."""
+    return [each for each in numbers if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]

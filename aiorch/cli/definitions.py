@@ -28,11 +28,14 @@ GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "
 @json_option
 def validate(dag: str, *, callables: bool, json: bool) -> int:
     """Check a definition file, and report everything that is wrong with it."""
+    from aiorch.cli.prints import prints_to_stderr
+
     orchestrator = open_engine("memory:")
     try:
         built = orchestrator.dag(dag)
         if callables:
-            orchestrator.check(built)
+            with prints_to_stderr():  # modules print while they are imported
+                orchestrator.check(built)
     except DefinitionError as error:
         if not json:
             raise

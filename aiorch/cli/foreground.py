@@ -2,24 +2,25 @@
 # ruff: noqa: PLC0415  what only watches and reports is imported once the run has begun
 
 import asyncio
-import os
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TextIO
 
 import msgspec
 
+from aiorch.cli.logs import leave_failure_to_the_report
+from aiorch.cli.prints import Prints
 from aiorch.enums import RunStatus
 from aiorch.errors import StoreError
 from aiorch.orchestrator import Orchestrator
-from aiorch.process_exit import leave
+from aiorch.process_exit import ENDING, heeded, leave, leave_on_signal
 from aiorch.run_handle import RunHandle, RunResult
-from aiorch.views.streams import write_line
+from aiorch.views.escaping import one_line
+from aiorch.views.streams import OutputLostError, is_live, write_line
 
-COMPLETED, NOT_COMPLETED, INTERRUPTED = 0, 1, 130
+COMPLETED, NOT_COMPLETED, OUTPUT_LOST, INTERRUPTED = 0, 1, 74, 130
 
 Say = Callable[[str], None]
 """Prints one line on stderr."""
@@ -29,7 +30,7 @@ def run_interruptibly(work: Coroutine[Any, Any, int]) -> int:
     """
     Run *work* in an event loop of its own.
 
-    The first SIGINT or SIGTERM cancels it, so that it can wind up; the second ends the process on the spot.
+    The first SIGINT, SIGTERM or SIGHUP cancels it, so that it can wind up; the second ends the process on the spot.
 
     Returns:
         Exit code: that of *work*, or `INTERRUPTED` when a signal ended it.
@@ -49,7 +50,8 @@ async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
         is_interrupted = True
         task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    numbers = heeded(ENDING)
+    for number in numbers:
         loop.add_signal_handler(number, interrupt)
     try:
         return await task
@@ -57,6 +59,10 @@ async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
         if is_interrupted:
             return INTERRUPTED
         raise
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        leave_on_signal(INTERRUPTED, *numbers)
 
 
 async def until_interrupted() -> NoReturn:
@@ -65,32 +71,12 @@ async def until_interrupted() -> NoReturn:
     raise AssertionError
 
 
-@contextmanager
-def results_stream(*, is_exclusive: bool) -> Iterator[TextIO]:
-    """
-    Yield the stream for results: stdout.
-
-    Args:
-        is_exclusive: Nothing else shall get there. Until the context is left, what functions and the programs that they
-            start print to stdout goes to stderr.
-    """
-    if not is_exclusive:
-        yield sys.stdout
-        return
-    sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w", encoding="utf-8") as stream:
-        os.dup2(2, 1)
-        try:
-            yield stream
-        finally:
-            sys.stdout.flush()
-            os.dup2(stream.fileno(), 1)
-
-
 async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
     orchestrator: Orchestrator,
     begin: Callable[[Orchestrator], Awaitable[RunHandle]],
     *,
+    results: TextIO,
+    prints: Prints,
     as_json: bool,
     continue_command: Callable[[str], str | None],
     command: Callable[..., str] | None,
@@ -104,6 +90,10 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
 
         begin: Starts or resumes the run.
 
+        results: The stream for the result, of `prints_to_stderr`.
+
+        prints: The prints of functions, from there too.
+
         as_json: Print the run document instead of the result.
 
         continue_command: The command that continues the run of this id if this process is interrupted, `None` if
@@ -115,23 +105,40 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
         say: Prints a line that is no result.
 
     Returns:
-        Exit code: 0 completed, 1 failed or cancelled.
+        Exit code: 0 completed, 1 failed or cancelled, 74 completed and the result could not be written.
     """
-    with results_stream(is_exclusive=as_json) as results:
-        async with orchestrator:
+    async with orchestrator:
+        prints.hold()  # the first task may print before the first line is written
+        try:
             handle = await begin(orchestrator)
-            if handle.status.is_terminal:
-                say(f"Run {handle.run_id} had ended before: nothing was started. Another run id starts it anew.")
-            try:
-                if command is not None:
-                    await _say_interrupted_runs(orchestrator, command, say)
-                await _follow(handle)
-                result = await handle.wait()
-            except asyncio.CancelledError:
-                _say_interrupted(handle.run_id, continue_command(handle.run_id), say)
-                raise
-            _report(handle, result, results, as_json=as_json, command=command, say=say)
-    return COMPLETED if result.status is RunStatus.COMPLETED else NOT_COMPLETED
+        except asyncio.CancelledError:
+            look = f" It is among these, if it was: {command('runs')}" if command else ""
+            say(f"Interrupted while the run was being recorded.{look}")
+            raise
+        leave_failure_to_the_report(handle.run_id)
+        if not is_live(sys.stderr):
+            say(_first_line(handle))
+        prints.release()
+        if handle.status.is_terminal:
+            say(f"Run {handle.run_id} had ended before: nothing was started. Another run id starts it anew.")
+        try:
+            if command is not None:
+                await _say_interrupted_runs(orchestrator, command, say)
+            await _follow(handle)
+            result = await handle.wait()
+        except asyncio.CancelledError:
+            _say_interrupted(handle.run_id, continue_command(handle.run_id), say)
+            raise
+        is_written = _report(handle, result, results, as_json=as_json, command=command, say=say)
+    if result.status is not RunStatus.COMPLETED:
+        return NOT_COMPLETED
+    return COMPLETED if is_written else OUTPUT_LOST
+
+
+def _first_line(handle: RunHandle) -> str:
+    count = len(handle.dag.all_tasks)
+    dag = one_line(handle.dag.name)
+    return f"Run {one_line(handle.run_id)} of DAG {dag}: {count:,} task{'s' if count != 1 else ''}"
 
 
 async def _follow(handle: RunHandle) -> None:
@@ -153,7 +160,8 @@ def _report(  # noqa: PLR0913  as above
     as_json: bool,
     command: Callable[..., str] | None,
     say: Say,
-) -> None:
+) -> bool:
+    """Say how the run ended, and print its result. Returns: whether that could be written."""
     from aiorch.results import end_results
     from aiorch.views.failures import failure_lines
     from aiorch.views.report import headline, next_moves
@@ -162,10 +170,16 @@ def _report(  # noqa: PLR0913  as above
     moves = next_moves(handle.run, command) if command else ()
     for line in (*failure_lines(handle.dag, handle.run), *moves):
         say(line)
-    if as_json:
-        write_line(results, handle.document().decode())
-    elif (value := end_results(handle.dag, result.results)) is not None:
-        write_line(results, msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    try:
+        if as_json:
+            write_line(results, handle.document().decode())
+        elif (value := end_results(handle.dag, result.results)) is not None:
+            write_line(results, msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    except OutputLostError as error:
+        kept = f" Read it with: {command('show', handle.run_id, '--json')}" if command else ""
+        say(f"Error: {error} The run has ended as said above, and its results are kept.{kept}")
+        return False
+    return True
 
 
 def _say_interrupted(run_id: str, command: str | None, say: Say) -> None:

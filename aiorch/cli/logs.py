@@ -1,10 +1,14 @@
 """Log records as lines for people: a constant message, and the facts of this case as ``key=value`` behind it."""
 
 import logging
+import sys
 
+from aiorch.execution_context import ExecutionFilter
 from aiorch.views.escaping import escaped
+from aiorch.views.streams import write_line
 
-_NO_FACTS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_NO_FACTS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "execution_id"}
+"""Fields of a record that are not printed behind it. People know an execution by run, node and attempt."""
 
 
 class FactsFormatter(logging.Formatter):
@@ -23,8 +27,31 @@ class FactsFormatter(logging.Formatter):
         return super().formatMessage(record) + "".join(facts)
 
 
+class StderrHandler(logging.Handler):
+    """Writes to `sys.stderr` as it is by then: above the live view while there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record. Stderr that takes no more drops it."""
+        try:
+            write_line(sys.stderr, self.format(record))
+        except Exception:  # noqa: BLE001  as every handler does
+            self.handleError(record)
+
+
 def log_to_stderr(level: str) -> None:
-    """Let everything of at least this level be written to stderr."""
-    handler = logging.StreamHandler()
+    """Let everything of at least this level be written to stderr; records of a task name it."""
+    handler = StderrHandler()
     handler.setFormatter(FactsFormatter())
+    handler.addFilter(ExecutionFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def leave_failure_to_the_report(run_id: str) -> None:
+    """Log no warning that this run has failed: the command that shows the run reports its failures in full."""
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        facts = vars(record)
+        return not (facts.get("action") == "run_ended" and facts["run_id"] == run_id and facts["status"] == "Failed")
+
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_wanted)

@@ -26,6 +26,7 @@ from aiorch.cli.output import (
     NO_RESULT,
     NOT_YET,
     OK,
+    OUTPUT_LOST,
     STORE_FAILED,
     USAGE_OR_DEFINITION_WRONG,
     say,
@@ -43,6 +44,7 @@ from aiorch.errors import (
     TaskNotFoundError,
 )
 from aiorch.process_exit import leave
+from aiorch.views.streams import GONE, OutputLostError, guard_streams
 
 _CODE_OF: tuple[tuple[type[AiorchError], int], ...] = (
     (StoreError, STORE_FAILED),
@@ -55,15 +57,12 @@ _CODE_OF: tuple[tuple[type[AiorchError], int], ...] = (
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line, and end the process with its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        # Names and messages may hold what the encoding of the terminal does not have.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    guard_streams()
     code = _exit_code(list(sys.argv[1:] if args is None else args))
     leave(code)
 
 
-def _exit_code(args: list[str]) -> int:
+def _exit_code(args: list[str]) -> int:  # noqa: PLR0911  one per kind of end
     try:
         return int(cli.main(args, prog_name="aiorch", standalone_mode=False, obj=tuple(args)) or OK)
     except click.ClickException as error:
@@ -80,6 +79,10 @@ def _exit_code(args: list[str]) -> int:
         if not isinstance(end.code, int):
             raise
         return end.code  # of click, which has completed a word for a shell
+    except OutputLostError as error:
+        if error.reason != GONE:  # a reader that stops early, like `head`, has what it wanted
+            say(f"Error: {error} Everything else was done.")
+        return OUTPUT_LOST
     except Exception:  # noqa: BLE001  the end of the line
         say(traceback.format_exc().rstrip())
         say("Error: this is a fault of aiorch itself. What runs have committed is kept.")

@@ -4,7 +4,8 @@ import sys
 
 from aiorch.views.streams import write_line
 
-OK, NO_RESULT, USAGE_OR_DEFINITION_WRONG, STORE_FAILED, NOT_YET, FAULT, INTERRUPTED = 0, 1, 2, 3, 4, 70, 130
+OK, NO_RESULT, USAGE_OR_DEFINITION_WRONG, STORE_FAILED, NOT_YET = 0, 1, 2, 3, 4
+FAULT, OUTPUT_LOST, INTERRUPTED = 70, 74, 130
 
 
 EPILOG = """\b
@@ -15,15 +16,16 @@ Exit codes:
     3  the store or the topic failed, or the store holds something that cannot be read
     4  of result: there is none yet
    70  a fault of aiorch itself
+   74  done, but the output could not be written to stdout
   130  interrupted; the run can be continued
 """
 
 
 def say(line: str) -> None:
-    """Print a line that is no result."""
+    """Print a line that is no result; where stderr takes no more, it is dropped."""
     write_line(sys.stderr, line)
 
 
 def print_result(result: str) -> None:
-    """Print a result."""
+    """Print a result. Raises: OutputLostError."""
     write_line(sys.stdout, result)

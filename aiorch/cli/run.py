@@ -42,8 +42,12 @@ def run(
     At the end the result of the last task is printed on stdout; with --json the run document.
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
+    from aiorch.cli.prints import prints_to_stderr
     from aiorch.names import run_id as checked_id
 
+    results, prints = ctx.with_resource(
+        prints_to_stderr()
+    )  # before the callables are imported: their modules print, too
     built = orchestrator.dag(dag)  # all that can be refused is refused before anything is opened
     orchestrator.check(built)
     if run_id is not None:
@@ -60,6 +64,8 @@ def run(
         run_to_end(
             orchestrator,
             begin,
+            results=results,
+            prints=prints,
             as_json=json,
             continue_command=continue_command,
             command=_command_writer(ctx, ctx.params["store"], (*ctx.params["path"], *_folder_elsewhere(dag))),
@@ -105,6 +111,7 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
     number, that keeps every result and starts again with the tasks that did not complete.
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
+    from aiorch.cli.prints import prints_to_stderr
     from aiorch.run_state import kept_by_resume
 
     stored = ask(with_client(ctx.params["store"], "attach", run_id))
@@ -116,6 +123,7 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
         return OK
     if not is_open:
         kept_by_resume(stored.run)
+    results, prints = ctx.with_resource(prints_to_stderr())
     orchestrator.check(stored.dag)
 
     async def begin(opened: "Orchestrator") -> "RunHandle":
@@ -128,6 +136,8 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
         run_to_end(
             orchestrator,
             begin,
+            results=results,
+            prints=prints,
             as_json=json,
             continue_command=continue_command,
             command=_command_writer(ctx, ctx.params["store"], ctx.params["path"]),

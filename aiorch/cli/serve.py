@@ -48,11 +48,13 @@ def serve(
     An HTTP endpoint starts, lists, shows, cancels and resumes them.
     """
     from aiorch.cli.foreground import run_interruptibly, until_interrupted
+    from aiorch.cli.prints import prints_to_stderr
     from aiorch.server import cannot_bind, exposure_warning, is_loopback, listening, make_app
     from aiorch.serving import serve_dags
 
     if token == "":
         raise click.UsageError("--token is empty, so nothing is served: it would protect nothing.")
+    click.get_current_context().with_resource(prints_to_stderr())
     if wrong := serve_dags(orchestrator, dag):
         raise click.ClickException("\n".join(["nothing is served:", *wrong]))
     warning = exposure_warning(host, token)

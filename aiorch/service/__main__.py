@@ -1,18 +1,17 @@
 """
 The long-running service: ``python -m aiorch.service``, and ``service.py``.
 
-    python -m aiorch.service           serve until SIGTERM or SIGINT
+    python -m aiorch.service           serve until SIGTERM, SIGINT or SIGHUP
     python -m aiorch.service --check   check settings and definitions, print the settings, and touch nothing
 
 Exit codes: 0 ended as asked, 1 failed at the start for a reason that the settings do not show, 2 settings or
 definitions are wrong (`--check` tells the same), 130 ended at once by a second signal.
 """
 
-import signal
 import sys
 from typing import NoReturn
 
-from aiorch.process_exit import leave, leave_on_signal
+from aiorch.process_exit import ENDING, leave, leave_on_signal
 
 
 def main() -> NoReturn:
@@ -20,7 +19,7 @@ def main() -> NoReturn:
     if len(sys.argv) == 1:
         # The imports below take a second, and those of callables any time. A check that ends early is no success, so
         # only the service itself ends with 0.
-        leave_on_signal(0, signal.SIGINT, signal.SIGTERM)
+        leave_on_signal(0, *ENDING)
     try:
         from aiorch.service.process import main as run  # noqa: PLC0415  a signal may come while it is imported
     except ModuleNotFoundError as missing:

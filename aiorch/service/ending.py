@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aiorch.errors import AiorchError
-from aiorch.process_exit import leave
+from aiorch.process_exit import ENDING, heeded, leave
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +60,14 @@ class Ending:
 
     async def until_signalled(self, work: Coroutine[Any, Any, None], *, failed: int) -> int:
         """
-        Run *work* in a task. The first SIGINT or SIGTERM cancels it, the second ends the process on the spot.
+        Run *work* in a task. The first SIGINT, SIGTERM or SIGHUP cancels it, the second ends the process on the spot.
 
         Returns:
             0 when a signal has ended it, *failed* when something else has: that is logged.
         """
         loop = asyncio.get_running_loop()
         task = loop.create_task(work)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in heeded(ENDING):
             loop.add_signal_handler(number, self._signalled, number, task)
         try:
             await task

@@ -13,10 +13,13 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from aiorch.execution_context import ExecutionFilter
+
 CHARS_MAX = 16 * 1024
 """Of one text. An entry may have 256 KiB, and what is longer is cut into pieces that nobody can read."""
 
-_NO_FACTS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_NO_FACTS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "failure_message"}
+"""Fields that are not written. The message of a failure may quote an input: it stays in the run document."""
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _REPORTED = "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent"
 _TALKATIVE = ("asyncio", "gcloud", "aiohttp", "google", "urllib3")
@@ -56,9 +59,10 @@ class CloudFormatter(logging.Formatter):
 
 
 def log_for_cloud(level: str, project_id: str | None = None) -> None:
-    """Let everything of at least this level be written to stderr, as JSON; warnings of Python, too."""
+    """Let all records of at least this level, and warnings of Python, be written to stderr as JSON."""
     handler = logging.StreamHandler()
     handler.setFormatter(CloudFormatter(project_id))
+    handler.addFilter(ExecutionFilter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for name in _TALKATIVE:

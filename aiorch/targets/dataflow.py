@@ -148,7 +148,13 @@ class DataflowTarget:
         except DataflowApiError as error:
             logger.warning(
                 "job cannot be asked about, trying again later",
-                extra={"run_id": context.run_id, "node": context.node, "job_id": job_id, "error": str(error)},
+                extra={
+                    "run_id": context.run_id,
+                    "node": context.node,
+                    "attempt": context.attempt,
+                    "job_id": job_id,
+                    "error": str(error),
+                },
             )
             return None
         if answer is not None:

@@ -6,7 +6,6 @@ imported only when it is wanted: by then the first task of `aiorch run` has star
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from typing import Protocol, Self, TextIO
 from aiorch.dag import DAG
 from aiorch.run_state import Run
 from aiorch.views.progress import ProgressLog
-from aiorch.views.streams import write_line
+from aiorch.views.streams import is_live, write_line
 
 FRAME_S = 0.1
 """Least time from one redraw to the next: faster ones cannot be seen and cost what the tasks could use."""
@@ -92,8 +91,7 @@ async def follow(followed: Followed, view: View) -> None:
 
 def view_for(stream: TextIO, dag: DAG) -> View:
     """Return the view that *stream* can show: redrawn on a terminal that understands it, else plain lines."""
-    is_live = stream.isatty() and os.environ.get("TERM") != "dumb" and "utf" in (stream.encoding or "").lower()
-    if not is_live:
+    if not is_live(stream):
         return PlainView(stream, dag)
     from aiorch.views.live import LiveView  # noqa: PLC0415  Rich takes as long to import as a short run takes
 

@@ -2,7 +2,6 @@
 The view of a run on a terminal: a tree of all nodes with status, duration and attempt, redrawn in place.
 """
 
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import ceil
@@ -106,8 +105,8 @@ class LiveView:
         self._console = Console(file=stream, highlight=False)
         self._rows = Rows(dag)
         self._task_names = tuple(dag.all_tasks)
-        # When results go into a pipe, what functions print belongs there too, and not on the terminal.
-        self._live = _Live(console=self._console, auto_refresh=False, redirect_stdout=sys.stdout.isatty())
+        # What goes to `sys.stderr` appears above: log records, and what functions print, see `aiorch.cli.prints`.
+        self._live = _Live(console=self._console, auto_refresh=False, redirect_stdout=False)
 
     def __enter__(self) -> Self:
         self._live.start()

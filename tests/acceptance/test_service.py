@@ -32,6 +32,7 @@ TOKEN = "t0ken-marker"
 
 WORK = """
 import asyncio
+import logging
 from pathlib import Path
 
 def echo(context):
@@ -47,6 +48,9 @@ async def waits(context):
     while not Path("go").exists():
         await asyncio.sleep(0.01)
     return "went"
+
+def logs(context):
+    logging.getLogger("mine").warning("of the user")
 
 async def stubborn(context):
     Path("waiting").touch()
@@ -392,6 +396,10 @@ async def test_no_payload_and_no_secret_gets_into_logs(tmp_path):
     outcomes = Counter(line["outcome"] for line in service.said("message_settled"))
     assert outcomes == {"applied": 2, "parked": 4, "foreign": 1}
     assert any(line["message"] == "function raised" for line in service.lines())
+    (failed,) = (line for line in service.said("run_ended") if line["severity"] == "WARNING")
+    told = ("message", "run_id", "dag", "node", "error_type", "failed_tasks")
+    assert [failed[each] for each in told] == ["run failed", "broken", "broken", "S2", "ValueError", 1]
+    assert failed["where"].startswith("work.py:")
     assert marker not in service.text()
     assert TOKEN not in service.text()
 
@@ -488,6 +496,21 @@ async def test_the_end_comes_in_time_whatever_hangs(tmp_path, answers):
         assert await asyncio.to_thread(service.process.wait, CLOUD_RUN_S) == 0
         for each in armed:
             each.released.set()
+
+
+def test_hangup_is_a_clean_end_too(place):
+    """SIGHUP lets a run end, and the service exits with 0; a log record of a callable names its run and node."""
+    (place.folder / "dags" / "logs.json").write_text(json.dumps(calls("logs", "waits")))
+    service = place.service(AIORCH_DRAIN="20")
+    assert request(f"{service.url}/runs", {"dag": "logs", "run_id": "r1"})[0] == 201
+    until((place.folder / "waiting").exists)
+    service.stop(signal.SIGHUP)
+    until(lambda: service.said("stopping"))
+    (place.folder / "go").touch()
+    assert service.process.wait(PATIENCE_S) == 0
+    (line,) = (line for line in service.lines() if line["logger"] == "mine")
+    assert (line["message"], line["run_id"], line["node"], line["attempt"]) == ("of the user", "r1", "S1", 1)
+    assert len(line["execution_id"]) == 32
 
 
 def test_a_second_signal_ends_it_on_the_spot(place):
