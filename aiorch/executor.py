@@ -427,9 +427,7 @@ class DAGExecutor:
                 case None:
                     if state.by is None and state.is_active and carries_out:
                         unclaimed.append(dag.all_tasks[name])
-                        self._tell_why_not(committer, unclaimed[-1])
-                        if state.ready_at is not None and state.waits_because is None:
-                            self._note_why_not(committer, unclaimed[-1])
+                        self._tell_why_not(committer, unclaimed[-1], state)
                         if state.status is TaskStatus.RETRYING and self.slots.is_limited(unclaimed[-1].target_type):
                             self._timers.arm_retry(committer, name, state)
                 case unreachable:
@@ -438,11 +436,6 @@ class DAGExecutor:
         if run.status.is_terminal:
             self._timers.drop_timeout(committer.run_id)
             self.spawn(self.markers.remove(committer))
-
-    def _note_why_not(self, committer: Committer, task: Task) -> None:
-        """Let the entry of a ready task say why it waits, if this process will never be able to launch it."""
-        if not self._can_launch(task) and (why_not := self._why_never(task)) is not None:
-            committer.note(TaskWaits(task.name, 0, why_not))
 
     async def hint(self, run_id: str, node: str, attempt: int) -> None:
         """Something said that an execution may have ended: ask about it soon, whoever looks after it."""
@@ -484,12 +477,16 @@ class DAGExecutor:
     def _why_never(self, task: Task) -> str | None:
         return self._resolved.get(task) if self._targets else None
 
-    def _tell_why_not(self, committer: Committer, task: Task) -> None:
-        """Log once why this process cannot launch *task*, with the first run that waits for that."""
-        if not self._can_launch(task) and task in self._untold:
+    def _tell_why_not(self, committer: Committer, task: Task, state: NodeState) -> None:
+        """Say why this process will never be able to launch *task*: in the entry, and once per task in the log."""
+        if self._can_launch(task) or (why_not := self._why_never(task)) is None:
+            return
+        if task in self._untold:
             self._untold.remove(task)
-            facts = {"run_id": committer.run_id, "node": task.name, "why": self._resolved[task]}
+            facts = {"run_id": committer.run_id, "node": task.name, "why": why_not}
             logger.warning("task waits for a process that can launch it", extra=facts)
+        if state.ready_at is not None and state.waits_because is None:
+            committer.note(TaskWaits(task.name, 0, why_not))
 
     def resolve_again(self) -> None:
         """Look anew at tasks that could not be launched here: this process has come to know of more callables."""

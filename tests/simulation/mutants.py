@@ -82,9 +82,9 @@ MUTANTS = (
     Mutant(
         "effects of a first fold reused after a conflict",
         "aiorch.committer",
-        "        changes = self._fold(batch)\n        if changes.is_stale and not was_read:",
+        "        changes = self._fold(batch, notes)\n        if changes.is_stale and not was_read:",
         "        first = globals().setdefault('_FIRST', {})\n"
-        "        changes = first[id(batch)][0] if id(batch) in first else self._fold(batch)\n"
+        "        changes = first[id(batch)][0] if id(batch) in first else self._fold(batch, notes)\n"
         "        first[id(batch)] = changes, batch\n"
         "        if changes.is_stale and not was_read:",
         seed=100000,
@@ -776,6 +776,13 @@ MUTANTS = (
         '            changes = {"job_id": job_id, "unanswered": unanswered, "waits_because": None}\n',
         '            changes = {"job_id": job_id, "unanswered": unanswered}\n',
         seed=100002,
+    ),
+    Mutant(
+        "a note committed before the store takes it",
+        "aiorch.committer",
+        "        if pause_s > 0 and (self._are_notes_due or any(event is not None for event, _ in self._inbox)):\n",
+        "        if pause_s > 0 and any(event is not None for event, _ in self._inbox):\n",
+        seed=100000,
     ),
     Mutant(
         "a command that carries out all runs of its store",
