@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from aiorch.stores.memory import MemoryStore
 from aiorch.targets.cloud_function import CloudFunctionTarget
 from aiorch.targets.id_tokens import IdTokens
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
+from aiorch.transitions import TaskWaits
 from tests.definitions import call, chain, job, parallel, task
 
 NO_CONNECTION = NotStarted("no connection to http://f: refused")
@@ -30,6 +32,7 @@ class Calls:
 
     def __init__(self, **answers: list[Answer]) -> None:
         self.answers = answers
+        self.answers_after_s = 3.0
         self.tries: Counter[str] = Counter()
 
     def resolve(self, task: Task) -> str | None:
@@ -41,7 +44,7 @@ class Calls:
         answers = self.answers[task.name]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Succeeded):
-            await asyncio.sleep(3)
+            await asyncio.sleep(self.answers_after_s)
         return answer
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
@@ -52,14 +55,19 @@ class Calls:
 
 
 class Commits(MemoryStore):
-    """A store that counts the commits of runs."""
+    """A store that knows when runs were committed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.count = 0
+        self.times: list[float] = []
+
+    @property
+    def count(self) -> int:
+        return len(self.times)
 
     async def write(self, name: str, *args: Any, **options: Any) -> int:
-        self.count += name.startswith("runs/")
+        if name.startswith("runs/"):
+            self.times.append(asyncio.get_running_loop().time())
         return await super().write(name, *args, **options)
 
     async def entry(self, node: str) -> Mapping[str, Any]:
@@ -70,14 +78,17 @@ class Commits(MemoryStore):
         return entry
 
 
-def engine(store: Commits, target: Calls, **options: Any) -> Orchestrator:
+def engine(store: Commits, target: Calls, *, commit_interval_s: float | None = None) -> Orchestrator:
     return Orchestrator(
         store,
         targets={TargetTypes.CLOUD_FUNCTION: target, TargetTypes.DATAFLOW: target},
-        settings=Settings(drain_s=0, launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1})),
+        settings=Settings(
+            drain_s=0,
+            commit_interval_s=commit_interval_s,
+            launches=LaunchSettings(limits={TargetTypes.DATAFLOW: 1}),
+        ),
         clock=ManualClock(),
         entropy=SeededEntropy(1),
-        **options,
     )
 
 
@@ -117,6 +128,23 @@ async def test_the_reason_goes_with_the_next_commit_of_the_run() -> None:
         commits = store.count
         await asyncio.sleep(20)
         assert store.count == commits
+
+
+@in_virtual_time
+async def test_a_reason_that_is_due_keeps_the_pace_of_commits() -> None:
+    """A reason that is due half a second after a commit waits until the store takes the next commit of the run."""
+    store = Commits()
+    definition = chain(P=parallel(chain(A=call(timeout=60)), chain(B=call())))
+    target = Calls(A=[NO_CONNECTION], B=[Succeeded()])
+    target.answers_after_s = 4.5
+    async with engine(store, target, commit_interval_s=1.0) as orchestrator:
+        await orchestrator.start(definition, run_id="r")
+        while (await store.entry("B"))["status"] != "Completed":
+            await asyncio.sleep(0.1)
+        orchestrator._executor.committers["r"].note(TaskWaits("A", 1, "another reason"))
+        await asyncio.sleep(2)
+        assert (await store.entry("A"))["waits_because"] == "another reason"
+    assert all(later - earlier > 0.999 for earlier, later in pairwise(store.times))
 
 
 @in_virtual_time

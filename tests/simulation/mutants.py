@@ -778,13 +778,6 @@ MUTANTS = (
         seed=100002,
     ),
     Mutant(
-        "a note committed before the store takes it",
-        "aiorch.committer",
-        "        if pause_s > 0 and (self._are_notes_due or any(event is not None for event, _ in self._inbox)):\n",
-        "        if pause_s > 0 and any(event is not None for event, _ in self._inbox):\n",
-        seed=100000,
-    ),
-    Mutant(
         "a command that carries out all runs of its store",
         "aiorch.executor",
         "        return self.own_runs is None or run_id in self.own_runs\n",
