@@ -453,7 +453,7 @@ class Committer:
         records = [
             self._executor.record_of(self.dag.all_tasks[name], state, changes.header)
             for name, state in changes.nodes.items()
-            if obligation(state, me) is Obligation.LAUNCH
+            if obligation(state, me) is Obligation.LAUNCH and not state.calls_again  # that one has its record
         ]
         if any(state.by == me for state in changes.nodes.values()):
             await self._executor.announce()

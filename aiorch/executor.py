@@ -293,6 +293,9 @@ class DAGExecutor:
         stored = await self.runs.get_run(names.run_id(run_id))
         if stored is None:
             raise RunNotFoundError(run_id, str(self.runs.store))
+        held = self.committers.get(run_id)
+        if held is not None and held.run is not None and held.generation != stored.generation:
+            held.refresh()  # it must not act on a copy that this process knows to be old
         return stored
 
     async def _new_run(self, dag: DAG, command: StartCommand) -> StoredRun:

@@ -11,7 +11,7 @@ import pytest
 
 from aiorch import Orchestrator, RunStatus, Settings, Task, TaskContext
 from aiorch.enums import TargetTypes
-from aiorch.errors import StoreUnavailable
+from aiorch.errors import RunStateError, StoreUnavailable
 from aiorch.failure import Failure
 from aiorch.launches import LaunchSettings
 from aiorch.ports import Accepted, Answer, Failed, NotStarted, StoredObject, Succeeded
@@ -713,6 +713,22 @@ async def test_the_timeout_does_not_hide_why_a_launch_was_refused() -> None:
         await process.start(single(timeout=20, retry={"max_attempts": 2, "on": ["Timeout"]}), run_id="r")
         await world.until(lambda: world.document()["$run"]["status"] == "Failed")
         assert world.entry()["error"]["type"] == "HTTP 400"
+
+
+@in_virtual_time
+async def test_a_job_is_not_stopped_by_a_process_that_has_read_of_its_loss() -> None:
+    """A process that reads, to resume a run, that another one has its job does not stop the job at its timeout."""
+    world = World()
+    launches = LaunchSettings(running_after_s=2, limits={TargetTypes.DATAFLOW: LIMIT})
+    seldom = Settings(sweep_interval_s=10_000, relook_s=10_000, drain_s=0, launches=launches)
+    async with world.process(settings=seldom) as process:
+        await process.start(single(timeout=50), run_id="r")
+        await world.until_running()
+        await world.let_another_take_over()
+        with pytest.raises(RunStateError):
+            await process.resume("r")
+        await asyncio.sleep(100)
+        assert world.jobs.stopped == []
 
 
 @in_virtual_time

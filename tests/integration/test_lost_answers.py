@@ -50,6 +50,24 @@ async def test_a_call_is_sent_again_for_its_result() -> None:
 
 
 @in_virtual_time
+async def test_a_call_that_is_sent_again_has_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commit that lets a call go out once more does not write the record of the execution again."""
+    async with engine(dags=(one_call(on_no_result="call_again"),)) as made:
+        key = await started(made)
+        created: list[str] = []
+        write = made.store.write
+
+        async def noted(name: str, *args: Any, create: Any = (), **options: Any) -> int:
+            created.extend(name for name, _ in create)
+            return await write(name, *args, create=create, **options)
+
+        monkeypatch.setattr(made.store, "write", noted)
+        await made.settled(entry(key, 1))
+        assert len(made.target.sent) == 2
+        assert created == []
+
+
+@in_virtual_time
 async def test_the_event_of_a_launch_counts_once() -> None:
     """The same event again changes nothing; the event of the second launch lets a third one go out."""
     async with engine(dags=(one_call(on_no_result="call_again"),)) as made:
