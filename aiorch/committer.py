@@ -40,7 +40,9 @@ from aiorch.transitions import (
     RunStarted,
     TaskFailed,
     TaskLost,
+    TaskWaits,
     fold,
+    kept_reason,
     obligation,
 )
 
@@ -128,8 +130,8 @@ class Committer:
     def __init__(self, executor: "DAGExecutor", run_id: names.RunId) -> None:
         self._executor = executor
         self._inbox: _Batch = []
-        self._notes: dict[str, RunEvent] = {}
-        """Events that wait for a commit to go with, by node."""
+        self._notes: dict[str, TaskWaits] = {}
+        """Reasons that wait for a commit to go with, by node."""
 
         self._note_timer: asyncio.TimerHandle | None = None
         self._are_notes_due = False
@@ -190,19 +192,27 @@ class Committer:
             registered.post(event, settle)
             return
         self._inbox.append((event, settle))
+        self._start_work()
+
+    def _start_work(self) -> None:
         if self._working is None:
             self._working = asyncio.get_running_loop().create_task(self._work())
 
-    def note(self, event: RunEvent) -> None:
-        """
-        Let an event go with the next commit, at the latest after `NOTE_S`. A later note about its node replaces it.
-
-        Args:
-            event: What was learned, and nothing is decided by.
-        """
+    def note(self, event: TaskWaits) -> None:
+        """Let a reason go with the next commit, at the latest after `NOTE_S`; a later one of its node replaces it."""
+        if self._is_noted(event):
+            self._notes.pop(event.node, None)
+            return
         self._notes[event.node] = event
         if self._note_timer is None:
             self._note_timer = asyncio.get_running_loop().call_later(NOTE_S, self._post_notes)
+
+    def _is_noted(self, event: TaskWaits) -> bool:
+        """Whether the entry says so already."""
+        if self.run is None:
+            return False
+        state = self.run.nodes[event.node]
+        return state.attempt == event.attempt and state.waits_because == kept_reason(event.reason, len(self.run.nodes))
 
     def _drop_note_timer(self) -> None:
         if self._note_timer is not None:
@@ -212,7 +222,7 @@ class Committer:
         self._note_timer = None
         if self._notes:
             self._are_notes_due = True
-            self.refresh()
+            self._start_work()
 
     async def apply(self, *events: RunEvent | None) -> None:
         """Post events and wait until they are committed. Raises what refused them."""
@@ -252,7 +262,7 @@ class Committer:
     @property
     def is_idle(self) -> bool:
         """Nothing is under way here: the committer can be forgotten, a later event reads the run again."""
-        is_used = self.in_flight or self._watchers or self.visitors or self.starting
+        is_used = self.in_flight or self._watchers or self.visitors or self.starting or self._notes
         return self._working is None and not is_used
 
     async def close(self) -> None:
@@ -274,7 +284,7 @@ class Committer:
     async def _work(self) -> None:
         batch: _Batch = []
         try:
-            while self._inbox:
+            while self._inbox or self._are_notes_due:
                 if self._executor.commit_interval_s:
                     await self._until_writable()
                 batch = self._gather()
@@ -312,6 +322,7 @@ class Committer:
                     logger.warning("commit refused for its rate, trying again", extra=extra)
             except RunNotFoundError as error:
                 self._is_unsure = False
+                self._drop_notes(list(self._notes.values()))
                 self._settle(batch, error)
                 self._wake(error)
                 return
@@ -322,7 +333,7 @@ class Committer:
             else:
                 self._settle(batch, None)
                 return
-            if not batch:  # nothing is left that waits for a commit
+            if not (batch or self._are_notes_due):  # nothing is left that waits for a commit
                 self.error = None
                 return
             tries += 1
@@ -348,12 +359,12 @@ class Committer:
             self._drop_notes(notes)
             self._committed(changes, self._drop_unheard(batch))
 
-    def _gather_notes(self, batch: _Batch) -> list[RunEvent]:
+    def _gather_notes(self, batch: _Batch) -> list[TaskWaits]:
         """Return the notes that go with a commit of *batch*: all of them, unless it only reads before they are due."""
         has_events = any(event is not None for event, _ in batch)
         return [*self._notes.values()] if has_events or self._are_notes_due else []
 
-    def _drop_notes(self, notes: Iterable[RunEvent]) -> None:
+    def _drop_notes(self, notes: Iterable[TaskWaits]) -> None:
         """Forget notes, but for those that were replaced meanwhile."""
         for event in notes:
             if self._notes.get(event.node) is event:
@@ -424,7 +435,7 @@ class Committer:
         self._is_pursued = False
         self.is_announced = self.is_announced and (stored is self._new or self._executor.owns(self))
 
-    def _fold(self, batch: _Batch, notes: list[RunEvent]) -> Changes:
+    def _fold(self, batch: _Batch, notes: list[TaskWaits]) -> Changes:
         assert self.dag is not None
         assert self.run is not None
         while True:

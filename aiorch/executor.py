@@ -268,6 +268,10 @@ class DAGExecutor:
         ):
             if ours != theirs:
                 raise RunConflictError(command.run_id, difference)
+        if self.own_runs is not None:
+            self.own_runs.add(command.run_id)
+            if committer.run is not None:
+                self.pursue(committer, list(committer.run.active))  # what waits for a slot
         return committer
 
     async def cancel(self, run_id: str, reason: str) -> Committer:

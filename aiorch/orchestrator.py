@@ -354,7 +354,8 @@ class Orchestrator:
 
     async def _begin(self, dag: DAG, command: StartCommand) -> RunHandle:
         handle = RunHandle(self._executor, await self._executor.start(dag, command))
-        await self._carry_out(handle)
+        if handle.run.header.nonce != command.nonce:  # it existed
+            await self._carry_out(handle)
         return handle
 
     async def _carry_out(self, run: RunHandle) -> None:
@@ -436,8 +437,10 @@ class Orchestrator:
             stored = await self.runs_status.get_run(names.run_id(run_id))
         except AiorchError:
             return False  # a run that cannot be read cannot be told to wait for anything
-        owners = {by for by in stored.run.active_by if by is not None} if stored is not None else set()
-        return stored is not None and await self.store.dead_among(frozenset(owners)) == owners
+        if stored is None:
+            return False
+        owners = frozenset(by for by in stored.run.active_by if by is not None)
+        return stored.run.waits_for_process(await self.store.dead_among(owners) if owners else owners)
 
     async def runs(self) -> list[RunSummary]:
         """All runs of the store, the newest first."""

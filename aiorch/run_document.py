@@ -17,6 +17,10 @@ from aiorch.errors import DocumentError, NewerSchemaError
 from aiorch.failure import Failure
 
 SCHEMA_VERSION = 1
+
+NO_SLOT = "no free slot"
+"""Why a task waits whose target type has a limit."""
+
 HEADER = "$run"
 
 NESTING_MAX = 500

@@ -154,7 +154,7 @@ class RunHandle:
         return run.encode(run.header, found)[0]
 
     async def _results_of(self, names: Container[str]) -> Results:
-        run = self.run
+        run = self.run.snapshot()  # a result that is committed meanwhile is not fetched
         large = await SpilledResults(self._executor.executions).fetch(run, names) if run.spilled else {}
         return Results(run, AllNodes(self.dag), large)
 

@@ -5,7 +5,8 @@ The encoded form of every entry is kept beside it, so that writing a document ag
 the rest.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Container, Mapping
 from datetime import datetime
 from hashlib import sha256
 from weakref import WeakKeyDictionary
@@ -19,6 +20,7 @@ from aiorch.nodes import Node, Parallel, Task
 from aiorch.plurals import counted
 from aiorch.run_document import (
     HEADER,
+    NO_SLOT,
     SCHEMA_VERSION,
     NodeState,
     RunHeader,
@@ -115,6 +117,24 @@ class Run:
     def status(self) -> RunStatus:
         """Status of the run."""
         return self.header.status
+
+    def snapshot(self) -> "Run":
+        """Return a copy that stays as the run is now."""
+        copied = copy.copy(self)
+        copied.nodes, copied.spilled = dict(self.nodes), dict(self.spilled)
+        return copied
+
+    def waits_for_process(self, dead: Container[str]) -> bool:
+        """
+        Whether no living process works on the run, as far as its entries tell.
+
+        Args:
+            dead: Processes that are known to be gone.
+        """
+        owed = [self.nodes[name] for name in self.active]
+        return bool(owed) and all(
+            state.waits_because != NO_SLOT and (state.by is None or state.by in dead) for state in owed
+        )
 
     def has_room(self, result_bytes: int) -> bool:
         """Whether a result of this size may be kept in the document; if so, the room is taken."""

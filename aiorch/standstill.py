@@ -104,8 +104,8 @@ class LivedTimeout:
 
     def count(self, seconds: float) -> None:
         """Count time in which the block itself has just held up the event loop. If that is too much, the block ends."""
-        if self._timer is None or self._timer.cancelled():
-            return
+        if self._timer is None or self._timer.cancelled() or self._timeout.when() is not None:
+            return  # no time runs, or the time is over already
         noticed_s = self._standstill.total_s
         total_s = self._standstill.measure()
         self._counted_s += min(seconds, total_s - noticed_s)

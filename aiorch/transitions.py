@@ -43,7 +43,7 @@ from aiorch.failure import (
 )
 from aiorch.nodes import Node, Parallel, Task
 from aiorch.plurals import counted
-from aiorch.run_document import NO_RESULT, NodeState, RunHeader, Unanswered
+from aiorch.run_document import NO_RESULT, NO_SLOT, NodeState, RunHeader, Unanswered
 from aiorch.run_state import Run, execution_key
 
 LOST_ATTEMPTS_MAX = 3
@@ -52,13 +52,11 @@ LOST_ATTEMPTS_MAX = 3
 LAUNCHES_MAX = 10
 """Launches of one attempt over takeovers: a function that kills its process must not loop for ever."""
 
-NO_SLOT = "no free slot"
-"""Why a task waits whose target type has a limit."""
-
 NO_PROCESS = "no process that can launch it: {}"
 
-REASON_CHARS_MAX = 200
-"""Of a reason in an entry: all tasks of a wide run may wait for the same."""
+REASON_BYTES_MAX = 200
+REASON_BYTES_WIDE = 30
+"""Of a reason in an entry, and of one in a run of more than `WIDE_RUN_NODES`: all its tasks may wait at once."""
 
 _NEW, _STARTING, _RUNNING, _RETRYING = (
     TaskStatus.NEW,
@@ -350,6 +348,13 @@ def _has_refused_result(state: NodeState) -> bool:
     return state.status is _RETRYING and state.error is not None and state.error.type in REFUSED_RESULTS
 
 
+def kept_reason(reason: str, nodes: int) -> str:
+    """Return what an entry in a run of so many nodes keeps of a reason."""
+    limit = REASON_BYTES_MAX if nodes <= WIDE_RUN_NODES else REASON_BYTES_WIDE
+    encoded = reason.encode("utf-8", "replace")
+    return encoded.decode() if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore") + "…"
+
+
 def _order(event: RunEvent) -> tuple[int, str, int]:
     return event.rank, event.node, event.attempt
 
@@ -630,9 +635,7 @@ class _Draft:
 
     def wait(self, name: str, state: NodeState, reason: str | None) -> None:
         """Let the entry say why the task has not started."""
-        if reason is not None and len(reason) > REASON_CHARS_MAX:
-            reason = f"{reason[: REASON_CHARS_MAX - 1]}…"
-        changed = replace(state, waits_because=reason)
+        changed = replace(state, waits_because=reason and kept_reason(reason, len(self.base.nodes)))
         if changed != self.state(name):
             self.set(name, changed)
 

@@ -108,6 +108,7 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
         Exit code: 0 completed, 1 failed or cancelled, 74 completed and the result could not be written.
     """
     async with orchestrator:
+        began_at = datetime.now(UTC)
         prints.hold()  # the first task may print before the first line is written
         try:
             handle = await begin(orchestrator)
@@ -119,7 +120,7 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
         if not is_live(sys.stderr):
             say(_first_line(handle))
         prints.release()
-        if handle.status.is_terminal:
+        if (ended_at := handle.run.header.ended_at) is not None and ended_at < began_at:
             say(f"Run {handle.run_id} had ended before: nothing was started. Another run id starts it anew.")
         try:
             if command is not None:

@@ -19,6 +19,7 @@ import io
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -153,9 +154,7 @@ class IdTokens:
         except Exception as error:
             # Libraries raise what they like here, and whatever it is, there is no token.
             reason = in_words(error)[:_REASON_CHARS_MAX]
-            # A machine without credentials that knows no metadata server is not in Google Cloud.
-            is_final = isinstance(error, aiohttp.ClientConnectorDNSError) and maker.make is _from_metadata_server
-            is_final &= not self._kept
+            is_final = maker.make is _from_metadata_server and _has_no_such_name(error) and not self._kept
             raise IdTokenError(audience, maker.source, reason, maker.next_move, is_final=is_final) from error
         self._kept[audience] = token, expires_at - REFRESH_BEFORE_S
         return token
@@ -183,6 +182,14 @@ class IdTokens:
                 source, partial(_signed, data, self._now), "Look whether the key was deleted or the clock is wrong"
             )
         raise ValueError(f"{source} are of type {data['type']!r}, which gets no ID tokens without impersonation")
+
+
+def _has_no_such_name(error: Exception) -> bool:
+    """Whether the name of a server exists nowhere: outside of Google Cloud there is no metadata server."""
+    return isinstance(error, aiohttp.ClientConnectorDNSError) and error.os_error.errno in (
+        socket.EAI_NONAME,
+        socket.EAI_NODATA,
+    )
 
 
 def _find_credentials() -> tuple[str, dict[str, Any]]:

@@ -215,7 +215,7 @@ def detail_of(node: Node, state: NodeState, now: datetime) -> str:
 def _when_again(state: NodeState, now: datetime) -> str:
     if state.retry_at is not None and state.retry_at > now:
         return f"again in {duration_text((state.retry_at - now).total_seconds())}"
-    return "waits for a process" if state.by is None else "again now"
+    return "waits for a process" if state.by is None else "due"
 
 
 class ProgressLog:

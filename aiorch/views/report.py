@@ -84,8 +84,7 @@ def show_lines(  # noqa: PLR0913  all optional but the first three
     limits = {"rows_max": len(run.nodes)} if show_all else {"rows_max": ROWS_SHOWN, "branches_max": BRANCHES_MAX}
     rows = Rows(dag).of(run, now=now, **limits)
     yield from table(("NODE", "STATUS", "DURATION", "ATTEMPT", "DETAIL"), [_cells(row) for row in rows], columns)
-    owners = {by for name in run.active if (by := run.nodes[name].by) is not None}
-    if run.active and owners <= dead:
+    if run.waits_for_process(dead):
         yield ""
         yield f"The run waits for a process: {command('serve')}, or for this run alone: {command('resume', run_id)}"
     elif left := [one_line(name) for name in run.active if run.nodes[name].by in dead]:
@@ -154,12 +153,14 @@ def next_moves(run: Run, command: Callable[..., str]) -> Iterator[str]:
 def interrupted_runs_line(run_ids: Sequence[str], command: Callable[..., str]) -> str:
     """Name other runs that wait for a process; *command* writes a command with its arguments."""
     if len(run_ids) == 1:
-        return f"Another run of this store was interrupted. Continue it with: {one_line(command('resume', *run_ids))}"
+        return (
+            f"Another run of this store waits for a process. Continue it with: {one_line(command('resume', *run_ids))}"
+        )
     named = ", ".join(one_line(run_id) for run_id in run_ids[-RUNS_NAMED:])
     if len(run_ids) > RUNS_NAMED:
         named += f" and {len(run_ids) - RUNS_NAMED:,} more"
     return (
-        f"{counted(len(run_ids), 'other run')} of this store were interrupted: {named}. Continue one with "
+        f"{counted(len(run_ids), 'other run')} of this store wait for a process: {named}. Continue one with "
         f"`{one_line(command('resume', run_ids[-1]))}`, all with `{command('serve')}`."
     )
 

@@ -372,7 +372,7 @@ def test_a_command_touches_no_other_run(folder, args):
     killed.wait(PATIENCE_S)
     others = {run_id: folder.document(run_id) for run_id in ("recorded", "killed")}
     done = folder.run(*args)
-    assert "2 other runs of this store were interrupted" in done.stderr or done.returncode == 2, done.stderr
+    assert "2 other runs of this store wait for a process" in done.stderr or done.returncode == 2, done.stderr
     assert {run_id: folder.document(run_id) for run_id in others} == others
 
 
@@ -398,13 +398,13 @@ def test_interrupted_runs_are_named_with_the_command_that_continues_them(folder,
     (folder.path / "go").touch()
     options = "--store sqlite:///other.db --path dags"
     if left_open == 1:
-        told = f"Another run of this store was interrupted. Continue it with: aiorch resume r1 {options}\n"
+        told = f"Another run of this store waits for a process. Continue it with: aiorch resume r1 {options}\n"
         assert told in done.stderr
         resumed = folder.run("resume", "r1", *options.split())
         assert (resumed.returncode, resumed.stdout) == (0, '"went"\n'), resumed.stderr
         return
     assert (
-        "7 other runs of this store were interrupted: r3, r4, r5, r6, r7 and 2 more. Continue one with "
+        "7 other runs of this store wait for a process: r3, r4, r5, r6, r7 and 2 more. Continue one with "
         f"`aiorch resume r7 {options}`, all with `aiorch serve {options}`.\n"
     ) in done.stderr
     process = folder.start("serve", *options.split(), "--port", "0")
@@ -422,7 +422,7 @@ def test_a_run_that_another_process_carries_out_is_not_named(folder):
     process = folder.start("run", folder.write("waits.json", calls("waits")))
     folder.await_call("S1/1")
     done = folder.run("run", "a.json", "--drain", "0")
-    assert (done.returncode, "interrupted" in done.stderr) == (0, False), done.stderr
+    assert (done.returncode, "for a process" in done.stderr) == (0, False), done.stderr
     (folder.path / "go").touch()
     assert process.wait(PATIENCE_S) == 0
     assert folder.calls().count("S1/1") == 3

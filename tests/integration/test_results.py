@@ -1,5 +1,6 @@
 """Results as tasks, users of the library and clients of the endpoint read them, and what they are told instead."""
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -13,6 +14,7 @@ from aiorch import (
     RunTooLargeError,
     TaskContext,
     TaskNotFoundError,
+    TaskStatus,
 )
 from tests.definitions import parallel
 from tests.integration.test_orchestrator import chain, engine, named, task
@@ -174,3 +176,27 @@ async def test_a_handle_says_why_there_is_no_result() -> None:
                 await run.result(name)
             assert type(raised.value) is kind
         assert await run.result("Good") == "Good"
+
+
+async def test_results_stay_as_they_were_read_while_the_run_goes_on() -> None:
+    """A large result that is committed after the results of a run were read is not among them."""
+    go = asyncio.Event()
+
+    async def waits(context: TaskContext) -> str:
+        await go.wait()
+        return LARGE
+
+    definition = {
+        "name": "two",
+        "start": "A",
+        "steps": {"A": task("returns", next="B"), "B": task("waits")},
+    }
+    async with engine({**FUNCTIONS, "waits": waits}) as orchestrator:
+        run = await orchestrator.start(named(definition))
+        while run.run.nodes["A"].status is not TaskStatus.COMPLETED:
+            await asyncio.sleep(0)
+        results = await run.results()
+        go.set()
+        await run.wait()
+        assert dict(results) == {"A": "A"}
+        assert dict(await run.results()) == {"A": "A", "B": LARGE}

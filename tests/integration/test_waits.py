@@ -4,21 +4,24 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
 
-from aiorch import Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
+from aiorch import DAGBuilder, Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
 from aiorch.launches import LaunchSettings
 from aiorch.nodes import Task
-from aiorch.ports import Answer, NotStarted, Succeeded
+from aiorch.ports import Answer, NotStarted, StoredObject, Succeeded
+from aiorch.run_document import StartCommand
+from aiorch.run_state import new_header, new_run
 from aiorch.stores.memory import MemoryStore
 from aiorch.targets.cloud_function import CloudFunctionTarget
 from aiorch.targets.id_tokens import IdTokens
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
-from aiorch.transitions import TaskWaits
+from aiorch.transitions import Process, RunStarted, TaskWaits, fold
 from tests.definitions import call, chain, job, parallel, task
 
 NO_CONNECTION = NotStarted("no connection to http://f: refused")
@@ -60,10 +63,15 @@ class Commits(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.times: list[float] = []
+        self.reads = 0
 
     @property
     def count(self) -> int:
         return len(self.times)
+
+    async def read(self, name: str) -> StoredObject | None:
+        self.reads += name.startswith("runs/")
+        return await super().read(name)
 
     async def write(self, name: str, *args: Any, **options: Any) -> int:
         if name.startswith("runs/"):
@@ -192,25 +200,90 @@ async def test_a_task_that_no_process_can_launch_says_why() -> None:
         assert store.count == commits + 1
 
 
-async def test_a_call_without_any_credentials_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """Where there are neither credentials nor the name of a metadata server, a call fails without a second try."""
+@in_virtual_time
+async def test_a_reason_that_waits_is_not_written_by_a_process_that_has_left(caplog: pytest.LogCaptureFixture) -> None:
+    """An orchestrator that is left two seconds after its look at a run commits nothing and logs no error later."""
+    store = Commits()
+    async with Orchestrator(store, launch=False, clock=ManualClock(), entropy=SeededEntropy(2)) as client:
+        await client.start(chain(A=task(function="no_such_module:f")), run_id="r")
+    async with engine(store, Calls()):
+        await asyncio.sleep(2)
+    commits = store.count
+    await asyncio.sleep(60)
+    assert store.count == commits
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@in_virtual_time
+async def test_an_hour_of_refusals_for_one_reason_costs_one_commit_and_few_reads() -> None:
+    """A reason that the entry has already is neither committed nor looked up again, however often the call is tried."""
+    store = Commits()
+    target = Calls(A=[NO_CONNECTION])
+    async with engine(store, target) as orchestrator:
+        await orchestrator.start(chain(A=call(timeout=100_000)), run_id="r")
+        await asyncio.sleep(10)
+        commits, reads = store.count, store.reads
+        await asyncio.sleep(3600)
+        assert target.tries["A"] > 100
+        assert store.count == commits
+        assert store.reads - reads <= 10, "the sweeper reads an open run every ten minutes"
+
+
+def test_reasons_of_a_wide_run_leave_its_document_small() -> None:
+    """A run of 10,700 calls whose tries are all refused for a long reason fits into one upload to a bucket."""
+    width = 10_700
+    branches = parallel(*(chain(**{f"A{number}": call()}) for number in range(width)))
+    dag = DAGBuilder({"name": "wide", **chain(P=branches)}).build_dag()
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    command = StartCommand(
+        schema_version=1,
+        run_id="r",
+        nonce="n",
+        dag=dag.name,
+        definition=dag.definition_id,
+        input=msgspec.Raw(b"null"),
+        created_at=now,
+    )
+    run = new_run(dag, new_header(command, dag, None))
+    process = Process("0123456789abcdef" * 2, lambda _: True)
+    reason = f"no connection to https://{'f' * 150}.example/: refused"
+    for events in ([RunStarted()], [TaskWaits(name, 1, reason) for name in dag.all_tasks]):
+        changes = fold(dag, run, events, now=now, process=process)
+        document, encoded = run.encode(changes.header, changes.nodes)
+        run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
+    assert all(run.nodes[name].waits_because for name in dag.all_tasks)
+    assert len(document) < 5 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("code", "failed"),
+    [(socket.EAI_NONAME, "NoCredentials"), (socket.EAI_AGAIN, "NotStarted")],
+    ids=["no such name", "no answer"],
+)
+async def test_a_call_without_any_credentials_fails_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, code: int, failed: str
+) -> None:
+    """
+    Where there are neither credentials nor the name of a metadata server, a call fails without a second try. Where the
+    name cannot be looked up at present, it is tried until its timeout.
+    """
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     asked = []
 
     async def getaddrinfo(*args: Any, **_: Any) -> Any:
         asked.append(args)
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        raise socket.gaierror(code, "the name was not found")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
     settings = Settings(drain_s=0)
     target = CloudFunctionTarget(tokens=IdTokens())
     async with Orchestrator("memory:", targets={TargetTypes.CLOUD_FUNCTION: target}, settings=settings) as orchestrator:
-        result = await (await orchestrator.start(chain(A=call(url="https://f.example/")))).wait()
+        result = await (await orchestrator.start(chain(A=call(url="https://f.example/", timeout=2)))).wait()
     assert result.error is not None
-    assert result.error.type == "NoCredentials"
+    assert result.error.type == failed
     assert "set GOOGLE_APPLICATION_CREDENTIALS" in result.error.message
-    assert len(asked) == 1
+    assert (len(asked) == 1) is (failed == "NoCredentials")
 
 
 async def test_a_malformed_url_fails_at_once() -> None:

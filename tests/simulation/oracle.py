@@ -168,6 +168,8 @@ class Oracle:
         self._live_jobs: dict[str, None] = {}
         self._late: set[str] = set()
         self._twice: set[str] = set()
+        self._first_start: dict[str, tuple[str, float]] = {}
+        self._listed_at: dict[tuple[str, str], float] = {}
         self._taken_at: dict[str, tuple[float, str | None]] = {}
         self._taken_by: dict[str, set[str | None]] = {}
         self._launches: dict[str, int] = {}
@@ -571,6 +573,7 @@ class Oracle:
         run_id, node, attempt, key = execution
         self._world.note(process.name, f"starts {execution.label} ({kind})")
         self._starts[key] += 1
+        self._first_start.setdefault(key, (process.id, self._world.loop.time()))
         count = self._starts[key]
         if is_late:
             self._late.add(key)
@@ -615,6 +618,7 @@ class Oracle:
     def launches(self, process: "SimulatedProcess", job: str, key: str, listed_at: float) -> None:
         """A process is about to launch a job: there is none, as far as could be known when it last went on."""
         self._requested.add(key)
+        self._listed_at[process.id, key] = listed_at
         if listed_at < process.woke_at:
             self.fail("S3", f"job {job} is launched by {process.name}, which was silent and has not looked for it")
 
@@ -626,8 +630,11 @@ class Oracle:
             return
         taken_at, by = self._taken_at.get(execution.key, (0.0, process.id))
         is_under_way = by != process.id and taken_at >= process.client.heard_since(process.id)
-        if kind == "Dataflow" and process.id in self.called_dead and is_under_way:
-            # Whoever took over had stood still before it said so, and its job has ended since this one has looked.
+        first_by, first_at = self._first_start[execution.key]
+        # The process that was called dead launched after the process that took over from it had looked.
+        is_unseen = first_by in self.called_dead and first_at >= self._listed_at.get((process.id, execution.key), 0.0)
+        if kind == "Dataflow" and (is_unseen or (process.id in self.called_dead and is_under_way)):
+            # One of the two stood still between its look and its launch, and the job of the other has ended since.
             self._world.count("second job of a takeover under way")
             self._twice.add(execution.key)
         elif kind == "Dataflow":

@@ -251,7 +251,7 @@ def test_show_names_the_commands_for_a_run_without_a_living_process():
         run.active["B0"] = None
         shown = list(show_lines(fan(2), run, NOW, command=written, dead=frozenset({"dead"})))
         assert "The run waits for a process: aiorch serve, or for this run alone: aiorch resume r1" in shown
-        assert any(f"{'waits for a process' if by is None else 'again now'}: Interrupted" in line for line in shown)
+        assert any(f"{'waits for a process' if by is None else 'due'}: Interrupted" in line for line in shown)
 
 
 def test_the_reason_of_a_task_that_waits_is_told_once():

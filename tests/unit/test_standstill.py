@@ -126,3 +126,17 @@ async def test_nothing_ticks_without_a_timeout() -> None:
     await ends_after(LivedTimeout(standstill, reading_s=5), 15)
     await asyncio.sleep(10)
     assert standstill._timer is None
+
+
+@in_virtual_time
+async def test_a_block_that_holds_up_the_loop_after_its_time_is_a_timeout() -> None:
+    """Time that is counted for a block whose time is over already changes nothing: the block ends with a timeout."""
+    lived = LivedTimeout(Standstill(), reading_s=5)
+    with pytest.raises(TimeoutError):  # noqa: PT012  the block is what ends
+        async with lived:
+            lived.begin(1)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                stand_still(3)
+                lived.count(3)
