@@ -252,7 +252,7 @@ class Outcomes:
             sent.is_out = is_job
             sent.refusals += 1
             sent.refusal = answer.reason
-            committer.note(TaskWaits(task.name, sent.attempt, answer.reason))
+            committer.note(TaskWaits(task.name, sent.attempt, answer.reason, sent.launch))
             may_arrive |= answer.may_arrive
             logger.warning("launch did not start, trying again", extra=_about(context) | {"reason": answer.reason})
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))

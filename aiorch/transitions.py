@@ -112,6 +112,8 @@ class TaskWaits(msgspec.Struct, frozen=True, gc=False):
     """The one that was refused; 0: the task is ready, and has no attempt yet."""
 
     reason: str
+    launch: int = 0
+    """Which launch of the attempt it is about."""
 
 
 class TaskRunning(msgspec.Struct, frozen=True, gc=False):
@@ -432,7 +434,8 @@ class _Draft:
     def on_waits(self, event: TaskWaits) -> None:
         if event.attempt:
             state = self.current(event)
-            if state is not None and state.by == self.process.id and state.status is _STARTING and not state.stop:
+            is_its_own = state is not None and state.by == self.process.id and state.launches == event.launch
+            if state is not None and is_its_own and state.status is _STARTING and not state.stop:
                 self.wait(event.node, state, event.reason)
             return
         state = self.state(event.node)

@@ -149,7 +149,7 @@ async def test_a_reason_that_is_due_keeps_the_pace_of_commits() -> None:
         await orchestrator.start(definition, run_id="r")
         while (await store.entry("B"))["status"] != "Completed":
             await asyncio.sleep(0.1)
-        orchestrator._executor.committers["r"].note(TaskWaits("A", 1, "another reason"))
+        orchestrator._executor.committers["r"].note(TaskWaits("A", 1, "another reason", 1))
         await asyncio.sleep(2)
         assert (await store.entry("A"))["waits_because"] == "another reason"
     assert all(later - earlier > 0.999 for earlier, later in pairwise(store.times))
@@ -247,7 +247,7 @@ def test_reasons_of_a_wide_run_leave_its_document_small() -> None:
     run = new_run(dag, new_header(command, dag, None))
     process = Process("0123456789abcdef" * 2, lambda _: True)
     reason = f"no connection to https://{'f' * 150}.example/: refused"
-    for events in ([RunStarted()], [TaskWaits(name, 1, reason) for name in dag.all_tasks]):
+    for events in ([RunStarted()], [TaskWaits(name, 1, reason, 1) for name in dag.all_tasks]):
         changes = fold(dag, run, events, now=now, process=process)
         document, encoded = run.encode(changes.header, changes.nodes)
         run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))

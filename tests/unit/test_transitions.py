@@ -35,6 +35,7 @@ from aiorch.transitions import (
     TaskRunning,
     TaskStopped,
     TaskSucceeded,
+    TaskWaits,
     fold,
     obligation,
 )
@@ -613,6 +614,16 @@ def test_a_function_that_kills_its_process_does_not_loop_for_ever() -> None:
     assert error is not None
     assert (scene.statuses["A"], error.type) == ("Failed", "Lost")
     assert "died 10 times while launching it" in error.message
+
+
+def test_a_refusal_is_of_the_launch_that_was_refused() -> None:
+    """A process that takes its own execution back, after another one had it, says nothing of its earlier launch."""
+    scene = Scene(dag_of(chain(A=task()))).fold(RunStarted()).fold(DIED, by=HEIR)
+    died = ProcessesDied(frozenset({"heir"}))
+    scene.fold(died, TaskWaits("A", 1, "no connection", 1))
+    assert (scene["A"].by, scene["A"].launches, scene["A"].waits_because) == ("me", 3, None)
+    scene.fold(TaskWaits("A", 1, "no connection", 3))
+    assert scene["A"].waits_because == "no connection"
 
 
 @pytest.mark.parametrize("heir", [HEIR, AWAITING], ids=["without events", "with events"])

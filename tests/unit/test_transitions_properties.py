@@ -112,7 +112,7 @@ class World:
                 if self.random.random() < 0.3:
                     self.pending.append(TaskRunning(name, state.attempt))
                 if self.random.random() < 0.3:
-                    self.pending.append(TaskWaits(name, state.attempt, "no connection"))
+                    self.pending.append(TaskWaits(name, state.attempt, "no connection", state.launches))
             case Obligation.STOP:
                 self.pending.append(TaskStopped(name, state.attempt))
             case Obligation.RETRY:
