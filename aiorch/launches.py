@@ -145,16 +145,21 @@ class Launches:
 
     async def close(self, grace_s: float) -> None:
         """
-        Launch nothing more, and wait for what is under way.
+        Launch nothing more, give back the executions that have not begun, and wait for those that have.
 
-        What has not ended after the grace is given up, and what has not begun is given back. The run says so: it goes
-        on elsewhere, or at the next start.
+        An execution that has not ended after the grace is given up. The run says so: it goes on elsewhere, or at the
+        next start.
         """
         if self._recorder is not None:
             self._recorder.cancel()
         left = [execution for queue in (self._waiting, *self._limited.values()) for execution in queue]
         left += self._under_way.values()
-        ending = [handle for handle, execution in self._under_way.items() if not execution.sent.is_awaited]
+        ending = []
+        for handle, execution in self._under_way.items():
+            if not execution.sent.is_out:
+                handle.cancel()  # it waits for its turn, or for another try: it begins elsewhere
+            elif not execution.sent.is_awaited:
+                ending.append(handle)
         if ending and grace_s > 0:
             await asyncio.wait(ending, timeout=grace_s)
         handles = list(self._under_way)
