@@ -418,6 +418,11 @@ class Orchestrator:
         await self._carry_out(handle)
         return handle
 
+    async def is_carried_out_elsewhere(self, run: RunHandle) -> bool:
+        """Whether another living process owes something to a run."""
+        owners = frozenset(by for by in run.run.active_by if by is not None) - {self._executor.process.id}
+        return bool(owners) and await self.store.dead_among(owners) != owners
+
     async def interrupted_runs(self) -> list[str]:
         """
         Return the ids of open runs that no living process works on, but for this orchestrator's own.

@@ -107,33 +107,69 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
     Returns:
         Exit code: 0 completed, 1 failed or cancelled, 74 completed and the result could not be written.
     """
-    async with orchestrator:
-        began_at = datetime.now(UTC)
-        prints.hold()  # the first task may print before the first line is written
-        try:
-            handle = await begin(orchestrator)
-        except asyncio.CancelledError:
-            look = f" It is among these, if it was: {command('runs')}" if command else ""
-            say(f"Interrupted while the run was being recorded.{look}")
+    handle: RunHandle | None = None
+    try:
+        async with orchestrator:
+            handle = await _begun(orchestrator, begin, prints=prints, command=command, say=say)
+            try:
+                if command is not None:
+                    await _say_interrupted_runs(orchestrator, command, say)
+                await _follow(handle)
+                result = await handle.wait()
+            except asyncio.CancelledError:
+                _say_interrupted(handle, orchestrator.settings.drain_s, say)
+                raise
+            is_written = _report(handle, result, results, as_json=as_json, command=command, say=say)
+    except asyncio.CancelledError:
+        if handle is None:
             raise
-        leave_failure_to_the_report(handle.run_id)
-        if not is_live(sys.stderr):
-            say(_first_line(handle))
-        prints.release()
-        if (ended_at := handle.run.header.ended_at) is not None and ended_at < began_at:
-            say(f"Run {handle.run_id} had ended before: nothing was started. Another run id starts it anew.")
-        try:
-            if command is not None:
-                await _say_interrupted_runs(orchestrator, command, say)
-            await _follow(handle)
-            result = await handle.wait()
-        except asyncio.CancelledError:
-            _say_interrupted(handle.run_id, continue_command(handle.run_id), say)
+        ended = await _ended_while_leaving(orchestrator, handle)
+        if ended is None:
+            _say_how_to_continue(continue_command(handle.run_id), say)
             raise
+        result = ended
         is_written = _report(handle, result, results, as_json=as_json, command=command, say=say)
     if result.status is not RunStatus.COMPLETED:
         return NOT_COMPLETED
     return COMPLETED if is_written else OUTPUT_LOST
+
+
+async def _begun(
+    orchestrator: Orchestrator,
+    begin: Callable[[Orchestrator], Awaitable[RunHandle]],
+    *,
+    prints: Prints,
+    command: Callable[..., str] | None,
+    say: Say,
+) -> RunHandle:
+    """Begin the run, and say which it is."""
+    began_at = datetime.now(UTC)
+    prints.hold()  # the first task may print before the first line is written
+    try:
+        handle = await begin(orchestrator)
+    except asyncio.CancelledError:
+        look = f" It is among these, if it was: {command('runs')}" if command else ""
+        say(f"Interrupted while the run was being recorded.{look}")
+        raise
+    leave_failure_to_the_report(handle.run_id)
+    if not is_live(sys.stderr):
+        say(_first_line(handle))
+    prints.release()
+    if (ended_at := handle.run.header.ended_at) is not None and ended_at < began_at:
+        say(f"Run {handle.run_id} had ended before: nothing was started. Another run id starts it anew.")
+    elif await orchestrator.is_carried_out_elsewhere(handle):
+        say("Another process carries out this run. This command shows it, and goes on with it if that process ends.")
+    return handle
+
+
+async def _ended_while_leaving(orchestrator: Orchestrator, handle: RunHandle) -> RunResult | None:
+    """Return how the run ended while its last tasks had time to end, `None` when it has not ended."""
+    if not handle.status.is_terminal:
+        return None
+    try:
+        return await handle.wait()  # large results are read from the store, which opens again for that
+    finally:
+        await orchestrator.store.aclose()
 
 
 def _first_line(handle: RunHandle) -> str:
@@ -174,18 +210,24 @@ def _report(  # noqa: PLR0913  as above
     try:
         if as_json:
             write_line(results, handle.document().decode())
-        elif (value := end_results(handle.dag, result.results)) is not None:
+        elif result.status is RunStatus.COMPLETED and (value := end_results(handle.dag, result.results)) is not None:
             write_line(results, msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
     except OutputLostError as error:
-        kept = f" Read it with: {command('show', handle.run_id, '--json')}" if command else ""
+        reading = ("show", handle.run_id, "--json") if as_json else ("result", handle.run_id)
+        kept = f" Read it with: {command(*reading)}" if command else ""
         say(f"Error: {error} The run has ended as said above, and its results are kept.{kept}")
         return False
     return True
 
 
-def _say_interrupted(run_id: str, command: str | None, say: Say) -> None:
-    say(f"Interrupted. Running tasks have a moment to end; once more stops at once. Run {run_id} has not ended.")
-    say("It was in memory only and is lost." if command is None else f"Continue it with: {command}")
+def _say_interrupted(handle: RunHandle, drain_s: float, say: Say) -> None:
+    has_live = drain_s > 0 and handle.run.live > 0
+    grace = f" Running tasks have up to {drain_s:g} s to end; once more stops at once." if has_live else ""
+    say(f"Interrupted run {one_line(handle.run_id)}.{grace}")
+
+
+def _say_how_to_continue(command: str | None, say: Say) -> None:
+    say("The run was in memory only and is lost." if command is None else f"Continue it with: {command}")
 
 
 async def _say_interrupted_runs(orchestrator: Orchestrator, command: Callable[..., str], say: Say) -> None:

@@ -67,6 +67,13 @@ def waits(context):
         time.sleep(0.01)
     return "went"
 
+def waits_for_much(context):
+    return waits(context) * 1000
+
+def waits_and_breaks(context):
+    waits(context)
+    raise OSError("late")
+
 def hangs(context):
     log(context)
     time.sleep(3600)
@@ -292,6 +299,45 @@ def test_terminated_run_lets_tasks_end_first(folder):
     assert folder.document("r1")["S1"]["status"] == "Completed"
     assert folder.run("run", "a.json", "--run-id", "r1").returncode == 0
     assert folder.calls() == ["S1/1", "S2/1"]
+
+
+@pytest.mark.parametrize(("functions", "code"), [(["waits_for_much"], 0), (["waits_and_breaks"], 1)])
+def test_a_run_that_ends_while_it_is_interrupted_has_ended(folder, functions, code):
+    """A run whose last task ends within the drain time is reported as ever: by its result, and by its exit code."""
+    folder.write("a.json", calls(*functions))
+    process = folder.start("run", "a.json", "--run-id", "r1", "--drain", "20")
+    folder.await_call("S1/1")
+    process.send_signal(signal.SIGINT)
+    for line in process.stderr:
+        if "Interrupted" in line:
+            break
+    (folder.path / "go").touch()
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, stdout) == (code, '"' + "went" * 1000 + '"\n' if code == 0 else ""), stderr
+    assert "Continue it with" not in stderr
+
+
+def test_a_failed_run_prints_no_result(folder):
+    """Of a DAG that ends with a Parallel of which a branch has failed, nothing is printed on stdout."""
+    folder.write("a.json", chain(P=parallel(chain(A=step("echo")), chain(B=step("broken")), on_failure="wait")))
+    failed = folder.run("run", "a.json")
+    assert (failed.returncode, failed.stdout) == (1, "")
+
+
+def test_a_command_for_a_run_of_another_process_says_so(folder):
+    """`run` with the id of a run that another process carries out shows that run, and says who carries it out."""
+    folder.write("a.json", calls("waits"))
+    process = folder.start("run", "a.json", "--run-id", "r1")
+    folder.await_call("S1/1")
+    other = folder.start("run", "a.json", "--run-id", "r1")
+    for line in other.stderr:
+        if "Another process carries out this run" in line:
+            break
+    else:
+        raise AssertionError("the command did not tell it")
+    (folder.path / "go").touch()
+    assert (process.wait(PATIENCE_S), other.wait(PATIENCE_S)) == (0, 0)
+    assert folder.calls() == ["S1/1"]
 
 
 def test_second_interrupt_ends_it_on_the_spot(folder):
