@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TextIO
 import msgspec
 
 from aiorch.cli.logs import leave_failure_to_the_report
+from aiorch.cli.options import open_client
 from aiorch.cli.prints import Prints
 from aiorch.enums import RunStatus
 from aiorch.errors import StoreError
@@ -166,10 +167,10 @@ async def _ended_while_leaving(orchestrator: Orchestrator, handle: RunHandle) ->
     """Return how the run ended while its last tasks had time to end, `None` when it has not ended."""
     if not handle.status.is_terminal:
         return None
-    try:
-        return await handle.wait()  # large results are read from the store, which opens again for that
-    finally:
-        await orchestrator.store.aclose()
+    if not handle.run.spilled or str(orchestrator.store) == "memory:":
+        return await handle.wait()
+    async with open_client(str(orchestrator.store)) as client:  # large results are in the store, which is closed
+        return await (await client.attach(handle.run_id)).wait()
 
 
 def _first_line(handle: RunHandle) -> str:
