@@ -117,7 +117,8 @@ class RunHandle:
             return (await self._results_of({node}))[node]
         if not self.status.is_terminal:
             raise ResultPendingError(
-                f"run {self.run_id!r} is {self.status}, so it has no result yet; wait for its end."
+                f"run {self.run_id!r} is {self.status}, so it has no result yet; wait for its end, or "
+                f"continue it when no process works on it."
             )
         if self.status is not RunStatus.COMPLETED:
             error = self.run.header.error

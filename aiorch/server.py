@@ -248,13 +248,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def exposure_warning(host: str, token: str | None) -> str | None:
-    """Return what to say loudly about a server on *host*, `None` when there is nothing to say."""
+def exposure_warning(host: str, token: str | None, *, host_setting: str) -> str | None:
+    """Return the warning about a server on *host*, which *host_setting* sets, `None` when there is none to give."""
     if token is not None or is_loopback(host):
         return None
     return (
         f"WARNING: serving on {host} WITHOUT AUTHENTICATION: everyone who can reach this address can start, cancel "
-        f"and read runs. Set AIORCH_SERVE_TOKEN to require a bearer token, or AIORCH_HOST (or --host) to 127.0.0.1."
+        f"and read runs. Set AIORCH_SERVE_TOKEN to require a bearer token, or {host_setting} to 127.0.0.1."
     )
 
 
@@ -341,6 +341,7 @@ class _Routes:
 
 def _filter(request: web.Request) -> tuple[RunStatus | None, int]:
     status, limit = request.query.get("status"), request.query.get("limit", str(RUNS_MAX))
+    status = status and status.capitalize()
     if status is not None and status not in list(RunStatus):
         raise _Refused(400, "InvalidRequest", f"status {status!r} is not one of {', '.join(RunStatus)}")
     if not limit.isascii() or not limit.isdigit():

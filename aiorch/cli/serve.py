@@ -57,7 +57,7 @@ def serve(
     click.get_current_context().with_resource(prints_to_stderr())
     if wrong := serve_dags(orchestrator, dag):
         raise click.ClickException("\n".join(["nothing is served:", *wrong]))
-    warning = exposure_warning(host, token)
+    warning = exposure_warning(host, token, host_setting="--host (AIORCH_SERVE_HOST)")
     if warning is not None:
         click.secho(escaped(warning), err=True, fg="red", bold=True)
 

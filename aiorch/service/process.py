@@ -71,7 +71,7 @@ async def serve(settings: ServiceSettings, orchestrator: Orchestrator, metrics: 
     """Serve until a signal comes. Returns: the exit code."""
     ending = Ending(settings.drain)
     token = settings.serve_token.get_secret_value() if settings.serve_token else None
-    if warning := exposure_warning(settings.host, token):
+    if warning := exposure_warning(settings.host, token, host_setting="AIORCH_HOST"):
         logger.warning(warning)
     app = make_app(
         orchestrator,

@@ -412,8 +412,9 @@ async def test_fault_of_the_server_is_logged_and_not_shown(client, monkeypatch, 
 def test_exposure_is_warned_about():
     """Only an address that others can reach, without a token, is warned about, and the warning names the cure."""
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.org"):
-        assert "AIORCH_SERVE_TOKEN" in exposure_warning(host, None)
-        assert exposure_warning(host, "t") is None
+        assert "AIORCH_SERVE_TOKEN" in exposure_warning(host, None, host_setting="--host")
+        assert "--host to 127.0.0.1" in exposure_warning(host, None, host_setting="--host")
+        assert exposure_warning(host, "t", host_setting="--host") is None
     for host in ("127.0.0.1", "::1", "localhost"):
-        assert exposure_warning(host, None) is None
+        assert exposure_warning(host, None, host_setting="--host") is None
     assert not is_loopback("localhost.example.org")
