@@ -1,21 +1,14 @@
 """The command line: ``aiorch``, and ``python -m aiorch``."""
 
-# ruff: noqa: E402  a signal may come while anything is imported
-
-import signal
 import sys
-
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends the process without a traceback
-
 from typing import NoReturn
 
 from aiorch.process_exit import ENDING, leave_on_signal
 
-leave_on_signal(130, *ENDING)  # until the event loop of a command handles them
-
 
 def main() -> NoReturn:
     """Run the command line, and end the process with its exit code."""
+    leave_on_signal(130, *ENDING)  # until the event loop of a command handles them
     from aiorch.cli.main import main as run  # noqa: PLC0415  a signal may come while it is imported
 
     run()

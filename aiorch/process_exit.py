@@ -10,6 +10,9 @@ from typing import NoReturn
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a process: Ctrl-C, a supervisor, a terminal that is closed."""
 
+IGNORABLE = (signal.SIGINT, signal.SIGHUP)
+"""Signals of a terminal: a process that was started to ignore one of them goes on ignoring it."""
+
 
 def leave(code: int, *, at_once: bool = False) -> NoReturn:
     """
@@ -36,13 +39,17 @@ def leave_on_signal(code: int, *numbers: signal.Signals) -> None:
     Let each of these signals end the process at once with *code*, until something else handles the signal.
 
     This is for the time in which a program imports its modules and callables, and for its last steps: nothing has to be
-    wound up, and an exception in the middle of an import could be caught there. A SIGHUP that is ignored, as under
-    nohup, stays ignored.
+    wound up, and an exception in the middle of an import could be caught there. The signals are those that `heeded`
+    returns.
     """
     for number in heeded(numbers):
         signal.signal(number, lambda *_: leave(code, at_once=True))
 
 
 def heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
-    """Return *numbers* without a SIGHUP that whoever started this process wants to be ignored."""
-    return [each for each in numbers if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]
+    """
+    Return *numbers* without those of `IGNORABLE` that this process was started to ignore.
+
+    Under nohup that is SIGHUP, in a job that a shell script has put into the background SIGINT.
+    """
+    return [each for each in numbers if each not in IGNORABLE or signal.getsignal(each) is not signal.SIG_IGN]

@@ -31,7 +31,7 @@ logger = logging.getLogger("mine")
 def noisy(context):
     print("printed by the function")
     sys.stdout.buffer.write(b"written as bytes\\n")
-    subprocess.run([sys.executable, "-c", "print('printed by a child')"], check=False)
+    subprocess.run(["echo", "printed by a child"], check=False)
     return "done"
 
 async def pieces(context):
@@ -411,13 +411,42 @@ def test_serve_drains_on_hangup(folder: Folder) -> None:  # noqa: F811
     assert process.wait(PATIENCE_S) == 0
 
 
-STARTED = "import sys, aiorch.__main__ as program; print(flush=True); program.main()"
+def test_an_interrupt_that_is_ignored_stays_ignored(folder: Folder) -> None:  # noqa: F811
+    """A job that a shell script has put into the background ignores SIGINT, as the shell wants it."""
+    folder.write("a.json", calls("waits"))
+    process = folder.start("run", "a.json", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    await_file(folder, "started")
+    process.send_signal(signal.SIGINT)
+    (folder.path / "go").touch()
+    assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("module", ["aiorch.__main__", "aiorch.service.__main__"])
+def test_an_import_of_the_program_handles_no_signal(folder: Folder, module: str) -> None:  # noqa: F811
+    """A program that imports the module of a command keeps its own way to end by a signal."""
+    handlers = "[signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]"
+    code = f"import signal; before = {handlers}; import {module}; assert {handlers} == before"
+    subprocess.run([sys.executable, "-c", code], cwd=folder.path, env=folder.env, timeout=PATIENCE_S, check=True)
+
+
+STARTED = """
+import aiorch.__main__ as program
+
+install = program.leave_on_signal
+
+def installed(*args):
+    install(*args)
+    print(flush=True)
+
+program.leave_on_signal = installed
+program.main()
+"""
 
 
 @pytest.mark.parametrize("args", [("--help",), ("run", "a.json"), ("runs",), ("validate", "a.json")])
 @pytest.mark.timeout(180)
 def test_an_early_interrupt_is_quiet(folder: Folder, args: tuple[str, ...]) -> None:  # noqa: F811
-    """SIGINT at any moment from the first import on: exit code 130 or an end as ever, one line at most."""
+    """SIGINT at any moment from the first line of the program on: exit code 130 or an end as ever, one line at most."""
     folder.write("a.json", calls("quick"))
     folder.run("run", "a.json")
     codes = set()
@@ -426,7 +455,7 @@ def test_an_early_interrupt_is_quiet(folder: Folder, args: tuple[str, ...]) -> N
             [sys.executable, "-c", STARTED, *args],
             cwd=folder.path, env=folder.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        process.stdout.readline()  # the module is imported, and nothing else
+        process.stdout.readline()  # the program handles signals, and has imported nothing else
         time.sleep(moment * 0.04)  # real time is the fault: another moment each
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=PATIENCE_S)
