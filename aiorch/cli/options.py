@@ -90,7 +90,9 @@ def is_file(text: str) -> bool:
     """Whether *text* is, or looks like, the name of a definition file."""
     from aiorch.serving import DEFINITION_SUFFIXES
 
-    return Path(text).is_file() or Path(text).suffix in DEFINITION_SUFFIXES or os.sep in text
+    if os.path.isfile(text):  # noqa: PTH113  Path.is_file may raise
+        return True
+    return Path(text).suffix in DEFINITION_SUFFIXES or os.sep in text
 
 
 store_option = option(
@@ -221,7 +223,7 @@ def open_client(store: str, *, create: bool = False) -> "Orchestrator":
             "--store or AIORCH_STORE names another."
         )
     file = store.removeprefix("sqlite:///")
-    if not create and file != store and not Path(file).exists():
+    if not create and file != store and not os.path.exists(file):  # noqa: PTH110  Path.exists may raise
         message = (
             f"there is no {file} here, so nothing has run in this store yet; --store or AIORCH_STORE names another."
         )

@@ -45,9 +45,8 @@ def run(
     from aiorch.cli.prints import prints_to_stderr
     from aiorch.names import run_id as checked_id
 
-    results, prints = ctx.with_resource(
-        prints_to_stderr()
-    )  # before the callables are imported: their modules print, too
+    # Before the callables are imported: their modules print, too.
+    results, prints = ctx.with_resource(prints_to_stderr())
     built = orchestrator.dag(dag)  # all that can be refused is refused before anything is opened
     orchestrator.check(built)
     if run_id is not None:
@@ -56,9 +55,16 @@ def run(
     async def begin(opened: "Orchestrator") -> "RunHandle":
         return await opened.start(built, input=input and input.value, run_id=run_id)
 
+    command = _command_writer(ctx, ctx.params["store"], (*ctx.params["path"], *_folder_elsewhere(dag)))
+
     def continue_command(begun: str) -> str | None:
-        words = ctx.obj if run_id is not None else (*ctx.obj, "--run-id", begun)
-        return None if ctx.params["store"] == "memory:" else continue_with or shlex.join(["aiorch", *words])
+        if command is None:
+            return None
+        if continue_with is not None:
+            return continue_with
+        if input is not None and input.text == "-":  # the same command would wait for the same stdin again
+            return command("resume", begun)
+        return shlex.join(["aiorch", *ctx.obj, *(() if run_id is not None else ("--run-id", begun))])
 
     return run_interruptibly(
         run_to_end(
@@ -68,7 +74,7 @@ def run(
             prints=prints,
             as_json=json,
             continue_command=continue_command,
-            command=_command_writer(ctx, ctx.params["store"], (*ctx.params["path"], *_folder_elsewhere(dag))),
+            command=command,
             say=say,
         )
     )

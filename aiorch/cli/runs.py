@@ -24,16 +24,25 @@ if TYPE_CHECKING:
     from aiorch.run_handle import RunHandle
 
 
+RUNS_SHOWN = 50
+"""Runs that `aiorch runs` lists for people, unless they say how many."""
+
+
 @click.command()
 @option(
     "--status",
     type=click.Choice([each.value for each in RunStatus], case_sensitive=False),
     help="Only runs in this status.",
 )
-@option("--limit", type=click.IntRange(1), default=50, help="How many, the newest first.")
+@option(
+    "--limit",
+    type=click.IntRange(1),
+    show_default=f"{RUNS_SHOWN}, with --json all",
+    help="How many, the newest first.",
+)
 @json_option
 @store_option
-def runs(status: str | None, limit: int, *, json: bool, store: str) -> None:
+def runs(status: str | None, limit: int | None, *, json: bool, store: str) -> None:
     """List the runs of the store."""
     from aiorch.views.report import runs_lines
 
@@ -45,9 +54,10 @@ def runs(status: str | None, limit: int, *, json: bool, store: str) -> None:
     if json:
         print_result(dumps([run._asdict() for run in found[:limit]], indent=2))
         return
-    print_result("\n".join(runs_lines(found[:limit])))
-    if len(found) > limit:
-        say(f"… and {len(found) - limit:,} older ones; --limit {len(found)} shows all.")
+    shown = found[: limit or RUNS_SHOWN]
+    print_result("\n".join(runs_lines(shown)))
+    if len(found) > len(shown):
+        say(f"… and {len(found) - len(shown):,} older ones; --limit {len(found)} shows all.")
 
 
 @click.command()

@@ -1,6 +1,6 @@
 """Where runs are kept: adapters of `aiorch.ports.Store`, and the URLs that name them."""
 
-from pathlib import Path
+import os.path
 from typing import TYPE_CHECKING
 
 from aiorch.errors import StoreUrlError
@@ -27,7 +27,7 @@ def open_store(url: str) -> "Store":
 
         return open_gcs(url)
     path = url.removeprefix("sqlite:///")
-    if path in (url, "") or Path(path).is_dir():
+    if path in (url, "") or os.path.isdir(path):  # noqa: PTH112  Path.is_dir may raise
         from aiorch.stores.url_hints import hint  # noqa: PLC0415
 
         raise StoreUrlError(url, hint(url))

@@ -1,5 +1,6 @@
 """Hints for a text that names no store: the URL that was probably meant, or the kinds of stores that there are."""
 
+import os.path
 import re
 from pathlib import Path
 
@@ -33,6 +34,6 @@ def _meant(url: str) -> str | None:
             path = url
         case _:
             return None
-    if not path or Path(path).is_dir():
+    if not path or os.path.isdir(path):  # noqa: PTH112  Path.is_dir may raise
         path = str(Path(path) / _FILE_NAME)
     return f"sqlite:///{path}"

@@ -1,12 +1,31 @@
 """Options of the ``aiorch`` command that a person writes in more than one way, and the typical mistakes in them."""
 
+import errno
 import json
+import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from aiorch.errors import StoreUrlError
+from aiorch.stores import open_store
 from tests.acceptance.test_cli import PATIENCE_S, Folder, calls
+
+STARTS = """
+import asyncio
+from aiorch import Orchestrator
+
+async def main():
+    async with Orchestrator(launch=False) as client:
+        for number in range(52):
+            await client.start("a.json", run_id=f"r{number:02}")
+
+asyncio.run(main())
+"""
 
 LOGS = """
 import logging
@@ -24,7 +43,10 @@ def folder(tmp_path):
     definition = calls("echo")
     definition["steps"]["S1"]["function"] = "logs:f"
     folder.write("a.json", definition)
-    return folder
+    yield folder
+    for process in folder.started:
+        process.kill()
+        process.wait()
 
 
 # --- --log-level ------------------------------------------------------------------------------------------------
@@ -99,6 +121,29 @@ def test_closed_stdin_is_told(folder):
     assert "stdin cannot be read, so nothing was started" in done.stderr
 
 
+def test_interrupted_run_with_input_of_stdin_is_continued_by_resume(folder):
+    """A run whose input came from stdin names a command that needs no stdin, and that command continues the run."""
+    folder.write("a.json", calls("echo", "waits"))
+    for more in ((), ("--run-id", "r1")):
+        args = ("run", "a.json", "--input", "-", "--drain", "0", *more)
+        with folder.start(*args, stdin=subprocess.PIPE) as process:
+            process.stdin.write('{"day": 1}')
+            process.stdin.close()
+            folder.await_call("S2/1")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 130
+            told = process.stderr.read()
+        command = shlex.split(re.search("Continue it with: (.*)", told)[1])
+        assert command[:2] == ["aiorch", "resume"]
+        assert command[2:] == ["r1"] or not more
+        (folder.path / "go").touch()
+        done = folder.run(*command[1:])
+        assert (done.returncode, done.stdout) == (0, '"went"\n'), done.stderr
+        assert folder.document(command[2])["$run"]["input"] == {"day": 1}
+        (folder.path / "go").unlink()
+        (folder.path / "calls.log").unlink()
+
+
 # --- --store ----------------------------------------------------------------------------------------------------
 
 
@@ -149,3 +194,55 @@ def test_store_of_a_kind_that_there_is_not_is_told(folder, url):
     assert "sqlite:///relative/path.db" in done.stderr
     assert "did you mean" not in done.stderr
     assert "s3cret" not in done.stderr
+
+
+# --- Paths that the operating system refuses --------------------------------------------------------------------
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (("runs", "--store", LONG), 2, "names no store"),
+        (("runs", "--store", f"sqlite:///{LONG}"), 2, "nothing has run in this store yet"),
+        (("show", "r1", "--store", f"sqlite:///{LONG}/state.db"), 2, "nothing has run in this store yet"),
+        (("run", "a.json", "--store", f"sqlite:///{LONG}"), 3, "File name too long"),
+        (("start", "a.json", "--store", f"sqlite:///{LONG}"), 3, "cannot be opened"),
+        (("graph", LONG, "--store", "sqlite:///a.db"), 2, "nothing has run in this store yet"),
+        (("start", LONG), 2, "is no definition file"),
+    ],
+)
+def test_a_path_that_is_too_long_is_told(folder, args, code, said):
+    """A path that no file can have is a message and an exit code of its own, no fault of aiorch."""
+    done = folder.run(*args)
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert said in done.stderr
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told(monkeypatch):
+    """Where the operating system refuses to look at a path, a store URL is still judged by its form alone."""
+
+    def refuse(*_args, **_options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert str(open_store("sqlite:///closed/state.db")).endswith("closed/state.db")
+    with pytest.raises(StoreUrlError, match="did you mean 'sqlite:///closed'"):
+        open_store("closed")
+
+
+# --- aiorch runs ------------------------------------------------------------------------------------------------
+
+
+def test_runs_as_json_are_not_cut(folder):
+    """``runs --json`` lists all runs, and as many as ``--limit`` says; for people the newest 50 are listed."""
+    folder.write("a.json", calls("echo"))
+    subprocess.run([sys.executable, "-c", STARTS], cwd=folder.path, env=folder.env, timeout=PATIENCE_S, check=True)
+    listed = json.loads(folder.run("runs", "--json", "--status", "running").stdout)
+    assert sorted(run["run_id"] for run in listed) == [f"r{number:02}" for number in range(52)]
+    assert len(json.loads(folder.run("runs", "--json").stdout)) == 52
+    assert len(json.loads(folder.run("runs", "--json", "--limit", "3").stdout)) == 3
+    shown = folder.run("runs", "--status", "running")
+    assert len(shown.stdout.splitlines()) == 51
+    assert "… and 2 older ones; --limit 52 shows all." in shown.stderr
