@@ -16,6 +16,8 @@ may fail, and the document must stay small."""
 
 TRACEBACK_CHARS_MAX = 4000
 PARTS_KEPT = 10
+"""Exceptions of a group that a failure keeps; the others are counted."""
+
 PART_CHARS_MAX = 300
 
 EARLIER_BYTES_MAX = 64 * 1024
@@ -88,17 +90,23 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         *,
         traceback: str | None = None,
         parts: Sequence[Part] = (),
+        parts_left_out: int = 0,
     ) -> Self:
-        """Build one with its texts cut to what a document can carry."""
+        """Build one with its texts cut to the room that a document has for them."""
         return cls(
             _cut(type, 200),
             _cut(message),
             None if cause is None else _cut(cause),
             None if where is None else _cut(where, 400),
             traceback=traceback and _without_middle(traceback),
-            parts=tuple(parts[:PARTS_KEPT]),
-            parts_left_out=len(parts[PARTS_KEPT:]),
+            parts=tuple(parts),
+            parts_left_out=parts_left_out,
         )
+
+    @property
+    def text(self) -> str:
+        """Type and message, ``OSError: disk full``."""
+        return f"{self.type}: {self.message}"
 
     @property
     def size(self) -> int:

@@ -9,14 +9,11 @@ from types import CodeType
 from typing import Any
 
 from aiorch.errors import in_words, words_of
-from aiorch.failure import Failure, Part
+from aiorch.failure import PARTS_KEPT, Failure, Part
 from aiorch.plurals import counted
 
 FIRST_FRAMES, LAST_FRAMES = 10, 30
 """Frames of one exception in its traceback: an endless recursion has a thousand."""
-
-EXCEPTIONS_MAX = 1000
-"""Exceptions of a group that are looked at and counted."""
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +27,17 @@ _OTHERS = (
 
 def failure_of(error: BaseException) -> Failure:
     """Return the failure of an attempt whose callable raised *error*."""
+    parts = list(_parts(error))
+    left_out = len(parts[PARTS_KEPT:])
     behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return Failure.of(
         type(error).__name__,
         words_of(error) or "no message",
         None if behind is None else in_words(behind),
         raised_at(error),
-        traceback=_traceback(error),
-        parts=[Part.of(type(part).__name__, words_of(part), raised_at(part)) for part in _parts(error)],
+        traceback=_traceback(error, left_out),
+        parts=[Part.of(type(part).__name__, words_of(part), raised_at(part)) for part in parts[:PARTS_KEPT]],
+        parts_left_out=left_out,
     )
 
 
@@ -53,28 +53,34 @@ def raised_at(error: BaseException) -> str | None:
     return f"{_file(frame.f_code, frame.f_globals.get('__name__'))}:{number} in {frame.f_code.co_name}"
 
 
-def _parts(error: BaseException) -> list[BaseException]:
-    """Return the exceptions in *error* that are no groups, if it is a group."""
-    if not isinstance(error, BaseExceptionGroup):
-        return []
-    found: list[BaseException] = []
-    waiting: list[BaseException] = [error]
-    while waiting and len(found) < EXCEPTIONS_MAX:
+def _parts(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions in *error* that are no groups, if it is a group."""
+    waiting = [error] if isinstance(error, BaseExceptionGroup) else []
+    while waiting:
         next_one = waiting.pop()
         if isinstance(next_one, BaseExceptionGroup):
             waiting.extend(reversed(next_one.exceptions))
         else:
-            found.append(next_one)
-    return found
+            yield next_one
 
 
-def _traceback(error: BaseException) -> str | None:
-    """Return the traceback of *error* as Python prints it, with those of its causes and of its parts."""
+def _traceback(error: BaseException, left_out: int) -> str | None:
+    """Return the traceback of *error* as Python prints it, with those of its causes and of its first parts."""
     try:
-        return _told(error)
-    except Exception:  # an attribute of the user's exception may be anybody's code
+        return _told(_first_parts(error, left_out) if left_out else error)
+    except Exception:  # an attribute of an exception may run code of the user
         logger.debug("a traceback could not be told", exc_info=True)
         return None
+
+
+def _first_parts(group: BaseException, left_out: int) -> BaseException:
+    """Return *group* with its first exceptions alone, and a note about the others, which nothing puts into words."""
+    assert isinstance(group, BaseExceptionGroup)
+    room = iter(range(PARTS_KEPT))
+    first = group.subgroup(lambda each: not isinstance(each, BaseExceptionGroup) and next(room, None) is not None)
+    assert first is not None
+    first.add_note(f"… {counted(left_out, 'more exception')} left out")
+    return first
 
 
 def _told(error: BaseException) -> str:

@@ -151,7 +151,7 @@ def outline_of(
     facts.append(f"started {header.created_at:%Y-%m-%d %H:%M:%S} UTC")
     counts = Counter(run.nodes[name].status for name in dag.all_tasks)
     failures = tuple(
-        f"{name}: {state.error.type}: {state.error.message}"
+        f"{name}: {state.error.text}"
         for name in dag.all_tasks
         if (state := run.nodes[name]).status is TaskStatus.FAILED and state.error is not None
     )

@@ -200,7 +200,7 @@ def detail_of(node: Node, state: NodeState, now: datetime) -> str:
     if state.waits_because is not None:
         return f"waits: {one_line(state.waits_because)}"
     if state.error is not None:
-        why = one_line(f"{state.error.type}: {state.error.message}")
+        why = one_line(state.error.text)
         return f"{_when_again(state, now)}: {why}" if state.status is TaskStatus.RETRYING else why
     if state.status is TaskStatus.NEW and state.ready_at is not None:
         return "waits for a process"

@@ -330,5 +330,5 @@ def _tooltip(item: Item) -> str:
     """Everything that the box had no room for."""
     lines = [item.node.name, item.subtitle, item.progress, item.node.comment]
     if item.state is not None and item.state.error is not None:
-        lines.append(f"{item.state.error.type}: {item.state.error.message}")
+        lines.append(item.state.error.text)
     return "\n".join(line for line in lines if line)

@@ -9,6 +9,7 @@ import pytest
 from aiorch import Failure, RunStatus, TaskContext
 from aiorch.failure import FAILURES_BYTES_MAX, PARTS_KEPT, TRACEBACK_CHARS_MAX, TRACED_BYTES_MAX
 from aiorch.stores.gcs import OBJECT_BYTES_MAX
+from aiorch.targets.exceptions import failure_of as of_error
 from tests.definitions import parallel
 from tests.integration.test_orchestrator import chain, engine, named, task
 
@@ -107,6 +108,41 @@ async def test_a_failure_keeps_the_parts_of_an_exception_group() -> None:
     assert (len(said), failure.parts_left_out) == (PARTS_KEPT, 5)
     assert failure.parts[2].where is not None
     assert failure.parts[2].where.endswith("in load")
+
+
+async def test_all_exceptions_of_a_wide_group_are_counted() -> None:
+    """Of 20,000 exceptions the first few are told and all others counted, in the parts and in the traceback."""
+    width = 20_000
+
+    async def fails(context: TaskContext) -> None:
+        wide = ExceptionGroup("wide", [OSError(f"host {number}") for number in range(width)])
+        raise ExceptionGroup("loads", [ValueError("first"), wide])
+
+    failure = await failure_of(fails)
+    assert [part.message for part in failure.parts[:3]] == ["first", "host 0", "host 1"]
+    assert len(failure.parts) + failure.parts_left_out == width + 1
+    assert failure.traceback is not None
+    assert f"host {PARTS_KEPT - 2}" in failure.traceback
+    assert f"host {PARTS_KEPT - 1}" not in failure.traceback
+    assert f"… {width + 1 - PARTS_KEPT:,} more exceptions left out" in failure.traceback
+
+
+def test_a_wide_group_holds_the_event_loop_for_a_moment_only() -> None:
+    """Exceptions that are left out are never put into words: of 20,000 as many are as of eleven."""
+    asked = []
+
+    class CountedError(Exception):
+        def __str__(self) -> str:
+            asked.append(self)
+            return "busy"
+
+    def words_asked(width: int) -> int:
+        asked.clear()
+        failure = of_error(ExceptionGroup("wide", [CountedError() for _ in range(width)]))
+        assert len(failure.parts) + failure.parts_left_out == width
+        return len(asked)
+
+    assert 0 < words_asked(20_000) == words_asked(PARTS_KEPT + 1)
 
 
 async def test_an_exception_that_cannot_be_shown_is_a_failure_all_the_same() -> None:
