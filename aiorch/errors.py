@@ -49,7 +49,7 @@ def words_of(error: BaseException) -> str:
     """Return what *error* says; an exception of a user may fail at that, and still has to be told."""
     try:
         return str(error).strip()
-    except Exception as broken:  # noqa: BLE001  its __str__ is anybody's code
+    except Exception as broken:  # noqa: BLE001  its __str__ is code of the user
         return f"it cannot be shown, since its text raised {type(broken).__name__}"
 
 
@@ -73,6 +73,10 @@ class Problem(NamedTuple):
         return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
 
 
+PROBLEMS_SHOWN = 50
+"""Problems in the text of a `DefinitionError`; the others are counted."""
+
+
 class DefinitionError(AiorchError):
     """The DAG definition cannot be built. Nothing was started. Fix every entry of `problems`."""
 
@@ -80,8 +84,10 @@ class DefinitionError(AiorchError):
         self.problems = tuple(problems)
         self.source = source
         count = counted(len(self.problems), "problem")
-        lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        super().__init__(f"{source} is not valid ({count}), so nothing was started:{lines}")
+        lines = [f"\n  - {problem}" for problem in self.problems[:PROBLEMS_SHOWN]]
+        if left := len(self.problems) - len(lines):
+            lines.append(f"\n  … and {counted(left, 'more problem')}; `aiorch validate --json` lists all of them")
+        super().__init__(f"{source} is not valid ({count}), so nothing was started:{''.join(lines)}")
 
 
 class InvalidSettingError(AiorchError, ValueError):
@@ -152,14 +158,17 @@ class StoreUrlError(AiorchError, ValueError):
 class UnresolvedFunctionError(AiorchError):
     """Tasks that this process cannot launch: it does not find their callables, or has no target for them."""
 
-    def __init__(self, missing: Sequence[tuple[str, str, str]]) -> None:
+    def __init__(self, missing: Sequence[tuple[str, str, str]], *, lacks_callable: bool) -> None:
         self.missing = tuple(missing)
         """(node name, callable name, reason) each."""
         lines = "".join(f"\n  - step {node!r}: {name!r}: {reason}" for node, name, reason in self.missing)
+        looked_up = (
+            "\nCallables are looked up as 'module:name' among those registered with the orchestrator, beside the "
+            "definition file, in the folders of --path, in the current folder, and on the import path."
+        )
         super().__init__(
-            f"{len(self.missing)} of the tasks cannot be launched, so nothing was started:{lines}\n"
-            f"Callables are looked up as 'module:name' among those registered with the orchestrator, beside the "
-            f"definition file, in the folders of --path, in the current folder, and on the import path."
+            f"{counted(len(self.missing), 'task')} cannot be launched, so nothing was started:{lines}"
+            f"{looked_up if lacks_callable else ''}"
         )
 
 

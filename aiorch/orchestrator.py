@@ -27,9 +27,10 @@ from aiorch.errors import (
 from aiorch.executor import DAGExecutor
 from aiorch.intake import Intake
 from aiorch.launches import LaunchSettings, refuse_below
+from aiorch.nodes import Task
 from aiorch.ports import Clock, Entropy, EventSource, Observer, Store, Target
 from aiorch.run_document import StartCommand, is_json
-from aiorch.run_handle import RunHandle
+from aiorch.run_handle import RunHandle, refuse_wrong_reason
 from aiorch.sources.local import LocalSource
 from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
 from aiorch.stores import DEFAULT_STORE, open_store
@@ -381,7 +382,10 @@ class Orchestrator:
 
         Raises:
             RunNotFoundError: There is none of this id.
+
+            TypeError: The reason is no text.
         """
+        refuse_wrong_reason(reason)
         committer = await self._executor.cancel(names.run_id(run_id), reason)
         handle = RunHandle(self._executor, committer)
         if handle.status.is_terminal:
@@ -470,14 +474,21 @@ class Orchestrator:
             UnresolvedFunctionError: With every task that it cannot launch, and why.
         """
         if not self.launch:
-            return  # whoever launches them will know
-        missing = [
-            (task.name, task.function or task.target_name, reason)
-            for task in dag.all_tasks.values()
-            if (reason := self._executor.why_not(task)) is not None
+            return  # the process that launches them checks them
+        reasons = [
+            (task, reason) for task in dag.all_tasks.values() if (reason := self._executor.why_not(task)) is not None
         ]
-        if missing:
-            raise UnresolvedFunctionError(missing)
+        if reasons:
+            missing = [(task.name, task.function or task.target_name, reason) for task, reason in reasons]
+            lacks_callable = any(self._lacks_callable(task) for task, _ in reasons)
+            raise UnresolvedFunctionError(missing, lacks_callable=lacks_callable)
+
+    def _lacks_callable(self, task: Task) -> bool:
+        """Whether a task that cannot be launched lacks its callable, rather than a target that is ready for it."""
+        target = self._targets.get(task.target_type)
+        if target is None or target is self._functions:
+            return target is not None
+        return task.function is not None and target.resolve(task) is None
 
     def _start_command(self, definition: Definition, input: Any, run_id: str | None) -> tuple[DAG, StartCommand]:  # noqa: A002
         dag = self.dag(definition)

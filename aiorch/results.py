@@ -26,7 +26,9 @@ FETCHES_MAX = 64
 _T = TypeVar("_T")
 
 
-NAMES_SHOWN = 10
+RESULTS_NAMED = 10
+"""Names of results in a message; more are counted."""
+
 NAMES_COMPARED = 2000
 """Names that a misspelt one is compared with: each takes some 50 microseconds."""
 
@@ -121,14 +123,14 @@ def _why_none(name: str, run: Run, names: Iterable[str], more: str) -> NoResultE
             f"in it. {more}"
         )
     if state.status.is_terminal:
-        why = f" ({state.error.type}: {state.error.message})" if state.error is not None else ""
+        why = f" ({state.error.text})" if state.error is not None else ""
         return NoResultError(f"there is no result of {name!r}: it is {state.status}{why}. {more}")
     return ResultPendingError(f"there is no result of {name!r} yet: it is {state.status}. {more}")
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
-    return ", ".join(repr(name) for name in names[:NAMES_SHOWN]) + more or "no node"
+    more = f" and {len(names) - RESULTS_NAMED:,} more" if len(names) > RESULTS_NAMED else ""
+    return ", ".join(repr(name) for name in names[:RESULTS_NAMED]) + more or "no node"
 
 
 def _around(task: Task) -> Iterator[Node]:
@@ -151,7 +153,7 @@ def last_tasks(dag: DAG) -> Iterator[Node]:
 
 def end_results(dag: DAG, results: Mapping[str, Any]) -> Any:
     """
-    Return what the DAG came to: the result of its last task.
+    Return the result of the run: that of the last task of *dag*.
 
     Of a DAG that ends with a `Parallel`, a mapping with the result of the last task of every branch that has one.
     `None` when nothing was returned.

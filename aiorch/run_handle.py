@@ -33,6 +33,12 @@ class RunResult:
     """Results of the completed tasks by node name."""
 
 
+def refuse_wrong_reason(reason: Any) -> None:
+    """Raise a TypeError for a reason of a cancel that a run document cannot keep."""
+    if not isinstance(reason, str):
+        raise TypeError(f"reason is of type {type(reason).__name__} and must be a text; nothing was cancelled.")
+
+
 class RunHandle:
     """
     A run, as last committed.
@@ -98,7 +104,7 @@ class RunHandle:
 
     async def result(self, node: str | None = None) -> Any:
         """
-        Return the result of a task, or what the run came to.
+        Return the result of a task, or the result of the run.
 
         Args:
             node: Name of the task. `None`: the result of the last task of the DAG; of a DAG that ends with a
@@ -122,7 +128,7 @@ class RunHandle:
             )
         if self.status is not RunStatus.COMPLETED:
             error = self.run.header.error
-            why = f" ({error.type}: {error.message})" if error is not None else ""
+            why = f" ({error.text})" if error is not None else ""
             raise NoResultError(
                 f"run {self.run_id!r} is {self.status}, so it has no result{why}. The results of the tasks that "
                 f"completed can be read by the names of these tasks."
@@ -183,5 +189,11 @@ class RunHandle:
         return held.generation
 
     async def cancel(self, *, reason: str = "cancelled on request") -> None:
-        """Ask for the end of the run: nothing is launched any more, and what runs is stopped."""
+        """
+        Ask for the end of the run: nothing is launched any more, and running tasks are stopped.
+
+        Raises:
+            TypeError: The reason is no text.
+        """
+        refuse_wrong_reason(reason)
         await self._executor.cancel(self.run_id, reason)

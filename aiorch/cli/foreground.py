@@ -16,6 +16,7 @@ from aiorch.cli.prints import Prints
 from aiorch.enums import RunStatus
 from aiorch.errors import StoreError
 from aiorch.orchestrator import Orchestrator
+from aiorch.plurals import counted
 from aiorch.process_exit import ENDING, heeded, leave, leave_on_signal
 from aiorch.run_handle import RunHandle, RunResult
 from aiorch.views.escaping import one_line
@@ -174,9 +175,8 @@ async def _ended_while_leaving(orchestrator: Orchestrator, handle: RunHandle) ->
 
 
 def _first_line(handle: RunHandle) -> str:
-    count = len(handle.dag.all_tasks)
-    dag = one_line(handle.dag.name)
-    return f"Run {one_line(handle.run_id)} of DAG {dag}: {count:,} task{'s' if count != 1 else ''}"
+    tasks = counted(len(handle.dag.all_tasks), "task")
+    return f"Run {one_line(handle.run_id)} of DAG {one_line(handle.dag.name)}: {tasks}"
 
 
 async def _follow(handle: RunHandle) -> None:

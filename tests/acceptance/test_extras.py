@@ -167,7 +167,9 @@ def test_dataflow_job_needs_the_extra(bare):
     """A run with a Dataflow job is refused before the store has the run."""
     place = {"project_id": "p", "region": "r"}
     bare.write(target_type="Dataflow", target_name="job", template_path="gs://b/t", **place)
-    refused(bare.aiorch("run", "a.json"), "'Call'", "Dataflow")
+    done = bare.aiorch("run", "a.json")
+    refused(done, "1 task cannot be launched", "'Call'", "Dataflow")
+    assert "Callables are looked up" not in done.stderr
 
 
 @pytest.mark.parametrize(

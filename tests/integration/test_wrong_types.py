@@ -1,6 +1,8 @@
 """Arguments of a wrong type, as people get them wrong: the error names the argument and its type, at once."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,26 @@ async def test_an_input_that_is_not_json_is_refused(given: Any) -> None:
         with pytest.raises(InvalidInputError, match="not JSON, so no run was started"):
             await orchestrator.start(DAG, input=given)
         assert await orchestrator.runs() == []
+
+
+@pytest.mark.parametrize("reason", [5, None, b"why", ["why"]])
+async def test_a_reason_that_is_no_text_is_refused(reason: Any) -> None:
+    """A cancel with it changes nothing, whether the run is open or has ended."""
+
+    async def waits(context: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with engine({"works": works, "waits": waits}) as orchestrator:
+        ended = await orchestrator.start(DAG)
+        await ended.wait()
+        running = await orchestrator.start(named(chain("waits")))
+        for run in (ended, running):
+            before = run.status
+            for ask in (partial(orchestrator.cancel, run.run_id), run.cancel):
+                with pytest.raises(TypeError, match=f"reason is of type {type(reason).__name__} and must be a text"):
+                    await ask(reason=reason)
+            assert run.status is before
+        await running.cancel()
 
 
 @pytest.mark.parametrize(

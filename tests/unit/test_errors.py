@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import aiorch
-from aiorch.errors import in_words
+from aiorch.errors import DefinitionError, Problem, UnresolvedFunctionError, in_words
+from aiorch.failure import Failure
 from aiorch.plurals import counted
 
 
@@ -57,3 +58,29 @@ def test_every_message_counts_in_one_way():
     )
     found = [path.name for path in folder.rglob("*.py") if own.search(path.read_text())]
     assert found == []
+
+
+def test_a_definition_with_very_many_problems_tells_the_first():
+    """The text has 50 problems and counts the others; `problems` has all of them."""
+    problems = [Problem(f"steps.S{number}", "wrong") for number in range(10_000)]
+    error = DefinitionError(problems)
+    assert error.problems == tuple(problems)
+    lines = str(error).splitlines()
+    assert "(10,000 problems)" in lines[0]
+    assert lines[1:51] == [f"  - steps.S{number}: wrong" for number in range(50)]
+    assert len(lines) == 52
+    assert lines[51].startswith("  … and 9,950 more problems")
+    assert "more" not in str(DefinitionError(problems[:50]))
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 task cannot"), (2, "2 tasks cannot"), (1000, "1,000 tasks cannot")])
+def test_tasks_that_cannot_be_launched_are_counted(count, said):
+    """The number stands with its noun."""
+    missing = [(f"S{number}", "m:f", "no module") for number in range(count)]
+    assert said in str(UnresolvedFunctionError(missing, lacks_callable=True))
+
+
+@pytest.mark.parametrize("text", ["disk full", "two\nlines"])
+def test_a_failure_in_words(text):
+    """`text` is the type and the message."""
+    assert Failure.of("OSError", text).text == f"OSError: {text}"
