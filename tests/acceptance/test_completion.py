@@ -62,7 +62,7 @@ def test_each_shell_gets_its_script(shell, program):
 
 def test_commands_and_options_are_completed(shell):
     """The first word is a command, and a word that begins with dashes an option of it."""
-    assert shell.complete("aiorch res") == ["resume"]
+    assert shell.complete("aiorch res") == ["result", "resume"]
     assert "--run-id" in shell.complete("aiorch run --run")
 
 

@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from aiorch import AiorchError, Orchestrator, OrchestratorLeftError, RunStatus, Settings, TargetTypes, TaskContext
+from aiorch import (
+    AiorchError,
+    Orchestrator,
+    OrchestratorLeftError,
+    RunStatus,
+    Settings,
+    TargetTypes,
+    TaskContext,
+    TaskStatus,
+)
 from aiorch.launches import LaunchSettings
 from aiorch.sources.local import LocalSource
 from aiorch.stores.memory import MemoryStore
@@ -69,6 +78,52 @@ async def test_other_runs_stay_as_they_are() -> None:
     assert all(isinstance(watch.exception(), OrchestratorLeftError) for watch in watches)
     assert [await document(store, run_id) for run_id in ("functions", "jobs")] == before
     assert (jobs.launched, work.calls) == (["mine/A", "mine/C"], ["mine/B"])
+
+
+async def left_by_a_dead_process(definition: dict[str, Any], run_id: str) -> MemoryStore:
+    """Return a store as a process leaves it that is killed while it carries out the first task of a run."""
+    store, called = MemoryStore(), asyncio.Event()
+
+    async def never_ends(context: TaskContext) -> None:
+        called.set()
+        await asyncio.Event().wait()
+
+    async with Orchestrator(
+        store,
+        functions={"tests:work": never_ends},
+        settings=QUICK,
+        clock=ManualClock(),
+        entropy=SeededEntropy(98),
+    ) as killed:
+        run = await killed.start(definition, run_id=run_id)
+        await called.wait()
+        while run.run.nodes["A"].status is not TaskStatus.RUNNING:
+            await asyncio.sleep(0.1)
+        left = MemoryStore()  # in which nothing is known of the process
+        for info in await store.list(""):
+            stored = await store.read(info.name)
+            assert stored is not None
+            await left.write(info.name, stored.data, if_generation_match=0, metadata=info.metadata)
+        return left
+
+
+@in_virtual_time
+@pytest.mark.parametrize("on_lost", ["fail", "retry"])
+async def test_tasks_of_a_dead_process_stay_as_they_are(on_lost: str) -> None:
+    """A task that a killed process left running is neither failed nor launched, however long the own run takes."""
+    foreign = chain(A=task(function="tests:work", on_lost=on_lost), B=task(function="tests:work"))
+    store = await left_by_a_dead_process(foreign, "killed")
+    before, work, jobs = await document(store, "killed"), Work(), Jobs()
+    async with own(store, work, jobs, 1) as orchestrator:
+        assert await orchestrator.interrupted_runs() == ["killed"]
+        run = await orchestrator.start(WORK, run_id="mine")
+        watch = asyncio.create_task((await orchestrator.attach("killed")).wait())
+        assert (await run.wait()).status is RunStatus.COMPLETED
+        await asyncio.wait({watch}, timeout=100)
+        assert not watch.done()
+    assert isinstance(watch.exception(), OrchestratorLeftError)
+    assert await document(store, "killed") == before
+    assert work.calls == ["mine/A", "mine/B"]
 
 
 @in_virtual_time
