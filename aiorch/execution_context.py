@@ -45,7 +45,7 @@ class executing:  # noqa: N801  a context manager, named as the ones of contextl
         self._token = _CURRENT.set(self._execution)
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):  # a task that nobody ended is closed somewhere else, where nothing was set
+        with suppress(ValueError):  # an asyncio task left open is closed in another context, which lacks it
             _CURRENT.reset(self._token)
 
 

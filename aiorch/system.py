@@ -1,4 +1,4 @@
-"""The real clock and real chance: the engine has no other source of either. And nobody who observes it."""
+"""The real clock and real chance, of which the engine has no other source, and an observer that does nothing."""
 
 import random
 import secrets
@@ -27,7 +27,7 @@ class ProcessWatch:
     """
     Tells a process that stood still (SIGSTOP, a paused machine) from one that was busy, or slept in one of its threads.
 
-    A daemon thread looks at the clock while anybody wants to know. When it is late, and the process has spent no
+    A daemon thread looks at the clock while the watch has users. When it is late, and the process has spent no
     processor time meanwhile, the process stood still. A call into C that sleeps and lets no other thread run looks the
     same.
 

@@ -23,7 +23,7 @@ def start(
     ctx: click.Context, dag: str | None, topic: str | None, input: Input | None, run_id: str | None, store: str
 ) -> int:
     """
-    Record the start of a run and print its id; whoever serves the store carries it out.
+    Record the start of a run and print its id; a process that serves the store carries it out.
 
     DAG is a definition file. With --topic it is the name of a DAG that the receiver serves, or left out if that serves
     one only, and a start message is published.
@@ -31,7 +31,7 @@ def start(
     if topic is not None:
         if ctx.get_parameter_source("store") is ParameterSource.COMMANDLINE:
             raise click.UsageError(
-                "a message has no --store, so nothing was published: who receives it has one. Leave one of them out."
+                "a message has no --store, so nothing was published: its receiver has one. Leave one of them out."
             )
         return _publish_start(topic, dag, input, run_id)
     if dag is None:
@@ -69,7 +69,7 @@ def _publish_start(topic: str, dag: str | None, input: Input | None, run_id: str
             "the input that a message carries is a JSON object, and this is none, so nothing was published: wrap it in "
             'one, like {"value": …}.'
         )
-    # With an id of our choice the message can be sent again when nobody knows whether it was published.
+    # With an id of our choice the message can be sent again when its publication is in doubt.
     begun = checked(run_id or f"run_{int(time())}_{SystemEntropy().token()[:16]}")
     labels = {"run_id": str(begun)} | ({} if dag is None else {"dag": dag})
     message = {"resource": {"type": "start", "labels": labels}}
@@ -80,6 +80,6 @@ def _publish_start(topic: str, dag: str | None, input: Input | None, run_id: str
         if not error.is_refused:
             say(f"The same start again is the same run: add --run-id {begun}")
         return STORE_FAILED
-    say(f"Published message {message_id} to {topic}. Whoever receives it and serves the DAG starts this run:")
+    say(f"Published message {message_id} to {topic}. A process that receives it and serves the DAG starts this run:")
     print_result(begun)
     return OK

@@ -136,7 +136,7 @@ def search_paths(settings: ServiceSettings) -> list[Path]:
 
 
 def engine_settings(settings: ServiceSettings) -> Settings:
-    """Return what of the settings the engine itself takes."""
+    """Return the settings of the engine itself."""
     return Settings(
         sweep_interval_s=settings.sweep_interval,
         drain_s=settings.drain,
@@ -155,7 +155,7 @@ def engine_settings(settings: ServiceSettings) -> Settings:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes a fast event loop, `None` where there is none."""
+    """Return the factory of a fast event loop, `None` where uvloop is missing."""
     try:
         import uvloop  # noqa: PLC0415  it may be missing
     except ImportError:

@@ -2,7 +2,7 @@
 The two streams of a command: results on stdout, everything else on stderr, either of which may not take any more.
 
 A disk is full, a reader has gone, a terminal was closed, or the stream was closed from the start. A result that is lost
-is an error of the command. A message that is lost is none: no run fails because nobody watches it.
+is an error of the command. A message that is lost is none: a run does not fail because it is not watched.
 """
 
 import io
@@ -109,7 +109,7 @@ class Messages(_Guarded):
     Stderr, as `sys.stderr`: what cannot be written is dropped, now and from then on.
 
     Attributes:
-        is_in_line: The last that was written is the beginning of somebody's line.
+        is_in_line: The last text that was written is the beginning of a line of an execution.
     """
 
     is_in_line = False
