@@ -504,11 +504,12 @@ class _Draft:
             self.call_again(task, replace(state, unanswered=known))
 
     def stop_waiting(self, name: str) -> bool:
-        """Wait no longer for an answer. Return whether that decides about a success without its result."""
+        """Wait no longer for an answer. Return whether the call succeeded: then its missing result is what decides."""
         state = self.state(name)
-        if state.stop or state.unanswered is None or not state.unanswered.has_succeeded or state.unanswered.answer_lost:
+        if state.stop or state.unanswered is None or not state.unanswered.has_succeeded:
             return False
-        self.set(name, replace(state, unanswered=replace(state.unanswered, answer_lost=True)))
+        if not state.unanswered.answer_lost:
+            self.set(name, replace(state, unanswered=replace(state.unanswered, answer_lost=True)))
         self.decide_unanswered(name)
         return True
 

@@ -161,3 +161,15 @@ def test_a_stop_decides_before_a_missing_result() -> None:
         scene.fold(CancelRequested(), by=ME)
         scene.fold(LOSS, by=ME)
         assert words_for(scene["A"]) == "stop by me, told, lost"
+
+
+@pytest.mark.parametrize(
+    "event", [TaskFailed("A", 1, TIMED_OUT, is_given_up=True, launch=1), TaskLost("A", 1, "no event", 1)]
+)
+def test_a_process_at_its_end_leaves_a_missing_result_to_the_next_one(event: RunEvent) -> None:
+    """A process that launches nothing more gives up a call that succeeded: the same again does not fail the call."""
+    ending = Process("me", lambda _: False, awaits_events=True)
+    scene = scene_of("told", on_no_result="call_again").fold(event, by=ending)
+    assert words_for(scene["A"]) == "await by me, told, lost"
+    scene.fold(ProcessesDied(frozenset({"me"})), by=HEIR)
+    assert words_for(scene["A"]) == "call by heir, launch 2"
