@@ -1,6 +1,10 @@
 """The command line: ``aiorch``, and ``python -m aiorch``."""
 
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # the current folder: a module there would replace one of the standard library
+
 from typing import NoReturn
 
 from aiorch.process_exit import ENDING, leave_on_signal
@@ -15,6 +19,4 @@ def main() -> NoReturn:
 
 
 if __name__ == "__main__":
-    if not sys.flags.safe_path:
-        del sys.path[0]  # the current folder: a module there would replace one of the standard library
     main()

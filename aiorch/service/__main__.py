@@ -9,6 +9,10 @@ definitions are wrong (`--check` tells the same), 130 ended at once by a second 
 """
 
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path:
+    del sys.path[0]  # the current folder: a module there would replace one of the standard library
+
 from typing import NoReturn
 
 from aiorch.process_exit import ENDING, leave, leave_on_signal

@@ -150,3 +150,21 @@ asyncio.run(main())
     )
     assert done.stdout.startswith("v1\n"), done.stderr
     assert f"a DAG 'etl' was read from {folder.path}/v1 before" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["aiorch", "aiorch.service"])
+def test_modules_of_the_current_folder_replace_none_of_the_standard_library(folder, command):
+    """`python -m` in a folder with modules named as those of the standard library runs none of them."""
+    names = ("signal", "re", "typing", "enum", "threading", "queue", "logging", "asyncio", "contextlib", "pathlib")
+    write_modules(folder.path, dict.fromkeys(names, "raise RuntimeError(__file__)\n"))
+    done = subprocess.run(
+        [sys.executable, "-m", command, "--version"],
+        cwd=folder.path,
+        env=folder.env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
