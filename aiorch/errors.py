@@ -164,7 +164,8 @@ class UnresolvedFunctionError(AiorchError):
         lines = "".join(f"\n  - step {node!r}: {name!r}: {reason}" for node, name, reason in self.missing)
         looked_up = (
             "\nCallables are looked up as 'module:name' among those registered with the orchestrator, beside the "
-            "definition file, in the folders of --path, in the current folder, and on the import path."
+            "definition file, in the folders of --path, on the import path, and for `run`, `validate` and served "
+            "definitions in the current folder."
         )
         super().__init__(
             f"{counted(len(self.missing), 'task')} cannot be launched, so nothing was started:{lines}"

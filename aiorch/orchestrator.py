@@ -120,6 +120,9 @@ class Orchestrator:
         search_paths: Folders in which modules with callables are looked up. Those of a definition file are looked up
             in its own folder first.
 
+        definition_folders: Folders with definition files. The modules of a stored run whose DAG was not given here are
+            looked up in the first of these folders that holds a definition of its DAG, and in the *search_paths*.
+
         launch: `False` for a client: what it starts, resumes or cancels is carried out by the other processes of the
             store.
 
@@ -148,6 +151,7 @@ class Orchestrator:
         dags: Iterable[Definition] = (),
         functions: Mapping[str, Callable[..., Any]] | None = None,
         search_paths: Sequence[str | os.PathLike[str]] = (),
+        definition_folders: Sequence[str | os.PathLike[str]] = (),
         launch: bool = True,
         only_own_runs: bool = False,
         targets: Mapping[TargetTypes, Target] | None = None,
@@ -173,6 +177,7 @@ class Orchestrator:
         self._functions = FunctionTarget(
             functions or {},
             search_paths=[Path(path) for path in search_paths],
+            definition_folders=[Path(path) for path in definition_folders],
             threads_max=self.settings.threads_max,
             watch=PROCESS_WATCH if clock is None else None,
         )
@@ -296,9 +301,14 @@ class Orchestrator:
 
     # -- commands ------------------------------------------------------------------------------------------------
 
-    def dag(self, definition: Definition) -> DAG:
+    def dag(self, definition: Definition, *, search_paths: Sequence[str | os.PathLike[str]] = ()) -> DAG:
         """
         Build a DAG; callables that the definition holds as objects become known to this orchestrator.
+
+        Args:
+            definition: The definition; that of a file is the one whose folder holds the modules of this DAG.
+
+            search_paths: More folders in which the modules of this DAG are looked up, if its definition is a file.
 
         Raises:
             DefinitionError: With every problem of the definition.
@@ -313,7 +323,7 @@ class Orchestrator:
             if isinstance(definition, (str, os.PathLike)):
                 folder = Path(definition).resolve().parent
         try:
-            is_new = self._functions.learn(dag, folder)
+            is_new = self._functions.learn(dag, folder, [Path(path) for path in search_paths])
         except LookupError as error:
             raise DefinitionError([Problem("name", str(error))], source=str(definition)) from error
         if is_new:

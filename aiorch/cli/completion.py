@@ -17,7 +17,7 @@ PATIENCE_S = 2.0
 
 def definition_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the definition files and folders that begin with *incomplete*; a folder that is alone is opened."""
-    from aiorch.serving import DEFINITION_SUFFIXES
+    from aiorch.definition_files import DEFINITION_SUFFIXES
 
     folder, begun = os.path.split(incomplete)
     found = []

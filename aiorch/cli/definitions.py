@@ -32,7 +32,7 @@ def validate(dag: str, *, callables: bool, json: bool) -> int:
 
     orchestrator = open_engine("memory:")
     try:
-        built = orchestrator.dag(dag)
+        built = orchestrator.dag(dag, search_paths=[Path.cwd()])
         if callables:
             with prints_to_stderr():  # modules print while they are imported
                 orchestrator.check(built)

@@ -3,9 +3,10 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NoReturn, TextIO
 
 import msgspec
@@ -82,6 +83,7 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
     as_json: bool,
     continue_command: Callable[[str], str | None],
     command: Callable[..., str] | None,
+    resume_options: Sequence[str],
     say: Say,
 ) -> int:
     """
@@ -104,11 +106,14 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
         command: Writes a command for the same store, of its name and arguments; `None` when the store ends with this
             process.
 
+        resume_options: Options with which `aiorch resume` finds the callables of this run.
+
         say: Prints a line that is no result.
 
     Returns:
         Exit code: 0 completed, 1 failed or cancelled, 74 completed and the result could not be written.
     """
+    report = partial(_report, results=results, as_json=as_json, command=command, resume_options=resume_options, say=say)
     handle: RunHandle | None = None
     try:
         async with orchestrator:
@@ -121,7 +126,7 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
             except asyncio.CancelledError:
                 _say_interrupted(handle, orchestrator.settings.drain_s, say)
                 raise
-            is_written = _report(handle, result, results, as_json=as_json, command=command, say=say)
+            is_written = report(handle, result)
     except asyncio.CancelledError:
         if handle is None:
             raise
@@ -130,7 +135,7 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
             _say_how_to_continue(continue_command(handle.run_id), say)
             raise
         result = ended
-        is_written = _report(handle, result, results, as_json=as_json, command=command, say=say)
+        is_written = report(handle, result)
     if result.status is not RunStatus.COMPLETED:
         return NOT_COMPLETED
     return COMPLETED if is_written else OUTPUT_LOST
@@ -197,6 +202,7 @@ def _report(  # noqa: PLR0913  as above
     *,
     as_json: bool,
     command: Callable[..., str] | None,
+    resume_options: Sequence[str],
     say: Say,
 ) -> bool:
     """Say how the run ended, and print its result. Returns: whether that could be written."""
@@ -205,7 +211,7 @@ def _report(  # noqa: PLR0913  as above
     from aiorch.views.report import headline, next_moves
 
     say(headline(handle.dag, handle.run, datetime.now(UTC)))
-    moves = next_moves(handle.run, command) if command else ()
+    moves = next_moves(handle.run, command, resume_options) if command else ()
     for line in (*failure_lines(handle.dag, handle.run), *moves):
         say(line)
     try:

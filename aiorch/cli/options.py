@@ -88,7 +88,7 @@ def _refuse(constant: str) -> None:
 
 def is_file(text: str) -> bool:
     """Whether *text* is, or looks like, the name of a definition file."""
-    from aiorch.serving import DEFINITION_SUFFIXES
+    from aiorch.definition_files import DEFINITION_SUFFIXES
 
     if os.path.isfile(text):  # noqa: PTH113  Path.is_file may raise
         return True
@@ -140,7 +140,7 @@ _ENGINE_OPTIONS = (
         envvar="AIORCH_PATH",
         multiple=True,
         type=click.Path(exists=True, file_okay=False),
-        help="Folder with callables, besides the current one and that of the definition. May be given several times.",
+        help="Folder with callables, besides that of the definition and the current one. May be given several times.",
     ),
     option(
         "--function-url",
@@ -204,7 +204,11 @@ def open_engine(
     from aiorch.orchestrator import Orchestrator, Settings
 
     return Orchestrator(
-        store, search_paths=[*paths, Path.cwd()], only_own_runs=only_own_runs, settings=Settings(**settings)
+        store,
+        search_paths=paths,
+        definition_folders=[*paths, Path.cwd()],
+        only_own_runs=only_own_runs,
+        settings=Settings(**settings),
     )
 
 

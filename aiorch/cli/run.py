@@ -1,8 +1,9 @@
 """`aiorch run` and `aiorch resume`."""
 # ruff: noqa: A002, PLC0415, PLR0913  imports and arguments as said in `aiorch.cli.main`
 
+import functools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,8 @@ def run(
 
     # Before the callables are imported: their modules print, too.
     results, prints = ctx.with_resource(prints_to_stderr())
-    built = orchestrator.dag(dag)  # all that can be refused is refused before anything is opened
+    # All that can be refused is refused before anything is opened.
+    built = orchestrator.dag(dag, search_paths=[Path.cwd()])
     orchestrator.check(built)
     if run_id is not None:
         checked_id(run_id)
@@ -55,7 +57,8 @@ def run(
     async def begin(opened: "Orchestrator") -> "RunHandle":
         return await opened.start(built, input=input and input.value, run_id=run_id)
 
-    command = _command_writer(ctx, ctx.params["store"], (*ctx.params["path"], *_folder_elsewhere(dag)))
+    command = _writer(ctx.params["store"])
+    resume_options = _resume_options(dag, ctx.params["path"])
 
     def continue_command(begun: str) -> str | None:
         if command is None:
@@ -63,7 +66,7 @@ def run(
         if continue_with is not None:
             return continue_with
         if input is not None and input.text == "-":  # the same command would wait for the same stdin again
-            return command("resume", begun)
+            return command("resume", begun, *resume_options)
         return shlex.join(["aiorch", *ctx.obj, *(() if run_id is not None else ("--run-id", begun))])
 
     return run_interruptibly(
@@ -75,32 +78,35 @@ def run(
             as_json=json,
             continue_command=continue_command,
             command=command,
+            resume_options=resume_options,
             say=say,
         )
     )
 
 
-def _command_writer(ctx: click.Context, store: str, paths: Sequence[str]) -> Callable[..., str] | None:
-    """Return what writes a command for the same store and callables, `None` for a store that ends with this one."""
-    if store == "memory:":
-        return None
-
-    group = ctx.find_root().command
-    assert isinstance(group, click.Group)
-    commands = group.commands
-
-    def write(name: str, *args: str) -> str:
-        has_paths = any(param.name == "path" for param in commands[name].params)
-        words = [word for path in dict.fromkeys(paths) for word in ("--path", path)] if has_paths else []
-        return " ".join([command_line(store, name, *args), *map(shlex.quote, words)])
-
-    return write
+def _writer(store: str) -> Callable[..., str] | None:
+    """Return the writer of commands for a store, `None` for a store that ends with this process."""
+    return None if store == "memory:" else functools.partial(command_line, store)
 
 
-def _folder_elsewhere(dag: str) -> list[str]:
-    """Return the folder of a definition file if it is not the current one: callables were found there, too."""
-    folder = str(Path(dag).parent)
-    return [] if folder == "." else [folder]
+def _path_options(folders: Iterable[str]) -> list[str]:
+    return [word for folder in dict.fromkeys(folders) for word in ("--path", folder)]
+
+
+def _resume_options(dag: str, paths: Sequence[str]) -> list[str]:
+    """
+    Return the options with which `aiorch resume` finds the callables of a run of a definition file.
+
+    Args:
+        dag: The definition file.
+
+        paths: The folders of `--path` with which it was run.
+    """
+    from aiorch.definition_files import DEFINITION_SUFFIXES
+
+    folders = [str(Path(dag).parent), *paths, "."]
+    is_known_there = set(folders) == {"."} and Path(dag).suffix in DEFINITION_SUFFIXES
+    return [] if is_known_there else _path_options(folders)
 
 
 @click.command(epilog=EPILOG)
@@ -146,7 +152,8 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
             prints=prints,
             as_json=json,
             continue_command=continue_command,
-            command=_command_writer(ctx, ctx.params["store"], ctx.params["path"]),
+            command=_writer(ctx.params["store"]),
+            resume_options=_path_options(ctx.params["path"]),
             say=say,
         )
     )

@@ -58,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 def check(settings: ServiceSettings) -> int:
     """Print what is in effect, and everything that is wrong with the definitions. Opens nothing."""
     write_line(sys.stdout, effective(settings))
-    nowhere = Orchestrator("memory:", search_paths=search_paths(settings), settings=engine_settings(settings))
+    nowhere = Orchestrator("memory:", search_paths=settings.path, settings=engine_settings(settings))
     wrong = serve_dags(nowhere, settings.dags)
     if wrong:
         write_line(sys.stderr, "\n".join(["nothing would be served:", *wrong]))
@@ -110,7 +110,8 @@ def open_orchestrator(settings: ServiceSettings, metrics: Metrics) -> Orchestrat
         source = PubSubSource(settings.subscription, outstanding_messages_max=settings.concurrency)
     orchestrator = Orchestrator(
         store,
-        search_paths=search_paths(settings),
+        search_paths=settings.path,
+        definition_folders=[*settings.path, Path.cwd()],
         source=source,
         own_names=settings.own_names,
         observer=metrics,
@@ -128,11 +129,6 @@ def open_counting_store(settings: ServiceSettings) -> tuple[Store, Mapping[str, 
 
     bucket = open_gcs(settings.store, heartbeat_s=settings.heartbeat, dead_after_s=settings.dead_after)
     return bucket, bucket.operations
-
-
-def search_paths(settings: ServiceSettings) -> list[Path]:
-    """Return the folders in which callables are looked up."""
-    return [*settings.path, Path.cwd()]
 
 
 def engine_settings(settings: ServiceSettings) -> Settings:

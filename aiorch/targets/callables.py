@@ -1,21 +1,26 @@
 """
 Callables by their names, ``module:callable``: those that were registered, and those that an import finds.
 
-A module is looked up beside the definition that names it, then in the search paths, then wherever Python finds it. The
-folders stand at the end of the import path, so a module there never replaces one of the standard library or of an
-installed package. Python keeps one module of a name, so two folders may hold modules of the same name: a callable
-whose module would come from another folder than its own is refused, with both paths. So is a callable whose module
-imports a neighbour that another folder has under the same name.
+The modules of a DAG are looked up in its folders: that of its definition, then the search paths. The folders stand at
+the end of the import path, so a module there never replaces one of the standard library or of an installed package.
+Python keeps one module of a name, so an import may give a module of another folder. One rule refuses that. It holds
+for the callable's module, for the modules that it may import, wherever in it, and for the parents of all of them: the
+file that an import gives is the file in the folders of the DAG if there is one, and else no file in a folder that is
+on the import path for other DAGs alone.
 """
 
 import ast
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sysconfig
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from aiorch.definition_files import folder_of
 
 _definition_folders: list[Path] = []
 """Folders of definitions that this process has put on the import path, in order of arrival."""
@@ -23,28 +28,63 @@ _definition_folders: list[Path] = []
 _search_paths: list[Path] = []
 """Search paths that this process has put on the import path; they stand behind the folders of definitions."""
 
+_INSTALLED = (
+    *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")),
+    Path(__file__).resolve().parents[1],
+)
+"""Folders of the standard library, of installed packages and of this package."""
+
+_PACKAGES = {"site-packages", "dist-packages"}
+"""Names of folders of installed packages elsewhere: a user's own, those under a virtual environment."""
+
 
 class Callables:
     """
     Finds callables.
 
     Args:
-        functions: Callables by the name that stands for them in definitions.
+        functions: Callables by the name that stands for them in the definitions of all DAGs.
 
-        search_paths: Folders in which modules are looked up.
+        search_paths: Folders in which the modules of all DAGs are looked up.
+
+        definition_folders: Folders in which the definition of a DAG is looked for whose folder is not known.
     """
 
-    def __init__(self, functions: Mapping[str, Callable[..., Any]], search_paths: Sequence[Path]) -> None:
+    def __init__(
+        self,
+        functions: Mapping[str, Callable[..., Any]],
+        search_paths: Sequence[Path],
+        definition_folders: Sequence[Path],
+    ) -> None:
         self._functions = dict(functions)
-        self._search_paths = [path.resolve() for path in search_paths]
-        self._folders: dict[str, Path] = {}
-        self._found: dict[tuple[str, Path | None], Callable[..., Any]] = {}
+        self._functions_of: dict[str, dict[str, Callable[..., Any]]] = {}
+        self._search_paths = tuple(path.resolve() for path in search_paths)
+        self._definition_folders = [path.resolve() for path in definition_folders]
+        self._home_of: dict[str, Path | None] = {}
+        self._folders_of: dict[str, tuple[Path, ...]] = {}
+        self._found: dict[tuple[str, str], Callable[..., Any]] = {}
+        self._found_on: list[str] = []
         for path in self._search_paths:
             _append_to_import_path(path)
 
-    def learn(self, dag: str, functions: Mapping[str, Callable[..., Any]], folder: Path | None) -> bool:
+    def learn(
+        self,
+        dag: str,
+        functions: Mapping[str, Callable[..., Any]],
+        folder: Path | None,
+        search_paths: Sequence[Path] = (),
+    ) -> bool:
         """
-        Take in callables by their names, and the folder of the definition of a DAG.
+        Take in the callables of a DAG by their names, and the folder of its definition.
+
+        Args:
+            dag: Name of the DAG; its callables are those of no other DAG.
+
+            functions: Callables by their names.
+
+            folder: Where the file of the definition is, `None` for a definition that is no file.
+
+            search_paths: Folders in which the modules of this DAG alone are looked up, after those of all DAGs.
 
         Returns:
             Whether any of it is new.
@@ -52,53 +92,68 @@ class Callables:
         Raises:
             LookupError: The definition of a DAG of this name was read from another folder.
         """
-        known = self._folders.get(dag)
+        known = self._home_of.get(dag)
         if folder is not None and known not in (None, folder):
             raise LookupError(
                 f"a DAG {dag!r} was read from {known} before, and its callables are looked up there, so this one was "
                 f"not taken; give one of them another name"
             )
-        is_new = not functions.keys() <= self._functions.keys()
-        self._functions.update(functions)
-        if folder is None or folder == known:
-            return is_new
-        self._folders[dag] = folder
-        _insert_into_import_path(folder)
-        return True
+        own = self._functions_of.setdefault(dag, {})
+        is_new = not functions.keys() <= own.keys()
+        own.update(functions)
+        if folder is not None and known is None:
+            is_new = True
+            self._learn_folder(dag, folder, [path.resolve() for path in search_paths])
+        if is_new:
+            self._found.clear()
+        return is_new
+
+    def _learn_folder(self, dag: str, folder: Path | None, search_paths: Sequence[Path] = ()) -> None:
+        self._home_of[dag] = folder
+        self._folders_of[dag] = (*filter(None, [folder]), *self._search_paths, *search_paths)
+        if folder is not None:
+            _insert_into_import_path(folder)
+        for path in search_paths:
+            _append_to_import_path(path)
 
     def find(self, name: str, dag: str) -> Callable[..., Any]:
         """
         Return the callable that a definition of a DAG names.
 
         Raises:
-            LookupError: There is none, or its module is another one than the module beside the definition.
+            LookupError: There is none, or an import gives a module of another folder.
 
             TypeError: It is no callable, or cannot be called with one argument.
 
             Exception: Whatever the import of its module raises.
         """
-        key = name, self._folders.get(dag)
+        if self._found_on != sys.path:  # an import that a function makes when it runs may find another module now
+            self._found.clear()
+            self._found_on = list(sys.path)
+        key = name, dag
         found = self._found.get(key)
         if found is None:
-            found = self._functions.get(name) or self._import(name, key[1])
+            found = self._functions.get(name) or self._functions_of.get(dag, {}).get(name) or self._import(name, dag)
             _check_signature(name, found)
             self._found[key] = found
         return found
 
-    def _import(self, name: str, folder: Path | None) -> Callable[..., Any]:
+    def _import(self, name: str, dag: str) -> Callable[..., Any]:
         module_name, _, path = name.partition(":")
         if not path:
             raise LookupError("not of the form 'module:callable', and not registered under this name")
-        own = [folder] if folder is not None else []
-        homes = [home for home in (*own, *self._search_paths) if _file_in(home, module_name)]
-        if homes:
-            _check_origin(homes[0], module_name)
-        elif self._is_of_another_definition(module_name):
+        if dag not in self._folders_of:
+            self._learn_folder(dag, folder_of(dag, self._definition_folders))
+        _check_origins(module_name, self._folders_of[dag])
+        try:
+            found: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if self._home_of[dag] is not None or error.name not in _with_parents(module_name):
+                raise
             raise LookupError(
-                f"module {module_name!r} is beside another definition ({_origin(module_name)}), so it was not taken; "
-                f"--path names folders for all definitions"
-            )
-        found: Any = importlib.import_module(module_name)
+                f"no module {error.name!r} was found, and no file of a DAG {dag!r} is known here whose folder could "
+                f"hold it; name the folder with --path (the current folder: --path .)"
+            ) from None
         for part in path.split("."):
             try:
                 found = getattr(found, part)
@@ -108,28 +163,81 @@ class Callables:
             raise TypeError(f"{path!r} in module {module_name!r} is a {type(found).__name__}, not a callable")
         return found  # type: ignore[no-any-return]  # callable() has narrowed Any
 
-    def _is_of_another_definition(self, module_name: str) -> bool:
-        """Whether a module is found only since the folder of another definition is on the import path."""
-        folders = [folder for folder in _definition_folders if folder not in self._search_paths]
-        return _is_from(folders, module_name)
-
 
 def _append_to_import_path(folder: Path) -> None:
-    if str(folder) not in sys.path:
+    if not _is_on_import_path(folder):
         sys.path.append(str(folder))
         _search_paths.append(folder)
 
 
 def _insert_into_import_path(folder: Path) -> None:
     """Put the folder of a definition behind those that came before it, and before the search paths."""
-    if str(folder) in sys.path and folder not in _search_paths:
-        return
     if folder in _search_paths:
         _search_paths.remove(folder)
         sys.path.remove(str(folder))
+    elif _is_on_import_path(folder):
+        return
     places = [sys.path.index(str(path)) for path in _search_paths if str(path) in sys.path]
     sys.path.insert(min(places, default=len(sys.path)), str(folder))
     _definition_folders.append(folder)
+
+
+def _is_on_import_path(folder: Path) -> bool:
+    return any(Path(entry).resolve() == folder for entry in sys.path)
+
+
+def _check_origins(module_name: str, folders: Sequence[Path]) -> None:
+    """
+    Make sure that imports give a DAG its own modules. Imports none of them.
+
+    Args:
+        module_name: The module of a callable.
+
+        folders: The folders of the DAG.
+
+    Raises:
+        LookupError: An import gives the module, or one that it may import, from another folder.
+    """
+    foreign = [folder for folder in (*_definition_folders, *_search_paths) if folder not in folders]
+    are_alone = not foreign and all(path in folders or _is_installed(path) for path in _import_path())
+    importers = dict.fromkeys(_with_parents(module_name), "")
+    waiting = list(importers)
+    while waiting:
+        name = waiting.pop()
+        origin = _origin(name)
+        _check_origin(name, origin, folders, foreign, importers[name])
+        if are_alone or origin is None or _is_installed(origin):
+            continue
+        imported = {each for found in _imported_names(origin, name) for each in _with_parents(found)}
+        for each in imported - importers.keys():
+            importers[each] = name
+            waiting.append(each)
+
+
+def _check_origin(
+    name: str, origin: Path | str | None, folders: Sequence[Path], foreign: Sequence[Path], importer: str
+) -> None:
+    """Refuse the file that an import gives for a name if it is not that of the DAG; see the module's docstring."""
+    wanted = next((file for folder in folders if (file := _file_in(folder, name))), None)
+    is_foreign = origin is not None and any(_file_in(folder, name) == origin for folder in foreign)
+    may_stay = origin in (None, wanted) or (importer and not is_foreign and _is_installed(origin))
+    role = f"{importer!r} imports" if importer else "this definition names"
+    if wanted is not None and not may_stay:
+        raise LookupError(
+            f"{role} the module {name!r} of {wanted}, and in this process that name stands for {origin}, so neither "
+            f"was taken; rename one of the two modules, or run this definition in a process of its own"
+        )
+    if wanted is None and is_foreign:
+        raise LookupError(
+            f"{role} the module {name!r}, which is only beside another definition or in its search paths ({origin}), "
+            f"so it was not taken; name the folder of the module that is meant with --path"
+        )
+
+
+def _with_parents(module_name: str) -> list[str]:
+    """Return the names of a module and of the packages that it is in."""
+    parts = module_name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def _file_in(folder: Path, module_name: str) -> Path | None:
@@ -137,99 +245,68 @@ def _file_in(folder: Path, module_name: str) -> Path | None:
     path = folder.joinpath(*module_name.split("."))
     for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
         if file.is_file():
-            return file
+            return file.resolve()
     return None
 
 
 def _origin(module_name: str) -> Path | str | None:
-    """Return the file from which an import takes a module, a word when that is no file, `None` when there is none."""
+    """Return the file that an import gives for a name, a word when that is no file, `None` when there is none."""
     module = sys.modules.get(module_name)
-    file = getattr(module, "__file__", None)
-    if file is None and module is None:
-        try:
-            spec = find_spec(module_name)
-        except (ImportError, ValueError):
-            spec = None
-        if spec is None:
-            return None
-        file = spec.origin if spec.has_location else None
-    return Path(file).resolve() if file else "built in"
+    if module is not None:
+        file = getattr(module, "__file__", None)
+        return Path(file).resolve() if file else "built in"
+    package, _, last = module_name.rpartition(".")
+    if package:
+        return next((file for folder in _folders_of(package) if (file := _file_in(folder, last))), None)
+    spec = find_spec(module_name)
+    if spec is None:
+        return None
+    return Path(spec.origin).resolve() if spec.has_location and spec.origin else "built in"
 
 
-def _check_origin(home: Path, module_name: str) -> None:
-    """
-    Make sure that an import takes a module from its home, and that it finds the modules of its home which it imports.
-
-    Raises:
-        LookupError: An import takes one of them from elsewhere.
-    """
-    top = module_name.partition(".")[0]
-    _refuse_other(home, top if _file_in(home, top) else module_name)
-    others = [folder for folder in (*_definition_folders, *_search_paths) if folder != home]
-    shared = {name for name in _names_in(home) if _is_from(others, name)} if others else None
-    if shared:
-        for imported in _imports_within(home, module_name):
-            if imported.partition(".")[0] in shared:
-                _refuse_other(home, imported.partition(".")[0], imported_by=module_name)
+def _folders_of(package: str) -> list[Path]:
+    """Return the folders in which an import looks for the modules of a package."""
+    module = sys.modules.get(package)
+    if module is not None:
+        return [Path(each) for each in getattr(module, "__path__", ())]
+    outer, _, last = package.rpartition(".")
+    if not outer:
+        spec = find_spec(package)
+        return [Path(each) for each in (spec and spec.submodule_search_locations) or ()]
+    origin = _origin(package)
+    if isinstance(origin, Path):
+        return [origin.parent] if origin.name == "__init__.py" else []
+    return [folder / last for folder in _folders_of(outer)]  # a package without a file may be in several folders
 
 
-def _refuse_other(home: Path, module_name: str, imported_by: str = "") -> None:
-    wanted, given = _file_in(home, module_name), _origin(module_name)
-    if wanted is None or given is None or given == wanted.resolve():
-        return
-    role = f"{imported_by!r} imports" if imported_by else "this definition names"
-    raise LookupError(
-        f"{role} the module {module_name!r} of {wanted}, and in this process that name stands for {given}, so neither "
-        f"was taken; rename one of the two modules, or run the two definitions in processes of their own"
-    )
+def _import_path() -> list[Path]:
+    return [path for entry in sys.path if (path := Path(entry).resolve()).is_dir()]
 
 
-def _names_in(folder: Path) -> Iterator[str]:
-    """Yield the names of the modules and packages in a folder."""
-    for entry in folder.iterdir():
-        name = entry.stem if entry.suffix == ".py" else entry.name
-        if name.isidentifier() and _file_in(folder, name):
-            yield name
+def _is_installed(origin: Path | str | None) -> bool:
+    """Whether a module is of the standard library, of an installed package or of this package."""
+    if not isinstance(origin, Path):
+        return True
+    return any(origin.is_relative_to(folder) for folder in _INSTALLED) or not _PACKAGES.isdisjoint(origin.parts)
 
 
-def _is_from(folders: Sequence[Path], module_name: str) -> bool:
-    """Whether an import takes a module from one of *folders*."""
-    files = [file.resolve() for folder in folders if (file := _file_in(folder, module_name))]
-    return bool(files) and _origin(module_name) in files
-
-
-def _imports_within(home: Path, module_name: str) -> Iterator[str]:
-    """Yield the names that a module imports, and that the modules of its home which it imports import in turn."""
-    waiting, seen = [module_name], {module_name}
-    while waiting:
-        name = waiting.pop()
-        file = _file_in(home, name)
-        if file is None:
-            continue
-        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        for imported in _imported_names(file, package):
-            if imported not in seen:
-                seen.add(imported)
-                waiting.append(imported)
-                yield imported
-
-
-def _imported_names(file: Path, package: str) -> Iterator[str]:
-    """Yield the modules that a source file may import, wherever in it; what follows ``from`` may be a module, too."""
+@cache
+def _imported_names(file: Path, module_name: str) -> frozenset[str]:
+    """Return the modules that a source file may import, wherever in it; what follows ``from`` may be a module, too."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
-        return  # its import will tell
+        return frozenset()  # its import will tell
+    names: set[str] = set()
+    package = module_name.split(".") if file.name == "__init__.py" else module_name.split(".")[:-1]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
-            base = ".".join([*parts, *filter(None, [node.module])])
-            yield base
-            for alias in node.names:
-                yield f"{base}.{alias.name}"
+            parts = package[: len(package) + 1 - node.level] if node.level else []
+            base = [*parts, *filter(None, [node.module])]
+            names.update(".".join([*base, *last]) for last in ((), *((alias.name,) for alias in node.names)))
+    return frozenset(names) - {""}
 
 
 def _check_signature(name: str, function: Callable[..., Any]) -> None:

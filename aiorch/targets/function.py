@@ -45,6 +45,8 @@ class FunctionTarget:
 
         search_paths: Folders in which modules with callables are looked up; they join the import path, at its end.
 
+        definition_folders: Folders in which the definition of a DAG is looked for whose folder is not known.
+
         threads_max: Sync callables that run at once.
 
         result_bytes_max: Size of an encoded result above which the task fails.
@@ -54,16 +56,17 @@ class FunctionTarget:
 
     begins_itself = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all optional
         self,
         functions: Mapping[str, Callable[..., Any]] | None = None,
         *,
         search_paths: Sequence[Path] = (),
+        definition_folders: Sequence[Path] = (),
         threads_max: int = THREADS_MAX,
         result_bytes_max: int = RESULT_BYTES_MAX,
         watch: Watch | None = None,
     ) -> None:
-        self._callables = Callables(functions or {}, search_paths)
+        self._callables = Callables(functions or {}, search_paths, definition_folders)
         self._threads_max = threads_max
         self._threads: anyio.CapacityLimiter | None = None
         self._unlimited: anyio.CapacityLimiter | None = None
@@ -71,9 +74,9 @@ class FunctionTarget:
         self._watch = watch
         self._told_of: set[str] = set()
 
-    def learn(self, dag: DAG, folder: Path | None) -> bool:
-        """Take in the callables of a DAG and the folder of its definition; see `Callables.learn`."""
-        return self._callables.learn(dag.name, dag.functions, folder)
+    def learn(self, dag: DAG, folder: Path | None, search_paths: Sequence[Path] = ()) -> bool:
+        """Take in the callables of a DAG and the folders of its modules; see `Callables.learn`."""
+        return self._callables.learn(dag.name, dag.functions, folder, search_paths)
 
     def resolve(self, task: Task) -> str | None:
         """Say why the callable that *task* names cannot be called here, or `None` if it can. Imports its module."""

@@ -142,11 +142,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int | No
         yield "  ".join((*map(padded, row, widths), last)).rstrip()
 
 
-def next_moves(run: Run, command: Callable[..., str]) -> Iterator[str]:
+def next_moves(run: Run, command: Callable[..., str], resume_options: Sequence[str] = ()) -> Iterator[str]:
     """Say what can be done about a run that did not complete; *command* writes a command with its arguments."""
     run_id = run.header.run_id
     if run.header.status in (RunStatus.FAILED, RunStatus.CANCELLED):
-        yield f"Keep what completed and go on from there: {command('resume', run_id)}"
+        yield f"Keep what completed and go on from there: {command('resume', run_id, *resume_options)}"
         yield f"Look at every node: {command('show', run_id)}"
 
 

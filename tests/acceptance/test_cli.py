@@ -442,7 +442,7 @@ def test_interrupted_runs_are_named_with_the_command_that_continues_them(folder,
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["$run"]["status"] == "Completed"
     (folder.path / "go").touch()
-    options = "--store sqlite:///other.db --path dags"
+    options = "--store sqlite:///other.db"
     if left_open == 1:
         told = f"Another run of this store waits for a process. Continue it with: aiorch resume r1 {options}\n"
         assert told in done.stderr

@@ -298,7 +298,7 @@ def _messages_become_runs(cloud, gcs_url, topic):
     (cloud.folder / "mended").touch()
     assert cloud.aiorch("resume", chosen, "--detach").stdout == f"{chosen}.2\n"
     cloud.until_run(f"{chosen}.2", "Completed")
-    assert cloud.aiorch("resume", chosen).returncode == 0  # the same new run, which has ended
+    assert cloud.aiorch("resume", chosen, "--path", ".").returncode == 0  # the same new run, which has ended
     cloud.aiorch("start", "--topic", topic.name, "waits", "--run-id", "r2")
     until((cloud.folder / "waiting").exists)
     assert cloud.aiorch("cancel", "r2").returncode == 0
