@@ -458,7 +458,7 @@ class Committer:
         document, encoded = self.run.encode(changes.header, changes.nodes)
         me, known = self._executor.process.id, self.run.nodes
         self._offers |= any(
-            (state.by is None and state.is_active) or known[name].by not in (None, me)
+            (state.by is None and state.is_active) or known[name].by not in (None, me) or state.is_undecided
             for name, state in changes.nodes.items()
         )
         records = [

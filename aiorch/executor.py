@@ -414,8 +414,8 @@ class DAGExecutor:
         launcher = _Launcher(self._launches, committer, self.process.id)
         for name in touched:
             state, node = run.nodes[name], dag.all_nodes[name]
-            if state.is_undecided and state.by == self.process.id and self._can_launch(dag.all_tasks[name]):
-                committer.post(TaskUnanswered(name, state.attempt))  # by a process that cannot launch it
+            if state.is_undecided and carries_out and self._can_launch(dag.all_tasks[name]):
+                committer.post(TaskUnanswered(name, state.attempt))  # its owner is not able to launch it
             if _is_under_way(committer, name, state, self.process.id):
                 continue
             if isinstance(node, Parallel):

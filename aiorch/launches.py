@@ -112,8 +112,9 @@ class Launches:
         run = committer.run
         assert run is not None
         is_told = task.target_type is not TargetTypes.FUNCTION
-        if is_told and task.name not in committer.in_flight and not self._is_closing():
-            state = run.nodes[task.name]
+        state = run.nodes[task.name]
+        has_ended = state.is_undecided  # a process that is able to launch it decides
+        if is_told and not has_ended and task.name not in committer.in_flight and not self._is_closing():
             sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches, was_taken_over=True)
             if task.target_type in self._limited:
                 self._slots.take(task.target_type)

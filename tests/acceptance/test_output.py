@@ -199,7 +199,7 @@ def test_a_result_that_cannot_be_written_is_told(folder: Folder, redirected: str
     told = [line for line in done.stderr.splitlines() if "could not be written to stdout" in line]
     assert len(told) == 1
     assert reason in told[0]
-    assert told[0].endswith("aiorch show r1 --json")
+    assert told[0].endswith("aiorch show r1 --json" if more else "aiorch result r1")
     assert folder.document("r1")["$run"]["status"] == "Completed"
 
 

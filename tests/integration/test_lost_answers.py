@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
 from aiorch import DAGBuilder, TaskContext
@@ -65,6 +66,23 @@ async def test_a_call_that_is_sent_again_has_its_record(monkeypatch: pytest.Monk
         await made.settled(entry(key, 1))
         assert len(made.target.sent) == 2
         assert created == []
+
+
+@in_virtual_time
+async def test_a_success_is_decided_about_by_a_process_that_is_able_to_call_again() -> None:
+    """A call that succeeded, and whose living owner is not able to launch it, is sent again by another process."""
+    async with engine(dags=(one_call(on_no_result="call_again"),)) as made:
+        key = await started(made)
+        made.target.answer = Succeeded(b'{"rows": 7}')
+        document = made.document()
+        document["Load"] |= {"by": "another", "unanswered": {"answer_lost": True, "has_succeeded": True}}
+        await made.memory.join("another")
+        generation = made.memory._objects["runs/r.json"][1]
+        await made.memory.write("runs/r.json", msgspec.json.encode(document), if_generation_match=generation)
+        made.executor.committer("r").refresh()
+        await made.until(lambda: made.document()["Load"]["status"] == "Completed")
+        assert (made.document()["Load"]["attempt"], made.document()["Load"]["launches"]) == (1, 2)
+        assert [context.execution_id for context in made.target.sent] == [key, key]
 
 
 @in_virtual_time
