@@ -152,7 +152,7 @@ class Callables:
                 raise
             raise LookupError(
                 f"no module {error.name!r} was found, and no file of a DAG {dag!r} is known here whose folder could "
-                f"hold it; name the folder with --path (the current folder: --path .)"
+                f"hold it; name the folder with --path (the current folder: --path .), in a program by search_paths"
             ) from None
         for part in path.split("."):
             try:

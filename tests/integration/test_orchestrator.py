@@ -643,7 +643,7 @@ async def test_what_cannot_be_started_is_refused_before_anything_is_stored() -> 
         with pytest.raises(InvalidInputError, match="Opaque"):
             await orchestrator.start(named(chain("work")), input=Opaque())
         for missing, says in (
-            ("no_such_module_x:f", "No module named"),
+            ("no_such_module_x:f", "no module 'no_such_module_x' was found"),
             ("asyncio:nothing", "has no 'nothing'"),
             ("asyncio:__name__", "not a callable"),
         ):
