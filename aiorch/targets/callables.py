@@ -15,6 +15,7 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -158,7 +159,10 @@ class Callables:
             try:
                 found = getattr(found, part)
             except AttributeError:
-                raise LookupError(f"module {module_name!r} ({_origin(module_name)}) has no {path!r}") from None
+                known = getattr(found, "__dict__", {})
+                meant = get_close_matches(part, [name for name, value in known.items() if callable(value)], n=1)
+                hint = f"; did you mean {meant[0]!r}?" if meant else ""
+                raise LookupError(f"module {module_name!r} ({_origin(module_name)}) has no {path!r}{hint}") from None
         if not callable(found):
             raise TypeError(f"{path!r} in module {module_name!r} is a {type(found).__name__}, not a callable")
         return found  # type: ignore[no-any-return]  # callable() has narrowed Any

@@ -607,6 +607,8 @@ def test_missing_callable_is_told_before_anything_starts(folder):
     assert (done.returncode, done.stdout) == (2, "")
     assert "step 'S1': 'no_such_module:f': ModuleNotFoundError" in done.stderr
     assert "step 'S2': 'work:no_such_function'" in done.stderr
+    misspelt = folder.run("run", folder.write("b.json", calls("ehco")))
+    assert "has no 'ehco'; did you mean 'echo'?" in misspelt.stderr
     assert "2 tasks cannot be launched" in done.stderr
     assert "Callables are looked up as 'module:name'" in done.stderr
     assert not (folder.path / ".aiorch").exists()
