@@ -104,7 +104,7 @@ MUTANTS = (
         "aiorch.committer",
         "            self._executor.on_store_away()\n",
         "            self._executor.on_store_away()\n            self._settle(batch, error)\n            batch.clear()\n",
-        seed=100007,
+        seed=100022,
     ),
     Mutant(
         "acknowledged before the commit",
@@ -148,14 +148,14 @@ MUTANTS = (
         "aiorch.committer",
         "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))\n",
         "            touched = changes.nodes\n",
-        seed=100002,
+        seed=100005,
     ),
     Mutant(
         "takeover without the record",
         "aiorch.committer",
         "            await self._ensure_records(changes)\n",
         "            pass\n",
-        seed=100002,
+        seed=100003,
     ),
     Mutant(
         "stale copy taken for the truth",
@@ -176,7 +176,7 @@ MUTANTS = (
         "aiorch.committer",
         "        registered = self._executor.committers.setdefault(self.run_id, self)\n",
         "        registered = self\n",
-        seed=100003,
+        seed=100002,
     ),
     # -- documents -----------------------------------------------------------------------------------------------
     Mutant(
@@ -222,7 +222,7 @@ MUTANTS = (
         "aiorch.run_document",
         '        _refuse_unknown_status(raw, source)\n        raise DocumentError(f"{source}: entry',
         '        raise DocumentError(f"{source}: entry',
-        seed=101852,
+        seed=101415,
     ),
     Mutant(
         "commits as fast as they come",
@@ -244,7 +244,7 @@ MUTANTS = (
         "aiorch.outcomes",
         '        execution_id=state.execution_id or "",',
         '        execution_id=(state.execution_id or "")[:: 1 if state.launches < 2 else -1],',
-        seed=100004,
+        seed=100002,
     ),
     Mutant(
         "sent forgotten at the answer",
@@ -272,14 +272,14 @@ MUTANTS = (
         "aiorch.outcomes",
         "            is_known = await self._look_again(execution)\n",
         "            is_known = await self._look_again(execution)\n            break\n",
-        seed=100076,
+        seed=100078,
     ),
     Mutant(
         "given up although its former owner may have launched it",
         "aiorch.launches",
         " or may_be_launched_before(task, committer.run.nodes[task.name]):\n",
         ":\n",
-        seed=102536,
+        seed=100296,
     ),
     Mutant(
         "a retry that was due too early forgotten",
@@ -287,14 +287,14 @@ MUTANTS = (
         "            self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)\n",
         "            if self._slots.is_limited(committer.dag.all_tasks[name].target_type):\n"
         "                self._arm(CHECK_S, self._check_retry, committer.run_id, name, state)\n",
-        seed=100295,
+        seed=100244,
     ),
     Mutant(
         "a stop not tried again",
         "aiorch.outcomes",
         "            if self._is_closing():\n                return False\n            await asyncio.sleep(pause_s",
         "            if True:\n                return False\n            await asyncio.sleep(pause_s",
-        seed=100011,
+        seed=100016,
     ),
     Mutant(
         "jobs wait for jobs when their process was full",
@@ -308,14 +308,14 @@ MUTANTS = (
         "aiorch.outcomes",
         "            sent.is_out = is_job\n",
         "            sent.is_out = False\n",
-        seed=100059,
+        seed=100018,
     ),
     Mutant(
         "taken over and not awaited",
         "aiorch.executor",
         "                    self._launches.await_end(committer, dag.all_tasks[name])",
         "                    pass",
-        seed=100006,
+        seed=100002,
     ),
     # -- rest ----------------------------------------------------------------------------------------------------
     Mutant(
@@ -352,7 +352,7 @@ MUTANTS = (
         "aiorch.slots",
         "        if error is None:\n            self._queue(limit, entry)\n",
         "",
-        seed=105168,
+        seed=102686,
     ),
     Mutant(
         "a retry that waits for a slot dropped",
@@ -382,14 +382,14 @@ MUTANTS = (
         "aiorch.outcomes",
         "                await self._targets[task.target_type].stop(task, context, job_id)\n",
         "                pass\n",
-        seed=100008,
+        seed=100002,
     ),
     Mutant(
         "not stopped at its timeout",
         "aiorch.outcomes",
         "        return not sent.is_at_target or await self._until_stopped(execution)\n",
         "        return True\n",
-        seed=100008,
+        seed=100002,
     ),
     Mutant(
         "timeout that must not run twice taken for a failure",
@@ -404,7 +404,7 @@ MUTANTS = (
         "aiorch.intake",
         "        record.task_name in event.names\n        and _is_at",
         "        _is_at",
-        seed=100051,
+        seed=100080,
     ),
     Mutant(
         "acknowledged although the store is away",
@@ -419,14 +419,14 @@ MUTANTS = (
         "aiorch.targets.dataflow",
         "        if found is not None:\n            return found\n",
         "",
-        seed=100059,
+        seed=100149,
     ),
     Mutant(
         "a job launched on the proof of an old listing",
         "aiorch.targets.dataflow",
         "        if asyncio.get_running_loop().time() - listed_at > LISTING_S:",
         "        if False:",
-        seed=100056,
+        seed=100058,
     ),
     Mutant(
         "a failed job taken for a success",
@@ -448,7 +448,7 @@ MUTANTS = (
         "aiorch.transitions",
         "                self.join(parallel, None, ended=branch.end_node)",
         "                self.join(parallel, None, ended=branch.end_node if parallel.parent_dag.parent_node is None else None)",
-        seed=100078,
+        seed=100080,
     ),
     Mutant(
         "an end counted twice",
@@ -477,7 +477,7 @@ MUTANTS = (
         "aiorch.transitions",
         "        if state is None or state.by != self.process.id or not state.is_live or event.launch not in (0, state.launches):\n",
         "        if state is None or not state.is_live:\n",
-        seed=100020,
+        seed=100089,
     ),
     Mutant(
         "given up by a process that does not own it",
@@ -491,7 +491,7 @@ MUTANTS = (
         "aiorch.outcomes",
         "        if not await self._is_still_owed(execution):\n            return False\n",
         "",
-        seed=104569,
+        seed=100698,
     ),
     Mutant(
         "a timeout of what another one has taken over believed",
@@ -505,7 +505,7 @@ MUTANTS = (
         "aiorch.transitions",
         "        if state is None or not is_its_own or event.launch not in (0, state.launches):\n",
         "        if state is None or not state.is_live:\n",
-        seed=100020,
+        seed=100825,
     ),
     Mutant(
         "a cancel leaves retries",
@@ -535,7 +535,7 @@ MUTANTS = (
         "aiorch.transitions",
         "        failures = state.attempt - state.lost - state.interrupted\n",
         "        failures = state.attempt\n",
-        seed=100003,
+        seed=100006,
     ),
     Mutant(
         "one retry too many",
@@ -549,14 +549,14 @@ MUTANTS = (
         "aiorch.transitions",
         " or state.lost >= LOST_ATTEMPTS_MAX:",
         ":",
-        seed=100154,
+        seed=100022,
     ),
     Mutant(
         "sent again although it must not be",
         "aiorch.transitions",
         "        elif is_call and task.on_lost is OnLost.FAIL:",
         "        elif False:",
-        seed=100002,
+        seed=100030,
     ),
     Mutant(
         "success of an attempt that was given up ignored",
@@ -634,28 +634,28 @@ MUTANTS = (
         "aiorch.committer",
         "        self.is_announced = self.is_announced and self._executor.owns(self)\n",
         "",
-        seed=100165,
+        seed=100324,
     ),
     Mutant(
         "marker without a document left alone",
         "aiorch.sweeper",
         "            committer = await self._begin(run_id)\n",
         "            return\n",
-        seed=100241,
+        seed=100022,
     ),
     Mutant(
         "a takeover of what was committed after its owner was called dead",
         "aiorch.committer",
         "            if isinstance(event, ProcessesDied) and event.asked_at < self.known_at:\n",
         "            if False and isinstance(event, ProcessesDied):\n",
-        seed=100155,
+        seed=100634,
     ),
     Mutant(
         "a standstill counted against timeouts",
         "aiorch.standstill",
         "            self._total_s += gap_s - TICK_S\n",
         "            pass\n",
-        seed=100009,
+        seed=100020,
     ),
     Mutant(
         "a late timeout that leaves no time to read",
@@ -669,7 +669,7 @@ MUTANTS = (
         "aiorch.heartbeats",
         "        since = max(since, self._went_on_at)\n",
         "",
-        seed=102304,
+        seed=100263,
     ),
     Mutant(
         "heartbeats removed by a newcomer that stood still",
@@ -711,7 +711,7 @@ MUTANTS = (
         "aiorch.executor",
         "    is_called_again = state.calls_again and sent.launch != state.launches\n",
         "    is_called_again = False\n",
-        seed=100748,
+        seed=100950,
     ),
     Mutant(
         "a defect after a request was sent taken for a failure",
@@ -782,7 +782,7 @@ MUTANTS = (
         "aiorch.executor",
         "        return self.own_runs is None or run_id in self.own_runs\n",
         "        return True\n",
-        seed=100002,
+        seed=100022,
     ),
 )
 """All of them."""
