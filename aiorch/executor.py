@@ -354,10 +354,7 @@ class DAGExecutor:
 
     def owners(self, committer: Committer) -> frozenset[str]:
         """The processes that owe something to a run, as far as this copy knows."""
-        run = committer.run
-        if run is None:
-            return frozenset()
-        return frozenset(by for by in run.active_by if by is not None)
+        return committer.run.owners if committer.run is not None else frozenset()
 
     def owns(self, committer: Committer) -> bool:
         """Whether this process owes something to the run."""

@@ -434,7 +434,7 @@ class Orchestrator:
 
     async def is_carried_out_elsewhere(self, run: RunHandle) -> bool:
         """Whether another living process owes something to a run."""
-        owners = frozenset(by for by in run.run.active_by if by is not None) - {self._executor.process.id}
+        owners = run.run.owners - {self._executor.process.id}
         return bool(owners) and await self.store.dead_among(owners) != owners
 
     async def interrupted_runs(self) -> list[str]:
@@ -458,7 +458,7 @@ class Orchestrator:
             return False  # a run that cannot be read cannot be told to wait for anything
         if stored is None:
             return False
-        owners = frozenset(by for by in stored.run.active_by if by is not None)
+        owners = stored.run.owners
         return stored.run.waits_for_process(await self.store.dead_among(owners) if owners else owners)
 
     async def runs(self) -> list[RunSummary]:
@@ -472,8 +472,7 @@ class Orchestrator:
         Raises:
             StoreError: The store does not tell.
         """
-        nodes = run.run.nodes
-        owners = frozenset(by for name in run.run.active if (by := nodes[name].by) is not None)
+        owners = run.run.owners
         return await self.store.dead_among(owners) if owners else owners
 
     def check(self, dag: DAG) -> None:

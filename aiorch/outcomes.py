@@ -24,6 +24,7 @@ from aiorch.execution_context import executing
 from aiorch.failure import Failure
 from aiorch.in_flight import InFlight
 from aiorch.nodes import Task
+from aiorch.plurals import counted
 from aiorch.ports import (
     Accepted,
     Answer,
@@ -507,7 +508,7 @@ def _timed_out(task: Task, sent: InFlight) -> Answer:
     if sent.is_awaited and not sent.is_at_target:
         return Unknown(f"no answer, and no event within its timeout of {sent.limit_s:g} s")
     limit = f"its timeout of {sent.limit_s:g} s"
-    tried = f"was tried {sent.refusals} time{'s' * (sent.refusals != 1)}"
+    tried = f"was tried {counted(sent.refusals, 'time')}"
     if sent.refusal is not None:
         message = f"{task.target_name!r} did not start within {limit}: it {tried}, the last time: {sent.refusal}"
         return Failed(Failure.of("NotStarted", message))

@@ -118,6 +118,11 @@ class Run:
         """Status of the run."""
         return self.header.status
 
+    @property
+    def owners(self) -> frozenset[str]:
+        """The processes that owe something to the run."""
+        return frozenset(by for by in self.active_by if by is not None)
+
     def snapshot(self) -> "Run":
         """Return a copy that stays as the run is now."""
         copied = copy.copy(self)

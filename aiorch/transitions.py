@@ -849,7 +849,7 @@ class _Draft:
             if self.state(node.name).status is not _COMPLETED
         )
         error = self.state(first.name).error
-        why = f"node {first.name!r}: {error.type}: {error.message}" if error else f"node {first.name!r}"
+        why = f"node {first.name!r}: {error.text}" if error else f"node {first.name!r}"
         message = (
             f"{len(failed):,} of {counted(len(parallel.branches), 'branch', 'branches')} failed, the first at {why}"
         )

@@ -13,6 +13,7 @@ import msgspec
 
 from aiorch.cli.logs import leave_failure_to_the_report
 from aiorch.cli.options import open_client
+from aiorch.cli.output import INTERRUPTED, NOT_COMPLETED, OK, OUTPUT_LOST, say
 from aiorch.cli.prints import Prints
 from aiorch.enums import RunStatus
 from aiorch.errors import StoreError
@@ -22,11 +23,6 @@ from aiorch.process_exit import ENDING, heeded, leave, leave_on_signal
 from aiorch.run_handle import RunHandle, RunResult
 from aiorch.views.escaping import one_line
 from aiorch.views.streams import OutputLostError, is_live, write_line
-
-COMPLETED, NOT_COMPLETED, OUTPUT_LOST, INTERRUPTED = 0, 1, 74, 130
-
-Say = Callable[[str], None]
-"""Prints one line on stderr."""
 
 
 def run_interruptibly(work: Coroutine[Any, Any, int]) -> int:
@@ -74,7 +70,7 @@ async def until_interrupted() -> NoReturn:
     raise AssertionError
 
 
-async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
+async def run_to_end(  # noqa: PLR0913  its one caller names them
     orchestrator: Orchestrator,
     begin: Callable[[Orchestrator], Awaitable[RunHandle]],
     *,
@@ -84,7 +80,6 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
     continue_command: Callable[[str], str | None],
     command: Callable[..., str] | None,
     resume_options: Sequence[str],
-    say: Say,
 ) -> int:
     """
     Begin a run, show it while it runs, print what came of it.
@@ -108,23 +103,21 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
 
         resume_options: Options with which `aiorch resume` finds the callables of this run.
 
-        say: Prints a line that is no result.
-
     Returns:
         Exit code: 0 completed, 1 failed or cancelled, 74 completed and the result could not be written.
     """
-    report = partial(_report, results=results, as_json=as_json, command=command, resume_options=resume_options, say=say)
+    report = partial(_report, results=results, as_json=as_json, command=command, resume_options=resume_options)
     handle: RunHandle | None = None
     try:
         async with orchestrator:
-            handle = await _begun(orchestrator, begin, prints=prints, command=command, say=say)
+            handle = await _begun(orchestrator, begin, prints=prints, command=command)
             try:
                 if command is not None:
-                    await _say_interrupted_runs(orchestrator, command, say)
+                    await _say_interrupted_runs(orchestrator, command)
                 await _follow(handle)
                 result = await handle.wait()
             except asyncio.CancelledError:
-                _say_interrupted(handle, orchestrator.settings.drain_s, say)
+                _say_interrupted(handle, orchestrator.settings.drain_s)
                 raise
             is_written = report(handle, result)
     except asyncio.CancelledError:
@@ -132,13 +125,13 @@ async def run_to_end(  # noqa: PLR0913  what it is given to say is the caller's
             raise
         ended = await _ended_while_leaving(orchestrator, handle)
         if ended is None:
-            _say_how_to_continue(continue_command(handle.run_id), say)
+            _say_how_to_continue(continue_command(handle.run_id))
             raise
         result = ended
         is_written = report(handle, result)
     if result.status is not RunStatus.COMPLETED:
         return NOT_COMPLETED
-    return COMPLETED if is_written else OUTPUT_LOST
+    return OK if is_written else OUTPUT_LOST
 
 
 async def _begun(
@@ -147,7 +140,6 @@ async def _begun(
     *,
     prints: Prints,
     command: Callable[..., str] | None,
-    say: Say,
 ) -> RunHandle:
     """Begin the run, and say which it is."""
     began_at = datetime.now(UTC)
@@ -203,7 +195,6 @@ def _report(  # noqa: PLR0913  as above
     as_json: bool,
     command: Callable[..., str] | None,
     resume_options: Sequence[str],
-    say: Say,
 ) -> bool:
     """Say how the run ended, and print its result. Returns: whether that could be written."""
     from aiorch.results import end_results
@@ -227,17 +218,17 @@ def _report(  # noqa: PLR0913  as above
     return True
 
 
-def _say_interrupted(handle: RunHandle, drain_s: float, say: Say) -> None:
+def _say_interrupted(handle: RunHandle, drain_s: float) -> None:
     has_live = drain_s > 0 and handle.run.live > 0
     grace = f" Running tasks have up to {drain_s:g} s to end; once more stops at once." if has_live else ""
     say(f"Interrupted run {one_line(handle.run_id)}.{grace}")
 
 
-def _say_how_to_continue(command: str | None, say: Say) -> None:
+def _say_how_to_continue(command: str | None) -> None:
     say("The run was in memory only and is lost." if command is None else f"Continue it with: {command}")
 
 
-async def _say_interrupted_runs(orchestrator: Orchestrator, command: Callable[..., str], say: Say) -> None:
+async def _say_interrupted_runs(orchestrator: Orchestrator, command: Callable[..., str]) -> None:
     """Name the other open runs of the store that no process works on: this command leaves them as they are."""
     from aiorch.views.report import interrupted_runs_line
 

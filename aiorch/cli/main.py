@@ -23,7 +23,7 @@ from aiorch.cli.output import (
     EPILOG,
     FAULT,
     INTERRUPTED,
-    NO_RESULT,
+    NOT_COMPLETED,
     NOT_YET,
     OK,
     OUTPUT_LOST,
@@ -51,7 +51,7 @@ _CODE_OF: tuple[tuple[type[AiorchError], int], ...] = (
     (DocumentError, STORE_FAILED),
     (TaskNotFoundError, USAGE_OR_DEFINITION_WRONG),
     (ResultPendingError, NOT_YET),
-    (NoResultError, NO_RESULT),
+    (NoResultError, NOT_COMPLETED),
 )
 
 

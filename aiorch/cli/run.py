@@ -12,7 +12,7 @@ import click
 from aiorch.cli.client import ask, with_client
 from aiorch.cli.completion import definition_files, run_ids
 from aiorch.cli.options import Input, command_line, engine_options, input_option, json_option, option, run_id_option
-from aiorch.cli.output import EPILOG, OK, print_result, say
+from aiorch.cli.output import EPILOG, OK, print_result
 
 if TYPE_CHECKING:
     from aiorch.orchestrator import Orchestrator
@@ -79,7 +79,6 @@ def run(
             continue_command=continue_command,
             command=command,
             resume_options=resume_options,
-            say=say,
         )
     )
 
@@ -154,6 +153,5 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
             continue_command=continue_command,
             command=_writer(ctx.params["store"]),
             resume_options=_path_options(ctx.params["path"]),
-            say=say,
         )
     )

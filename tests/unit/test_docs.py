@@ -17,8 +17,8 @@ from aiohttp import web
 import aiorch
 from aiorch import Orchestrator, Settings, errors
 from aiorch.builder import DAGBuilder, NodeFactory
-from aiorch.cli import foreground
 from aiorch.cli import main as cli
+from aiorch.cli import output
 from aiorch.dag import DAG
 from aiorch.definition import models
 from aiorch.definition.source import parse_definition
@@ -190,12 +190,7 @@ def test_every_command_is_in_the_list() -> None:
 
 def test_every_exit_code_is_documented() -> None:
     """The table has every code that the command line can end with, and no others."""
-    codes = {
-        value
-        for module in (cli, foreground)
-        for name, value in vars(module).items()
-        if name.isupper() and type(value) is int
-    }
+    codes = {value for name, value in vars(output).items() if name.isupper() and type(value) is int}
     assert {int(row[0]) for row in rows(section("docs/cli.md", "Exit codes"))} == codes
     for code in map(int, re.findall(r"^ +(\d+)  ", cli.EPILOG, re.MULTILINE)):
         assert code in codes
