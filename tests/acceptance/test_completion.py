@@ -3,17 +3,13 @@
 import json
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 
 import pytest
 
 from aiorch.definition.models import definition_schema
 from aiorch.stores.sqlite_errors import BUSY_S
-from tests.acceptance.test_cli import Folder, calls
-
-PATIENCE_S = 20.0
+from tests.acceptance.folder import Folder, calls
 
 
 class Shell(Folder):
@@ -23,15 +19,7 @@ class Shell(Folder):
         """Return what ``aiorch`` proposes for the last word of *line*, and make sure that nothing else is printed."""
         words = line.split(" ")
         asked = {"_AIORCH_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-        done = subprocess.run(
-            [sys.executable, "-m", "aiorch"],
-            cwd=self.path,
-            env=self.env | asked | env,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = self.python("-m", "aiorch", **asked, **env)
         assert (done.returncode, done.stderr) == (0, "")
         proposals = [line.split(",", 1) for line in done.stdout.splitlines() if line]
         assert all(kind == "plain" for kind, _ in proposals)

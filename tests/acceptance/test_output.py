@@ -11,15 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_cli import (
-    PATIENCE_S,
-    Folder,
-    calls,
-    folder,  # noqa: F401  a fixture
-    on_terminal,
-    serving_url,
-    step,
-)
+from tests.acceptance.folder import PATIENCE_S, Folder, calls, on_terminal, serving_url, step
 from tests.definitions import chain, parallel
 
 PRINTS = """
@@ -82,12 +74,12 @@ def waits(context):
 
 
 @pytest.fixture(autouse=True)
-def prints(folder):  # noqa: F811
+def prints(folder):
     """The callables of this file, as the module `work`."""
     (folder.path / "work.py").write_text(PRINTS)
 
 
-def shell(folder, redirected, *args, **env):  # noqa: F811
+def shell(folder, redirected, *args, **env):
     """Run a command of aiorch with a redirection of the shell, and return it with what it printed."""
     line = f'exec "$@" {redirected}'
     return subprocess.run(
@@ -96,7 +88,7 @@ def shell(folder, redirected, *args, **env):  # noqa: F811
     )  # fmt: skip
 
 
-def await_file(folder, name):  # noqa: F811
+def await_file(folder, name):
     """Wait until there is a file of this name."""
     deadline = time.monotonic() + PATIENCE_S
     while not (folder.path / name).exists():
@@ -108,7 +100,7 @@ def await_file(folder, name):  # noqa: F811
 
 
 @pytest.mark.parametrize("command", ["run", "resume"])
-def test_stdout_holds_the_result_alone(folder: Folder, command: str) -> None:  # noqa: F811
+def test_stdout_holds_the_result_alone(folder: Folder, command: str) -> None:
     """The prints of a function and of its children go to stderr, so that the result can be piped into another tool."""
     folder.write("a.json", calls("noisy"))
     if command == "resume":
@@ -121,7 +113,7 @@ def test_stdout_holds_the_result_alone(folder: Folder, command: str) -> None:  #
         assert re.search(f"^{printed}$", done.stderr, re.MULTILINE), done.stderr
 
 
-def test_prints_of_imports_go_to_stderr(folder: Folder) -> None:  # noqa: F811
+def test_prints_of_imports_go_to_stderr(folder: Folder) -> None:
     """A module that prints while it is imported, or keeps the stdout that it found, leaves stdout to the result."""
     more = "print('imported'); kept = sys.stdout\ndef keeps(context): kept.write('kept\\n'); return 1\n"
     (folder.path / "work.py").write_text(f"import sys\n{more}")
@@ -134,7 +126,7 @@ def test_prints_of_imports_go_to_stderr(folder: Folder) -> None:  # noqa: F811
     assert "imported" in done.stderr.splitlines()
 
 
-def test_lines_of_two_executions_are_not_mixed(folder: Folder) -> None:  # noqa: F811
+def test_lines_of_two_executions_are_not_mixed(folder: Folder) -> None:
     """Branches that print their lines in pieces at the same time have each line whole."""
     fan = chain(Fan=parallel(*(chain(**{f"B{n}": step("pieces")}) for n in range(8))))
     done = folder.run("run", folder.write("a.json", fan))
@@ -143,13 +135,13 @@ def test_lines_of_two_executions_are_not_mixed(folder: Folder) -> None:  # noqa:
     assert printed == [f"B{n} first B{n} second B{n} third" for n in range(8)]
 
 
-def test_an_unfinished_line_is_printed_in_the_end(folder: Folder) -> None:  # noqa: F811
+def test_an_unfinished_line_is_printed_in_the_end(folder: Folder) -> None:
     """A line without an end is not lost, and nothing of aiorch is appended to it."""
     done = folder.run("run", folder.write("a.json", calls("unfinished", "quick")))
     assert re.search(r"^no line end$", done.stderr, re.MULTILINE), done.stderr
 
 
-def test_a_flushed_piece_of_a_line_is_seen_at_once(folder: Folder) -> None:  # noqa: F811
+def test_a_flushed_piece_of_a_line_is_seen_at_once(folder: Folder) -> None:
     """Progress that a function flushes appears while the function runs."""
     process = folder.start("run", folder.write("a.json", calls("dots")), text=False)
     read = b""
@@ -161,7 +153,7 @@ def test_a_flushed_piece_of_a_line_is_seen_at_once(folder: Folder) -> None:  # n
     assert process.wait(PATIENCE_S) == 0
 
 
-def test_the_terminal_shows_prints_above_the_tree(folder: Folder) -> None:  # noqa: F811
+def test_the_terminal_shows_prints_above_the_tree(folder: Folder) -> None:
     """On a terminal each printed line stands once and whole, above the last picture of the run."""
     fan = chain(Fan=parallel(*(chain(**{f"B{n}": step("pieces")}) for n in range(3))), Last=step("logs"))
     code, written = on_terminal(folder, "run", folder.write("a.json", fan), "--run-id", "r1")
@@ -176,7 +168,7 @@ def test_the_terminal_shows_prints_above_the_tree(folder: Folder) -> None:  # no
 # --- the first line ---------------------------------------------------------------------------------------------
 
 
-def test_the_first_line_names_the_run(folder: Folder) -> None:  # noqa: F811
+def test_the_first_line_names_the_run(folder: Folder) -> None:
     """The run id stands in the first line of stderr, before anything that a function prints."""
     for functions, counted in (("noisy",), "1 task"), (("pieces", "quick"), "2 tasks"):
         done = folder.run("run", folder.write("parcels.json", calls(*functions)))
@@ -189,7 +181,7 @@ def test_the_first_line_names_the_run(folder: Folder) -> None:  # noqa: F811
 
 @pytest.mark.parametrize("redirected", [">/dev/full", ">&-", ">/dev/full <&-", ">&- <&-"])
 @pytest.mark.parametrize("more", [(), ("--json",)])
-def test_a_result_that_cannot_be_written_is_told(folder: Folder, redirected: str, more: tuple[str, ...]) -> None:  # noqa: F811
+def test_a_result_that_cannot_be_written_is_told(folder: Folder, redirected: str, more: tuple[str, ...]) -> None:
     """A full or closed stdout: one message with the command that shows the result again, 74, and an unharmed run."""
     done = shell(folder, redirected, "run", folder.write("a.json", calls("noisy")), "--run-id", "r1", *more)
     assert done.returncode == 74, done.stderr
@@ -203,7 +195,7 @@ def test_a_result_that_cannot_be_written_is_told(folder: Folder, redirected: str
     assert folder.document("r1")["$run"]["status"] == "Completed"
 
 
-def test_a_result_whose_reader_has_gone_is_told(folder: Folder) -> None:  # noqa: F811
+def test_a_result_whose_reader_has_gone_is_told(folder: Folder) -> None:
     """A pipe that closed before the end of the run: a message, exit code 74, and an unharmed run."""
     process = folder.start("run", folder.write("a.json", calls("waits", "quick")), "--run-id", "r1")
     await_file(folder, "started")
@@ -216,7 +208,7 @@ def test_a_result_whose_reader_has_gone_is_told(folder: Folder) -> None:  # noqa
 
 
 @pytest.mark.parametrize("redirected", ["2>/dev/full", "2>&-", "2>&- <&-"])
-def test_a_lost_stderr_harms_nothing(folder: Folder, redirected: str) -> None:  # noqa: F811
+def test_a_lost_stderr_harms_nothing(folder: Folder, redirected: str) -> None:
     """Progress, prints and logs that cannot be written are dropped; result and exit code stay as they are."""
     folder.write("a.json", calls("noisy", "logs", "noisy"))
     done = shell(folder, redirected, "--log-level", "debug", "run", "a.json", "--run-id", "r1")
@@ -227,7 +219,7 @@ def test_a_lost_stderr_harms_nothing(folder: Folder, redirected: str) -> None:  
     assert shell(folder, redirected, "run", "none.json").returncode == 2
 
 
-def test_nothing_can_be_written_at_all(folder: Folder) -> None:  # noqa: F811
+def test_nothing_can_be_written_at_all(folder: Folder) -> None:
     """With stdin, stdout and stderr closed the run ends, its store is whole, and the exit code tells."""
     folder.write("a.json", calls("noisy", "logs"))
     folder.write("b.json", calls("fails"))
@@ -241,7 +233,7 @@ def test_nothing_can_be_written_at_all(folder: Folder) -> None:  # noqa: F811
     "args", [("--help",), ("--version",), ("run", "--help"), ("runs",), ("show", "r1"), ("show", "r1", "--json"),
              ("validate", "a.json"), ("graph", "a.json"), ("start", "a.json")]
 )  # fmt: skip
-def test_every_command_tells_of_output_that_is_lost(folder: Folder, args: tuple[str, ...]) -> None:  # noqa: F811
+def test_every_command_tells_of_output_that_is_lost(folder: Folder, args: tuple[str, ...]) -> None:
     """A full or closed stdout is one line on stderr and exit code 74, and no fault; a reader that left is quiet."""
     folder.run("run", folder.write("a.json", calls("quick")), "--run-id", "r1")
     for redirected in (">/dev/full", ">&-"):
@@ -266,7 +258,7 @@ def facts(line):
     return dict(re.findall(r"(\w+)=('[^']*'|\S+)", line))
 
 
-def test_records_of_a_task_have_its_run_and_node(folder: Folder) -> None:  # noqa: F811
+def test_records_of_a_task_have_its_run_and_node(folder: Folder) -> None:
     """What a callable logs names run, node and attempt: on the loop, in its thread, in threads it awaits."""
     folder.write("a.json", calls("logs", "logs_async"))
     done = folder.run("run", "a.json", "--run-id", "r1")
@@ -279,7 +271,7 @@ def test_records_of_a_task_have_its_run_and_node(folder: Folder) -> None:  # noq
         assert found[message] == {"run_id": "'r1'", "node": f"'{node}'", "attempt": "1"}, done.stderr
 
 
-def test_serve_tells_of_failed_runs(folder: Folder) -> None:  # noqa: F811
+def test_serve_tells_of_failed_runs(folder: Folder) -> None:
     """At its default log level serve says of a failed run which node failed and why, escaped; of others nothing."""
     process = folder.start("serve", "--port", "0")
     serving_url(process)
@@ -298,7 +290,7 @@ def test_serve_tells_of_failed_runs(folder: Folder) -> None:  # noqa: F811
     assert process.wait(PATIENCE_S) == 0
 
 
-def test_serve_survives_a_full_stdout(folder: Folder) -> None:  # noqa: F811
+def test_serve_survives_a_full_stdout(folder: Folder) -> None:
     """A function whose print cannot be written to the stdout of serve does not fail: prints go to stderr."""
     with Path("/dev/full").open("w") as full:
         process = folder.start("serve", "--port", "0", stdout=full)
@@ -311,7 +303,7 @@ def test_serve_survives_a_full_stdout(folder: Folder) -> None:  # noqa: F811
     assert folder.document("r1")["$run"]["status"] == "Completed"
 
 
-def test_run_tells_its_own_failure_once(folder: Folder) -> None:  # noqa: F811
+def test_run_tells_its_own_failure_once(folder: Folder) -> None:
     """The report of a run says why it failed; no log line says the same again."""
     done = folder.run("run", folder.write("a.json", calls("fails")))
     assert (done.returncode, done.stderr.count("run failed")) == (1, 0)
@@ -325,7 +317,7 @@ def blocked(stderr):
     return [line for line in stderr.splitlines() if "blocked the event loop" in line]
 
 
-def test_a_blocking_async_callable_is_told_once(folder: Folder) -> None:  # noqa: F811
+def test_a_blocking_async_callable_is_told_once(folder: Folder) -> None:
     """A callable that blocks the loop is named once, with how long, its run and node, and the cure."""
     done = folder.run("run", folder.write("a.json", calls("pick", "pick", "quick")), "--run-id", "r1")
     assert done.returncode == 0
@@ -338,7 +330,7 @@ def test_a_blocking_async_callable_is_told_once(folder: Folder) -> None:  # noqa
 
 
 @pytest.mark.parametrize("function", ["pick", "pick_alone"])
-def test_the_timeout_of_a_blocking_callable_counts(folder: Folder, function: str) -> None:  # noqa: F811
+def test_the_timeout_of_a_blocking_callable_counts(folder: Folder, function: str) -> None:
     """A callable that has blocked for longer than its timeout is timed out when it comes back, and nobody else is."""
     pair = parallel(chain(A=step(function, timeout=0.5)), chain(B=step("waits", timeout=10)), on_failure="wait")
     process = folder.start("run", folder.write("a.json", chain(P=pair)), "--run-id", "r1")
@@ -350,7 +342,7 @@ def test_the_timeout_of_a_blocking_callable_counts(folder: Folder, function: str
     assert document["B"]["status"] == "Completed"
 
 
-def test_a_stopped_process_is_no_blocking_callable(folder: Folder) -> None:  # noqa: F811
+def test_a_stopped_process_is_no_blocking_callable(folder: Folder) -> None:
     """SIGSTOP for two seconds in the middle of a step is neither told as a block nor counted against the timeout."""
     (folder.path / "work.py").write_text(
         PRINTS
@@ -380,7 +372,7 @@ os.kill(os.getppid(), signal.SIGCONT)
 # --- signals ----------------------------------------------------------------------------------------------------
 
 
-def test_hangup_drains_like_sigterm(folder: Folder) -> None:  # noqa: F811
+def test_hangup_drains_like_sigterm(folder: Folder) -> None:
     """SIGHUP with a stderr that is gone lets the running task end, and the run can be continued."""
     process = folder.start("run", folder.write("a.json", calls("waits", "quick")), "--run-id", "r1", "--drain", "20")
     await_file(folder, "started")
@@ -393,17 +385,7 @@ def test_hangup_drains_like_sigterm(folder: Folder) -> None:  # noqa: F811
     assert folder.document("r1")["S1"]["status"] == "Completed"
 
 
-def test_hangup_that_is_ignored_stays_ignored(folder: Folder) -> None:  # noqa: F811
-    """Under nohup a closed terminal ends nothing."""
-    folder.write("a.json", calls("waits"))
-    process = folder.start("run", "a.json", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    await_file(folder, "started")
-    process.send_signal(signal.SIGHUP)
-    (folder.path / "go").touch()
-    assert process.wait(PATIENCE_S) == 0
-
-
-def test_serve_drains_on_hangup(folder: Folder) -> None:  # noqa: F811
+def test_serve_drains_on_hangup(folder: Folder) -> None:
     """SIGHUP ends serve cleanly."""
     process = folder.start("serve", "--port", "0")
     serving_url(process)
@@ -411,18 +393,19 @@ def test_serve_drains_on_hangup(folder: Folder) -> None:  # noqa: F811
     assert process.wait(PATIENCE_S) == 0
 
 
-def test_an_interrupt_that_is_ignored_stays_ignored(folder: Folder) -> None:  # noqa: F811
-    """A job that a shell script has put into the background ignores SIGINT, as the shell wants it."""
+@pytest.mark.parametrize("ignored", [signal.SIGHUP, signal.SIGINT], ids=["nohup", "a background job"])
+def test_a_signal_that_is_ignored_stays_ignored(folder: Folder, ignored: signal.Signals) -> None:
+    """A command that was started with SIGHUP ignored, by nohup, or SIGINT, by a shell script, goes on ignoring it."""
     folder.write("a.json", calls("waits"))
-    process = folder.start("run", "a.json", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    process = folder.start("run", "a.json", preexec_fn=lambda: signal.signal(ignored, signal.SIG_IGN))
     await_file(folder, "started")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ignored)
     (folder.path / "go").touch()
     assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.parametrize("module", ["aiorch.__main__", "aiorch.service.__main__"])
-def test_an_import_of_the_program_handles_no_signal(folder: Folder, module: str) -> None:  # noqa: F811
+def test_an_import_of_the_program_handles_no_signal(folder: Folder, module: str) -> None:
     """A program that imports the module of a command keeps its own way to end by a signal."""
     handlers = "[signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]"
     code = f"import signal; before = {handlers}; import {module}; assert {handlers} == before"
@@ -445,7 +428,7 @@ program.main()
 
 @pytest.mark.parametrize("args", [("--help",), ("run", "a.json"), ("runs",), ("validate", "a.json")])
 @pytest.mark.timeout(180)
-def test_an_early_interrupt_is_quiet(folder: Folder, args: tuple[str, ...]) -> None:  # noqa: F811
+def test_an_early_interrupt_is_quiet(folder: Folder, args: tuple[str, ...]) -> None:
     """SIGINT at any moment from the first line of the program on: exit code 130 or an end as ever, one line at most."""
     folder.write("a.json", calls("quick"))
     folder.run("run", "a.json")

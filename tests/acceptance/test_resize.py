@@ -11,8 +11,8 @@ from fcntl import ioctl
 
 import pytest
 
+from tests.acceptance.folder import PATIENCE_S, Folder, step
 from tests.acceptance.terminal import Terminal
-from tests.acceptance.test_cli import PATIENCE_S, Folder, step
 from tests.definitions import chain, task
 
 NAMES = ("NorthernRegionWithAllOrders", "SouthernRegionWithAllOrders")
@@ -48,9 +48,7 @@ no program of its own: the picture may be drawn over the prints of a program.
 def folder(tmp_path):
     folder = Folder(tmp_path)
     yield folder
-    for process in folder.started:
-        process.kill()
-        process.wait()
+    folder.close()
 
 
 def read_until(master, is_enough):

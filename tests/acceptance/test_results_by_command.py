@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.acceptance.test_cli import Folder, on_terminal
+from tests.acceptance.folder import Folder, on_terminal
 from tests.definitions import chain, parallel, task
 
 ETL = """
@@ -56,9 +56,7 @@ def etl(tmp_path):
     folder = Folder(tmp_path)
     (tmp_path / "etl.py").write_text(ETL)
     yield folder
-    for process in folder.started:
-        process.kill()
-        process.communicate()
+    folder.close()
 
 
 def ran(folder, definition, *args):

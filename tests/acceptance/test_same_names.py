@@ -4,16 +4,13 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.test_cli import PATIENCE_S, Folder, call, folder, serving_url
+from tests.acceptance.folder import PATIENCE_S, Folder, call, serving_url
 from tests.definitions import chain, task
-
-__all__ = ["folder"]
 
 LAZY = """
 def load(context):
@@ -46,15 +43,7 @@ def write_modules(path: Path, modules: dict[str, str]) -> None:
 def run_program(folder: Folder, program: str) -> "subprocess.CompletedProcess[str]":
     """Run a Python program of a user in the folder."""
     (folder.path / "program.py").write_text(program)
-    return subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=folder.path,
-        env=folder.env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    return folder.python("program.py")
 
 
 def load(name: str) -> str:
@@ -388,14 +377,6 @@ def test_modules_of_the_current_folder_replace_none_of_the_standard_library(fold
     """`python -m` in a folder with modules named as those of the standard library runs none of them."""
     names = ("signal", "re", "typing", "enum", "threading", "queue", "logging", "asyncio", "contextlib", "pathlib")
     write_modules(folder.path, dict.fromkeys(names, "raise RuntimeError(__file__)\n"))
-    done = subprocess.run(
-        [sys.executable, "-m", command, "--version"],
-        cwd=folder.path,
-        env=folder.env,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
+    done = folder.python("-m", command, "--version")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

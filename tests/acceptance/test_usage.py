@@ -13,7 +13,7 @@ import pytest
 
 from aiorch.errors import StoreUrlError
 from aiorch.stores import open_store
-from tests.acceptance.test_cli import PATIENCE_S, Folder, calls
+from tests.acceptance.folder import PATIENCE_S, Folder, calls
 
 STARTS = """
 import asyncio
@@ -44,9 +44,7 @@ def folder(tmp_path):
     definition["steps"]["S1"]["function"] = "logs:f"
     folder.write("a.json", definition)
     yield folder
-    for process in folder.started:
-        process.kill()
-        process.wait()
+    folder.close()
 
 
 # --- --log-level ------------------------------------------------------------------------------------------------
