@@ -142,7 +142,7 @@ class Committer:
 
         self._new: StoredRun | None = None
         self._is_pursued = False
-        """What the copy owes was done, but for what the commits since then changed."""
+        """The obligations of the copy were met, but for those of entries that a commit has changed since."""
 
         self._writable_at = float("-inf")
         """When the store is likely to take the next commit."""

@@ -379,7 +379,7 @@ class DAGExecutor:
         return await self._liveness.dead_among(processes)
 
     async def adopt(self, committer: Committer) -> None:
-        """Take over what dead processes left of a run, claim what nobody has claimed, and watch its timeout."""
+        """Take over the tasks of dead processes in a run, claim unclaimed ones, and watch the run's timeout."""
         others = self.owners(committer) - {self.process.id}
         asked_at = asyncio.get_running_loop().time()
         dead = await self.dead_among(others) if others else frozenset()

@@ -24,7 +24,7 @@ class InFlight:
 
         refusal: Why the last of them was, until the next one goes out.
 
-        handle: What works on it here: its launch, the wait for its end, or its stop.
+        handle: The asyncio task that launches the execution, waits for its end, or stops it.
 
         begun_at: When it had its turn, in the event loop's time.
 
@@ -32,7 +32,7 @@ class InFlight:
 
         faults: How many unexpected exceptions of this process it has met.
 
-        job_id: What its target calls it, once known here.
+        job_id: The name that its target has for the execution, once this process knows it.
 
         is_preparing: Its supplementary function is under way: nothing was sent yet.
 

@@ -182,7 +182,7 @@ class Outcomes:
         return Failed(failure) if await self._give_up(execution) else None
 
     def _left_s(self, execution: OwedExecution, limit_s: float) -> float:
-        """What is left of the timeout of an execution that another process has launched."""
+        """Return the seconds that are left of the timeout of an execution that another process has launched."""
         state = execution.run.nodes[execution.task.name]
         started_at = state.started_at
         if started_at is None or state.launches > 1:

@@ -1,11 +1,15 @@
 """
-The sweeper: what no event tells us.
+The sweeper: it finds the work that no event tells of.
 
 Every process lists the open markers now and then. There is no leader: two processes may act on the same run, and the
-conditional write lets one through. It looks at a run when its marker is new (a start without a document, something
-that a process could not launch, a cancel by somebody else), when an owner of it has died, when it was read here for
-whatever reason and there is something to begin, and when it is held here but open no more. A marker whose run has ended
-is removed.
+conditional write lets one through. The sweeper looks at a run for one of these reasons:
+
+- its marker is new: a start without a document, a task that another process could not launch, a cancel;
+- an owner of the run has died;
+- the run was read here, and one of its tasks can begin;
+- the run is held here, and is open no more.
+
+A marker whose run has ended is removed.
 
 Where the store tells that nothing was written, and this process has neither learned nor forgotten anything, a sweep has
 nothing to find: it only asks whether the owners of runs are alive, and reads what is due by time.
@@ -194,9 +198,9 @@ class Sweeper:
 
     def remember(self, committer: Committer) -> None:
         """
-        Keep in mind who has a run that was read here for whatever reason, or that there is something to begin.
+        Remember the owners of a run that was read here, and whether one of its tasks can begin.
 
-        Whoever has gone on with it may have died before it told the others.
+        A process that has taken the run over may have died before it told the others.
         """
         run_id = committer.run_id
         self._owners[run_id] = self._owners.get(run_id, frozenset()) | self._executor.owners(committer)

@@ -1,8 +1,8 @@
 """
 Objects in a bucket of Cloud Storage.
 
-What may be repeated without knowing what became of it is repeated here, a few times: reads, listings, deletes and
-creations of what may exist already. A conditional write is sent exactly once: only who made the decision can tell from
+Requests that may be sent twice are sent again here when their fate is unknown, a few times: reads, listings, deletes,
+and creations of objects that may exist already. A conditional write is sent exactly once: only the caller can tell from
 the document whether a write was its own, so an unknown outcome is handed on.
 
 Every write is one multipart POST: emulators check no precondition on other uploads, and resumable ones are slow.
@@ -355,7 +355,7 @@ def _verify(data: bytes, headers: "CIMultiDictProxy[str]") -> None:
     """
     Compare content with the headers of the answer that brought it.
 
-    An endpoint may leave headers out, as emulators do. What is stored compressed (by another program) is decompressed
+    An endpoint may leave headers out, as emulators do. An object that another program stored compressed is decompressed
     on the way, and then the headers are about other bytes.
 
     Raises:

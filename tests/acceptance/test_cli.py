@@ -602,20 +602,18 @@ def test_cancel_ends_a_run_that_no_process_works_on(folder, end):
 
 
 def test_a_call_without_a_connection_says_so_while_it_waits(folder):
-    """A piped run and `show` tell why a call has not started; its failure has the reason and the number of tries."""
-    step = task(target_type="CloudFunction", target_name="f", url="http://127.0.0.1:9/f", timeout=7)
+    """A piped run and `show` tell why a call has not started, long before its timeout."""
+    step = task(target_type="CloudFunction", target_name="f", url="http://127.0.0.1:9/f", timeout=600)
     folder.write("a.json", chain(A=step))
     process = folder.start("run", "a.json", "--run-id", "r1", "--function-anonymous", "--log-level", "error")
+    told = []
     for line in process.stderr:
+        told.append(line)
         if "A waits (attempt 1): no connection to http://127.0.0.1:9/f" in line:
             break
     else:
-        raise AssertionError("the run did not tell it")
+        raise AssertionError(told)
     assert "waits: no connection to http://127.0.0.1:9/f" in folder.run("show", "r1").stdout
-    _, stderr = process.communicate(timeout=PATIENCE_S)
-    assert re.search(
-        r"NotStarted: 'f' did not start within its timeout of 7 s: it was tried [45] times, the last", stderr
-    )
 
 
 def test_cancel_stops_a_run_of_another_process(folder):
