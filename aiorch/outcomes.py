@@ -66,6 +66,9 @@ FIRST_POLL_S = 2.0
 HINT_POLLS_S = (0.0, 5.0, 10.0, 20.0, 40.0)
 """Pauses before each question that follows a hint about an execution of another process: the API lags 30 s."""
 
+TAKEN_S = 15.0
+"""How long a request is out until its target seems to have taken it, after refusals: no connection takes as long."""
+
 FAULTS_MAX = 5
 """Unexpected exceptions of this process that one execution survives: a defect must not keep it open for ever."""
 
@@ -234,6 +237,8 @@ class Outcomes:
             if task.target_type not in self._begin_themselves:
                 context.begin()
             sent.is_at_target = is_job
+            started = TaskWaits(task.name, sent.attempt, None, sent.launch)
+            taken = asyncio.get_running_loop().call_later(TAKEN_S, committer.note, started) if sent.refusals else None
             try:
                 with executing(context):
                     answer = await target.launch(task, context)
@@ -244,6 +249,9 @@ class Outcomes:
                 _excuse(execution, "launch failed inside aiorch, and may have been sent")
                 reason = f"InternalError: {in_words(error)}"
                 answer = NotStarted(reason, may_arrive=True) if is_job else Unknown(reason)
+            finally:
+                if taken is not None:
+                    taken.cancel()
             if isinstance(answer, Failed) and is_job:
                 sent.is_at_target = may_arrive
                 return await self._not_sent(execution, answer.failure)

@@ -104,14 +104,20 @@ class RunStarted(msgspec.Struct, frozen=True, gc=False):
 
 
 class TaskWaits(msgspec.Struct, frozen=True, gc=False):
-    """The task has not started, and why: a try to launch it was refused, or this process is not able to launch it."""
+    """
+    The task has not started, and why: a try to launch it was refused, or this process is not able to launch it.
 
-    rank: ClassVar[int] = 0
+    The entry may be ``Running`` already: whether a request that is under way is refused is not known.
+    """
+
+    rank: ClassVar[int] = 2
     node: str
     attempt: int
     """The one that was refused; 0: the task is ready, and has no attempt yet."""
 
-    reason: str
+    reason: str | None
+    """`None`: the target seems to have taken it."""
+
     launch: int = 0
     """Which launch of the attempt it is about."""
 
@@ -136,7 +142,7 @@ class TaskRunning(msgspec.Struct, frozen=True, gc=False):
 class TaskSucceeded(msgspec.Struct, frozen=True, gc=False):
     """The execution ended well."""
 
-    rank: ClassVar[int] = 2
+    rank: ClassVar[int] = 3
     node: str
     attempt: int
     result: msgspec.Raw = NO_RESULT
@@ -146,7 +152,7 @@ class TaskSucceeded(msgspec.Struct, frozen=True, gc=False):
 class TaskFailed(msgspec.Struct, frozen=True, gc=False):
     """The execution ended badly."""
 
-    rank: ClassVar[int] = 4
+    rank: ClassVar[int] = 5
     node: str
     attempt: int
     failure: Failure
@@ -160,7 +166,7 @@ class TaskFailed(msgspec.Struct, frozen=True, gc=False):
 class TaskUnanswered(msgspec.Struct, frozen=True, gc=False):
     """The platform says how a call ended; the call's own answer, which alone carries the result, is missing."""
 
-    rank: ClassVar[int] = 3
+    rank: ClassVar[int] = 4
     node: str
     attempt: int
     event_id: str = ""
@@ -173,7 +179,7 @@ class TaskUnanswered(msgspec.Struct, frozen=True, gc=False):
 class TaskStopped(msgspec.Struct, frozen=True, gc=False):
     """The execution was stopped, as asked: nothing of it goes on that could be stopped."""
 
-    rank: ClassVar[int] = 5
+    rank: ClassVar[int] = 6
     node: str
     attempt: int
 
@@ -181,7 +187,7 @@ class TaskStopped(msgspec.Struct, frozen=True, gc=False):
 class TaskInterrupted(msgspec.Struct, frozen=True, gc=False):
     """Its process is about to end, and has given the execution up."""
 
-    rank: ClassVar[int] = 6
+    rank: ClassVar[int] = 7
     node: str
     attempt: int
     was_sent: bool = True
@@ -191,7 +197,7 @@ class TaskInterrupted(msgspec.Struct, frozen=True, gc=False):
 class CancelRequested(msgspec.Struct, frozen=True, gc=False):
     """Somebody wants the run to end now."""
 
-    rank: ClassVar[int] = 7
+    rank: ClassVar[int] = 8
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
     reason: str = "cancelled on request"
@@ -200,7 +206,7 @@ class CancelRequested(msgspec.Struct, frozen=True, gc=False):
 class TaskLost(msgspec.Struct, frozen=True, gc=False):
     """What became of the execution will not be known: `on_lost` decides."""
 
-    rank: ClassVar[int] = 9
+    rank: ClassVar[int] = 10
     node: str
     attempt: int
     reason: str
@@ -211,7 +217,7 @@ class TaskLost(msgspec.Struct, frozen=True, gc=False):
 class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
     """These processes will never act again: the process that folds this takes over their work."""
 
-    rank: ClassVar[int] = 10
+    rank: ClassVar[int] = 11
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
     processes: frozenset[str]
@@ -222,7 +228,7 @@ class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
 class LaunchOffered(msgspec.Struct, frozen=True, gc=False):
     """A task is ready, nobody has launched it, and this process could."""
 
-    rank: ClassVar[int] = 11
+    rank: ClassVar[int] = 12
     node: str
     attempt: ClassVar[int] = 0
 
@@ -230,7 +236,7 @@ class LaunchOffered(msgspec.Struct, frozen=True, gc=False):
 class RetryDue(msgspec.Struct, frozen=True, gc=False):
     """The next attempt after this one is due."""
 
-    rank: ClassVar[int] = 12
+    rank: ClassVar[int] = 13
     node: str
     attempt: int
 
@@ -238,7 +244,7 @@ class RetryDue(msgspec.Struct, frozen=True, gc=False):
 class RunTimeoutDue(msgspec.Struct, frozen=True, gc=False):
     """The run has taken as long as it may."""
 
-    rank: ClassVar[int] = 8
+    rank: ClassVar[int] = 9
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
 
@@ -350,8 +356,10 @@ def _has_refused_result(state: NodeState) -> bool:
     return state.status is _RETRYING and state.error is not None and state.error.type in REFUSED_RESULTS
 
 
-def kept_reason(reason: str, nodes: int) -> str:
-    """Return what an entry in a run of so many nodes keeps of a reason."""
+def kept_reason(reason: str | None, nodes: int) -> str | None:
+    """Return the part of a reason that an entry in a run of so many nodes keeps."""
+    if reason is None:
+        return None
     limit = REASON_BYTES_MAX if nodes <= WIDE_RUN_NODES else REASON_BYTES_WIDE
     encoded = reason.encode("utf-8", "replace")
     return encoded.decode() if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore") + "…"
@@ -435,7 +443,7 @@ class _Draft:
         if event.attempt:
             state = self.current(event)
             is_its_own = state is not None and state.by == self.process.id and state.launches == event.launch
-            if state is not None and is_its_own and state.status is _STARTING and not state.stop:
+            if state is not None and is_its_own and state.is_live and not state.stop:
                 self.wait(event.node, state, event.reason)
             return
         state = self.state(event.node)
@@ -639,7 +647,7 @@ class _Draft:
 
     def wait(self, name: str, state: NodeState, reason: str | None) -> None:
         """Let the entry say why the task has not started."""
-        changed = replace(state, waits_because=reason and kept_reason(reason, len(self.base.nodes)))
+        changed = replace(state, waits_because=kept_reason(reason, len(self.base.nodes)))
         if changed != self.state(name):
             self.set(name, changed)
 

@@ -36,6 +36,7 @@ class Calls:
     def __init__(self, **answers: list[Answer]) -> None:
         self.answers = answers
         self.answers_after_s = 3.0
+        self.refuses_after_s = 0.0
         self.tries: Counter[str] = Counter()
 
     def resolve(self, task: Task) -> str | None:
@@ -48,6 +49,8 @@ class Calls:
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if isinstance(answer, Succeeded):
             await asyncio.sleep(self.answers_after_s)
+        elif self.refuses_after_s:
+            await asyncio.sleep(self.refuses_after_s)
         return answer
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
@@ -153,6 +156,24 @@ async def test_a_reason_that_is_due_keeps_the_pace_of_commits() -> None:
         await asyncio.sleep(2)
         assert (await store.entry("A"))["waits_because"] == "another reason"
     assert all(later - earlier > 0.999 for earlier, later in pairwise(store.times))
+
+
+@in_virtual_time
+async def test_a_slow_refusal_is_told_and_a_call_that_was_taken_is_not_called_waiting() -> None:
+    """A call whose connection fails after 10 s, when it is `Running`, says why; once it runs for 20 s, it does not."""
+    store, target = Commits(), Calls(A=[NO_CONNECTION, NO_CONNECTION, Succeeded()])
+    target.refuses_after_s, target.answers_after_s = 10.0, 60.0
+    async with engine(store, target) as orchestrator:
+        run = await orchestrator.start(chain(A=call(timeout=600)), run_id="r")
+        await asyncio.sleep(19)
+        entry = await store.entry("A")
+        assert (entry["status"], entry["waits_because"]) == ("Running", NO_CONNECTION.reason)
+        while target.tries["A"] < 3:
+            await asyncio.sleep(1)
+            assert "waits_because" in await store.entry("A")
+        await asyncio.sleep(25)
+        assert "waits_because" not in await store.entry("A")
+        assert (await run.wait()).status is RunStatus.COMPLETED
 
 
 @in_virtual_time

@@ -771,11 +771,11 @@ MUTANTS = (
         seed=100007,
     ),
     Mutant(
-        "a reason to wait that stays when the call runs",
+        "a reason to wait that stays when the task has ended",
         "aiorch.transitions",
-        '            changes = {"job_id": job_id, "unanswered": unanswered, "waits_because": None}\n',
-        '            changes = {"job_id": job_id, "unanswered": unanswered}\n',
-        seed=100002,
+        "                retry_at=None,\n                waits_because=None,\n                stop=False,\n",
+        "                retry_at=None,\n                stop=False,\n",
+        seed=100012,
     ),
     Mutant(
         "a command that carries out all runs of its store",

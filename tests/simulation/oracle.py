@@ -20,7 +20,7 @@ told. It knows nothing of the engine: documents are plain JSON to it.
     S11  nobody who is heard is called dead; nothing is taken over that its owner has committed since it was called dead
     S12  time in which a process stood still does not count against its tasks, and answers that wait are read
     S13  a process that gave requests up has fewer under way afterwards, until others are answered
-    S14  an entry says why its task waits only as long as it waits
+    S14  an entry says why its task waits only until the attempt has ended
     S15  a process that carries out only its own runs changes no other run
     L1   when faults have stopped, every run ends in time
     L2   where nothing is lost and nobody dies, also without a sweeper
@@ -360,7 +360,7 @@ class Oracle:
             self._taken_at[key] = self._world.loop.time(), after.get("by")
             self._taken_by.setdefault(key, set()).add(after.get("by"))
             self._world.cluster.taken_over(before["by"], self._bucket.writer)
-        if after.get("waits_because") and not (after["status"] == "Starting" or after.get("ready_at")):
+        if after.get("waits_because") and not (after["status"] in LIVE or after.get("ready_at")):
             self.fail("S14", f"{name} of {run_id} is {after['status']}, and says that it waits")
         if (writer := self._bucket.writer) is not None:
             if writer.is_command and run_id not in writer.asked_about:

@@ -984,3 +984,12 @@ def test_a_run_that_could_outgrow_its_document_is_refused() -> None:
     header = msgspec.structs.replace(Scene(small).header(), input=msgspec.Raw(b'"%s"' % (b"x" * 5_000_000)))
     with pytest.raises(RunTooLargeError, match="5000002 bytes of input"):
         new_run(small, header)
+
+
+def test_a_call_that_is_refused_after_it_was_called_running_says_why_it_waits() -> None:
+    """A request that was slow to be refused may be ``Running`` by then: its entry has the reason until it is taken."""
+    scene = Scene(dag_of(chain(A=task()))).fold(RunStarted()).fold(TaskRunning("A", 1, launch=1))
+    scene.fold(TaskRunning("A", 1, launch=1), TaskWaits("A", 1, "no connection", 1))
+    assert (scene["A"].status, scene["A"].waits_because) == (TaskStatus.RUNNING, "no connection")
+    scene.fold(TaskWaits("A", 1, None, 1))
+    assert scene["A"].waits_because is None
