@@ -262,7 +262,7 @@ class Cloud:
         is_over = time.monotonic() > killed_at + LEASE_S
         return is_over and published.issubset(set().union(*(each.surely | each.perhaps for each in settled)))
 
-    async def nothing_is_held(self) -> bool:
+    async def no_message_is_held(self) -> bool:
         """Whether no replica has a message that it has not answered for."""
         held = [await replica.metric("aiorch_outstanding_messages") for replica in self.replicas if replica.is_alive]
         return not any(held)
@@ -335,7 +335,7 @@ class Cloud:
             return len(await self.bucket.objects("alive/")) <= living
 
         await until(only_the_living_are_heard, within_s=10, what="nothing is left of the dead")
-        await until(self.nothing_is_held, within_s=10, what="no message is held")
+        await until(self.no_message_is_held, within_s=10, what="no message is held")
         ends = await asyncio.gather(*(replica.stop() for replica in self.replicas if replica.is_alive))
         assert [code for code, _ in ends] == [0] * len(ends)
         assert not await self.left()
@@ -446,7 +446,7 @@ async def test_work_of_a_killed_replica_goes_on(
         second = await cloud.replica(**settings)
         await second.ready()
         await until(cloud.settled, within_s=20, what="all messages are acknowledged")
-        await until(cloud.nothing_is_held, within_s=20, what="no message is held")
+        await until(cloud.no_message_is_held, within_s=20, what="no message is held")
         await until(lambda: cloud.jobs_are_over(5), within_s=20, what="all jobs are over")
         await first.kill(is_at_rest=True)
     await until(cloud.ended, within_s=within_s, what="all runs end")

@@ -86,7 +86,7 @@ def test_the_second_start_ends_well(demo: Demo) -> None:
     assert {entry["status"] for entry in demo.document.values()} == {"Completed"}
 
 
-def test_what_had_completed_was_not_done_again(demo: Demo) -> None:
+def test_completed_tasks_are_not_run_again(demo: Demo) -> None:
     """A task that was completed when everything was killed has the same entry at the end."""
     completed = {name: entry for name, entry in demo.before.items() if entry["status"] == "Completed"}
     assert {"ListSources", "CountLines"} <= completed.keys()
@@ -122,7 +122,7 @@ def test_the_report_is_about_real_files(demo: Demo) -> None:
     assert "| self |" in report
 
 
-def test_nothing_is_left_running(demo: Demo) -> None:
+def test_no_process_is_left_running(demo: Demo) -> None:
     """Neither the function nor an engine outlives the demo."""
     with pytest.raises(ProcessLookupError):
         os.killpg(demo.process_group, 0)

@@ -219,7 +219,7 @@ def test_a_lost_stderr_harms_nothing(folder: Folder, redirected: str) -> None:
     assert shell(folder, redirected, "run", "none.json").returncode == 2
 
 
-def test_nothing_can_be_written_at_all(folder: Folder) -> None:
+def test_run_with_stdin_stdout_and_stderr_closed(folder: Folder) -> None:
     """With stdin, stdout and stderr closed the run ends, its store is whole, and the exit code tells."""
     folder.write("a.json", calls("noisy", "logs"))
     folder.write("b.json", calls("fails"))

@@ -357,7 +357,7 @@ async def test_a_topic_that_is_not_there(cloud, pubsub_emulator, topic):
 
 
 @pytest.mark.parametrize("args", [("runs",), ("show", "r1"), ("graph", "r1"), ("show", "r1", "--json")])
-async def test_what_only_looks_only_reads(tmp_path, args):
+async def test_commands_that_look_send_no_writes(tmp_path, args):
     """Commands that look at a bucket send no write at all: no heartbeat, no commit."""
     async with fake_gcs() as gcs:
         with closing(Place(tmp_path, AIORCH_STORE=f"gs://{BUCKET}", STORAGE_EMULATOR_HOST=gcs.url)) as place:
@@ -415,7 +415,7 @@ def _until_settled(service, count):
 # -- the store is away -----------------------------------------------------------------------------------------------
 
 
-async def test_nothing_is_pulled_while_the_store_is_away(tmp_path):
+async def test_pulling_stops_while_the_store_is_away(tmp_path):
     """A message that cannot be stored goes back and is not pulled again until the store answers; /readyz says so."""
     async with faked(tmp_path) as (place, gcs, pubsub):
         service = await asyncio.to_thread(place.service)

@@ -52,7 +52,7 @@ async def test_a_message_comes_as_it_was_published(subscription: Subscription) -
         delivery.ack()
 
 
-async def test_what_was_acknowledged_does_not_come_again(subscription: Subscription) -> None:
+async def test_acknowledged_message_is_not_redelivered(subscription: Subscription) -> None:
     """After its ack only the next message comes, and it has another id."""
     async with aclosing(subscription.open()) as source:
         await subscription.publish(b"1")
@@ -65,7 +65,7 @@ async def test_what_was_acknowledged_does_not_come_again(subscription: Subscript
         second.ack()
 
 
-async def test_what_was_given_back_comes_again_as_the_same_message(subscription: Subscription) -> None:
+async def test_nacked_message_is_redelivered_unchanged(subscription: Subscription) -> None:
     """Same id, same content, same time of publishing; the first answer to a delivery counts."""
     async with aclosing(subscription.open()) as source:
         await subscription.publish(b"x")

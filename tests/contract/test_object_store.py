@@ -29,7 +29,7 @@ async def test_an_object_that_was_never_written_reads_as_none(store: ObjectStore
     assert await store.read("runs/none.json") is None
 
 
-async def test_what_was_written_is_read_with_its_generation(store: ObjectStore) -> None:
+async def test_read_returns_content_and_generation_of_the_write(store: ObjectStore) -> None:
     """The generation that a write returns is the one that a read shows, and it is not 0."""
     generation = await store.write("runs/a.json", b"{}", if_generation_match=0)
     assert generation != 0
@@ -137,7 +137,7 @@ async def test_create_all_creates_every_single_one(store: ObjectStore, count: in
     assert [each and each.data for each in stored] == [data for _, data in objects]
 
 
-async def test_what_create_all_created_can_be_updated(store: ObjectStore) -> None:
+async def test_objects_from_create_all_can_be_updated(store: ObjectStore) -> None:
     """An object is the same thing however it came to be."""
     await store.create_all([("executions/a.json", b"1")])
     stored = await store.read("executions/a.json")

@@ -218,7 +218,7 @@ WAITS = {
 @pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("waits_for", WAITS)
 @in_virtual_time
-async def test_what_waiting_costs_a_day(waits_for: str, replicas: int) -> None:
+async def test_waiting_stays_within_its_daily_requests(waits_for: str, replicas: int) -> None:
     """Per replica: so many listings and heartbeats, none of these without a run of its own; some reads of each run."""
     world = World(lambda _: 0.0)
     runs = 0 if waits_for == "nothing" else 20 * replicas

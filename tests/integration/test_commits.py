@@ -380,7 +380,7 @@ async def test_a_store_that_fails_all_the_time(seed: int) -> None:
 
 
 @in_virtual_time
-async def test_what_ends_together_is_committed_together() -> None:
+async def test_branches_that_end_together_share_a_commit() -> None:
     """A thousand branches that end at once cost one write of the document, and the join is in it."""
     world = World()
     store = world.faulty()
@@ -399,7 +399,7 @@ async def test_what_ends_together_is_committed_together() -> None:
 
 
 @in_virtual_time
-async def test_what_ends_during_a_write_goes_with_the_next_one() -> None:
+async def test_branches_that_end_during_a_write_share_the_next_commit() -> None:
     """A thousand branches that end one after the other, while a write takes its time, cost two writes."""
     world = World()
     store = world.faulty()
@@ -620,7 +620,7 @@ async def test_leaving_does_not_lose_what_must_not_be_sent_twice() -> None:
 
 @pytest.mark.parametrize("what", ["a retry", "the time of the run"])
 @in_virtual_time
-async def test_what_is_due_is_done_although_the_clock_goes_back(what: str) -> None:
+async def test_due_timers_fire_although_the_clock_goes_back(what: str) -> None:
     """The time of day is set back between the moment at which something is due and the commit that would say so."""
     world = World()
     store = world.faulty()
@@ -732,7 +732,7 @@ async def _outcome(work: Awaitable[Any]) -> Any:
 
 
 @in_virtual_time
-async def test_who_waits_for_a_run_hears_that_its_orchestrator_was_left() -> None:
+async def test_wait_raises_when_its_orchestrator_is_closed() -> None:
     """A wait that can never end raises, and says what becomes of the run."""
     world = World()
     world.bodies["A"] = lambda _: asyncio.Event().wait()
@@ -956,7 +956,7 @@ async def test_a_death_before_the_others_were_told_is_noticed() -> None:
 
 
 @in_virtual_time
-async def test_what_a_late_write_has_made_ready_is_begun() -> None:
+async def test_task_made_ready_by_a_late_write_is_started() -> None:
     """It is of a process that is gone, and nobody reckons with it: whoever reads the run begins the rest."""
     world = World()
     world.bodies["A"] = lambda _: asyncio.Event().wait()
@@ -1068,7 +1068,7 @@ async def test_two_orchestrators_that_work_on_the_same_runs(stores: Any) -> None
 
 @pytest.mark.parametrize("launched", [False, True], ids=["before it was called", "after it was called"])
 @in_virtual_time
-async def test_what_a_dead_process_owed_is_taken_over(launched: bool) -> None:  # noqa: FBT001
+async def test_launches_owed_by_a_dead_process_are_taken_over(launched: bool) -> None:  # noqa: FBT001
     """The same attempt under the same key is launched by another process, with its record, and the run ends."""
     world = World()
     keys = []
@@ -1150,7 +1150,7 @@ async def test_a_process_that_is_called_dead_and_lives(seed: int) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.UNAVAILABLE, Fault.CONFLICT_WITH_ONESELF, Fault.THROTTLED])
 @in_virtual_time
-async def test_what_one_process_leaves_to_another_is_found_whatever_the_store_answers(fault: Fault) -> None:
+async def test_tasks_left_to_the_other_process_start_despite_store_faults(fault: Fault) -> None:
     """Tasks whose callables are in two processes alternate between them, though each commit may meet a fault."""
     steps = chain(*"ABCD")
     for name, function in zip("ABCD", ("t:left", "t:right") * 2, strict=True):

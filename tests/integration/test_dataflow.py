@@ -207,7 +207,7 @@ NOT_A_LISTING = ['{"jobs":{}}', '{"jobs":5}', '{"jobs":[null]}', '{"jobs":[5]}',
 @pytest.mark.parametrize(
     "fault", ["reset", 503, 429, "truncated", *((200, body) for body in (*NOT_AN_OBJECT, *NOT_A_LISTING))]
 )
-async def test_nothing_is_launched_without_a_listing(api, target, fault):
+async def test_job_is_not_launched_without_a_complete_listing(api, target, fault):
     """While the name cannot be listed whole, nothing is launched; it is tried again."""
     api.fail("list", *[fault] * 2)  # a GET whose connection ends is repeated once by the library
     assert isinstance(await target.launch(a_task(), a_context()), NotStarted)
@@ -277,7 +277,7 @@ async def test_labels_that_listings_do_not_show(api, target):
 
 
 @pytest.mark.parametrize("has_labels", [True, False])
-async def test_somebody_elses_job_is_not_adopted(api, target, has_labels):
+async def test_foreign_job_is_not_adopted(api, target, has_labels):
     """An active job of our name with another's label fails the attempt, and is neither adopted nor stopped."""
     api.summaries_have_labels = has_labels
     theirs = api.add(NAME, labels={EXECUTION_LABEL: "f" * 32})
@@ -564,13 +564,13 @@ async def test_a_stop_of_what_never_was_ends(api, monkeypatch):
         ({}, {"project_id": "acme"}, "region"),
     ],
 )
-def test_what_a_job_needs_to_be_launched(settings, step, missing):
+def test_job_without_project_or_region_is_not_launched(settings, step, missing):
     """A job whose project or region nobody gives cannot be launched here, and the reason says what is missing."""
     reason = DataflowTarget(**settings).resolve(a_task(**step))
     assert f"needs {missing}, and" in reason
 
 
-def test_what_can_be_launched():
+def test_project_and_region_come_from_step_or_settings():
     """Project and region may come from the step, from the settings, or one from each."""
     assert DataflowTarget(project_id="acme", region="r").resolve(a_task()) is None
     assert DataflowTarget(project_id="acme").resolve(a_task(region="r")) is None

@@ -63,7 +63,7 @@ async def test_a_run_in_a_bucket_completes() -> None:
 
 @pytest.mark.parametrize("method", ["POST", "GET", "DELETE"])
 @pytest.mark.parametrize("fault", [Fault.CONFLICT, Fault.THROTTLED, Fault.UNAVAILABLE, Fault.RESET, Fault.LOST_REPLY])
-async def test_whatever_the_bucket_answers_the_run_completes_once(
+async def test_run_completes_once_despite_faults_of_the_bucket(
     fault: Fault, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A conflict, refusals for rate and answers that never come cost time: every task is called once, all is tidy."""

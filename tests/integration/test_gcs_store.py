@@ -263,7 +263,7 @@ async def test_a_read_without_any_header_to_verify_is_taken_unless_it_is_empty(s
     assert gcs.count("GET") == 2
 
 
-async def test_what_is_stored_compressed_is_read_decompressed(store: GCSStore, gcs: FakeGCS) -> None:
+async def test_compressed_object_is_read_decompressed(store: GCSStore, gcs: FakeGCS) -> None:
     """Checksum and stored length are those of the compressed bytes, which never arrive."""
     generation = gcs.put(NAME, WHOLE)
     other = {"X-Goog-Hash": "crc32c=AAAAAA==", "X-Goog-Stored-Content-Length": "99"}
@@ -383,7 +383,7 @@ async def test_signs_of_overload_let_fewer_requests_out(
 
 
 @pytest.mark.parametrize("fault", [*UNKNOWN, Fault.THROTTLED])
-async def test_what_changes_nothing_or_is_safe_is_repeated(store: GCSStore, gcs: FakeGCS, fault: Fault) -> None:
+async def test_safe_requests_are_repeated_after_faults(store: GCSStore, gcs: FakeGCS, fault: Fault) -> None:
     """Reads, listings, creations of what may exist, and deletes outlive three failures."""
     generation = gcs.put(NAME, b"1")
     for method in ("GET", "POST", "DELETE"):
@@ -396,7 +396,7 @@ async def test_what_changes_nothing_or_is_safe_is_repeated(store: GCSStore, gcs:
     assert list(gcs.objects) == ["executions/x.json"]
 
 
-async def test_what_keeps_failing_is_told_after_four_tries(store: GCSStore, gcs: FakeGCS) -> None:
+async def test_request_raises_after_four_failed_tries(store: GCSStore, gcs: FakeGCS) -> None:
     """Patience is bounded: after an outage that lasts, the caller decides."""
     gcs.arm(Fault.UNAVAILABLE, "GET", times=100)
     with pytest.raises(StoreUnavailable, match="HTTP 503"):

@@ -152,7 +152,7 @@ async def test_waiting_for_a_thread_does_not_use_up_the_timeout() -> None:
     assert result.status is RunStatus.COMPLETED, "eight times 0.05 s in one thread, and each may take 0.3 s"
 
 
-async def test_what_had_not_begun_is_given_back_even_if_it_must_not_run_twice() -> None:
+async def test_drain_gives_back_executions_that_were_not_called() -> None:
     """A stop fails only those `on_lost: fail` tasks that were called; the others are called by the next process."""
     store = MemoryStore()
     called: Counter[str] = Counter()

@@ -489,7 +489,7 @@ async def test_a_call_that_was_taken_over_keeps_its_deadline() -> None:
     ],
 )
 @in_virtual_time
-async def test_what_is_malformed_is_parked(message: bytes, says: str) -> None:
+async def test_malformed_message_is_parked(message: bytes, says: str) -> None:
     """It is put away whole, with the reason, and acknowledged; others in the same batch go on."""
     async with engine() as made:
         await made.settled(message, start(run_id="r"))
@@ -502,7 +502,7 @@ async def test_what_is_malformed_is_parked(message: bytes, says: str) -> None:
 
 
 @in_virtual_time
-async def test_what_cannot_be_parked_comes_again() -> None:
+async def test_message_that_cannot_be_parked_is_redelivered() -> None:
     """Nothing is lost while the store does not take it."""
     async with engine() as made:
         outage = made.store.arm("create_all", "rejected/", Fault.UNAVAILABLE, times=5)
@@ -601,7 +601,7 @@ async def test_a_bug_gives_the_message_back() -> None:
 
 
 @in_virtual_time
-async def test_what_is_not_committed_when_the_engine_closes_is_given_back() -> None:
+async def test_uncommitted_messages_are_nacked_when_the_engine_closes() -> None:
     """A message whose commit is under way is not acknowledged by the end of the process."""
     async with engine() as made:
         await made.start()

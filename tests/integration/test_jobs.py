@@ -639,7 +639,7 @@ async def test_a_timeout_of_what_another_process_has_taken_over_is_none() -> Non
 
 
 @in_virtual_time
-async def test_what_was_not_sent_has_not_failed_where_another_process_has_it() -> None:
+async def test_unsent_execution_survives_a_failed_preparation_after_takeover() -> None:
     """Its own function fails in the one that has lost it, which does not know that yet: the other one goes on."""
     world, calls = World(), []
 
@@ -765,7 +765,7 @@ async def test_a_supplementary_function_that_is_cancelled_from_within_fails() ->
 
 
 @in_virtual_time
-async def test_what_was_given_up_in_vain_is_launched_when_it_comes_back() -> None:
+async def test_abandoned_execution_is_relaunched_after_reread() -> None:
     """A process says of an execution that it is lost, just when the one that had taken it over has died as well."""
     world = World()
     world.jobs.hold_launches = asyncio.Event()

@@ -632,7 +632,7 @@ async def test_the_document_is_the_documented_one(store_url: Any) -> None:
     assert entry["started_at"] <= entry["ended_at"]
 
 
-async def test_what_cannot_be_started_is_refused_before_anything_is_stored() -> None:
+async def test_invalid_starts_are_refused_before_any_write() -> None:
     """Bad definitions, ids, inputs, callables and stores raise clear errors, and the store stays empty."""
     async with engine({"work": lambda context: None}) as orchestrator:
         with pytest.raises(DefinitionError, match="start"):

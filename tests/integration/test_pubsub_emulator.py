@@ -35,7 +35,7 @@ async def until(condition):
         await asyncio.sleep(0.001)
 
 
-async def test_what_was_acknowledged_does_not_come_again(topic):
+async def test_acknowledged_message_is_not_redelivered(topic):
     """A message arrives as it was published; after its ack only the next one comes, to whoever asks."""
     content = bytes(range(256)) + "Grüße, 世界".encode()
     (first,) = await topic.publish(content, kind="start")
@@ -51,7 +51,7 @@ async def test_what_was_acknowledged_does_not_come_again(topic):
         assert delivery.message_id == second
 
 
-async def test_what_was_given_back_comes_again(topic):
+async def test_nacked_message_is_redelivered(topic):
     """A message that was given back comes again, as another delivery."""
     (message_id,) = await topic.publish(b"x")
     async with a_source(topic) as source:

@@ -208,7 +208,7 @@ async def test_pulling_survives(fake, fault):
         assert source.pull_errors == 3
 
 
-async def test_what_a_lost_reply_had_brought_comes_again(fake):
+async def test_messages_of_a_lost_pull_reply_are_redelivered(fake):
     """A pull whose reply is lost has taken messages with it: they come when their deadlines have passed."""
     fake.arm("pull", "lost reply")
     await fake.put(b"x")
@@ -415,7 +415,7 @@ async def test_a_refused_token_is_replaced(fake, monkeypatch):
 # -- publishing ------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_published_is_received(fake):
+async def test_published_message_is_received_unchanged(fake):
     """A message goes out as JSON, its id is that of the delivery, and nothing is escaped on the way."""
     message = {"resource": {"type": "start", "labels": {"dag": "etl"}}, "parameters": {"tag": "Grüße ?>~ 世界"}}
     message_id = await publish(TOPIC, message)
@@ -435,7 +435,7 @@ async def test_a_message_is_published_once(fake, fault, is_refused):
     assert fake.count("publish") == 1
 
 
-async def test_nobody_there_means_not_published(monkeypatch, unused_tcp_port):
+async def test_publishing_without_a_connection_is_known_to_fail(monkeypatch, unused_tcp_port):
     """Without a connection the message is known not to be published."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{unused_tcp_port}")
     with pytest.raises(PublishError, match="was not published"):

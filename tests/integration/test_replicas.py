@@ -203,7 +203,7 @@ async def test_a_failure_on_one_replica_stops_the_jobs_of_another() -> None:
 
 
 @in_virtual_time
-async def test_whoever_takes_a_run_on_is_known_to_the_others() -> None:
+async def test_replica_that_continues_a_run_is_known_as_its_owner() -> None:
     """A replica that goes on with the run of another by an event, and is killed, is taken over from within seconds."""
     world = World()
     lost, long = Calls(Unknown("reset")), Calls(Succeeded(b"1"), seconds=100_000)

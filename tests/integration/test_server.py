@@ -363,7 +363,7 @@ async def test_a_store_that_hangs_is_not_ready(monkeypatch):
         assert (status, answer["error"]["type"]) == (503, "NotReady")
 
 
-async def test_nothing_is_taken_while_not_ready():
+async def test_requests_are_refused_while_not_ready():
     """A process that starts or stops says so to everything but the question whether it lives; the token comes first."""
     reason = "it starts"
     async with serving(token="t", only_loopback_names=False, not_ready=lambda: reason) as client:

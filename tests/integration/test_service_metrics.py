@@ -128,7 +128,7 @@ async def test_engines_do_not_share_their_counts():
     assert second.registry.get_sample_value("aiorch_conflicts_total") == 0
 
 
-async def test_what_a_subscription_holds_is_shown(monkeypatch):
+async def test_subscription_gauges_are_read_at_each_scrape(monkeypatch):
     """Messages that are held, their age, and what became of leases are read from the source at each scrape."""
     async with fake_pubsub() as (fake, address):
         monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)

@@ -128,7 +128,7 @@ async def test_generations_go_on_after_a_restart(path: Path) -> None:
     assert len(set(seen)) == len(seen)
 
 
-async def test_what_was_acknowledged_survives_sigkill(path: Path) -> None:
+async def test_acknowledged_writes_survive_sigkill(path: Path) -> None:
     """Killed in the middle of writing, several times over, a process leaves everything that it had acknowledged."""
     points = random.Random(7)
     for crash in range(6):
@@ -171,7 +171,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-async def test_what_gathers_shares_a_transaction(path: Path, batches: list[int]) -> None:
+async def test_concurrent_writes_share_a_transaction(path: Path, batches: list[int]) -> None:
     """500 writers at once cost a handful of transactions, not 500."""
     store = SQLiteStore(path)
     await store.read("warm")

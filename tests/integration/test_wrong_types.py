@@ -53,7 +53,7 @@ async def test_an_id_that_is_no_text_is_refused(
         (Path("/"), "not the path of a .json, .yaml or .yml file"),
     ],
 )
-async def test_what_is_no_definition_is_refused(dag: Any, said: str) -> None:
+async def test_other_types_are_refused_as_definitions(dag: Any, said: str) -> None:
     """Other types than those of definitions, and paths that lead nowhere, are definition errors that say so."""
     async with engine({"works": works}) as orchestrator:
         for ask in (orchestrator.dag, orchestrator.serve_dag):

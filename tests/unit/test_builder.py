@@ -299,7 +299,7 @@ def test_a_name_may_be_anything_else(name: str):
         ("\ud800", "half of a character"),
     ],
 )
-def test_what_json_cannot_hold_is_refused_wherever_it_is(value: Any, words: str):
+def test_values_that_json_cannot_hold_are_refused_anywhere(value: Any, words: str):
     """Parameters are stored and sent as JSON; what would be lost on the way is refused before anything starts."""
     problem = only_problem(definition(task(parameters={"deep": [{"value": value}]})))
     assert problem.path == "steps.A.parameters.deep[0].value"
@@ -524,7 +524,7 @@ def test_problems_of_a_mapping_are_in_the_order_of_their_paths():
     assert all(problem.line is None for problem in found)
 
 
-def test_what_the_text_and_the_values_have_wrong_come_together():
+def test_errors_of_text_and_values_are_reported_together():
     """Keys that stand twice and values that JSON cannot hold do not hide what is wrong besides."""
     found = in_yaml(
         """

@@ -238,7 +238,7 @@ def test_the_api_refuses():
 @pytest.mark.parametrize(
     "body", [b"", b"<html>Bad Gateway</html>", b'{"error":"x"}', b"[]", b'{"error":{"errors":[5]}}', b"[" * 10_000]
 )
-def test_somebody_else_refuses(body):
+def test_refusals_in_other_formats_are_shown_whole(body):
     """Any other body is shown as it is."""
     refusal = api.read_refusal(502, body)
     assert refusal == Refusal(502, "", body.decode())

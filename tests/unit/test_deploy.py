@@ -287,7 +287,7 @@ def test_the_filters_are_evaluated_as_documented(text: str, matches: Any) -> Non
 @pytest.mark.parametrize(
     "text", ['a="x" b="y"', 'a>"x"', "a=x", '(a="x"', 'a=~"[.]\\."', 'a=~"(?i)x"', 'AND a="x"', ""]
 )
-def test_what_the_evaluator_does_not_know_is_refused(text: str) -> None:
+def test_evaluator_refuses_unknown_syntax(text: str) -> None:
     """A filter in more of the language than is evaluated fails here, and is not taken for tested."""
     with pytest.raises((AssertionError, IndexError)):
         compile_filter(text)
@@ -354,7 +354,7 @@ def test_no_role_is_wider_than_it_must_be() -> None:
     assert [name for name in grants() if "_iam_binding" in name] == ["google_pubsub_topic_iam_binding.publishers"]
 
 
-def test_nobody_unknown_is_let_in() -> None:
+def test_grants_name_known_members_only() -> None:
     """`allUsers` and the like stand in no grant: members are the service, Google's agents, or named by a variable."""
     members = {str(body.get("member", body.get("members"))) for body in grants().values()}
     assert not any("allUsers" in each or "allAuthenticatedUsers" in each for each in members)
@@ -463,7 +463,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("variable", "value"), REFUSED, ids=str)
-def test_what_would_do_harm_is_refused(variable: str, value: Any, tmp_path: Path) -> None:
+def test_harmful_variables_are_refused(variable: str, value: Any, tmp_path: Path) -> None:
     """A value that would break the deployment or open it to everybody does not come past the plan."""
     assert refused(tmp_path, **{variable: value}) == {variable}
 
@@ -485,7 +485,7 @@ def test_every_validation_is_tested() -> None:
     ],
     ids=str,
 )
-def test_what_is_right_is_accepted(variables: dict[str, Any], tmp_path: Path) -> None:
+def test_sensible_variables_are_accepted(variables: dict[str, Any], tmp_path: Path) -> None:
     """The defaults and other sensible values pass every validation."""
     assert refused(tmp_path, **variables) == set()
 
@@ -548,7 +548,7 @@ def test_the_process_of_the_image_gets_the_signals() -> None:
     assert not {"ENTRYPOINT", "SHELL", "STOPSIGNAL"} & {word for word, _ in final}
 
 
-def test_what_is_copied_is_there_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     """`.dockerignore` lets pass what the Dockerfile copies and nothing else, and all of it is in the repository."""
     ignore = [line for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line[:1] not in ("#", "")]
     needed = copied(stages()[0]) | copied(stages()[1])
@@ -583,7 +583,7 @@ def test_cloud_build_builds_this_image() -> None:
 # -- the guide -------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_guide_names_exists() -> None:
+def test_names_in_the_guide_exist() -> None:
     """Every variable, output, metric and sink that the guide names is one."""
     text = (REPOSITORY / GUIDE).read_text()
     metrics = set(re.findall(r"/(\w+)\\\"", (FOLDER / "alerts.tf").read_text()))
@@ -609,7 +609,7 @@ def test_the_start_message_of_the_guide_is_one() -> None:
     assert f"# {event.dag}.yaml" in (REPOSITORY / GUIDE).read_text()
 
 
-def test_what_the_guide_says_expires_does() -> None:
+def test_expiring_prefixes_match_the_guide() -> None:
     """The table of what is deleted has every prefix that there is, and the right ones are never deleted."""
     table = {name: row[1] for row in rows(section(GUIDE, "What is deleted, and when")) for name in named(row[0])}
     prefixes = {

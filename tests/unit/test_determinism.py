@@ -112,6 +112,6 @@ def test_the_engine_is_looked_at() -> None:
         "loop.call_soon_threadsafe(print)",
     ],
 )
-def test_what_is_looked_for_is_found(source: str) -> None:
+def test_check_finds_forbidden_calls(source: str) -> None:
     """The check itself can fail."""
     assert impurities(source)

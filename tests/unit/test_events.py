@@ -227,7 +227,7 @@ def test_sample(name):
         ("gcf_gen1_pubsub_trigger_event", "start_message_bare", lambda d: d["data"]),
     ],
 )
-def test_what_an_envelope_holds(name, inside, path):
+def test_envelope_holds_the_event_of_its_sample(name, inside, path):
     """The envelopes are no events, and the data in them is the event that another sample shows."""
     assert create(decode_message(base64.b64decode(path(sample(name))))) == create(sample(inside))
 

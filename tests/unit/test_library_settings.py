@@ -43,7 +43,7 @@ def test_a_limit_below_nothing_is_refused() -> None:
         LaunchSettings(limits={TargetTypes.DATAFLOW: -1})
 
 
-def test_what_the_store_decides_need_not_be_given() -> None:
+def test_settings_that_the_store_decides_are_optional() -> None:
     """`None` stands for the store's own pace, and a drain may last for ever."""
     assert Settings().sweep_interval_s is None
     assert LaunchSettings(running_after_s=None).running_after_s is None

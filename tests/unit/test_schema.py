@@ -75,7 +75,7 @@ def references(value: Any) -> list[str]:
     return own + [found for item in value.values() for found in references(item)]
 
 
-def test_nothing_in_the_schema_may_be_null():
+def test_schema_accepts_no_null():
     """A key that may be left out is not a key that may be null: both the schema and the validation refuse null."""
     text = json.dumps(definition_schema())
     assert '"null"' not in text

@@ -20,7 +20,7 @@ SECRET = "s3cret-token"
 
 
 @pytest.fixture(autouse=True)
-def nothing_set(monkeypatch):
+def clean_environment(monkeypatch):
     """Only what a test sets is there."""
     known = {variable for field in ServiceSettings.model_fields for variable in variables(field)}
     for name in list(os.environ):
@@ -147,7 +147,7 @@ def test_secrets_are_masked(monkeypatch):
     ("own", "platform", "field"),
     [("AIORCH_PORT", "PORT", "port"), ("AIORCH_PROJECT_ID", "GOOGLE_CLOUD_PROJECT", "project_id")],
 )
-def test_what_the_platform_says_counts_second(monkeypatch, own, platform, field):
+def test_platform_variables_count_second(monkeypatch, own, platform, field):
     """A variable of the platform is used where ours is not set, and a wrong one is named as it is."""
     monkeypatch.setenv(platform, "1")
     assert str(getattr(load_settings(), field)) == "1"

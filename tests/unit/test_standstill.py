@@ -120,7 +120,7 @@ async def test_a_dropped_timeout_never_comes() -> None:
 
 
 @in_virtual_time
-async def test_nothing_ticks_without_a_timeout() -> None:
+async def test_idle_process_does_not_tick() -> None:
     """An idle process does not look at the clock."""
     standstill = Standstill()
     await ends_after(LivedTimeout(standstill, reading_s=5), 15)

@@ -17,6 +17,6 @@ from aiorch.run_document import NESTING_MAX, is_json
     ],
     ids=["deepest", "one deeper", "brackets in a text", "wide", "not whole", "empty"],
 )
-def test_what_can_be_read_back_from_a_document(*, encoded: bytes, may: bool) -> None:
+def test_nesting_limit_of_stored_json(*, encoded: bytes, may: bool) -> None:
     """The limit of nesting is the same on every Python, counts levels only, and refuses what is not JSON."""
     assert is_json(encoded) is may

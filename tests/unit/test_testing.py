@@ -136,7 +136,7 @@ async def test_virtual_time_passes_at_once_and_in_order() -> None:
     assert clock.now() - began == timedelta(hours=25)
 
 
-def test_what_never_waits_is_found_out() -> None:
+def test_loop_that_never_waits_raises() -> None:
     """A loop in which time could never pass raises, instead of hanging the test."""
 
     @in_virtual_time

@@ -114,13 +114,13 @@ def at_second_attempt(*more: tuple[Sequence[RunEvent], float]) -> Scene:
     return scene
 
 
-def nobody_could() -> Scene:
+def started_by_a_client() -> Scene:
     return Scene(dag_of(chain(A=task(**RETRIED), B=task()), timeout=TIMEOUT_S)).fold(RunStarted(), by=CLIENT)
 
 
 RUNNING, CANCEL = ([TaskRunning("A", 2)], 0.0), ([CancelRequested()], 0.0)
 STATUSES = {
-    "ready": nobody_could,
+    "ready": started_by_a_client,
     "Starting": at_second_attempt,
     "Starting, to stop": lambda: at_second_attempt(CANCEL),
     "Running": lambda: at_second_attempt(RUNNING),
@@ -130,7 +130,7 @@ STATUSES = {
     "Completed": lambda: at_second_attempt(([TaskSucceeded("A", 2)], 0)),
     "Failed": lambda: at_second_attempt(CANCEL, ([TaskFailed("A", 2, BAD)], 0)),
     "Cancelled": lambda: at_second_attempt(CANCEL, ([TaskStopped("A", 2)], 0)),
-    "Skipped": lambda: nobody_could().fold(CancelRequested()),
+    "Skipped": lambda: started_by_a_client().fold(CancelRequested()),
 }
 EVENTS: dict[str, Any] = {
     "RunStarted": lambda attempt: RunStarted(),
@@ -415,7 +415,7 @@ def test_a_join_fires_once_however_its_branches_end() -> None:
 
 
 @pytest.mark.parametrize("policy", ["fail_fast", "wait"])
-def test_what_a_parallel_does_when_a_branch_fails(policy: str) -> None:
+def test_failed_branch_follows_the_failure_policy(policy: str) -> None:
     """fail_fast stops the other branches at once; wait lets them end, and fails then."""
     branches = chain(A=task(), A2=task()), chain(B=task(), B2=task()), chain(C=task())
     scene = Scene(dag_of(chain(P=parallel(*branches, on_failure=policy), End=task()))).fold(RunStarted())
@@ -592,7 +592,7 @@ def test_only_the_owner_gives_an_attempt_up() -> None:
         assert not scene.fold(TaskFailed("A", 1, BAD), by=ME).changes.is_empty, "what the target said is a fact"
 
 
-def test_what_a_loss_stops_is_stopped_in_the_same_fold() -> None:
+def test_executions_stopped_by_a_loss_end_in_the_same_fold() -> None:
     """Whoever can launch nothing takes nothing over; yet what the dead left behind of a failed run is ended at once."""
     branches = parallel(chain(A=task()), chain(B=task(on_lost="fail")))
     scene = Scene(dag_of(chain(P=branches))).fold(RunStarted())
@@ -646,7 +646,7 @@ def test_on_lost_fail_is_not_sent_again_by_a_takeover(heir: Process) -> None:
             assert scene.run.status is RunStatus.COMPLETED
 
 
-def test_what_was_running_when_its_process_died() -> None:
+def test_running_executions_of_a_dead_process() -> None:
     """A Python function died with it; a job goes on; a call goes on where its completion event will tell."""
     expected = {
         (TargetTypes.FUNCTION, False): "Starting 2",
@@ -740,7 +740,7 @@ def test_a_run_that_is_cancelled_ends_when_nothing_of_it_lives() -> None:
 
 def test_a_cancel_before_anything_began_ends_the_run() -> None:
     """A run that waits for a process that can launch it is Cancelled at once, and nothing claims it any more."""
-    scene = nobody_could().fold(CancelRequested())
+    scene = started_by_a_client().fold(CancelRequested())
     assert (scene.run.status, scene.statuses) == (RunStatus.CANCELLED, {"A": "Skipped", "B": "Skipped"})
     scene.fold(LaunchOffered("A"), RunStarted(), by=HEIR)
     assert scene.changes.is_empty
@@ -933,7 +933,7 @@ def test_unknown_values_are_refused(node: str, fields: dict[str, Any], says: str
         (b"\xff\xfe", "no run document"),
     ],
 )
-def test_what_is_no_run_document_is_refused(document: bytes, says: str) -> None:
+def test_invalid_run_document_is_refused(document: bytes, says: str) -> None:
     """Broken or foreign objects under a run's name are errors that say so."""
     with pytest.raises(DocumentError, match=says):
         run_of(document, at_second_attempt().dag)

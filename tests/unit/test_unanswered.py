@@ -143,7 +143,7 @@ def test_accept_completes_at_once(state: str) -> None:
     assert "result" not in str(scene["A"].unanswered)
 
 
-def test_what_an_earlier_launch_says_does_not_end_a_later_one() -> None:
+def test_events_of_an_earlier_launch_do_not_end_a_later_one() -> None:
     """A timeout and a loss of the first launch, which were on their way, change nothing of the second."""
     scene = scene_of("again", on_no_result="call_again")
     scene.fold(TaskFailed("A", 1, TIMED_OUT, is_given_up=True, launch=1), by=ME)
