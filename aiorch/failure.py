@@ -71,6 +71,12 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     at: datetime | None = None
 
+    started_at: datetime | None = None
+    """When that attempt was started."""
+
+    execution_id: str | None = None
+    """Of that attempt."""
+
     traceback: str | None = None
     """The traceback as Python prints it, without the frames of the engine; of a long one its beginning and its end."""
 
@@ -120,7 +126,11 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return msgspec.structs.replace(self, traceback=None, parts=(), parts_left_out=0)
 
     def fitted(self, bytes_taken: int) -> "Failure":
-        """Return as much of this failure as a document keeps whose other failures take *bytes_taken*."""
+        """
+        Return as much of this failure as a document keeps whose other failures take *bytes_taken*.
+
+        The least form leaves out `started_at` and `execution_id`: it is the error of an entry, which holds both.
+        """
         fitted = self if bytes_taken + self.size <= TRACED_BYTES_MAX else self.untraced()
         if bytes_taken + fitted.size <= FAILURES_BYTES_MAX:
             return fitted

@@ -715,7 +715,8 @@ class _Draft:
         """*failure* as the entry keeps it."""
         if len(self.base.nodes) > WIDE_RUN_NODES:
             failure = failure.shortened(MESSAGE_CHARS_WIDE)
-        return replace(failure, attempt=state.attempt, at=self.now).fitted(self.failure_bytes)
+        attempt = {"attempt": state.attempt, "started_at": state.started_at, "execution_id": state.execution_id}
+        return replace(failure, at=self.now, **attempt).fitted(self.failure_bytes)
 
     def take_over(self, task: Task, state: NodeState) -> None:
         """Go on with what a dead process left, at whatever point it did."""

@@ -508,6 +508,13 @@ MUTANTS = (
         seed=100825,
     ),
     Mutant(
+        "a failure tells the start of the run as its own",
+        "aiorch.transitions",
+        '"started_at": state.started_at, ',
+        '"started_at": self.header.created_at, ',
+        seed=100000,
+    ),
+    Mutant(
         "a cancel leaves retries",
         "aiorch.transitions",
         "            elif isinstance(node, Parallel) or state.status is _RETRYING:",

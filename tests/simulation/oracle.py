@@ -520,6 +520,7 @@ class Oracle:
         entry = new[name]
         attempt = entry["attempt"]
         self._executions[entry["execution_id"]] = Execution(run_id, name, attempt, entry["execution_id"])
+        self._facts[run_id].starts[name, attempt] = entry["execution_id"], entry["started_at"]
         structure = self._structures[run_id]
         due = old[name].get("retry_at")
         if old[name]["status"] == "Retrying" and due is not None and not self._world.swarm.skewed:

@@ -21,6 +21,8 @@ class Facts:
         self.ends: dict[tuple[str, int], set[bool]] = {}
         self.planned: dict[tuple[str, int], bool | None] = {}
         """Whether an execution succeeds, `None` where time decides."""
+        self.starts: dict[tuple[str, int], tuple[str, str]] = {}
+        """Of each attempt its execution id, and when it was started."""
 
 
 class Interpreter:
@@ -121,6 +123,10 @@ class Interpreter:
             yield f"{name} had {attempt} attempts, {uncounted} of them lost, and may have {attempts_max}"
         if entry.get("lost", 0) > 3:
             yield f"{name} was lost {entry['lost']} times, and called again"
+        for failure in (*entry.get("failures", ()), *filter(None, [entry.get("error")])):
+            said = failure.get("execution_id"), failure.get("started_at")
+            if said != self._facts.starts[name, failure["attempt"]]:
+                yield f"{name} has a failure of attempt {failure['attempt']} with execution and start {said}"
         kind = entry.get("error", {}).get("type")
         is_worn_out = attempt - uncounted == attempts_max
         is_final = kind in ("Lost", "NoResult") or (kind == "Interrupted" and step.get("on_lost") == "fail")

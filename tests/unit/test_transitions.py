@@ -471,6 +471,18 @@ def test_a_retry_waits_longer_each_time() -> None:
     assert [failure.attempt for failure in scene["A"].failures] == [1, 2, 3, 4]
 
 
+def test_each_failure_names_the_execution_and_the_times_of_its_attempt() -> None:
+    """The kept failures and the error of an entry tell when each attempt began and ended, and its execution id."""
+    scene = Scene(dag_of(chain(A=task(retry={"max_attempts": 3, "initial_delay": 10, "jitter": 0}))))
+    attempts = []
+    for attempt in (1, 2, 3):
+        scene.fold(RunStarted() if attempt == 1 else RetryDue("A", attempt - 1), after_s=60)
+        attempts.append((attempt, execution_key("n", "A", attempt), scene.now, scene.now + timedelta(seconds=5)))
+        scene.fold(TaskFailed("A", attempt, BAD), after_s=5)
+    failures = [*scene["A"].failures, scene["A"].error]
+    assert [(each.attempt, each.execution_id, each.started_at, each.at) for each in failures if each] == attempts
+
+
 def test_a_failure_that_is_not_to_be_retried_fails_the_task() -> None:
     """`retry.on` names the failures that may be repeated, and no others are."""
     step = task(retry={"max_attempts": 9, "initial_delay": 0, "on": ["5xx", "Timeout"]})
