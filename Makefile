@@ -19,6 +19,7 @@ simulation: $(VENV)/.installed-dev
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/python tools/prose.py --limits
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy

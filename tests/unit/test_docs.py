@@ -70,7 +70,7 @@ def test_the_readme_opens_with_the_two_commands() -> None:
 
 def test_no_text_installs_from_the_package_index() -> None:
     """No file says `pip install` and the name of the package: on the package index the name is not ours."""
-    folders = ("aiorch", "benchmarks", "deploy", "docs", "examples", "tests", ".ci")
+    folders = ("aiorch", "benchmarks", "deploy", "docs", "examples", "tests", "tools", ".ci")
     files = [path for folder in folders for path in (REPOSITORY / folder).rglob("*")]
     texts = [path for path in (*REPOSITORY.iterdir(), *files) if path.is_file() and path.suffix != ".pyc"]
     from_index = re.compile(rb"pip3?\s+install(?:\s+-\S+)*\s+['\"]?aiorch\b")
