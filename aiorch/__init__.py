@@ -9,17 +9,15 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # type checkers know better; `typing` itself takes as long to import as all of this
 if TYPE_CHECKING:
-    from aiorch.builder import DAGBuilder as DAGBuilder
-    from aiorch.builder import NodeFactory as NodeFactory
-    from aiorch.context import TaskContext as TaskContext
-    from aiorch.dag import DAG as DAG
-    from aiorch.enums import DataflowTemplateType as DataflowTemplateType
-    from aiorch.enums import NodeTypes as NodeTypes
-    from aiorch.enums import OnFailure as OnFailure
-    from aiorch.enums import OnLost as OnLost
-    from aiorch.enums import RunStatus as RunStatus
-    from aiorch.enums import TargetTypes as TargetTypes
-    from aiorch.enums import TaskStatus as TaskStatus
+    from aiorch.definition.build import DAGBuilder as DAGBuilder
+    from aiorch.definition.build import NodeFactory as NodeFactory
+    from aiorch.documents.status import Execution as Execution
+    from aiorch.documents.status import ExecutionStatus as ExecutionStatus
+    from aiorch.documents.status import OrchestrationStatus as OrchestrationStatus
+    from aiorch.engine.execution_context import CurrentExecution as CurrentExecution
+    from aiorch.engine.execution_context import ExecutionFilter as ExecutionFilter
+    from aiorch.engine.execution_context import current_execution as current_execution
+    from aiorch.engine.executor import DAGExecutor as DAGExecutor
     from aiorch.errors import AiorchError as AiorchError
     from aiorch.errors import DefinitionError as DefinitionError
     from aiorch.errors import DocumentError as DocumentError
@@ -37,46 +35,50 @@ if TYPE_CHECKING:
     from aiorch.errors import StoreUrlError as StoreUrlError
     from aiorch.errors import TaskNotFoundError as TaskNotFoundError
     from aiorch.errors import UnresolvedFunctionError as UnresolvedFunctionError
-    from aiorch.events import CancelEvent as CancelEvent
-    from aiorch.events import CloudFunctionEvent as CloudFunctionEvent
-    from aiorch.events import DataflowEvent as DataflowEvent
-    from aiorch.events import Event as Event
-    from aiorch.events import EventFactory as EventFactory
-    from aiorch.events import StartEvent as StartEvent
-    from aiorch.execution_context import CurrentExecution as CurrentExecution
-    from aiorch.execution_context import ExecutionFilter as ExecutionFilter
-    from aiorch.execution_context import current_execution as current_execution
-    from aiorch.executor import DAGExecutor as DAGExecutor
-    from aiorch.failure import Failure as Failure
-    from aiorch.nodes import CloudFunction as CloudFunction
-    from aiorch.nodes import DataflowJob as DataflowJob
-    from aiorch.nodes import Function as Function
-    from aiorch.nodes import Node as Node
-    from aiorch.nodes import Parallel as Parallel
-    from aiorch.nodes import RetryPolicy as RetryPolicy
-    from aiorch.nodes import Task as Task
+    from aiorch.events.decode import EventFactory as EventFactory
+    from aiorch.events.event import CancelEvent as CancelEvent
+    from aiorch.events.event import CloudFunctionEvent as CloudFunctionEvent
+    from aiorch.events.event import DataflowEvent as DataflowEvent
+    from aiorch.events.event import Event as Event
+    from aiorch.events.event import StartEvent as StartEvent
+    from aiorch.model.dag import DAG as DAG
+    from aiorch.model.dag import CloudFunction as CloudFunction
+    from aiorch.model.dag import DataflowJob as DataflowJob
+    from aiorch.model.dag import Function as Function
+    from aiorch.model.dag import Node as Node
+    from aiorch.model.dag import Parallel as Parallel
+    from aiorch.model.dag import Task as Task
+    from aiorch.model.enums import DataflowTemplateType as DataflowTemplateType
+    from aiorch.model.enums import NodeTypes as NodeTypes
+    from aiorch.model.enums import OnFailure as OnFailure
+    from aiorch.model.enums import OnLost as OnLost
+    from aiorch.model.enums import TargetTypes as TargetTypes
+    from aiorch.model.failure import Failure as Failure
+    from aiorch.model.retry import RetryPolicy as RetryPolicy
+    from aiorch.model.status import RunStatus as RunStatus
+    from aiorch.model.status import TaskStatus as TaskStatus
     from aiorch.orchestrator import Orchestrator as Orchestrator
-    from aiorch.orchestrator import Settings as Settings
+    from aiorch.ports.context import TaskContext as TaskContext
     from aiorch.run_handle import RunHandle as RunHandle
     from aiorch.run_handle import RunResult as RunResult
-    from aiorch.status import Execution as Execution
-    from aiorch.status import ExecutionStatus as ExecutionStatus
-    from aiorch.status import OrchestrationStatus as OrchestrationStatus
+    from aiorch.settings import Settings as Settings
 
 _HOMES = {
-    "builder": ("DAGBuilder", "NodeFactory"),
-    "context": ("TaskContext",),
-    "execution_context": ("CurrentExecution", "ExecutionFilter", "current_execution"),
-    "dag": ("DAG",),
-    "enums": (
-        "DataflowTemplateType",
-        "NodeTypes",
-        "OnFailure",
-        "OnLost",
-        "RunStatus",
-        "TargetTypes",
-        "TaskStatus",
+    "definition.build": (
+        "DAGBuilder",
+        "NodeFactory",
     ),
+    "documents.status": (
+        "Execution",
+        "ExecutionStatus",
+        "OrchestrationStatus",
+    ),
+    "engine.execution_context": (
+        "CurrentExecution",
+        "ExecutionFilter",
+        "current_execution",
+    ),
+    "engine.executor": ("DAGExecutor",),
     "errors": (
         "AiorchError",
         "DefinitionError",
@@ -96,13 +98,43 @@ _HOMES = {
         "TaskNotFoundError",
         "UnresolvedFunctionError",
     ),
-    "events": ("CancelEvent", "CloudFunctionEvent", "DataflowEvent", "Event", "EventFactory", "StartEvent"),
-    "executor": ("DAGExecutor",),
-    "failure": ("Failure",),
-    "nodes": ("CloudFunction", "DataflowJob", "Function", "Node", "Parallel", "RetryPolicy", "Task"),
-    "orchestrator": ("Orchestrator", "Settings"),
-    "run_handle": ("RunHandle", "RunResult"),
-    "status": ("Execution", "ExecutionStatus", "OrchestrationStatus"),
+    "events.decode": ("EventFactory",),
+    "events.event": (
+        "CancelEvent",
+        "CloudFunctionEvent",
+        "DataflowEvent",
+        "Event",
+        "StartEvent",
+    ),
+    "model.dag": (
+        "DAG",
+        "CloudFunction",
+        "DataflowJob",
+        "Function",
+        "Node",
+        "Parallel",
+        "Task",
+    ),
+    "model.enums": (
+        "DataflowTemplateType",
+        "NodeTypes",
+        "OnFailure",
+        "OnLost",
+        "TargetTypes",
+    ),
+    "model.failure": ("Failure",),
+    "model.retry": ("RetryPolicy",),
+    "model.status": (
+        "RunStatus",
+        "TaskStatus",
+    ),
+    "orchestrator": ("Orchestrator",),
+    "ports.context": ("TaskContext",),
+    "run_handle": (
+        "RunHandle",
+        "RunResult",
+    ),
+    "settings": ("Settings",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

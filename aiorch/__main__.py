@@ -7,7 +7,7 @@ if __name__ == "__main__" and not sys.flags.safe_path:
 
 from typing import NoReturn
 
-from aiorch.process_exit import ENDING, leave_on_signal
+from aiorch.system.exit import ENDING, leave_on_signal
 
 
 def main() -> NoReturn:

@@ -32,8 +32,6 @@ import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aiorch.plurals import counted
-
 
 class AiorchError(Exception):
     """Base of everything that aiorch raises on purpose."""
@@ -253,3 +251,8 @@ class StoreThrottled(StoreError):  # noqa: N818
 
 class StoreUnavailable(StoreError):  # noqa: N818
     """No usable answer came: whether it was applied is unknown."""
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Return *count* and its noun: ``1 task``, ``2 tasks``, ``1,000 branches`` (whose *plural* is given)."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

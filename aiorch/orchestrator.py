@@ -4,16 +4,18 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
 import msgspec
 
-from aiorch import names
-from aiorch.dag import DAG
-from aiorch.enums import TargetTypes
+from aiorch.definition.files import folder_of
+from aiorch.documents.status import ExecutionStatus, OrchestrationStatus, RunSummary
+from aiorch.engine.executor import DAGExecutor
+from aiorch.engine.sweeper import Sweeper
 from aiorch.errors import (
     AiorchError,
     DefinitionError,
@@ -24,20 +26,25 @@ from aiorch.errors import (
     StoreUnavailable,
     UnresolvedFunctionError,
 )
-from aiorch.executor import DAGExecutor
-from aiorch.intake import Intake
-from aiorch.launches import LaunchSettings, refuse_below
-from aiorch.nodes import Task
-from aiorch.ports import Clock, Entropy, EventSource, Observer, Store, Target
-from aiorch.run_document import StartCommand, is_json
+from aiorch.intake.intake import Intake
+from aiorch.model import names
+from aiorch.model.dag import DAG, Task
+from aiorch.model.enums import TargetTypes
+from aiorch.model.run_document import StartCommand, is_json
+from aiorch.ports.observer import NoObserver, Observer
+from aiorch.ports.source import EventSource
+from aiorch.ports.store import Store
+from aiorch.ports.target import Target
+from aiorch.ports.world import Clock, Entropy
 from aiorch.run_handle import RunHandle, refuse_wrong_reason
+from aiorch.settings import Settings
 from aiorch.sources.local import LocalSource
-from aiorch.status import ExecutionStatus, OrchestrationStatus, RunSummary
 from aiorch.stores import DEFAULT_STORE, open_store
-from aiorch.sweeper import Sweeper
-from aiorch.system import PROCESS_WATCH, NoObserver, SystemClock, SystemEntropy
-from aiorch.targets import FUNCTION_CONNECTIONS_MAX, http_targets
-from aiorch.targets.function import FunctionTarget
+from aiorch.system.chance import SystemEntropy
+from aiorch.system.clock import SystemClock
+from aiorch.system.watch import PROCESS_WATCH
+from aiorch.targets import http_targets
+from aiorch.targets.function.target import FunctionTarget
 
 logger = logging.getLogger(__name__)
 
@@ -46,54 +53,6 @@ INTERRUPTED_LOOKS_MAX = 20
 
 Definition = DAG | Mapping[str, Any] | str | os.PathLike[str]
 """A DAG, a definition as a mapping, or the path of a definition file (JSON or YAML)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What can be tuned. Where `None` stands, the store decides: see its `Pace`."""
-
-    sweep_interval_s: float | None = None
-    """Pause between two looks at the open runs, for starts, cancels and deaths that no event tells."""
-
-    relook_s: float | None = None
-    """How often an open run is read without a reason."""
-
-    commit_interval_s: float | None = None
-    """Least time between two commits of one run, see `aiorch.ports.Pace`."""
-
-    drain_s: float = 5.0
-    """How long work that is under way may go on when the orchestrator is left."""
-
-    function_url: str | None = None
-    """Pattern of a Cloud Function's URL, with ``{name}``, ``{project_id}``, ``{region}``; `None`: the gen1 form."""
-
-    function_connections_max: int = FUNCTION_CONNECTIONS_MAX
-    """Calls of Cloud Functions under way at once."""
-
-    function_anonymous: bool = False
-    """Send no ID token: for functions that everybody may call, and for URLs that are not Google's."""
-
-    function_impersonate: str | None = None
-    """E-mail of the service account in whose name functions are called, `None`: in our own."""
-
-    project_id: str | None = None
-    """Project of steps that name none."""
-
-    region: str | None = None
-    """Region of steps that name none."""
-
-    dataflow_api: str | None = None
-    """Another endpoint of the Dataflow API, e.g. a private one; `None`: Google's own."""
-
-    threads_max: int = 64
-    """Synchronous callables that run at once."""
-
-    launches: LaunchSettings = field(default_factory=LaunchSettings)
-
-    def __post_init__(self) -> None:
-        """Raises: InvalidSettingError."""
-        refuse_below(self, {"sweep_interval_s": 0.001, "relook_s": 0, "commit_interval_s": 0, "drain_s": 0})
-        refuse_below(self, {"function_connections_max": 1, "threads_max": 1})
 
 
 class Orchestrator:
@@ -177,7 +136,7 @@ class Orchestrator:
         self._functions = FunctionTarget(
             functions or {},
             search_paths=[Path(path) for path in search_paths],
-            definition_folders=[Path(path) for path in definition_folders],
+            find_folder=partial(folder_of, folders=[Path(path).resolve() for path in definition_folders]),
             threads_max=self.settings.threads_max,
             watch=PROCESS_WATCH if clock is None else None,
         )
@@ -317,7 +276,7 @@ class Orchestrator:
         if isinstance(definition, DAG):
             dag = definition
         else:
-            from aiorch.builder import DAGBuilder  # noqa: PLC0415  slow to import
+            from aiorch.definition.build import DAGBuilder  # noqa: PLC0415  slow to import
 
             dag = DAGBuilder(definition).build_dag()
             if isinstance(definition, (str, os.PathLike)):

@@ -7,14 +7,14 @@ from typing import Any
 from msgspec import Raw
 from msgspec.structs import replace
 
-from aiorch.committer import Committer
-from aiorch.enums import RunStatus
+from aiorch.documents.results import FETCHES_MAX, AllNodes, Results, SpilledResults, end_results, last_tasks
+from aiorch.engine.committer import Committer
+from aiorch.engine.executor import DAGExecutor
 from aiorch.errors import NoResultError, ResultPendingError, RunTooLargeError
-from aiorch.executor import DAGExecutor
-from aiorch.failure import Failure
-from aiorch.results import FETCHES_MAX, AllNodes, Results, SpilledResults, end_results, last_tasks
-from aiorch.run_document import NodeState
-from aiorch.run_state import Run
+from aiorch.model.failure import Failure
+from aiorch.model.run import Run
+from aiorch.model.run_document import NodeState
+from aiorch.model.status import RunStatus
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import msgspec
 from measuring import Line, arguments, build, chain, environment, fan_out, positive, rounded, tell
 
 from aiorch import DAG
-from aiorch.run_document import SCHEMA_VERSION, StartCommand
-from aiorch.run_state import Run, new_header, new_run
-from aiorch.transitions import Changes, Process, RunEvent, RunStarted, TaskSucceeded, fold
+from aiorch.core.fold import Changes, Process, RunEvent, RunStarted, TaskSucceeded, fold
+from aiorch.model.run import Run, new_header, new_run
+from aiorch.model.run_document import SCHEMA_VERSION, StartCommand
 
 SIZES = (10, 1_000, 10_000)
 SHAPES = {"fan_out": "fan-out", "chain": "chain"}

@@ -29,8 +29,8 @@ from measuring import Column, arguments, build, chain, environment, fan_out, per
 from operations import per_task
 
 from aiorch import DAG, Orchestrator, Parallel, Settings, Task, TaskContext
-from aiorch.enums import TargetTypes
-from aiorch.ports import Answer, Succeeded, Unknown
+from aiorch.model.enums import TargetTypes
+from aiorch.ports.target import Answer, Succeeded, Unknown
 from aiorch.testing import ManualClock, SeededEntropy, VirtualTimeLoop
 from aiorch.testing.modelled_bucket import ModelledBucket
 

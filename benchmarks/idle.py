@@ -27,9 +27,9 @@ from measuring import Column, arguments, build, environment, positive, rounded, 
 from operations import price_usd
 
 from aiorch import Orchestrator, Task, TaskContext
-from aiorch.enums import TargetTypes
-from aiorch.failure import Failure
-from aiorch.ports import Accepted, Answer, Failed
+from aiorch.model.enums import TargetTypes
+from aiorch.model.failure import Failure
+from aiorch.ports.target import Accepted, Answer, Failed
 from aiorch.testing import ManualClock, SeededEntropy, VirtualTimeLoop
 from aiorch.testing.modelled_bucket import ModelledBucket
 

@@ -32,7 +32,7 @@ from measuring import (
 )
 
 from aiorch import Orchestrator, Settings, TargetTypes, TaskContext
-from aiorch.launches import LaunchSettings
+from aiorch.settings import LaunchSettings
 
 
 async def measure(tasks: int, options: argparse.Namespace, url: str) -> float:

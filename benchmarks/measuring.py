@@ -31,8 +31,8 @@ from operations import per_task
 
 import aiorch
 from aiorch import DAG, DAGBuilder, Node, Orchestrator, Parallel, Settings, TaskContext
-from aiorch.names import RUNS
-from aiorch.ports import Store
+from aiorch.model.names import RUNS
+from aiorch.ports.store import Store
 from aiorch.stores import open_store
 from aiorch.testing.gcs_server import BUCKET, gcs_server
 

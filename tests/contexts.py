@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aiorch.context import TaskContext
+from aiorch.ports.context import TaskContext
 
 KEY = "0af7651916cd43dd8448eb211c80319c"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from aiorch.ports import EventSource
+from aiorch.ports.source import EventSource
 
 
 async def receive(source: EventSource, count: int) -> list[Any]:

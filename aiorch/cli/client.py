@@ -2,20 +2,47 @@
 
 # ruff: noqa: PLC0415  `aiorch --help` needs no event loop
 
+import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiorch.cli.options import open_client
+import click
+
 from aiorch.errors import StoreUnavailable
 
 if TYPE_CHECKING:
+    from aiorch.orchestrator import Orchestrator
     from aiorch.run_handle import RunHandle
 
 _Answer = TypeVar("_Answer")
 
 PATIENCE_S = 30.0
 """How long a store that does not answer is asked about one run."""
+
+
+def open_client(store: str, *, create: bool = False) -> "Orchestrator":
+    """
+    Return an orchestrator that starts, reads and cancels, and runs nothing itself; not entered yet.
+
+    Raises:
+        click.UsageError: There is no such file, and it shall not be made; or the store is in memory.
+    """
+    from aiorch.orchestrator import Orchestrator
+    from aiorch.settings import Settings
+
+    if store == "memory:":
+        raise click.UsageError(
+            "a store in memory is empty for every command, so there is nothing to look at, and nothing was changed; "
+            "--store or AIORCH_STORE names another."
+        )
+    file = store.removeprefix("sqlite:///")
+    if not create and file != store and not os.path.exists(file):  # noqa: PTH110  Path.exists may raise
+        message = (
+            f"there is no {file} here, so nothing has run in this store yet; --store or AIORCH_STORE names another."
+        )
+        raise click.UsageError(message)
+    return Orchestrator(store, launch=False, settings=Settings(drain_s=0))
 
 
 def ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:

@@ -17,7 +17,7 @@ PATIENCE_S = 2.0
 
 def definition_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Return the definition files and folders that begin with *incomplete*; a folder that is alone is opened."""
-    from aiorch.definition_files import DEFINITION_SUFFIXES
+    from aiorch.definition.files import DEFINITION_SUFFIXES
 
     folder, begun = os.path.split(incomplete)
     found = []
@@ -53,7 +53,7 @@ def run_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 def _ids(store: str) -> list[str]:
     import asyncio
 
-    from aiorch.cli.options import open_client
+    from aiorch.cli.client import open_client
 
     async def listed() -> list[str]:
         async with open_client(store) as client:

@@ -12,11 +12,10 @@ from aiorch.cli.client import ask, with_client
 from aiorch.cli.completion import definition_files, definitions_or_runs, run_ids
 from aiorch.cli.options import is_file, json_option, open_engine, option, store_option
 from aiorch.cli.output import OK, USAGE_OR_DEFINITION_WRONG, print_result
-from aiorch.errors import DefinitionError, RunNotFoundError
-from aiorch.plurals import counted
+from aiorch.errors import DefinitionError, RunNotFoundError, counted
 
 if TYPE_CHECKING:
-    from aiorch.dag import DAG
+    from aiorch.model.dag import DAG
     from aiorch.views.graph import Format
 
 GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}

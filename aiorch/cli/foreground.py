@@ -11,16 +11,15 @@ from typing import Any, NoReturn, TextIO
 
 import msgspec
 
+from aiorch.cli.client import open_client
 from aiorch.cli.logs import leave_failure_to_the_report
-from aiorch.cli.options import open_client
 from aiorch.cli.output import INTERRUPTED, NOT_COMPLETED, OK, OUTPUT_LOST, say
 from aiorch.cli.prints import Prints
-from aiorch.enums import RunStatus
-from aiorch.errors import StoreError
+from aiorch.errors import StoreError, counted
+from aiorch.model.status import RunStatus
 from aiorch.orchestrator import Orchestrator
-from aiorch.plurals import counted
-from aiorch.process_exit import ENDING, heeded, leave, leave_on_signal
 from aiorch.run_handle import RunHandle, RunResult
+from aiorch.system.exit import ENDING, heeded, leave, leave_on_signal
 from aiorch.views.escaping import one_line
 from aiorch.views.streams import OutputLostError, is_live, write_line
 
@@ -197,7 +196,7 @@ def _report(  # noqa: PLR0913  as above
     resume_options: Sequence[str],
 ) -> bool:
     """Say how the run ended, and print its result. Returns: whether that could be written."""
-    from aiorch.results import end_results
+    from aiorch.documents.results import end_results
     from aiorch.views.failures import failure_lines
     from aiorch.views.report import headline, next_moves
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from aiorch.execution_context import ExecutionFilter
+from aiorch.engine.execution_context import ExecutionFilter
 from aiorch.views.escaping import escaped
 from aiorch.views.streams import write_line
 

@@ -43,7 +43,7 @@ from aiorch.errors import (
     StoreError,
     TaskNotFoundError,
 )
-from aiorch.process_exit import leave
+from aiorch.system.exit import leave
 from aiorch.views.streams import GONE, OutputLostError, guard_streams
 
 _CODE_OF: tuple[tuple[type[AiorchError], int], ...] = (
@@ -102,7 +102,7 @@ def cli(log_level: str) -> None:
     Every option can also be set by an environment variable; the help of each command names them.
     """
     from aiorch.cli.logs import log_to_stderr
-    from aiorch.variables import SERVICE_VARIABLES, unknown_variables
+    from aiorch.system.environment import SERVICE_VARIABLES, unknown_variables
 
     log_to_stderr(log_level)
     for name, meant in unknown_variables(os.environ, SERVICE_VARIABLES | own_variables()).items():

@@ -88,7 +88,7 @@ def _refuse(constant: str) -> None:
 
 def is_file(text: str) -> bool:
     """Whether *text* is, or looks like, the name of a definition file."""
-    from aiorch.definition_files import DEFINITION_SUFFIXES
+    from aiorch.definition.files import DEFINITION_SUFFIXES
 
     if os.path.isfile(text):  # noqa: PTH113  Path.is_file may raise
         return True
@@ -124,7 +124,7 @@ def command_line(store: str, name: str, *args: str) -> str:
 
 def _check_url_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None:
-        from aiorch.function_url import checked_pattern
+        from aiorch.model.url import checked_pattern
 
         try:
             checked_pattern(value)
@@ -201,7 +201,8 @@ def open_engine(
     store: str, paths: Sequence[str] = (), *, only_own_runs: bool = False, **settings: Any
 ) -> "Orchestrator":
     """Return an orchestrator that runs tasks, not entered yet."""
-    from aiorch.orchestrator import Orchestrator, Settings
+    from aiorch.orchestrator import Orchestrator
+    from aiorch.settings import Settings
 
     return Orchestrator(
         store,
@@ -210,26 +211,3 @@ def open_engine(
         only_own_runs=only_own_runs,
         settings=Settings(**settings),
     )
-
-
-def open_client(store: str, *, create: bool = False) -> "Orchestrator":
-    """
-    Return an orchestrator that starts, reads and cancels, and runs nothing itself; not entered yet.
-
-    Raises:
-        click.UsageError: There is no such file, and it shall not be made; or the store is in memory.
-    """
-    from aiorch.orchestrator import Orchestrator, Settings
-
-    if store == "memory:":
-        raise click.UsageError(
-            "a store in memory is empty for every command, so there is nothing to look at, and nothing was changed; "
-            "--store or AIORCH_STORE names another."
-        )
-    file = store.removeprefix("sqlite:///")
-    if not create and file != store and not os.path.exists(file):  # noqa: PTH110  Path.exists may raise
-        message = (
-            f"there is no {file} here, so nothing has run in this store yet; --store or AIORCH_STORE names another."
-        )
-        raise click.UsageError(message)
-    return Orchestrator(store, launch=False, settings=Settings(drain_s=0))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from aiorch.execution_context import CurrentExecution, current_execution
+from aiorch.engine.execution_context import CurrentExecution, current_execution
 from aiorch.views.streams import Messages, Results
 
 LINE_CHARS_MAX = 64 * 1024

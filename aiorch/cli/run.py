@@ -44,7 +44,7 @@ def run(
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
     from aiorch.cli.prints import prints_to_stderr
-    from aiorch.names import run_id as checked_id
+    from aiorch.model.names import run_id as checked_id
 
     # Before the callables are imported: their modules print, too.
     results, prints = ctx.with_resource(prints_to_stderr())
@@ -101,7 +101,7 @@ def _resume_options(dag: str, paths: Sequence[str]) -> list[str]:
 
         paths: The folders of `--path` with which it was run.
     """
-    from aiorch.definition_files import DEFINITION_SUFFIXES
+    from aiorch.definition.files import DEFINITION_SUFFIXES
 
     folders = [str(Path(dag).parent), *paths, "."]
     is_known_there = set(folders) == {"."} and Path(dag).suffix in DEFINITION_SUFFIXES
@@ -123,7 +123,7 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
     from aiorch.cli.prints import prints_to_stderr
-    from aiorch.run_state import kept_by_resume
+    from aiorch.model.run import kept_by_resume
 
     stored = ask(with_client(ctx.params["store"], "attach", run_id))
     is_open = not stored.status.is_terminal

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aiorch.cli.client import ask, patience
+from aiorch.cli.client import ask, open_client, patience
 from aiorch.cli.completion import run_ids
-from aiorch.cli.options import command_line, json_option, open_client, option, store_option
+from aiorch.cli.options import command_line, json_option, option, store_option
 from aiorch.cli.output import EPILOG, print_result, say
-from aiorch.enums import RunStatus
 from aiorch.errors import StoreError
+from aiorch.model.status import RunStatus
 
 if TYPE_CHECKING:
     from aiorch.orchestrator import Orchestrator

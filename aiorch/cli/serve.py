@@ -49,8 +49,8 @@ def serve(
     """
     from aiorch.cli.foreground import run_interruptibly, until_interrupted
     from aiorch.cli.prints import prints_to_stderr
-    from aiorch.server import cannot_bind, exposure_warning, is_loopback, listening, make_app
-    from aiorch.serving import serve_dags
+    from aiorch.web.server import cannot_bind, exposure_warning, is_loopback, listening, make_app
+    from aiorch.web.serving import serve_dags
 
     if token == "":
         raise click.UsageError("--token is empty, so nothing is served: it would protect nothing.")

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from aiorch.cli.client import ask, patience
+from aiorch.cli.client import ask, open_client, patience
 from aiorch.cli.completion import definition_files
-from aiorch.cli.options import Input, input_option, is_file, open_client, option, run_id_option, store_option
+from aiorch.cli.options import Input, input_option, is_file, option, run_id_option, store_option
 from aiorch.cli.output import EPILOG, OK, STORE_FAILED, print_result, say
 
 
@@ -55,9 +55,9 @@ def start(
 def _publish_start(topic: str, dag: str | None, input: Input | None, run_id: str | None) -> int:
     from time import time
 
-    from aiorch.names import run_id as checked
+    from aiorch.model.names import run_id as checked
     from aiorch.sources.publish import PublishError, publish
-    from aiorch.system import SystemEntropy
+    from aiorch.system.chance import SystemEntropy
 
     if dag is not None and is_file(dag):
         raise click.UsageError(

@@ -32,7 +32,7 @@ from aiorch.definition.models import (
 )
 from aiorch.definition.source import format_path
 from aiorch.definition.syntax import Finding, Key
-from aiorch.enums import DataflowTemplateType
+from aiorch.model.enums import DataflowTemplateType
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -307,7 +307,7 @@ def _function_problem(text: str) -> str | None:
 
 
 def _url_problem(url: str) -> str | None:
-    from aiorch.function_url import checked_url  # noqa: PLC0415  most definitions hold no URL
+    from aiorch.model.url import checked_url  # noqa: PLC0415  most definitions hold no URL
 
     try:
         checked_url(url)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from aiorch.definition.hints import Hints, shown
 from aiorch.definition.syntax import Finding, Key
-from aiorch.enums import DataflowTemplateType
+from aiorch.model.enums import DataflowTemplateType
 
 OWN_LABELS = "aiorch_"
 """How the names of the labels begin that aiorch itself gives to a job."""

@@ -13,7 +13,7 @@ from pydantic.config import JsonDict, JsonValue
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import PydanticCustomError, core_schema
 
-from aiorch.enums import OnFailure, OnLost, OnNoResult
+from aiorch.model.enums import OnFailure, OnLost, OnNoResult
 
 SECONDS_MAX = 1e9
 """About 30 years: what can still be added to a date."""

@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from aiorch.errors import AiorchError
-from aiorch.process_exit import ENDING, heeded, leave
+from aiorch.system.exit import ENDING, heeded, leave
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from aiorch.execution_context import ExecutionFilter
+from aiorch.engine.execution_context import ExecutionFilter
 
 CHARS_MAX = 16 * 1024
 """Of one text. An entry may have 256 KiB, and what is longer is cut into pieces that nobody can read."""

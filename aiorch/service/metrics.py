@@ -14,9 +14,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from aiorch import __version__
-from aiorch.enums import RunStatus, TargetTypes
+from aiorch.model.enums import TargetTypes
+from aiorch.model.status import RunStatus
 from aiorch.orchestrator import Orchestrator
-from aiorch.ports import Answer
+from aiorch.ports.target import Answer
 
 MESSAGE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 COMMIT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import NoReturn
 
 from aiorch import Orchestrator, Settings, __version__
-from aiorch.enums import TargetTypes
 from aiorch.errors import AiorchError, MissingExtraError
-from aiorch.launches import LaunchSettings
-from aiorch.ports import Store
-from aiorch.process_exit import leave
-from aiorch.server import cannot_bind, exposure_warning, is_loopback, listening, make_app
+from aiorch.model.enums import TargetTypes
+from aiorch.ports.store import Store
 from aiorch.service.ending import Ending
 from aiorch.service.logs import log_for_cloud
 from aiorch.service.metrics import Metrics
 from aiorch.service.settings import ServiceSettings, SettingsError, effective, load_settings
-from aiorch.serving import serve_dags
+from aiorch.settings import LaunchSettings
 from aiorch.stores import open_store
+from aiorch.system.exit import leave
 from aiorch.views.streams import write_line
+from aiorch.web.server import cannot_bind, exposure_warning, is_loopback, listening, make_app
+from aiorch.web.serving import serve_dags
 
 logger = logging.getLogger("aiorch.service")
 

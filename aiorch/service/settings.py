@@ -16,9 +16,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aiorch.errors import AiorchError
-from aiorch.function_url import MASK, checked_pattern, checked_url, masked
+from aiorch.model.url import MASK, checked_pattern, checked_url, masked
 from aiorch.stores import DEFAULT_STORE, open_store
-from aiorch.variables import PREFIX, SERVICE_VARIABLES, unknown_variables
+from aiorch.system.environment import PREFIX, SERVICE_VARIABLES, unknown_variables
 
 VALUE_CHARS_MAX = 200
 

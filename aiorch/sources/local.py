@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from aiorch.ports import Clock, Entropy
+from aiorch.ports.world import Clock, Entropy
 
 BATCH_MAX = 1000
 """Messages handed over at once."""

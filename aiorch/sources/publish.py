@@ -6,9 +6,9 @@ from typing import Any, cast
 import aiohttp
 import msgspec
 
-from aiorch.access_token import AccessToken, AccessTokenError
 from aiorch.errors import AiorchError
-from aiorch.extras import gcp_imports
+from aiorch.google.access_token import AccessToken, AccessTokenError
+from aiorch.google.extras import gcp_imports
 from aiorch.sources.pubsub_api import TIMEOUT, check_name, describe
 
 with gcp_imports():

@@ -17,11 +17,11 @@ from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
-from aiorch.extras import gcp_imports
-from aiorch.ports import Entropy
+from aiorch.google.extras import gcp_imports
+from aiorch.ports.world import Entropy
 from aiorch.sources.leases import Lease, Leases
 from aiorch.sources.pubsub_api import IDS_MAX, Subscription, back_off_s, check_name, describe
-from aiorch.system import SystemEntropy
+from aiorch.system.chance import SystemEntropy
 
 with gcp_imports():
     from gcloud.aio.pubsub import SubscriberMessage

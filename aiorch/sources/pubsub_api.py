@@ -21,10 +21,10 @@ from typing import Any, TypeVar, cast
 
 import aiohttp
 
-from aiorch.access_token import AccessToken
 from aiorch.errors import AiorchError, in_words
-from aiorch.extras import gcp_imports
-from aiorch.ports import Entropy
+from aiorch.google.access_token import AccessToken
+from aiorch.google.extras import gcp_imports
+from aiorch.ports.world import Entropy
 
 with gcp_imports():
     from gcloud.aio.auth import Token

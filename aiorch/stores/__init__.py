@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from aiorch.errors import StoreUrlError
 
 if TYPE_CHECKING:
-    from aiorch.ports import Store
+    from aiorch.ports.store import Store
 
 DEFAULT_STORE = "sqlite:///.aiorch/state.db"
 

@@ -27,15 +27,16 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from multidict import CIMultiDictProxy
 
-from aiorch import names
-from aiorch.access_token import AccessToken
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, StoreUrlError
-from aiorch.extras import gcp_imports
-from aiorch.heartbeats import Heartbeats
-from aiorch.ports import Entropy, ObjectInfo, Pace, StoredObject
+from aiorch.google.access_token import AccessToken
+from aiorch.google.extras import gcp_imports
+from aiorch.model import names
+from aiorch.ports.store import ObjectInfo, Pace, StoredObject
+from aiorch.ports.world import Entropy
 from aiorch.stores.gcs_api import BucketApi, MissingError
+from aiorch.stores.heartbeats import Heartbeats
 from aiorch.stores.url_hints import hint
-from aiorch.system import SystemEntropy
+from aiorch.system.chance import SystemEntropy
 
 with gcp_imports():
     from gcloud.aio.storage import Storage
@@ -123,7 +124,7 @@ class GCSStore:
 
         retry_base_s: The pause before the second try is a random part of this, and of twice as much each further time.
 
-        heartbeat_s, dead_after_s: See `aiorch.heartbeats.Heartbeats`.
+        heartbeat_s, dead_after_s: See `aiorch.stores.heartbeats.Heartbeats`.
 
         entropy: Chance, for the pauses.
 

@@ -22,10 +22,10 @@ from typing import TypeVar, cast
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from aiorch.access_token import AccessToken, AccessTokenError
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, in_words
-from aiorch.extras import gcp_imports
-from aiorch.function_url import redirected_to
+from aiorch.google.access_token import AccessToken, AccessTokenError
+from aiorch.google.extras import gcp_imports
+from aiorch.model.url import redirected_to
 from aiorch.stores.concurrency import Gate
 
 with gcp_imports():

@@ -4,7 +4,7 @@ import math
 from asyncio import sleep
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
-from aiorch.ports import LOCAL_PACE, ObjectInfo, Pace, StoredObject
+from aiorch.ports.store import LOCAL_PACE, ObjectInfo, Pace, StoredObject
 from aiorch.stores.preconditions import conflict
 
 _NO_METADATA: Mapping[str, str] = {}

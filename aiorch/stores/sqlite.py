@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiorch.errors import StoreError
-from aiorch.ports import LOCAL_PACE, ObjectInfo, Pace, StoredObject
+from aiorch.ports.store import LOCAL_PACE, ObjectInfo, Pace, StoredObject
 from aiorch.stores.process_locks import ProcessLocks
 from aiorch.stores.sqlite_file import NO_METADATA, Change, CreateAll, FileVersion, ListAll, ObjectFile, Operation, Read
 

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from aiorch.errors import StoreError
-from aiorch.ports import ObjectInfo, StoredObject
+from aiorch.ports.store import ObjectInfo, StoredObject
 from aiorch.stores.preconditions import conflict
 from aiorch.stores.sqlite_errors import store_error
 from aiorch.stores.sqlite_schema import open_file

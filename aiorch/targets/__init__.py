@@ -3,25 +3,15 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from aiorch.enums import TargetTypes
-from aiorch.ports import PolledTarget
+from aiorch.model.enums import TargetTypes
+from aiorch.ports.target import PolledTarget
 
 if TYPE_CHECKING:
-    from aiorch.context import TaskContext
-    from aiorch.nodes import Task
-    from aiorch.orchestrator import Settings
-    from aiorch.ports import Answer, Target
-    from aiorch.targets.cloud_function import CloudFunctionTarget
-
-
-FUNCTION_CONNECTIONS_MAX = 400
-"""
-Calls of Cloud Functions under way at once, unless `aiorch.Settings` says otherwise; more wait for their turn.
-
-Each call has a connection of its own for as long as the call takes, and a process may usually open 1,024 files. The
-store's connections take 256 of them, incoming connections up to 256; 112 are left for files, the subscription and other
-targets. Google sets no lower limit: a function that has no free instance answers 429, and the call is sent again.
-"""
+    from aiorch.model.dag import Task
+    from aiorch.ports.context import TaskContext
+    from aiorch.ports.target import Answer, Target
+    from aiorch.settings import Settings
+    from aiorch.targets.cloud_function.target import CloudFunctionTarget
 
 
 def http_targets(settings: "Settings") -> dict[TargetTypes, "Target"]:
@@ -33,8 +23,8 @@ def http_targets(settings: "Settings") -> dict[TargetTypes, "Target"]:
 
 
 def _cloud_function_target(settings: "Settings") -> "CloudFunctionTarget":
-    from aiorch.targets.cloud_function import CloudFunctionTarget  # noqa: PLC0415
-    from aiorch.targets.id_tokens import IdTokens  # noqa: PLC0415
+    from aiorch.google.id_tokens import IdTokens  # noqa: PLC0415
+    from aiorch.targets.cloud_function.target import CloudFunctionTarget  # noqa: PLC0415
 
     return CloudFunctionTarget(
         tokens=IdTokens(impersonate=settings.function_impersonate),
@@ -47,7 +37,7 @@ def _cloud_function_target(settings: "Settings") -> "CloudFunctionTarget":
 
 
 def _dataflow_target(settings: "Settings") -> "PolledTarget":
-    from aiorch.targets.dataflow import DataflowTarget  # noqa: PLC0415
+    from aiorch.targets.dataflow.target import DataflowTarget  # noqa: PLC0415
 
     return DataflowTarget(api_root=settings.dataflow_api, project_id=settings.project_id, region=settings.region)
 

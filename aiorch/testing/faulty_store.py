@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable
-from aiorch.ports import ObjectInfo, Pace, Store, StoredObject
+from aiorch.ports.store import ObjectInfo, Pace, Store, StoredObject
 
 
 class Fault(StrEnum):

@@ -29,7 +29,7 @@ import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from aiorch.extras import gcp_imports
+from aiorch.google.extras import gcp_imports
 from aiorch.stores.gcs import GCSStore
 from aiorch.stores.gcs_api import BucketApi
 from aiorch.testing.chance import SeededEntropy

@@ -2,8 +2,9 @@
 
 from collections import Counter
 
-from aiorch.enums import RunStatus, TargetTypes
-from aiorch.ports import Answer
+from aiorch.model.enums import TargetTypes
+from aiorch.model.status import RunStatus
+from aiorch.ports.target import Answer
 
 
 class CountingObserver:

@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from aiorch.dag import DAG
-from aiorch.enums import NodeTypes, TaskStatus
-from aiorch.failure import Failure
-from aiorch.plurals import counted
-from aiorch.run_state import Run
+from aiorch.errors import counted
+from aiorch.model.dag import DAG
+from aiorch.model.enums import NodeTypes
+from aiorch.model.failure import Failure
+from aiorch.model.run import Run
+from aiorch.model.status import TaskStatus
 from aiorch.views.escaping import escaped, one_line
 
 GROUPS_SHOWN = 10

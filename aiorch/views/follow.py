@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
-from aiorch.dag import DAG
-from aiorch.run_state import Run
+from aiorch.model.dag import DAG
+from aiorch.model.run import Run
 from aiorch.views.progress import ProgressLog
 from aiorch.views.streams import is_live, write_line
 

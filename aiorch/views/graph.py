@@ -9,10 +9,9 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Literal
 
-from aiorch.dag import DAG
-from aiorch.enums import TaskStatus
-from aiorch.nodes import Parallel
-from aiorch.run_state import Run
+from aiorch.model.dag import DAG, Parallel
+from aiorch.model.run import Run
+from aiorch.model.status import TaskStatus
 from aiorch.views.escaping import one_line
 from aiorch.views.outline import BRANCHES_MAX, COLOURS, Chain, Item, Outline, outline_of
 from aiorch.views.svg import svg

@@ -15,10 +15,10 @@ from rich.segment import ControlType, Segment
 from rich.table import Table
 from rich.text import Text
 
-from aiorch.dag import DAG
-from aiorch.enums import RunStatus, TaskStatus
-from aiorch.plurals import counted
-from aiorch.run_state import Run
+from aiorch.errors import counted
+from aiorch.model.dag import DAG
+from aiorch.model.run import Run
+from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.views.escaping import one_line
 from aiorch.views.outline import duration_text
 from aiorch.views.progress import Row, Rows

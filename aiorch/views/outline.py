@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from aiorch.dag import DAG
-from aiorch.enums import TaskStatus
-from aiorch.nodes import Node, Parallel, Task
-from aiorch.plurals import counted
-from aiorch.run_document import NodeState
-from aiorch.run_state import Run
+from aiorch.errors import counted
+from aiorch.model.dag import DAG, Node, Parallel, Task
+from aiorch.model.run import Run
+from aiorch.model.run_document import NodeState
+from aiorch.model.status import TaskStatus
 
 BRANCHES_MAX = 20
 """Branches of one `Parallel` that are drawn; more are folded into one box."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
 
-from aiorch.dag import DAG
-from aiorch.enums import NodeTypes, TaskStatus
-from aiorch.nodes import Node, Parallel, Task
-from aiorch.plurals import counted
-from aiorch.run_document import NodeState
-from aiorch.run_state import Run
+from aiorch.errors import counted
+from aiorch.model.dag import DAG, Node, Parallel, Task
+from aiorch.model.enums import NodeTypes
+from aiorch.model.run import Run
+from aiorch.model.run_document import NodeState
+from aiorch.model.status import TaskStatus
 from aiorch.views.escaping import one_line
 from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text, node_duration_s
 

@@ -6,12 +6,12 @@ from datetime import datetime
 
 import msgspec
 
-from aiorch.dag import DAG
-from aiorch.enums import RunStatus
-from aiorch.plurals import counted
-from aiorch.run_document import NO_RESULT
-from aiorch.run_state import Run
-from aiorch.status import RunSummary
+from aiorch.documents.status import RunSummary
+from aiorch.errors import counted
+from aiorch.model.dag import DAG
+from aiorch.model.run import Run
+from aiorch.model.run_document import NO_RESULT
+from aiorch.model.status import RunStatus
 from aiorch.views.cells import cut, padded, width_of
 from aiorch.views.escaping import one_line
 from aiorch.views.failures import failure_lines

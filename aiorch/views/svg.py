@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from aiorch.enums import TaskStatus
-from aiorch.nodes import Parallel
+from aiorch.model.dag import Parallel
+from aiorch.model.status import TaskStatus
 from aiorch.views.outline import COLOURS, Chain, Folded, Item, Outline, shorten
 
 # All in pixels.

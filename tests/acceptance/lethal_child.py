@@ -5,7 +5,7 @@ import os
 import sys
 
 from aiorch import Orchestrator, RunHandle, Settings, TaskContext, TaskStatus
-from aiorch.launches import LaunchSettings
+from aiorch.settings import LaunchSettings
 
 SETTINGS = Settings(sweep_interval_s=0.05, drain_s=0, launches=LaunchSettings(running_after_s=0))
 

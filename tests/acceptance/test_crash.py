@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from aiorch import RunStatus, TaskStatus
-from aiorch.names import run_id
-from aiorch.run_state import Run
-from aiorch.status import OrchestrationStatus
+from aiorch.core.fold import LAUNCHES_MAX, LOST_ATTEMPTS_MAX
+from aiorch.documents.status import OrchestrationStatus
+from aiorch.model.names import run_id
+from aiorch.model.run import Run
 from aiorch.stores.sqlite import SQLiteStore
-from aiorch.transitions import LAUNCHES_MAX, LOST_ATTEMPTS_MAX
 
 CHILD = Path(__file__).with_name("crash_child.py")
 ROOT = CHILD.parents[2]

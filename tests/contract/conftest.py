@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiorch.ports import Store
+from aiorch.ports.store import Store
 from aiorch.stores.gcs import GCSStore
 from aiorch.stores.memory import MemoryStore
 from aiorch.stores.sqlite import SQLiteStore

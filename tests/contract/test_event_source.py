@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from aiorch.ports import EventSource
+from aiorch.ports.source import EventSource
 from aiorch.sources import pubsub
 from aiorch.sources.pubsub import PubSubSource
 from tests.deliveries import receive

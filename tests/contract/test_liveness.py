@@ -1,6 +1,6 @@
 """What every `Liveness` does alike."""
 
-from aiorch.ports import Liveness
+from aiorch.ports.store import Liveness
 
 ONE, TWO, NEVER = "1" * 32, "2" * 32, "f" * 32
 ALL = frozenset({ONE, TWO, NEVER})

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from aiorch.errors import GenerationConflict
-from aiorch.ports import ObjectStore
+from aiorch.ports.store import ObjectStore
 
 LARGE = 3_000_000
 STRANGE_NAMES = [

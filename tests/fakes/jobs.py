@@ -1,8 +1,8 @@
 """A polled target in this process."""
 
-from aiorch.context import TaskContext
-from aiorch.nodes import Task
-from aiorch.ports import Accepted, Answer, Succeeded
+from aiorch.model.dag import Task
+from aiorch.ports.context import TaskContext
+from aiorch.ports.target import Accepted, Answer, Succeeded
 
 
 class Jobs:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aiorch import Failure, Orchestrator, TargetTypes, Task, TaskContext
-from aiorch.ports import Accepted, Answer, Failed, Succeeded
+from aiorch.ports.target import Accepted, Answer, Failed, Succeeded
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from aiorch.testing.modelled_bucket import ModelledBucket
 from tests.definitions import chain, parallel, task

@@ -23,9 +23,10 @@ from aiorch import (
     TaskContext,
     TaskStatus,
 )
+from aiorch.core.fold import CancelRequested, FoldError, TaskRunning, TaskSucceeded
 from aiorch.errors import StoreUnavailable
-from aiorch.launches import LaunchSettings
-from aiorch.ports import Answer
+from aiorch.ports.target import Answer
+from aiorch.settings import LaunchSettings
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import (
     Armed,
@@ -37,7 +38,6 @@ from aiorch.testing import (
     SeededEntropy,
     in_virtual_time,
 )
-from aiorch.transitions import CancelRequested, FoldError, TaskRunning, TaskSucceeded
 from tests.definitions import chain, parallel, task
 from tests.freezing import stand_still
 

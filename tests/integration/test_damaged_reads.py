@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from aiorch import Orchestrator, Settings, TargetTypes, TaskContext
+from aiorch.engine.sweeper import Sweeper
 from aiorch.errors import DocumentError
-from aiorch.launches import LaunchSettings
-from aiorch.names import run_id
-from aiorch.ports import Answer, Succeeded
-from aiorch.run_state import INLINE_RESULT_BYTES_MAX
+from aiorch.model.names import run_id
+from aiorch.model.run import INLINE_RESULT_BYTES_MAX
+from aiorch.ports.target import Answer, Succeeded
+from aiorch.settings import LaunchSettings
 from aiorch.stores.memory import MemoryStore
-from aiorch.sweeper import Sweeper
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from tests.definitions import chain, task
 from tests.integration.test_intake import Engine, engine, gen2, start

@@ -8,12 +8,14 @@ from functools import partial
 
 import pytest
 
-from aiorch.events import EXECUTION_LABEL, EventFactory
-from aiorch.nodes import DataflowJob
-from aiorch.ports import Accepted, NotStarted, Succeeded, Unknown
-from aiorch.targets import dataflow, dataflow_client
-from aiorch.targets.dataflow import DataflowTarget
-from aiorch.targets.dataflow_client import DataflowClient, DataflowNoAnswer, DataflowRefused
+from aiorch.events.decode import EventFactory
+from aiorch.events.event import EXECUTION_LABEL
+from aiorch.model.dag import DataflowJob
+from aiorch.ports.target import Accepted, NotStarted, Succeeded, Unknown
+from aiorch.targets.dataflow import client as dataflow_client
+from aiorch.targets.dataflow import target as dataflow
+from aiorch.targets.dataflow.client import DataflowClient, DataflowNoAnswer, DataflowRefused
+from aiorch.targets.dataflow.target import DataflowTarget
 from tests import contexts
 from tests.contexts import KEY
 from tests.fakes.dataflow import FakeDataflow
@@ -392,7 +394,7 @@ async def test_updated_jobs_are_followed(api, target):
 
 async def test_a_circle_of_updates_ends(api, target, monkeypatch):
     """Jobs that claim to have replaced each other are not followed for ever."""
-    monkeypatch.setattr("aiorch.targets.dataflow_jobs.REPLACEMENTS_MAX", 5)
+    monkeypatch.setattr("aiorch.targets.dataflow.jobs.REPLACEMENTS_MAX", 5)
     accepted = await target.launch(a_task(), a_context())
     api.advance(api.only_job(), "UPDATED")
     api.only_job().replaced_by = accepted.job_id

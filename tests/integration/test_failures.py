@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from aiorch import Failure, RunStatus, TaskContext
-from aiorch.failure import FAILURES_BYTES_MAX, PARTS_KEPT, TRACEBACK_CHARS_MAX, TRACED_BYTES_MAX
+from aiorch.model.failure import FAILURES_BYTES_MAX, PARTS_KEPT, TRACEBACK_CHARS_MAX, TRACED_BYTES_MAX
 from aiorch.stores.gcs import OBJECT_BYTES_MAX
-from aiorch.targets.exceptions import failure_of as of_error
+from aiorch.targets.function.exceptions import failure_of as of_error
 from tests.definitions import parallel
 from tests.integration.test_orchestrator import chain, engine, named, task
 

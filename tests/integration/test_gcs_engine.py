@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aiorch import Orchestrator, RunStatus, Settings, TaskContext
-from aiorch.launches import LaunchSettings
-from aiorch.ports import ObjectInfo
+from aiorch.ports.store import ObjectInfo
+from aiorch.settings import LaunchSettings
 from aiorch.stores import open_store
 from aiorch.stores.gcs import GCSStore
 from aiorch.testing.gcs_server import BUCKET, gcs_server

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from aiorch import Orchestrator
-from aiorch.access_token import AccessToken
 from aiorch.errors import GenerationConflict, StoreError, StoreThrottled, StoreUnavailable, StoreUrlError
+from aiorch.google.access_token import AccessToken
 from aiorch.stores import open_store
 from aiorch.stores.gcs import OBJECT_BYTES_MAX, GCSStore
 from aiorch.testing.gcs_server import BUCKET as SERVER_BUCKET

@@ -12,10 +12,11 @@ import pytest
 
 from aiorch import RunConflictError, RunStatus, Settings, TaskContext, TaskStatus, UnresolvedFunctionError
 from aiorch.errors import StoreUnavailable
-from aiorch.nodes import Function
-from aiorch.ports import Failed, StoredObject
+from aiorch.model.dag import Function
+from aiorch.ports.store import StoredObject
+from aiorch.ports.target import Failed
 from aiorch.stores.memory import MemoryStore
-from aiorch.targets.function import FunctionTarget
+from aiorch.targets.function.target import FunctionTarget
 from tests.contexts import a_context
 from tests.definitions import parallel
 from tests.integration.test_orchestrator import FAST, chain, engine, named, task
@@ -181,7 +182,7 @@ async def test_a_callable_that_swallows_its_cancellation_does_not_hold_up_the_en
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Leaving an orchestrator is bounded, whatever a callable does with its cancellation."""
-    monkeypatch.setattr("aiorch.launches.GIVE_UP_S", 0.05)
+    monkeypatch.setattr("aiorch.engine.launches.GIVE_UP_S", 0.05)
     begun, release = asyncio.Event(), asyncio.Event()
 
     async def stubborn(context: TaskContext) -> None:
@@ -231,7 +232,7 @@ class OneUnreadable(MemoryStore):
 
 async def test_one_unreadable_run_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """An open run that cannot be read keeps neither the orchestrator from opening nor other runs from going on."""
-    monkeypatch.setattr("aiorch.sweeper.LOOK_S", 0.1)
+    monkeypatch.setattr("aiorch.engine.sweeper.LOOK_S", 0.1)
     store = OneUnreadable()
 
     async def works(context: TaskContext) -> str:

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from aiorch import server
 from aiorch.errors import AiorchError
-from aiorch.http_connections import Connection, connections_max
 from aiorch.orchestrator import Orchestrator
-from aiorch.server import BODY_BYTES_MAX, listening, make_app
+from aiorch.web import server
+from aiorch.web.connections import Connection, connections_max
+from aiorch.web.server import BODY_BYTES_MAX, listening, make_app
 from tests.integration.test_server import DAGS, NO_DRAIN, assert_error_shape
 
 HEAD = b"Host: localhost\r\n"

@@ -13,8 +13,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from aiorch.targets import id_tokens
-from aiorch.targets.id_tokens import IdTokenError, IdTokens
+from aiorch.google import id_tokens
+from aiorch.google.id_tokens import IdTokenError, IdTokens
 from tests.fakes.serving import anything, serving
 from tests.tokens import AUDIENCE, NOW, an_id_token
 
@@ -457,6 +457,6 @@ async def test_file_that_holds_no_credentials(google, tokens, credentials, conte
 def test_slow_libraries_are_imported_when_needed():
     """Importing the target costs neither the signing library nor the credentials library."""
     slow = "{'jwt', 'gcloud', 'cryptography'}"
-    code = f"import sys, aiorch.targets.cloud_function; print([*sys.modules.keys() & {slow}])"
+    code = f"import sys, aiorch.targets.cloud_function.target; print([*sys.modules.keys() & {slow}])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"

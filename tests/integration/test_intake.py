@@ -12,18 +12,18 @@ import msgspec
 import pytest
 
 from aiorch import DAGBuilder, Failure, TargetTypes, TaskContext
-from aiorch.events import MESSAGE_BYTES_MAX
-from aiorch.executor import DAGExecutor
-from aiorch.intake import Intake
-from aiorch.launches import LaunchSettings
-from aiorch.nodes import Task
-from aiorch.ports import Answer, Failed, Succeeded, Unknown
+from aiorch.core.fold import ProcessesDied
+from aiorch.documents.status import REJECTED_BYTES_MAX, ExecutionStatus, OrchestrationStatus
+from aiorch.engine.executor import DAGExecutor
+from aiorch.events.decode import MESSAGE_BYTES_MAX
+from aiorch.intake.intake import Intake
+from aiorch.model.dag import Task
+from aiorch.ports.target import Answer, Failed, Succeeded, Unknown
+from aiorch.settings import LaunchSettings
 from aiorch.sources.local import LocalSource
-from aiorch.status import REJECTED_BYTES_MAX, ExecutionStatus, OrchestrationStatus
 from aiorch.stores.memory import MemoryStore
-from aiorch.targets.function import FunctionTarget
+from aiorch.targets.function.target import FunctionTarget
 from aiorch.testing import CountingObserver, Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
-from aiorch.transitions import ProcessesDied
 from tests.definitions import call, chain
 from tests.log_samples import sample
 
@@ -553,7 +553,7 @@ async def test_a_message_for_a_newer_aiorch_is_given_back() -> None:
 async def test_a_marker_of_a_newer_aiorch_is_left_alone() -> None:
     """A start command that this version does not know is not applied by guess."""
     from aiorch.errors import NewerSchemaError
-    from aiorch.names import run_id
+    from aiorch.model.names import run_id
 
     async with engine() as made:
         await made.start()

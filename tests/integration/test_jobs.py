@@ -10,15 +10,16 @@ import msgspec
 import pytest
 
 from aiorch import Orchestrator, RunStatus, Settings, Task, TaskContext
-from aiorch.enums import TargetTypes
+from aiorch.core.fold import ProcessesDied, TaskLost
 from aiorch.errors import RunStateError, StoreUnavailable
-from aiorch.failure import Failure
-from aiorch.launches import LaunchSettings
-from aiorch.ports import Accepted, Answer, Failed, NotStarted, StoredObject, Succeeded
+from aiorch.model.enums import TargetTypes
+from aiorch.model.failure import Failure
+from aiorch.ports.store import StoredObject
+from aiorch.ports.target import Accepted, Answer, Failed, NotStarted, Succeeded
+from aiorch.settings import LaunchSettings
 from aiorch.sources.local import LocalSource
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import FaultyStore, ManualClock, SeededEntropy, in_virtual_time
-from aiorch.transitions import ProcessesDied, TaskLost
 from tests.definitions import chain, job, parallel
 
 LIMIT = 3

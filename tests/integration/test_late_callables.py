@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aiorch import Orchestrator, RunStatus, Settings, TaskContext
-from aiorch.launches import LaunchSettings
+from aiorch.settings import LaunchSettings
 from aiorch.stores.memory import MemoryStore
 
 FAST = Settings(sweep_interval_s=0.05, drain_s=0, launches=LaunchSettings(running_after_s=0.01))

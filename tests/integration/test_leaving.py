@@ -5,8 +5,8 @@ import threading
 from collections import Counter
 
 from aiorch import Orchestrator, Settings, TargetTypes, TaskContext, TaskStatus
-from aiorch.nodes import Task
-from aiorch.ports import Answer, NotStarted
+from aiorch.model.dag import Task
+from aiorch.ports.target import Answer, NotStarted
 from tests.definitions import call, chain, parallel, task
 
 

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from aiorch import DAGBuilder, TaskContext
-from aiorch.enums import OnNoResult
-from aiorch.nodes import Task
-from aiorch.ports import Accepted, Answer, NotStarted, Succeeded, Unknown
+from aiorch.core.fold import LAUNCHES_MAX, ProcessesDied
+from aiorch.model.dag import Task
+from aiorch.model.enums import OnNoResult
+from aiorch.ports.target import Accepted, Answer, NotStarted, Succeeded, Unknown
 from aiorch.testing import in_virtual_time
-from aiorch.transitions import LAUNCHES_MAX, ProcessesDied
 from tests.definitions import call, chain, parallel, task
 from tests.integration.test_intake import Engine, dag_of, engine, gen2, start
 from tests.integration.test_replicas import World

@@ -26,7 +26,7 @@ from aiorch import (
     TaskStatus,
     UnresolvedFunctionError,
 )
-from aiorch.launches import LaunchSettings
+from aiorch.settings import LaunchSettings
 from aiorch.stores.memory import MemoryStore
 from tests import definitions
 from tests.definitions import parallel
@@ -757,7 +757,7 @@ async def test_a_marker_without_a_document_begins_the_run() -> None:
 async def test_a_supplementary_function_changes_the_parameters() -> None:
     """`function` on a task of another target is awaited before the launch, and its mapping is merged in."""
     from aiorch import CloudFunction, TargetTypes
-    from aiorch.ports import Succeeded
+    from aiorch.ports.target import Succeeded
 
     seen = []
 

@@ -15,13 +15,13 @@ import pytest
 from aiohttp import web
 
 from aiorch import Orchestrator, RunStatus, Settings, TargetTypes
-from aiorch.events import NESTING_MAX
-from aiorch.launches import LaunchSettings
+from aiorch.events.decode import NESTING_MAX
+from aiorch.settings import LaunchSettings
 from aiorch.sources import pubsub as pubsub_source
 from aiorch.sources.pubsub import PubSubSource
 from aiorch.stores.gcs import GCSStore
-from aiorch.targets import dataflow
-from aiorch.targets.dataflow import DataflowTarget
+from aiorch.targets.dataflow import target as dataflow
+from aiorch.targets.dataflow.target import DataflowTarget
 from aiorch.testing import CountingObserver
 from tests.fakes.dataflow import FakeDataflow
 from tests.fakes.gcs import BUCKET, FakeGCS, Fault, Stored, fake_gcs

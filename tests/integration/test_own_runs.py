@@ -15,7 +15,7 @@ from aiorch import (
     TaskContext,
     TaskStatus,
 )
-from aiorch.launches import LaunchSettings
+from aiorch.settings import LaunchSettings
 from aiorch.sources.local import LocalSource
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time

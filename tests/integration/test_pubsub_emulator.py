@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, aclosing
 import pytest
 
 from aiorch import Orchestrator
-from aiorch.intake import Intake
+from aiorch.intake.intake import Intake
 from aiorch.sources import pubsub
 from aiorch.sources.publish import PublishError, publish
 from aiorch.sources.pubsub import PubSubSource

@@ -9,16 +9,17 @@ import msgspec
 import pytest
 
 from aiorch import Orchestrator, Settings, Task, TaskContext
-from aiorch.enums import RunStatus, TargetTypes
+from aiorch.core.fold import ProcessesDied
 from aiorch.errors import DocumentError, StoreUnavailable
-from aiorch.failure import Failure
-from aiorch.launches import LaunchSettings
-from aiorch.ports import Accepted, Answer, Failed, NotStarted, Succeeded, Unknown
+from aiorch.model.enums import TargetTypes
+from aiorch.model.failure import Failure
+from aiorch.model.status import RunStatus
+from aiorch.ports.target import Accepted, Answer, Failed, NotStarted, Succeeded, Unknown
+from aiorch.settings import LaunchSettings
 from aiorch.sources.local import LocalSource
 from aiorch.stores.gcs import GCSStore
 from aiorch.testing import CountingObserver, ManualClock, SeededEntropy, in_virtual_time
 from aiorch.testing.modelled_bucket import ModelledBucket
-from aiorch.transitions import ProcessesDied
 from tests import definitions
 from tests.definitions import chain, job
 from tests.integration.test_jobs import fan_out

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from aiorch import Orchestrator, RunHandle, RunStatus, Settings, StoreError, TaskContext, TaskStatus
-from aiorch.ports import ObjectInfo, StoredObject
+from aiorch.ports.store import ObjectInfo, StoredObject
 from aiorch.stores import sqlite_file, sqlite_schema
 from aiorch.stores.memory import MemoryStore
 from aiorch.stores.sqlite import SQLiteStore

@@ -8,10 +8,11 @@ from io import BytesIO
 import aiohttp
 import pytest
 
-from aiorch import server
 from aiorch.errors import StoreUnavailable
-from aiorch.orchestrator import Orchestrator, Settings
-from aiorch.server import BODY_BYTES_MAX, exposure_warning, is_loopback, listening, make_app
+from aiorch.orchestrator import Orchestrator
+from aiorch.settings import Settings
+from aiorch.web import server
+from aiorch.web.server import BODY_BYTES_MAX, exposure_warning, is_loopback, listening, make_app
 from tests import definitions
 from tests.definitions import task
 

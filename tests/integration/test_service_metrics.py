@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from aiorch import Orchestrator, Settings, __version__
-from aiorch.server import listening, make_app
 from aiorch.service.metrics import Metrics
 from aiorch.sources.pubsub import PubSubSource
+from aiorch.web.server import listening, make_app
 from tests.fakes.pubsub import SUBSCRIPTION, fake_pubsub
 
 DAG = {

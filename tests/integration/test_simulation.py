@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 from aiorch import AiorchError, Orchestrator, Settings, StoreError, TaskContext
-from aiorch.launches import LaunchSettings
+from aiorch.settings import LaunchSettings
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import Call, Fault, FaultyStore, ManualClock, SeededEntropy, in_virtual_time
 from tests.definitions import chain

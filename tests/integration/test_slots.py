@@ -8,12 +8,13 @@ import msgspec
 import pytest
 
 from aiorch import Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
+from aiorch.engine.executor import DAGExecutor
 from aiorch.errors import StoreError
-from aiorch.executor import DAGExecutor
-from aiorch.failure import Failure
-from aiorch.launches import LaunchSettings
-from aiorch.nodes import Task
-from aiorch.ports import LOCAL_PACE, Answer, Failed, StoredObject, Succeeded
+from aiorch.model.dag import Task
+from aiorch.model.failure import Failure
+from aiorch.ports.store import LOCAL_PACE, StoredObject
+from aiorch.ports.target import Answer, Failed, Succeeded
+from aiorch.settings import LaunchSettings
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from tests.definitions import chain, job, parallel, task

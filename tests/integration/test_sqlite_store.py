@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from aiorch.errors import GenerationConflict, StoreError
-from aiorch.ports import StoredObject
+from aiorch.ports.store import StoredObject
 from aiorch.stores import sqlite, sqlite_schema
 from aiorch.stores.sqlite import SQLiteStore
 from aiorch.stores.sqlite_file import Change, CreateAll, ListAll, ObjectFile, Operation, Read

@@ -12,16 +12,17 @@ import msgspec
 import pytest
 
 from aiorch import DAGBuilder, Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
-from aiorch.launches import LaunchSettings
-from aiorch.nodes import Task
-from aiorch.ports import Answer, NotStarted, StoredObject, Succeeded
-from aiorch.run_document import StartCommand
-from aiorch.run_state import new_header, new_run
+from aiorch.core.fold import Process, RunStarted, TaskWaits, fold
+from aiorch.google.id_tokens import IdTokens
+from aiorch.model.dag import Task
+from aiorch.model.run import new_header, new_run
+from aiorch.model.run_document import StartCommand
+from aiorch.ports.store import StoredObject
+from aiorch.ports.target import Answer, NotStarted, Succeeded
+from aiorch.settings import LaunchSettings
 from aiorch.stores.memory import MemoryStore
-from aiorch.targets.cloud_function import CloudFunctionTarget
-from aiorch.targets.id_tokens import IdTokens
+from aiorch.targets.cloud_function.target import CloudFunctionTarget
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
-from aiorch.transitions import Process, RunStarted, TaskWaits, fold
 from tests.definitions import call, chain, job, parallel, task
 
 NO_CONNECTION = NotStarted("no connection to http://f: refused")

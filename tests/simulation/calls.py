@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from aiorch.builder import DAGBuilder
+from aiorch.definition.build import DAGBuilder
 from tests.simulation.oracle import Violation
 from tests.simulation.storage import Fault
 from tests.simulation.swarm import Swarm

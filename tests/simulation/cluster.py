@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from aiorch.enums import TargetTypes
 from aiorch.errors import AiorchError, StoreError
-from aiorch.launches import LaunchSettings
-from aiorch.nodes import Task
-from aiorch.orchestrator import Orchestrator, Settings
+from aiorch.model.dag import Task
+from aiorch.model.enums import TargetTypes
+from aiorch.orchestrator import Orchestrator
+from aiorch.settings import LaunchSettings, Settings
 from tests.simulation.dataflow import dataflow_target
 from tests.simulation.loop import PROCESS, Handle
 from tests.simulation.pubsub import SimulatedSource

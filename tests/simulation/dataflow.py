@@ -3,7 +3,7 @@ The Dataflow API behind the real target: jobs of their own life, listings, launc
 
 As the real one: one *active* job per name (409 otherwise, after one's own success too), a name that is free again after
 the end, answers that lag behind. Only what carries requests is replaced; what is launched, found again, adopted and
-cancelled is decided by `aiorch.targets.dataflow`.
+cancelled is decided by `aiorch.targets.dataflow.target`.
 
 Source: Dataflow REST reference v1b3, "projects.locations.jobs".
 """
@@ -15,13 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from aiorch.context import TaskContext
-from aiorch.nodes import Task
-from aiorch.ports import Answer
-from aiorch.targets.dataflow import DataflowTarget
-from aiorch.targets.dataflow_api import Refusal
-from aiorch.targets.dataflow_client import DataflowNoAnswer, DataflowRefused, DataflowUnreachable
-from aiorch.targets.dataflow_jobs import DataflowJobs
+from aiorch.model.dag import Task
+from aiorch.ports.context import TaskContext
+from aiorch.ports.target import Answer
+from aiorch.targets.dataflow.api import Refusal
+from aiorch.targets.dataflow.client import DataflowNoAnswer, DataflowRefused, DataflowUnreachable
+from aiorch.targets.dataflow.jobs import DataflowJobs
+from aiorch.targets.dataflow.target import DataflowTarget
 from tests.simulation.storage import Fault
 from tests.simulation.targets import PROJECT, REGION, DefectError, Execution
 
@@ -147,7 +147,7 @@ class DataflowService:
 
 
 class SimulatedClient:
-    """Takes the place of `aiorch.targets.dataflow_client.DataflowClient` in one process."""
+    """Takes the place of `aiorch.targets.dataflow.client.DataflowClient` in one process."""
 
     def __init__(self, world: "World", process: "SimulatedProcess") -> None:
         self._world = world

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-import aiorch.committer
+import aiorch.engine.committer
+from aiorch.core.fold import CancelRequested, FoldError, ProcessesDied, RunEvent, RunTimeoutDue, TaskInterrupted
 from aiorch.errors import StoreThrottled
-from aiorch.run_document import decode_document
-from aiorch.run_state import Run, run_from_document
-from aiorch.transitions import CancelRequested, FoldError, ProcessesDied, RunEvent, RunTimeoutDue, TaskInterrupted
+from aiorch.model.run import Run, run_from_document
+from aiorch.model.run_document import decode_document
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -26,7 +26,7 @@ RARE = (CancelRequested, ProcessesDied, RunTimeoutDue, TaskInterrupted)
 @contextmanager
 def checked(fail: Fail, *, all_of_them: bool) -> Iterator[None]:
     """Check the folds of the engine that hold something rare, or every one, which takes time."""
-    real = aiorch.committer.fold
+    real = aiorch.engine.committer.fold
 
     def fold(dag: Any, run: Run, events: Sequence[RunEvent], **keys: Any) -> Any:
         changes = real(dag, run, events, **keys)
@@ -39,11 +39,11 @@ def checked(fail: Fail, *, all_of_them: bool) -> Iterator[None]:
             fail("S7", f"events that were folded cannot be folded again: {error}")
         return changes
 
-    aiorch.committer.fold = fold
+    aiorch.engine.committer.fold = fold
     try:
         yield
     finally:
-        aiorch.committer.fold = real
+        aiorch.engine.committer.fold = real
 
 
 def _problems(fold: Callable[..., Any], run: Run, events: Sequence[RunEvent], changes: Any, keys: Any) -> Iterator[str]:

@@ -503,7 +503,7 @@ class Oracle:
         if "no event within" in words and self._is_known_to_be_refused(key):
             self.fail("S5", f"{what} is lost, and an event that was acknowledged says that it never ran")
         longest_s = max((end - start for start, end in writer.pauses_since(begun_at)), default=0.0)
-        is_noticed = longest_s > timeout_s / 10 + TICK_S  # a shorter pause may count, see `aiorch.standstill`
+        is_noticed = longest_s > timeout_s / 10 + TICK_S  # a shorter pause may count, see `aiorch.engine.standstill`
         if is_noticed and self._answered.get((writer.id, key), timeout_s) < timeout_s - 0.1:
             self.fail("S12", f"{what} was given up by {writer.name}, which had its answer")
 

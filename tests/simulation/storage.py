@@ -16,10 +16,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aiorch.errors import GenerationConflict, StoreThrottled, StoreUnavailable
-from aiorch.heartbeats import Heartbeats
-from aiorch.ports import ObjectInfo, Pace, StoredObject
+from aiorch.ports.store import ObjectInfo, Pace, StoredObject
 from aiorch.stores.concurrency import ConcurrencyLimit, Gate
 from aiorch.stores.gcs import BUCKET_PACE
+from aiorch.stores.heartbeats import Heartbeats
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import SimulatedProcess

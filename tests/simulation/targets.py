@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiorch.context import TaskContext
 from aiorch.errors import AiorchError
-from aiorch.failure import Failure
-from aiorch.nodes import Task
-from aiorch.ports import Answer, Failed, NotStarted, Succeeded, Unknown
+from aiorch.model.dag import Task
+from aiorch.model.failure import Failure
+from aiorch.ports.context import TaskContext
+from aiorch.ports.target import Answer, Failed, NotStarted, Succeeded, Unknown
 from tests.simulation.storage import Fault
 
 if TYPE_CHECKING:

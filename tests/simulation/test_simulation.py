@@ -207,5 +207,5 @@ def test_a_mutant_that_does_not_fit_is_an_error() -> None:
     for mutant in MUTANTS:
         changed(mutant, (ROOT / f"{mutant.module.replace('.', '/')}.py").read_text())
     with pytest.raises(DoesNotFitError):
-        changed(Mutant("m", "aiorch.names", "no such text", ""), "some text")
+        changed(Mutant("m", "aiorch.model.names", "no such text", ""), "some text")
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aiorch.builder import DAGBuilder
-from aiorch.dag import DAG
+from aiorch.definition.build import DAGBuilder
 from aiorch.errors import RunNotFoundError, RunStateError
-from aiorch.events import start_run_id
+from aiorch.events.decode import start_run_id
+from aiorch.model.dag import DAG
 from tests.simulation.oracle import cancel_of
 from tests.simulation.targets import PROJECT, REGION
 

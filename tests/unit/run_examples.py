@@ -6,12 +6,13 @@ from typing import Any
 
 import msgspec
 
-from aiorch.builder import DAGBuilder
-from aiorch.dag import DAG
-from aiorch.enums import NodeTypes, RunStatus, TaskStatus
-from aiorch.failure import Failure
-from aiorch.run_document import RunHeader
-from aiorch.run_state import Run, new_run
+from aiorch.definition.build import DAGBuilder
+from aiorch.model.dag import DAG
+from aiorch.model.enums import NodeTypes
+from aiorch.model.failure import Failure
+from aiorch.model.run import Run, new_run
+from aiorch.model.run_document import RunHeader
+from aiorch.model.status import RunStatus, TaskStatus
 from tests import definitions
 
 STARTED = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiorch.events import EXECUTION_LABEL, EventFactory
-from aiorch.nodes import DataflowJob
-from aiorch.ports import Accepted, Failed, Succeeded
-from aiorch.targets import dataflow_api as api
-from aiorch.targets import dataflow_launch as launch
-from aiorch.targets.dataflow_api import Job, Refusal
-from aiorch.targets.dataflow_launch import Place
+from aiorch.events.decode import EventFactory
+from aiorch.events.event import EXECUTION_LABEL
+from aiorch.model.dag import DataflowJob
+from aiorch.ports.target import Accepted, Failed, Succeeded
+from aiorch.targets.dataflow import api, launch
+from aiorch.targets.dataflow.api import Job, Refusal
+from aiorch.targets.dataflow.launch import Place
 from tests.contexts import KEY, a_context
 
 OTHER_KEY = "f" * 32

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from aiorch.builder import DAGBuilder
+from aiorch.definition.build import DAGBuilder
 from aiorch.errors import DefinitionError
 from tests.documentation import named, section
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from aiorch.builder import DAGBuilder
 from aiorch.definition import syntax
+from aiorch.definition.build import DAGBuilder
 from aiorch.definition.source import LoadedDefinition, format_path, load_definition, parse_definition
 from aiorch.definition.syntax import NESTING_MAX, TEXT_BYTES_MAX
 from aiorch.errors import DefinitionError, Problem

@@ -16,17 +16,17 @@ from aiohttp import web
 
 import aiorch
 from aiorch import Orchestrator, Settings, errors
-from aiorch.builder import DAGBuilder, NodeFactory
 from aiorch.cli import main as cli
 from aiorch.cli import output
-from aiorch.dag import DAG
 from aiorch.definition import models
+from aiorch.definition.build import DAGBuilder, NodeFactory
 from aiorch.definition.source import parse_definition
-from aiorch.launches import LaunchSettings
-from aiorch.ports import Succeeded
-from aiorch.server import make_app
+from aiorch.model.dag import DAG
+from aiorch.ports.target import Succeeded
 from aiorch.service.metrics import Metrics
 from aiorch.service.settings import ServiceSettings, shown_default, variables
+from aiorch.settings import LaunchSettings
+from aiorch.web.server import make_app
 from tests.documentation import PAGES, REPOSITORY, Block, anchors, blocks, named, rows, section
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -294,12 +294,19 @@ def test_every_route_of_the_service_is_documented() -> None:
     assert requests == {"GET /metrics", "GET /readyz", "GET /healthz"}
 
 
+ROOT_FILES = {"__init__.py", "__main__.py", "errors.py", "orchestrator.py", "py.typed", "run_handle.py", "settings.py"}
+
 # -- the architecture ------------------------------------------------------------------------------------------------
 
 
-def test_every_file_is_in_the_list_of_files() -> None:
-    """The list of files has every module of the package, and none that there is not."""
+def test_every_folder_is_in_the_list_of_folders() -> None:
+    """The list has every folder of the package, and none that does not exist."""
     package = REPOSITORY / "aiorch"
-    paths = [path.relative_to(package) for path in package.rglob("*") if path.suffix in {".py", ".json"}]
-    files = {str(path) for path in paths if path.name != "__init__.py"}
-    assert first_column(section("docs/architecture.md", "The files")) == files
+    folders = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
+    assert first_column(section("docs/architecture.md", "The folders")) == {"aiorch/", *folders}
+
+
+def test_the_root_of_the_package_holds_few_files() -> None:
+    """A module that is no entrance for programs has its place in a folder."""
+    files = {path.name for path in (REPOSITORY / "aiorch").iterdir() if path.is_file()}
+    assert files == ROOT_FILES

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 import aiorch
-from aiorch.errors import DefinitionError, Problem, UnresolvedFunctionError, in_words
-from aiorch.failure import Failure
-from aiorch.plurals import counted
+from aiorch.errors import DefinitionError, Problem, UnresolvedFunctionError, counted, in_words
+from aiorch.model.failure import Failure
 
 
 @pytest.mark.parametrize(

@@ -10,25 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiorch import names
-from aiorch.enums import TargetTypes, TaskStatus
+from aiorch.documents.status import Execution
 from aiorch.errors import MalformedEventError
-from aiorch.events import (
+from aiorch.events.decode import MESSAGE_BYTES_MAX, NESTING_MAX, EventFactory, decode_message, start_run_id
+from aiorch.events.event import (
     EXECUTION_LABEL,
-    MESSAGE_BYTES_MAX,
-    NESTING_MAX,
     TERMINAL_JOB_STATES,
     CancelEvent,
     CloudFunctionEvent,
     DataflowEvent,
     Event,
-    EventFactory,
     StartEvent,
-    decode_message,
-    start_run_id,
 )
-from aiorch.intake import is_of
-from aiorch.status import Execution
+from aiorch.intake.intake import is_of
+from aiorch.model import names
+from aiorch.model.enums import TargetTypes
+from aiorch.model.status import TaskStatus
 from tests.log_samples import SAMPLES, sample
 
 KEY = "0123456789abcdef0123456789abcdef"

@@ -5,8 +5,8 @@ from io import StringIO
 
 import pytest
 
-from aiorch.enums import RunStatus, TaskStatus
 from aiorch.errors import StoreError
+from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.views.follow import PlainView, follow, view_for
 from tests.unit.run_examples import build, chain, run_of
 

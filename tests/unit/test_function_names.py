@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aiorch.builder import DAGBuilder
+from aiorch.definition.build import DAGBuilder
 from aiorch.definition.function_names import name_of
 from aiorch.errors import DefinitionError
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiorch.enums import RunStatus, TaskStatus
+from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.views.graph import render
 from aiorch.views.outline import BRANCHES_MAX, COLOURS, DEPTH_MAX, duration_text, outline_of, shorten
 from tests.unit.run_examples import STARTED, build, chain, fan, parallel, run_of, sample

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from aiorch.errors import InvalidIdError, StoreError, StoreUnavailable
-from aiorch.heartbeats import Heartbeats
+from aiorch.stores.heartbeats import Heartbeats
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import Fault, FaultyStore, in_virtual_time
 from tests.freezing import stand_still

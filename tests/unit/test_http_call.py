@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from aiorch import function_url
-from aiorch.ports import Failed, NotStarted, Succeeded
-from aiorch.targets import http_call
-from aiorch.targets.cloud_function import DEFAULT_URL_PATTERN
+from aiorch.model import url as function_url
+from aiorch.ports.target import Failed, NotStarted, Succeeded
+from aiorch.targets.calls import http_call
+from aiorch.targets.cloud_function.target import DEFAULT_URL_PATTERN
 from tests.contexts import KEY, a_context
 
 JSON = "application/json"

@@ -7,7 +7,7 @@ import re
 import pytest
 from aioresponses import aioresponses
 
-from aiorch.targets.id_tokens import IAM_URL, IdTokenError, IdTokens
+from aiorch.google.id_tokens import IAM_URL, IdTokenError, IdTokens
 from tests.tokens import AUDIENCE, NOW, an_id_token
 
 ACCOUNT = "runner@acme.iam.gserviceaccount.com"

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from aiorch import AiorchError, InvalidSettingError, Settings
-from aiorch.enums import TargetTypes
-from aiorch.launches import LaunchSettings
+from aiorch.model.enums import TargetTypes
+from aiorch.settings import LaunchSettings
 from aiorch.stores.concurrency import REQUESTS_MAX
-from aiorch.targets.cloud_function import CloudFunctionTarget
+from aiorch.targets.cloud_function.target import CloudFunctionTarget
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from io import StringIO
 import msgspec
 import pytest
 
-from aiorch.enums import RunStatus, TaskStatus
-from aiorch.failure import Failure
-from aiorch.results import end_results
-from aiorch.status import RunSummary
+from aiorch.documents.results import end_results
+from aiorch.documents.status import RunSummary
+from aiorch.model.failure import Failure
+from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.views.failures import failure_lines
 from aiorch.views.live import LiveView
 from aiorch.views.progress import LOG_FAILURES_MAX, NOTABLE_MAX, ProgressLog, Rows, clock_text

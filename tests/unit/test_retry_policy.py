@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiorch.nodes import RetryPolicy
+from aiorch.model.retry import RetryPolicy
 
 
 @pytest.mark.parametrize("failure_type", ["ValueError", "Timeout", "HTTP 404", "Lost", ""])

@@ -6,7 +6,7 @@ import sys
 from importlib.resources import files
 from typing import Any
 
-from aiorch.builder import DAGBuilder
+from aiorch.definition.build import DAGBuilder
 from aiorch.definition.models import (
     TASK_STEPS,
     Branch,
@@ -18,8 +18,8 @@ from aiorch.definition.models import (
     Retry,
     definition_schema,
 )
-from aiorch.enums import OnFailure, OnLost
-from aiorch.nodes import RetryPolicy
+from aiorch.model.enums import OnFailure, OnLost
+from aiorch.model.retry import RetryPolicy
 
 MODELS = {
     model.__name__: model for model in (Branch, CloudFunctionStep, DataflowStep, FunctionStep, ParallelStep, Retry)

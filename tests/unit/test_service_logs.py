@@ -15,7 +15,7 @@ KEY = "0123456789abcdef0123456789abcdef"
 
 def entry(message="message settled", level=logging.INFO, *, project=None, exc_info=None, args=(), **facts):
     """The record as it is written, read again. It is one line, whatever is in it."""
-    record = logging.LogRecord("aiorch.intake", level, "intake.py", 1, message, args, exc_info)
+    record = logging.LogRecord("aiorch.intake.intake", level, "intake.py", 1, message, args, exc_info)
     vars(record).update(facts)
     line = CloudFormatter(project).format(record)
     assert "\n" not in line
@@ -27,7 +27,7 @@ def test_a_record_is_its_message_and_its_facts():
     found = entry("%s settled", args=("message",), run_id="r1", attempt=2, duration_ms=1.5)
     assert datetime.fromisoformat(found.pop("time")).tzinfo is UTC
     assert found == {
-        "severity": "INFO", "message": "message settled", "logger": "aiorch.intake",
+        "severity": "INFO", "message": "message settled", "logger": "aiorch.intake.intake",
         "run_id": "r1", "attempt": 2, "duration_ms": 1.5,
     }  # fmt: skip
 

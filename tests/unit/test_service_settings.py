@@ -14,7 +14,7 @@ from aiorch.service.settings import (
     load_settings,
     variables,
 )
-from aiorch.variables import PREFIX, SERVICE_VARIABLES
+from aiorch.system.environment import PREFIX, SERVICE_VARIABLES
 
 SECRET = "s3cret-token"
 

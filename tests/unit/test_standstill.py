@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from aiorch.standstill import EVENTS_S, LivedTimeout, Standstill
+from aiorch.engine.standstill import EVENTS_S, LivedTimeout, Standstill
 from aiorch.testing import in_virtual_time
 from tests.freezing import stand_still
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiorch.run_document import NESTING_MAX, is_json
+from aiorch.model.run_document import NESTING_MAX, is_json
 
 
 @pytest.mark.parametrize(

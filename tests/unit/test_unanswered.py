@@ -4,9 +4,7 @@ from typing import Any
 
 import pytest
 
-from aiorch.failure import Failure
-from aiorch.run_document import NodeState
-from aiorch.transitions import (
+from aiorch.core.fold import (
     CancelRequested,
     Obligation,
     Process,
@@ -19,6 +17,8 @@ from aiorch.transitions import (
     TaskUnanswered,
     obligation,
 )
+from aiorch.model.failure import Failure
+from aiorch.model.run_document import NodeState
 from tests.definitions import call, chain
 from tests.unit.test_transitions import Scene, dag_of
 

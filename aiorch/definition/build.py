@@ -1,0 +1,190 @@
+"""
+From a DAG definition to a DAG: `DAGBuilder`, and `NodeFactory` for one step.
+
+A definition is read (`definition.source`), made plain (`definition.plain`), checked whole (`definition.check`), and
+only then built. A DAG holds its definition as it is stored, and building that again gives the same DAG and id.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from aiorch.definition.check import Check, Level
+from aiorch.definition.models import (
+    CloudFunctionStep,
+    DataflowStep,
+    Definition,
+    FunctionStep,
+    ParallelStep,
+    Step,
+    TaskStep,
+)
+from aiorch.definition.plain import PlainDefinition
+from aiorch.definition.source import LoadedDefinition, load_definition
+from aiorch.model.dag import DAG, CloudFunction, DataflowJob, Function, Node, Parallel
+from aiorch.model.retry import RetryPolicy
+
+DEFAULT_NAME = "dag"
+
+
+class DAGBuilder:
+    """
+    Builds the DAG of one definition.
+
+    Args:
+        definition: A mapping (callables may stand in it as objects), the path of a JSON or YAML file, or what
+            `parse_definition` returned.
+
+        source: What to call the definition in messages; its file's name if there is one.
+    """
+
+    def __init__(
+        self,
+        definition: Mapping[str, Any] | str | os.PathLike[str] | LoadedDefinition,
+        *,
+        source: str | None = None,
+    ) -> None:
+        self._definition = definition
+        self._source = source
+
+    def build_dag(self) -> DAG:
+        """
+        Validate the definition and build its DAG.
+
+        Raises:
+            DefinitionError: With every problem there is, each with its path and where the text has it.
+        """
+        loaded = self._definition
+        if not isinstance(loaded, LoadedDefinition):
+            loaded = load_definition(loaded)
+        if self._source is not None:
+            loaded.source = self._source
+        plain = PlainDefinition(loaded)
+        check = Check(finding.key for finding in plain.findings)
+        root = check.definition(plain.data)
+        findings = [*loaded.text_findings(), *plain.findings, *check.findings]
+        if findings:
+            raise loaded.error(findings)
+        return _build(root, plain, _dag_name(root, loaded.stem))
+
+
+class NodeFactory:
+    """Makes nodes of steps."""
+
+    @staticmethod
+    def create_node(step: Step | Mapping[str, Any], parent_dag: DAG, *, name: str) -> Node:
+        """
+        Return the node that *step* is, by its `type` and `target_type`.
+
+        Args:
+            step: A step as it stands in a definition, or validated already.
+
+            parent_dag: The DAG that the node will be on the first level of. It is not changed.
+
+            name: Name of the node.
+
+        Returns:
+            The node. A `Parallel` has no branches yet: they are DAGs, which take more than one step to build.
+
+        Raises:
+            DefinitionError: *step* is not valid.
+        """
+        if not isinstance(step, Step):
+            step = _checked(step, name)
+        if isinstance(step, ParallelStep):
+            return Parallel(name, parent_dag, next=step.next, on_failure=step.on_failure, comment=step.comment or "")
+        assert isinstance(step, TaskStep)
+        return _task(step, parent_dag, name)
+
+
+def _checked(data: Mapping[str, Any], name: str) -> Step:
+    loaded = LoadedDefinition(data, source=f"step {name!r}")
+    plain = PlainDefinition(loaded)
+    check = Check(finding.key for finding in plain.findings)
+    step = check.step((), plain.data)
+    if step is None or plain.findings or check.findings:
+        raise loaded.error([*plain.findings, *check.findings])
+    return step
+
+
+def _task(step: TaskStep, parent_dag: DAG, name: str) -> Node:
+    task: dict[str, Any] = {
+        "target_name": step.target_name or step.function,
+        "next": step.next,
+        "parameters": step.parameters,
+        "function": step.function,
+        "timeout": step.timeout,
+        "retry": RetryPolicy(**{**dict(step.retry), "on": tuple(step.retry.on or ())}) if step.retry else None,
+        "on_lost": step.on_lost,
+        "comment": step.comment or "",
+    }
+    match step:
+        case FunctionStep():
+            return Function(name, parent_dag, **{**task, "function": step.function or step.target_name})
+        case CloudFunctionStep():
+            return CloudFunction(
+                name,
+                parent_dag,
+                project_id=step.project_id,
+                region=step.region,
+                url=step.url,
+                on_no_result=step.on_no_result,
+                **task,
+            )
+        case DataflowStep():
+            return DataflowJob(
+                name,
+                parent_dag,
+                project_id=step.project_id,
+                region=step.region,
+                container_gcs_path=step.container_gcs_path,
+                template_path=step.template_path,
+                environment=step.environment,
+                **task,
+            )
+    raise AssertionError(f"no node is made of a {type(step).__name__}")
+
+
+def _dag_name(root: Level, stem: str | None) -> str:
+    assert isinstance(root.model, Definition)
+    return root.model.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", stem or "").lstrip(".")[:128] or DEFAULT_NAME
+
+
+def _build(root: Level, plain: PlainDefinition, name: str) -> DAG:
+    # Sorted keys: the order of keys means nothing, and the same definition is to get the same id. The name is part of
+    # it even where it came from elsewhere, so that the stored definition needs nothing besides it.
+    stored = msgspec.json.encode({**plain.data, "name": name}, order="sorted")
+    assert isinstance(root.model, Definition)
+    dag = DAG(
+        root.model.start,
+        name=name,
+        definition=stored,
+        definition_id=f"sha256:{sha256(stored).hexdigest()}",
+        timeout=root.model.timeout,
+        functions=plain.functions,
+    )
+    waiting = [(dag, root)]
+    while waiting:
+        waiting += _build_level(*waiting.pop())
+    return dag
+
+
+def _build_level(dag: DAG, level: Level) -> list[tuple[DAG, Level]]:
+    """Fill *dag* with the nodes of its level, in the order in which they run; return the branches still to fill."""
+    branches = []
+    name: str | None = dag.start_node
+    while name is not None:
+        step = level.steps[name]
+        assert step is not None
+        node = dag.nodes[name] = NodeFactory.create_node(step, dag, name=name)
+        if isinstance(node, Parallel):
+            inner = [(DAG(branch.start, parent_node=node, name=dag.name), branch) for branch in level.branches[name]]
+            node.branches = tuple(child for child, _ in inner)
+            branches += inner
+        name = step.next
+    dag.init()
+    return branches

@@ -1,0 +1,357 @@
+"""
+The stored documents, read and written through an `ObjectStore`: runs, executions, definitions, open markers.
+
+`OrchestrationStatus` keeps runs, `ExecutionStatus` keeps execution records. Both hold no state but the cache of built
+definitions, which are stored by content and never change.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from aiorch.errors import DefinitionError, DefinitionGoneError, DocumentError, GenerationConflict, NewerSchemaError
+from aiorch.model import names
+from aiorch.model.dag import DAG, Task
+from aiorch.model.enums import TargetTypes
+from aiorch.model.run import Run, run_from_document
+from aiorch.model.run_document import (
+    NO_RESULT,
+    NodeState,
+    RunHeader,
+    StartCommand,
+    decode_document,
+    decode_start_command,
+)
+from aiorch.model.status import TaskStatus
+from aiorch.ports.store import ObjectStore
+
+REJECTED_BYTES_MAX = 1024 * 1024
+"""What is kept of a message that is parked. Pub/Sub carries 10 MB, and encoded that is more than an object may hold."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Execution(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """
+    The record of one launch of one task, ``executions/<execution_id>.json``. It exists before the launch.
+
+    ``succeeded`` and ``response`` are known once the run has moved on; a large response is stored here, a small one is
+    filled in from the run's document when the record is read.
+    """
+
+    execution_id: str
+    task_name: str
+    """Name of the target."""
+
+    node_name: str
+    run_id: str
+    attempt: int
+    launched_at: datetime
+    """When the intent to launch was committed."""
+
+    target_type: TargetTypes | None = None
+    region: str | None = None
+    succeeded: bool | None = None
+    response: msgspec.Raw = NO_RESULT
+
+
+class RunSummary(NamedTuple):
+    """One line of a list of runs."""
+
+    run_id: str
+    dag: str
+    status: str
+    created_at: str
+    updated_at: str
+
+
+class StoredRun(NamedTuple):
+    """A committed run, its DAG, and the generation that the next commit must name."""
+
+    dag: DAG
+    run: Run
+    generation: int
+
+
+class OpenMarker(NamedTuple):
+    """An ``open/`` object."""
+
+    run_id: str
+    generation: int
+
+
+class OrchestrationStatus:
+    """Runs, their definitions and their open markers in a store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self._dags: dict[str, DAG] = {}
+        self._saving = asyncio.Lock()
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    async def get_run(self, run_id: names.RunId) -> StoredRun | None:
+        """
+        Read a run, `None` when there is none.
+
+        Raises:
+            DocumentError: It cannot be read by this code, or its definition is missing.
+        """
+        name = names.run_object(run_id)
+        stored = await self.store.read(name)
+        if stored is None:
+            return None
+        header, entries = decode_document(stored.data, name)
+        dag = await self.get_dag(header.definition)
+        run = run_from_document(dag, header, entries, name)
+        run.size = len(stored.data)
+        return StoredRun(dag, run, stored.generation)
+
+    async def save_run(
+        self, header: RunHeader, document: bytes, executions: Iterable[Execution] = (), *, if_generation_match: int
+    ) -> int:
+        """Commit a run's document on condition of its generation, with new records beside it; return the new one."""
+        metadata = {
+            "status": header.status.value,
+            "dag": header.dag,
+            "created_at": header.created_at.isoformat(),
+            "updated_at": header.updated_at.isoformat(),
+        }
+        name = names.run_object(names.RunId(header.run_id))
+        return await self.store.write(
+            name,
+            document,
+            if_generation_match=if_generation_match,
+            metadata=metadata,
+            create=[_named(each) for each in executions],
+        )
+
+    async def list_runs(self) -> list[RunSummary]:
+        """All runs, the newest first, from one listing: no document is read."""
+        runs = []
+        for info in await self.store.list(names.RUNS):
+            fields = info.metadata
+            run_id = info.name.removeprefix(names.RUNS).removesuffix(".json")
+            known = (fields.get(key, "") for key in ("dag", "status", "created_at", "updated_at"))
+            runs.append(RunSummary(run_id, *known))
+        return sorted(runs, key=lambda run: run.created_at, reverse=True)
+
+    async def reject(self, token: str, data: bytes, reason: str) -> None:
+        """Park a message that nothing can be done with; of a very large one its beginning."""
+        body = {"reason": reason, "bytes": len(data), "data": data[:REJECTED_BYTES_MAX]}
+        await self.store.create_all([(names.rejected_object(token), _encode(body))])
+
+    async def ping(self) -> None:
+        """Ask for what does not exist. Raises: StoreError when the store does not answer."""
+        await self.store.read(names.open_object(names.run_id("ping")))
+
+    # -- definitions ---------------------------------------------------------------------------------------------
+
+    def known(self, dag: DAG) -> DAG:
+        """Return the DAG of the same definition that is in use already, or *dag*: one for all runs of a definition."""
+        return self._dags.get(dag.definition_id, dag)
+
+    async def save_dag(self, dag: DAG) -> None:
+        """Store the definition under the hash of its content, once, however many runs of it begin at the same time."""
+        if dag.definition_id in self._dags:
+            return
+        async with self._saving:
+            if dag.definition_id not in self._dags:
+                await self.store.create_all([(names.definition_object(dag.definition_id), dag.definition)])
+                self._dags[dag.definition_id] = dag
+
+    async def get_dag(self, definition_id: str) -> DAG:
+        """
+        Return the DAG of a stored definition, built once per process.
+
+        Raises:
+            DocumentError: It is not in the store, or cannot be built by this version.
+        """
+        dag = self._dags.get(definition_id)
+        if dag is None:
+            name = names.definition_object(definition_id)
+            stored = await self.store.read(name)
+            if stored is None:
+                raise DefinitionGoneError(
+                    f"{name} does not exist, so the runs of that definition cannot go on; restore it."
+                )
+            from aiorch.definition.build import DAGBuilder  # noqa: PLC0415  slow to import, and not needed by most processes
+
+            try:
+                dag = DAGBuilder(msgspec.json.decode(stored.data, type=dict[str, Any]), source=name).build_dag()
+            except (msgspec.DecodeError, DefinitionError) as error:
+                raise DocumentError(f"{name} is no definition that this aiorch can build: {error}") from error
+            dag = self._dags.setdefault(definition_id, dag)
+        return dag
+
+    # -- open markers --------------------------------------------------------------------------------------------
+
+    async def open_run(self, command: StartCommand) -> int | None:
+        """Write the marker of a run that is to begin; `None` when there is one already."""
+        name = names.open_object(names.RunId(command.run_id))
+        try:
+            return await self.store.write(name, _encode(command), if_generation_match=0)
+        except GenerationConflict:
+            return None
+
+    async def get_start_command(self, run_id: names.RunId) -> StartCommand | None:
+        """Read a marker's body, `None` when the run is not open."""
+        name = names.open_object(run_id)
+        stored = await self.store.read(name)
+        if stored is None:
+            return None
+        return decode_start_command(stored.data, name)
+
+    async def touch_open(self, run_id: names.RunId) -> int | None:
+        """
+        Give the marker a new generation, so that every other process looks at the run again.
+
+        Raises:
+            DocumentError: What was read is no start command, so it was not written back.
+        """
+        name = names.open_object(run_id)
+        stored = await self.store.read(name)
+        if stored is None:
+            return None
+        with suppress(NewerSchemaError):  # it is only passed on
+            decode_start_command(stored.data, name)
+        try:
+            return await self.store.write(name, stored.data, if_generation_match=stored.generation)
+        except GenerationConflict:
+            return None  # somebody else touched or removed it: the others look anyway
+
+    async def close_run(self, run_id: names.RunId, generation: int | None = None) -> None:
+        """
+        Remove the marker of a run that has ended.
+
+        Args:
+            run_id: The run.
+
+            generation: Of the marker, where it is known; else it is looked up.
+        """
+        name = names.open_object(run_id)
+        while True:
+            if generation is None:
+                stored = await self.store.read(name)
+                if stored is None:
+                    return
+                generation = stored.generation
+            try:
+                await self.store.delete(name, if_generation_match=generation)
+            except GenerationConflict:
+                generation = None  # touched meanwhile
+            else:
+                return
+
+    async def list_open(self) -> list[OpenMarker]:
+        """All open markers: the one index there is."""
+        return [
+            OpenMarker(info.name.removeprefix(names.OPEN), info.generation)
+            for info in await self.store.list(names.OPEN)
+        ]
+
+
+class ExecutionStatus:
+    """Execution records in a store."""
+
+    def __init__(self, runs: OrchestrationStatus) -> None:
+        self._runs = runs
+        self.store = runs.store
+
+    async def create_executions(self, executions: Iterable[Execution]) -> None:
+        """Create the records of what is about to be launched; those that exist stay."""
+        await self.store.create_all([_named(each) for each in executions])
+
+    async def name_also(self, execution_id: str, execution: Execution) -> None:
+        """Let the record be found under the target's own id of the execution, too."""
+        name = names.execution_object(names.execution_id(execution_id))
+        await self.store.create_all([(name, _encode(execution))])
+
+    async def get_execution(self, execution_id: str) -> Execution | None:
+        """Read a record; ``succeeded`` and ``response`` are filled in from the run when it knows them."""
+        execution = await self.get_record(execution_id)
+        if execution is None or execution.succeeded is not None:
+            return execution
+        stored = await self._runs.get_run(names.run_id(execution.run_id))
+        state = stored.run.nodes.get(execution.node_name) if stored else None
+        return execution if state is None else _with_outcome(execution, state)
+
+    async def save_execution(self, execution: Execution) -> None:
+        """Write a record, unless there is one that knows an outcome: the first one stays, a run may have used it."""
+        name = names.execution_object(names.execution_id(execution.execution_id))
+        while True:
+            stored = await self.store.read(name)
+            if stored is not None and _decode_execution(name, stored.data).succeeded is not None:
+                return
+            try:
+                generation = stored.generation if stored else 0
+                await self.store.write(name, _encode(execution), if_generation_match=generation)
+            except GenerationConflict:
+                continue
+            return
+
+    async def get_response(self, execution_id: str) -> bytes | None:
+        """Return the encoded result that is kept in the record, `None` when there is none."""
+        execution = await self.get_record(execution_id)
+        return bytes(execution.response) if execution else None
+
+    async def get_record(self, execution_id: str) -> Execution | None:
+        """Read a record as it is stored, without a look at its run."""
+        name = names.execution_object(names.execution_id(execution_id))
+        stored = await self.store.read(name)
+        if stored is None:
+            return None
+        return _decode_execution(name, stored.data)
+
+
+def _decode_execution(name: str, data: bytes) -> Execution:
+    try:
+        return msgspec.json.decode(data, type=Execution)
+    except msgspec.DecodeError as error:
+        raise DocumentError(f"{name} is no execution record that this aiorch can read: {error}") from error
+
+
+def _named(execution: Execution) -> tuple[str, bytes]:
+    return names.execution_object(names.ExecutionId(execution.execution_id)), _encode(execution)
+
+
+def _with_outcome(execution: Execution, state: NodeState) -> Execution:
+    if state.attempt == execution.attempt and state.status is TaskStatus.COMPLETED:
+        return msgspec.structs.replace(execution, succeeded=True, response=state.result)
+    # Also of a task whose retry was cancelled: its entry keeps the failure that the retry was for.
+    has_failed = state.error is not None and state.error.attempt == execution.attempt
+    if state.attempt > execution.attempt or has_failed:
+        return msgspec.structs.replace(execution, succeeded=False)
+    return execution
+
+
+def new_execution(task: Task, state: NodeState, header: RunHeader, *, default_region: str | None = None) -> Execution:
+    """
+    Return the record of the execution that *state* is about.
+
+    Args:
+        task: The task.
+
+        state: Its entry.
+
+        header: Of its run.
+
+        default_region: Where the target is when the step names no region and no URL: a completion must be from there.
+    """
+    region = getattr(task, "region", None)
+    if region is None and getattr(task, "url", None) is None and task.target_type is not TargetTypes.FUNCTION:
+        region = default_region
+    return Execution(
+        execution_id=state.execution_id or "",
+        task_name=task.target_name,
+        node_name=task.name,
+        run_id=header.run_id,
+        attempt=state.attempt,
+        launched_at=state.started_at or header.updated_at,
+        target_type=task.target_type,
+        region=region,
+    )

@@ -1,0 +1,1 @@
+"""One process at work. It knows ports, and no adapter."""

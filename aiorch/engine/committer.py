@@ -1,0 +1,574 @@
+"""
+One committer per run: an inbox, the fold, and the conditional write that makes its decision true.
+
+The order, and what heals a crash in each gap:
+
+1. events gather in the inbox (a crash: they were not acknowledged, or come again as the outcome of a second launch);
+2. the committer takes all of them, folds, writes the records of the executions that are to start and the run document
+   on condition of its generation (a crash in between: a record without a launch, which nobody misses);
+3. only then are the events settled, that is acknowledged, and launches follow from the committed state (a crash: the
+   run is ``Starting`` with a dead owner, and whoever takes it over sends the same attempt again).
+
+While a write is under way new events gather, so the next one carries them all.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from aiorch.core.fold import (
+    Changes,
+    FoldError,
+    Obligation,
+    ProcessesDied,
+    RunEvent,
+    RunStarted,
+    TaskFailed,
+    TaskLost,
+    TaskWaits,
+    fold,
+    kept_reason,
+    obligation,
+)
+from aiorch.documents.status import StoredRun
+from aiorch.engine.in_flight import InFlight
+from aiorch.errors import (
+    AiorchError,
+    GenerationConflict,
+    OrchestratorLeftError,
+    RunNotFoundError,
+    StoreThrottled,
+    StoreUnavailable,
+)
+from aiorch.model import names
+from aiorch.model.dag import DAG
+from aiorch.model.run import Run
+from aiorch.model.run_document import NodeState
+
+if TYPE_CHECKING:
+    from aiorch.engine.executor import DAGExecutor
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_MAX_S = 10.0
+"""Longest pause between two tries of one commit: an outage of the store must not cost a minute after its end."""
+
+THROTTLED_QUIETLY = 3
+"""Refusals of one commit for its rate before a warning: one or two are the normal course of a wide run."""
+
+NOTE_S = 5.0
+"""How long a note waits for a commit to go with."""
+
+Settle = Callable[[Exception | None], None]
+"""Told once what became of an event: `None` when what it says is committed, else why it was not applied."""
+
+_Batch = list[tuple[RunEvent | None, Settle | None]]
+
+
+class Committer:
+    """
+    Owns one run's document in this process.
+
+    Its state needs no lock: everything but `_work` is synchronous, and there is one `_work` at a time.
+
+    Attributes:
+        run_id: The run.
+
+        dag, run, generation: The copy that was last known to be committed, `None` before the first one.
+
+        in_flight: Executions that this process has launched, by node name.
+
+        starting: How many starts of this run are writing its marker in this process.
+
+        marker: Generation of the run's open marker, when this process has written it.
+
+        notice: The last notice to other processes, which tells whether it arrived, and of which generation it was.
+
+        known_at: When the copy was last known to be what is stored, in the event loop's time: the beginning of the
+            read or write that told so.
+
+        error: Why the run cannot be committed at present, `None` when it can.
+
+        is_announced: The marker was written since this process owes something to the run, so that the others look who
+            does: should it die, they know.
+
+        is_current: The copy is good enough to fold onto: if another process has written since, the next write tells.
+            After a commit that failed the copy is not, until it is read again.
+
+        visitors: How many need this copy, and have nothing under way here that would keep it.
+    """
+
+    __slots__ = (
+        "_are_notes_due",
+        "_executor",
+        "_inbox",
+        "_is_pursued",
+        "_is_unsure",
+        "_new",
+        "_note_timer",
+        "_notes",
+        "_offers",
+        "_watchers",
+        "_working",
+        "_writable_at",
+        "dag",
+        "error",
+        "generation",
+        "in_flight",
+        "is_announced",
+        "is_current",
+        "known_at",
+        "marker",
+        "notice",
+        "run",
+        "run_id",
+        "starting",
+        "visitors",
+    )
+
+    def __init__(self, executor: "DAGExecutor", run_id: names.RunId) -> None:
+        self._executor = executor
+        self._inbox: _Batch = []
+        self._notes: dict[str, TaskWaits] = {}
+        """Reasons that wait for a commit to go with, by node."""
+
+        self._note_timer: asyncio.TimerHandle | None = None
+        self._are_notes_due = False
+        self._working: asyncio.Task[None] | None = None
+        self._watchers: list[tuple[asyncio.Future[None], int | None]] = []
+        self._is_unsure = False
+        """A write was sent and not found to be committed, or not to be."""
+
+        self._new: StoredRun | None = None
+        self._is_pursued = False
+        """The obligations of the copy were met, but for those of entries that a commit has changed since."""
+
+        self._writable_at = float("-inf")
+        """When the store is likely to take the next commit."""
+
+        self._offers = False
+        """A commit that may have been applied leaves something to other processes, or makes this one owe something to
+        the run, and they do not know of it yet."""
+
+        self.run_id = run_id
+        self.dag: DAG | None = None
+        self.run: Run | None = None
+        self.generation = 0
+        self.in_flight: dict[str, InFlight] = {}
+        self.starting = 0
+        self.marker: int | None = None
+        self.notice: tuple[int, asyncio.Task[bool]] | None = None
+        self.known_at = 0.0
+        self.is_announced = False
+        self.is_current = False
+        self.visitors = 0
+        self.error: Exception | None = None
+
+    # -- for everybody -------------------------------------------------------------------------------------------
+
+    def begin(self, new: StoredRun) -> None:
+        """Let *new* be the run, unless there is one already in the store."""
+        if self.run is None and self._new is None:
+            self._new = new
+            if self._working is None:  # nothing was read yet: the write on condition of generation 0 will tell
+                self._take(new, asyncio.get_running_loop().time())
+                self._is_pursued = True
+
+    def post(self, event: RunEvent | None, settle: Settle | None = None) -> None:
+        """
+        Put an event into the inbox; `None` only asks for a look at the stored document.
+
+        There is one working committer per run and process. One that was forgotten meanwhile comes back by this, or
+        hands the event on to the one that has taken its place: two would launch everything twice.
+
+        Args:
+            event: What was learned.
+
+            settle: Called once, when the commit that contains the event is durable or the event was refused.
+        """
+        registered = self._executor.committers.setdefault(self.run_id, self)
+        if registered is not self:
+            registered.post(event, settle)
+            return
+        self._inbox.append((event, settle))
+        self._start_work()
+
+    def _start_work(self) -> None:
+        if self._working is None:
+            self._working = asyncio.get_running_loop().create_task(self._work())
+
+    def note(self, event: TaskWaits) -> None:
+        """Let a reason go with the next commit, at the latest after `NOTE_S`; a later one of its node replaces it."""
+        if self._is_noted(event):
+            self._notes.pop(event.node, None)
+            return
+        self._notes[event.node] = event
+        if self._note_timer is None:
+            self._note_timer = asyncio.get_running_loop().call_later(NOTE_S, self._post_notes)
+
+    def _is_noted(self, event: TaskWaits) -> bool:
+        """Whether the entry says so already."""
+        if self.run is None:
+            return False
+        state = self.run.nodes[event.node]
+        return state.attempt == event.attempt and state.waits_because == kept_reason(event.reason, len(self.run.nodes))
+
+    def _drop_note_timer(self) -> None:
+        if self._note_timer is not None:
+            self._note_timer.cancel()
+
+    def _post_notes(self) -> None:
+        self._note_timer = None
+        if self._notes:
+            self._are_notes_due = True
+            self._start_work()
+
+    async def apply(self, *events: RunEvent | None) -> None:
+        """Post events and wait until they are committed. Raises what refused them."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def settle(error: Exception | None) -> None:
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(None)
+
+        for event in events[:-1]:
+            self.post(event)
+        self.post(events[-1], settle)
+        await done
+
+    def refresh(self) -> None:
+        """Read the stored document again, and do what it owes."""
+        self.post(None)
+
+    async def changed(self, since: int | None) -> None:
+        """
+        Wait until the document is another one than that of generation *since*; `None`: until the run has ended.
+
+        Raises:
+            AiorchError: The run cannot be committed at present, see `error`.
+        """
+        if self.run is not None and since not in (None, self.generation):
+            return
+        watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchers.append((watcher, since))
+        await watcher
+
+    @property
+    def is_watched(self) -> bool:
+        """Somebody waits for a commit."""
+        return bool(self._watchers)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is under way here: the committer can be forgotten, a later event reads the run again."""
+        is_used = self.in_flight or self._watchers or self.visitors or self.starting or self._notes
+        return self._working is None and not is_used
+
+    async def close(self) -> None:
+        """Wait until what is in the inbox is committed, and let no note be posted by itself any more."""
+        self._drop_note_timer()
+        if self._working is not None:
+            await asyncio.wait([self._working])
+
+    async def abandon(self) -> None:
+        """Give up what is under way: what is not committed is refused, and nobody is kept waiting."""
+        self._drop_note_timer()
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait([self._working])
+        self._wake(OrchestratorLeftError(self.run_id))
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        batch: _Batch = []
+        try:
+            while self._inbox or self._are_notes_due:
+                if self._executor.commit_interval_s:
+                    await self._until_writable()
+                batch = self._gather()
+                await self._commit(batch)
+                batch = []
+        finally:
+            self._working = None
+            # Only when cancelled is anything left: their source sends these events again.
+            self._settle([*batch, *self._gather()], OrchestratorLeftError(self.run_id))
+            self._executor.release(self)
+
+    async def _until_writable(self) -> None:
+        """Let events gather as long as the store would refuse a commit anyway. To look costs nothing but a read."""
+        pause_s = self._writable_at - asyncio.get_running_loop().time()
+        if pause_s > 0 and (self._are_notes_due or any(event is not None for event, _ in self._inbox)):
+            await asyncio.sleep(pause_s)
+
+    def _gather(self) -> _Batch:
+        batch, self._inbox = self._inbox, []
+        return batch
+
+    async def _commit(self, batch: _Batch) -> None:
+        """Bring *batch* into the document, however often it takes; what arrives meanwhile goes with it."""
+        tries = 0
+        while True:
+            if any(event is None for event, _ in batch):
+                self.is_current = False
+            try:
+                await self._try_commit(batch)
+            except StoreThrottled as error:
+                pause_s = 1.0  # nothing was applied: the copy is as good as before
+                self._executor.observer.throttled()
+                if tries >= THROTTLED_QUIETLY:
+                    extra = {"run_id": self.run_id, "tries": tries + 1, "error": str(error)}
+                    logger.warning("commit refused for its rate, trying again", extra=extra)
+            except RunNotFoundError as error:
+                self._is_unsure = False
+                self._drop_notes(list(self._notes.values()))
+                self._settle(batch, error)
+                self._wake(error)
+                return
+            except Exception as error:  # noqa: BLE001  a bug must not hang those who wait, nor lose what has ended
+                # Somebody else wrote, or our own earlier try did, or nobody knows: read again, decide again.
+                self._distrust()
+                pause_s = self._report(error, batch)
+            else:
+                self._settle(batch, None)
+                return
+            if not (batch or self._are_notes_due):  # nothing is left that waits for a commit
+                self.error = None
+                return
+            tries += 1
+            await self._pause(tries, pause_s)
+            batch.extend(self._gather())
+
+    async def _try_commit(self, batch: _Batch) -> None:
+        was_read = not self.is_current
+        if was_read:
+            await self._read()
+        await self._ask_again_about_the_dead(batch)
+        notes = self._gather_notes(batch)
+        changes = self._fold(batch, notes)
+        if changes.is_stale and not was_read:
+            await self._read()
+            await self._ask_again_about_the_dead(batch)
+            changes = self._fold(batch, notes)
+        with self._executor.slots.claiming(changes):
+            if not changes.is_empty:
+                await self._write(changes, len(batch))
+            if not self._is_pursued:
+                await self._ensure_records(changes)
+            self._drop_notes(notes)
+            self._committed(changes, self._drop_unheard(batch))
+
+    def _gather_notes(self, batch: _Batch) -> list[TaskWaits]:
+        """Return the notes that go with a commit of *batch*: all of them, unless it only reads before they are due."""
+        has_events = any(event is not None for event, _ in batch)
+        return [*self._notes.values()] if has_events or self._are_notes_due else []
+
+    def _drop_notes(self, notes: Iterable[TaskWaits]) -> None:
+        """Forget notes, but for those that were replaced meanwhile."""
+        for event in notes:
+            if self._notes.get(event.node) is event:
+                del self._notes[event.node]
+        self._are_notes_due = self._are_notes_due and bool(self._notes)
+
+    async def _ask_again_about_the_dead(self, batch: _Batch) -> None:
+        """
+        Ask again about processes that were called dead before this copy was read.
+
+        Such a process may have come back since, and have committed to more, which it launches without another look.
+        """
+        for index, (event, settle) in enumerate(batch):
+            if isinstance(event, ProcessesDied) and event.asked_at < self.known_at:
+                asked_at = asyncio.get_running_loop().time()
+                dead = await self._executor.dead_among(event.processes)
+                batch[index] = ProcessesDied(dead, asked_at), settle
+
+    def _distrust(self) -> None:
+        """Read again before the next fold."""
+        self.is_current = False
+        if self._new is not None:
+            self.run = None  # it was only to be
+
+    def _report(self, error: Exception, batch: _Batch) -> float:
+        """
+        Say what went wrong to those who should know, and return after how many seconds to try again.
+
+        What repeating may not mend is told to those who brought an event, and their events are left out: they decide
+        what then. Outcomes of executions stay, and are committed as soon as that is possible.
+        """
+        if isinstance(error, GenerationConflict):
+            self._executor.observer.conflicted()
+            return 0.01
+        if isinstance(error, StoreUnavailable):
+            self._executor.on_store_away()
+            logger.warning("store unavailable, trying again", extra={"run_id": self.run_id, "error": str(error)})
+            return 0.2
+        told = [entry for entry in batch if entry[1] is not None]
+        batch[:] = [(event, settle) for event, settle in batch if event is not None and settle is None]
+        if self._is_unsure:
+            batch.append((None, None))  # perhaps it was applied: look, and do what it owes
+        if not any(isinstance(event, RunStarted) for event, _ in self._inbox):
+            self._new = None  # whoever wanted to start it is told
+        self._settle(told, error)
+        self.refuse(error)
+        return 1.0
+
+    async def _pause(self, tries: int, base_s: float) -> None:
+        delay = min(BACKOFF_MAX_S, base_s * 2 ** min(tries - 1, 7))
+        await asyncio.sleep(delay * (0.5 + 0.5 * self._executor.entropy.jitter()))
+
+    async def _read(self) -> None:
+        begun_at = asyncio.get_running_loop().time()
+        stored = await self._executor.runs.get_run(self.run_id)
+        if stored is None and self._new is None:
+            raise RunNotFoundError(self.run_id, str(self._executor.runs.store))
+        self._new = self._new if stored is None else None
+        stored = stored or self._new
+        assert stored is not None
+        self._take(stored, begun_at)
+
+    def _take(self, stored: StoredRun, known_at: float) -> None:
+        """Let *stored* be the copy."""
+        self.dag, self.run, self.generation = stored
+        self.known_at = known_at
+        self.is_current = True
+        self._is_pursued = False
+        self.is_announced = self.is_announced and (stored is self._new or self._executor.owns(self))
+
+    def _fold(self, batch: _Batch, notes: list[TaskWaits]) -> Changes:
+        assert self.dag is not None
+        assert self.run is not None
+        while True:
+            events = [*(event for event, _ in batch if event is not None), *notes]
+            try:
+                return fold(self.dag, self.run, events, now=self._executor.clock.now(), process=self._executor.process)
+            except FoldError as error:
+                # One event must not stop the others, nor the run: it is parked, and they are folded without it.
+                facts = {"run_id": self.run_id, "node": error.event.node}
+                logger.exception("event cannot be folded, leaving it out", extra=facts)
+                bad = [entry for entry in batch if entry[0] is error.event]
+                batch[:] = [entry for entry in batch if entry[0] is not error.event]
+                self._drop_notes([event for event in notes if event is error.event])
+                notes[:] = [event for event in notes if event is not error.event]
+                self._settle(bad, error)
+
+    async def _write(self, changes: Changes, events: int) -> None:
+        assert self.dag is not None
+        assert self.run is not None
+        document, encoded = self.run.encode(changes.header, changes.nodes)
+        me, known = self._executor.process.id, self.run.nodes
+        self._offers |= any(
+            (state.by is None and state.is_active) or known[name].by not in (None, me) or state.is_undecided
+            for name, state in changes.nodes.items()
+        )
+        records = [
+            self._executor.record_of(self.dag.all_tasks[name], state, changes.header)
+            for name, state in changes.nodes.items()
+            if obligation(state, me) is Obligation.LAUNCH and not state.calls_again  # that one has its record
+        ]
+        if any(state.by == me for state in changes.nodes.values()):
+            await self._executor.announce()
+            self._offers |= not self.is_announced
+            self.is_announced = True
+        self._is_unsure = True
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        self.generation = await self._executor.runs.save_run(
+            changes.header, document, records, if_generation_match=self.generation
+        )
+        self.known_at = begun_at
+        self._writable_at = loop.time() + self._executor.commit_interval_s
+        self._executor.observer.committed(events, loop.time() - begun_at)
+        self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
+        self._new = None
+        self.is_announced = self.is_announced and self._executor.owns(self)
+        if self.run.status.is_terminal:
+            self._executor.run_ended(self)
+
+    async def _ensure_records(self, changes: Changes) -> None:
+        """
+        Make sure that what is owed a launch has its record.
+
+        The document may have been written by a process that died before it wrote the records, or by ourselves when
+        only that write succeeded. What *changes* let begin has its records: they were written with them just now, and
+        once more would be too soon for them.
+        """
+        assert self.dag is not None
+        assert self.run is not None
+        owed = [
+            self._executor.record_of(self.dag.all_tasks[name], state, self.run.header)
+            for name in self.run.active
+            if obligation(state := self.run.nodes[name], self._executor.process.id) is Obligation.LAUNCH
+            and name not in changes.nodes
+            and not self._is_sent(name, state)
+        ]
+        if owed:
+            await self._executor.executions.create_executions(owed)
+
+    def _is_sent(self, name: str, state: NodeState) -> bool:
+        sent = self.in_flight.get(name)
+        return sent is not None and sent.attempt == state.attempt
+
+    def _drop_unheard(self, batch: _Batch) -> list[str]:
+        """
+        Forget the executions that have ended here and go on for the run, and return their nodes.
+
+        What was said of them was of no weight, since another process had taken them over. They may be ours again.
+        """
+        assert self.run is not None
+        dropped = []
+        for event, _ in batch:
+            if isinstance(event, TaskFailed | TaskLost):
+                sent, state = self.in_flight.get(event.node), self.run.nodes[event.node]
+                is_live = state.is_live and state.attempt == event.attempt
+                if is_live and sent is not None and sent.has_ended and sent.attempt == event.attempt:
+                    del self.in_flight[event.node]
+                    dropped.append(event.node)
+        return dropped
+
+    def _committed(self, changes: Changes, dropped: Iterable[str]) -> None:
+        assert self.run is not None
+        self.error = None
+        self._is_unsure = False
+        if self._offers:
+            self._offers = False
+            self._executor.notify_replicas(self)
+        touched: Iterable[str] = dict.fromkeys((*changes.nodes, *dropped)) if dropped else changes.nodes
+        was_read = not self._is_pursued
+        if was_read:
+            # Somebody else, or a write of ours whose answer was lost, may have changed anything.
+            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))
+            self._is_pursued = True
+        self._executor.pursue(self, touched)
+        if self._watchers and (was_read or not changes.is_empty):
+            self._wake(None)
+
+    def refuse(self, error: Exception) -> None:
+        """Tell those who wait for the run that it cannot go on at present; it stays as it is committed."""
+        is_bug = not isinstance(error, AiorchError)
+        logger.error(
+            "run cannot be committed",
+            extra={"run_id": self.run_id, "error": str(error)},
+            exc_info=error if is_bug else None,
+        )
+        self.error = error
+        self._wake(error)
+
+    def _wake(self, error: Exception | None) -> None:
+        watchers, self._watchers = self._watchers, []
+        has_ended = self.run is not None and self.run.status.is_terminal
+        for watcher, since in watchers:
+            if watcher.done():
+                continue
+            if error is not None:
+                watcher.set_exception(error)
+            elif has_ended or since not in (None, self.generation):
+                watcher.set_result(None)
+            else:
+                self._watchers.append((watcher, since))
+
+    @staticmethod
+    def _settle(batch: _Batch, error: Exception | None) -> None:
+        for _, settle in batch:
+            if settle is not None:
+                settle(error)

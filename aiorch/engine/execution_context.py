@@ -1,0 +1,66 @@
+"""
+Which execution the code that runs belongs to: a context variable, set while a target works on an execution.
+
+Asyncio tasks copy it when they are made, and so do the threads of sync callables and of `asyncio.to_thread`. A
+`threading.Thread` that a callable starts by itself does so from Python 3.14 on.
+"""
+
+import logging
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import NamedTuple
+
+from aiorch.ports.context import TaskContext
+
+
+class CurrentExecution(NamedTuple):
+    """The execution that runs, by the names that its `TaskContext` has for it."""
+
+    run_id: str
+    dag: str
+    node: str
+    attempt: int
+    execution_id: str
+
+
+_CURRENT: ContextVar[CurrentExecution | None] = ContextVar("aiorch_execution", default=None)
+
+
+def current_execution() -> CurrentExecution | None:
+    """Return the execution that the calling code belongs to, `None` outside of any."""
+    return _CURRENT.get()
+
+
+class executing:  # noqa: N801  a context manager, named as the ones of contextlib are
+    """Let everything that is called in this block belong to the execution of *context*."""
+
+    __slots__ = ("_execution", "_token")
+
+    def __init__(self, context: TaskContext) -> None:
+        self._execution = CurrentExecution(
+            context.run_id, context.dag, context.node, context.attempt, context.execution_id
+        )
+
+    def __enter__(self) -> None:
+        self._token = _CURRENT.set(self._execution)
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(ValueError):  # an asyncio task left open is closed in another context, which lacks it
+            _CURRENT.reset(self._token)
+
+
+class ExecutionFilter(logging.Filter):
+    """
+    Adds run_id, node, attempt and execution_id to every log record of code that belongs to an execution.
+
+    It drops nothing, and leaves a record alone that names a run itself. Add it to a handler: a filter of a logger does
+    not see the records of the loggers below.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the facts. Returns: `True`."""
+        execution = current_execution()
+        if execution is not None and "run_id" not in vars(record):
+            facts = {name: getattr(execution, name) for name in ("run_id", "node", "attempt", "execution_id")}
+            vars(record).update(facts | vars(record))
+        return True

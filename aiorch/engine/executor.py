@@ -1,0 +1,567 @@
+"""
+`DAGExecutor`: events in, commits and launches out.
+
+It finds the run of each event, hands the event to that run's committer, and does what the committed state owes to this
+process: launches, stops, retries when they are due. What happens next is decided in `transitions`, never here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar, assert_never
+from weakref import WeakKeyDictionary, WeakSet
+
+import msgspec
+
+from aiorch.core.fold import (
+    CancelRequested,
+    Obligation,
+    Process,
+    ProcessesDied,
+    RunStarted,
+    TaskUnanswered,
+    TaskWaits,
+    obligation,
+)
+from aiorch.documents.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
+from aiorch.engine.committer import Committer
+from aiorch.engine.launches import Launches
+from aiorch.engine.markers import Markers
+from aiorch.engine.outcomes import Outcomes, SupplementaryFunctions
+from aiorch.engine.slots import Slots
+from aiorch.engine.standstill import Standstill
+from aiorch.engine.timers import Timers
+from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable
+from aiorch.model import names
+from aiorch.model.dag import DAG, Parallel, Task
+from aiorch.model.enums import NodeTypes, TargetTypes
+from aiorch.model.run import Run, kept_by_resume, new_header, new_run
+from aiorch.model.run_document import SCHEMA_VERSION, NodeState, RunHeader, StartCommand
+from aiorch.model.status import RunStatus, TaskStatus
+from aiorch.ports.observer import Observer
+from aiorch.ports.store import LOCAL_PACE, Liveness
+from aiorch.ports.target import Target
+from aiorch.ports.world import Clock, Entropy
+from aiorch.settings import LaunchSettings
+
+logger = logging.getLogger(__name__)
+run_logger = logging.getLogger("aiorch.runs")
+run_logger.addHandler(logging.NullHandler())  # a program that has not set up logging hears of it from `RunHandle.wait`
+
+_T = TypeVar("_T")
+
+COMMIT_GRACE_S = 2.0
+"""How long the last commits may take at the end, at least."""
+
+
+class Functions(Target, SupplementaryFunctions, Protocol):
+    """The target of ``Function`` tasks, which also calls the supplementary functions of other tasks."""
+
+
+class DAGExecutor:
+    """
+    The engine of one process. `aiorch.Orchestrator` wires it.
+
+    Its state needs no lock: only the event loop's thread touches it, and no method awaits between read and write.
+
+    Attributes:
+        process: Who we are, in ``by`` of the entries that this process owes something to.
+
+        committers: Of the runs that are in memory, by run id.
+
+        slots: Of target types with a limit, and the tasks that wait for one.
+
+        markers: Of open runs: they draw the attention of other processes.
+
+        observer: Is told what happens.
+
+        standstill: How long this process stood still.
+
+        commit_interval_s: See `aiorch.ports.Pace`.
+
+        own_runs: Ids of the runs that this process carries out, `None` for all runs of the store.
+
+        activity: Grows whenever this process learns something about a run, or forgets a run.
+
+        on_release: Called when an open run is forgotten here.
+
+        on_store_away: Called when the store does not answer: nothing new should be brought until it does.
+    """
+
+    def __init__(  # noqa: PLR0913  the ports, one each
+        self,
+        *,
+        runs: OrchestrationStatus,
+        executions: ExecutionStatus,
+        functions: Functions,
+        targets: Mapping[TargetTypes, Target],
+        liveness: Liveness,
+        clock: Clock,
+        entropy: Entropy,
+        observer: Observer,
+        awaits_events: bool = False,
+        only_own_runs: bool = False,
+        settings: LaunchSettings | None = None,
+        commit_interval_s: float = 0.0,
+        default_region: str | None = None,
+    ) -> None:
+        self.runs = runs
+        self.executions = executions
+        self.clock = clock
+        self.entropy = entropy
+        self.observer = observer
+        self.commit_interval_s = commit_interval_s
+        self.on_store_away: Callable[[], None] = lambda: None
+        self.on_release: Callable[[Committer], None] = lambda _: None
+        settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
+        process_id = entropy.token()
+        self.committers: dict[str, Committer] = {}
+        self.own_runs: set[str] | None = set() if only_own_runs else None
+        self.activity = 0
+        self.slots = Slots(
+            settings.limits,
+            process_id=process_id,
+            can_launch=self._can_launch,
+            carries_out=self.carries_out,
+            committers=self.committers,
+            clock=clock,
+        )
+        self.process = Process(
+            process_id, self._can_launch, awaits_events, self._why_never, slots=self.slots.left_by_type
+        )
+        self.markers = Markers(runs, entropy)
+        self._liveness = liveness
+        self._default_region = default_region
+        self._functions = functions
+        self._targets = targets
+        self._resolved: WeakKeyDictionary[Task, str | None] = WeakKeyDictionary()
+        self._untold: WeakSet[Task] = WeakSet()
+        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._sleepers: dict[asyncio.Task[Any], None] = {}
+        self.standstill = Standstill()
+        self._timers = Timers(clock, self.slots, self.committers, awaits_events=awaits_events)
+        self._is_closing = False
+        outcomes = Outcomes(
+            targets=targets,
+            functions=functions,
+            executions=executions,
+            process=self.process,
+            liveness=liveness,
+            clock=clock,
+            entropy=entropy,
+            observer=self.observer,
+            standstill=self.standstill,
+            poll_interval_s=settings.poll_interval_s,
+            backoff_max_s=settings.backoff_max_s,
+            record_of=self.record_of,
+            is_closing=lambda: self._is_closing,
+        )
+        self._launches = Launches(
+            outcomes=outcomes,
+            process=self.process,
+            settings=settings,
+            spawn=self.spawn,
+            slots=self.slots,
+            is_closing=lambda: self._is_closing,
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, _T], *, may_be_cut: bool = False) -> asyncio.Task[_T]:
+        """
+        Run *work* in the background, inside the scope that `close` ends.
+
+        Args:
+            work: What to do. Raises nothing.
+
+            may_be_cut: It mostly waits, and nothing is lost when it is cancelled: `close` does not wait for it.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        tasks = self._sleepers if may_be_cut else self._tasks
+        tasks[task] = None
+        task.add_done_callback(tasks.pop)
+        return task
+
+    async def close(self, grace_s: float) -> None:
+        """
+        Launch nothing more, let what is under way end within the grace, commit what is known, and stop.
+
+        What is still under way then is given up here. Its runs stay open, and go on in whichever process comes next.
+        """
+        self._is_closing = True
+        self._timers.close()
+        for sleeper in self._sleepers:
+            sleeper.cancel()
+        await self._launches.close(grace_s)
+        try:
+            # An unreachable store must not hold up the end.
+            async with asyncio.timeout(max(grace_s, COMMIT_GRACE_S)):
+                for committer in list(self.committers.values()):
+                    await committer.close()
+                if self._tasks:
+                    await asyncio.wait(self._tasks)
+        except TimeoutError:
+            logger.warning("the store did not take the last commits in time; their work will be done again")
+        for committer in list(self.committers.values()):
+            await committer.abandon()
+        left = [*self._tasks, *self._sleepers]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+
+    # -- commands ------------------------------------------------------------------------------------------------
+
+    def start_command(self, dag: DAG, run_id: str, encoded_input: bytes) -> StartCommand:
+        """Return a start command for a run of *dag*. Raises: InvalidIdError."""
+        return StartCommand(
+            schema_version=SCHEMA_VERSION,
+            run_id=names.run_id(run_id),
+            nonce=self.entropy.token(),
+            dag=dag.name,
+            definition=dag.definition_id,
+            input=msgspec.Raw(encoded_input),
+            created_at=self.clock.now(),
+        )
+
+    async def resume_command(self, run_id: str) -> tuple[DAG, StartCommand]:
+        """
+        Return the command for the run that goes on where *run_id* failed or was cancelled.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+
+            RunStateError: It has neither failed nor been cancelled.
+        """
+        dag, run, _ = await self.stored_run(run_id)
+        kept_by_resume(run)
+        base, count = run_id, 1
+        if run.header.resumed_from:
+            base, _, suffix = run_id.rpartition(".")
+            count = int(suffix)
+        command = self.start_command(dag, f"{base}.{count + 1}", bytes(run.header.input))
+        return dag, msgspec.structs.replace(command, resumed_from=run_id)
+
+    async def start(self, dag: DAG, command: StartCommand) -> Committer:
+        """
+        Begin a run, or find it when it has begun: the same start command any number of times is one run.
+
+        Raises:
+            RunConflictError: The run exists with another definition or input.
+
+            RunTooLargeError: Its document could grow too large. Nothing was stored.
+        """
+        run = await self._new_run(dag, command)
+        await self.runs.save_dag(dag)
+        committer = self.committer(command.run_id)
+        committer.starting += 1  # it is not forgotten meanwhile, and a sweep that finds the marker leaves it to us
+        try:
+            await self.markers.create(committer, command)
+        except BaseException:
+            committer.starting -= 1
+            self.release(committer)
+            raise
+        committer.starting -= 1
+        committer.begin(run)
+        await committer.apply(RunStarted())
+        stored = committer.run or (await self.stored_run(command.run_id)).run
+        self._timers.arm_timeout(committer)
+        for difference, ours, theirs in (
+            ("definition", command.definition, stored.header.definition),
+            ("input", bytes(command.input), bytes(stored.header.input)),
+            ("origin", command.resumed_from, stored.header.resumed_from),
+        ):
+            if ours != theirs:
+                raise RunConflictError(command.run_id, difference)
+        if self.own_runs is not None:
+            self.own_runs.add(command.run_id)
+            if committer.run is not None:
+                self.pursue(committer, list(committer.run.active))  # what waits for a slot
+        return committer
+
+    async def cancel(self, run_id: str, reason: str) -> Committer:
+        """
+        Ask for the end of a run. Nothing is launched any more; what runs is stopped by the process that launched it.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+
+            StoreUnavailable: It is recorded, and those who run the tasks were not told.
+        """
+        committer = self.committer(run_id)
+        await committer.apply(CancelRequested(reason))
+        if self.owners(committer) - {self.process.id} and not await self._is_told(committer):
+            raise StoreUnavailable(
+                f"the cancel of run {run_id!r} is recorded, and the processes that run its tasks could not be told, so "
+                f"they may go on for a while. Cancel it again."
+            )
+        return committer
+
+    async def stored_run(self, run_id: str) -> StoredRun:
+        """Read a run from the store. Raises: RunNotFoundError."""
+        stored = await self.runs.get_run(names.run_id(run_id))
+        if stored is None:
+            raise RunNotFoundError(run_id, str(self.runs.store))
+        held = self.committers.get(run_id)
+        if held is not None and held.run is not None and held.generation != stored.generation:
+            held.refresh()  # it must not act on a copy that this process knows to be old
+        return stored
+
+    async def _new_run(self, dag: DAG, command: StartCommand) -> StoredRun:
+        kept = None
+        if command.resumed_from:
+            kept = kept_by_resume((await self.stored_run(command.resumed_from)).run)
+        timeout_at = command.created_at + timedelta(seconds=dag.timeout) if dag.timeout else None
+        return StoredRun(dag, new_run(dag, new_header(command, dag, timeout_at), kept), 0)
+
+    # -- runs in memory ------------------------------------------------------------------------------------------
+
+    def committer(self, run_id: str) -> Committer:
+        """Return the committer of a run, which reads it when it has to. Raises: InvalidIdError."""
+        committer = self.committers.get(run_id)
+        if committer is None:
+            committer = self.committers[run_id] = Committer(self, names.run_id(run_id))
+        return committer
+
+    def release(self, committer: Committer) -> None:
+        """Forget a committer when nothing is owed through it: a later event reads its run again."""
+        if (
+            committer.is_idle
+            and not self.owns(committer)
+            and not self.slots.is_wanted_by(committer)
+            and self.committers.get(committer.run_id) is committer
+        ):
+            del self.committers[committer.run_id]
+            self.activity += 1
+            if committer.generation and committer.run is not None and not committer.run.status.is_terminal:
+                self.on_release(committer)
+
+    def record_of(self, task: Task, state: NodeState, header: RunHeader) -> Execution:
+        """Return the record of the execution that *state* is about."""
+        return new_execution(task, state, header, default_region=self._default_region)
+
+    def run_ended(self, committer: Committer) -> None:
+        """Say that this process has committed the end of a run."""
+        assert committer.run is not None
+        header = committer.run.header
+        self.observer.run_ended(header.status)
+        facts = {
+            "action": "run_ended",
+            "run_id": committer.run_id,
+            "dag": header.dag,
+            "status": header.status.value,
+            "duration_s": (header.updated_at - header.created_at).total_seconds(),
+        }
+        if header.status is RunStatus.FAILED:
+            run_logger.warning("run failed", extra=facts | _why_failed(committer.run))
+        else:
+            run_logger.info("run ended", extra=facts)
+
+    def owners(self, committer: Committer) -> frozenset[str]:
+        """The processes that owe something to a run, as far as this copy knows."""
+        return committer.run.owners if committer.run is not None else frozenset()
+
+    def owns(self, committer: Committer) -> bool:
+        """Whether this process owes something to the run."""
+        run = committer.run
+        return run is not None and self.process.id in run.active_by
+
+    def carries_out(self, run_id: str) -> bool:
+        """Whether this process begins tasks of the run that no process has claimed, and takes over from the dead."""
+        return self.own_runs is None or run_id in self.own_runs
+
+    def is_working(self) -> bool:
+        """Whether this process owes anything to any run."""
+        return any(self.owns(committer) for committer in self.committers.values())
+
+    async def announce(self) -> None:
+        """Let the others know that this process lives, before it commits to do something."""
+        if self._liveness.is_silent(self.process.id):
+            await self._liveness.announce(self.process.id)
+
+    async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
+        """Return those of *processes* that are dead. Raises: StoreError."""
+        return await self._liveness.dead_among(processes)
+
+    async def adopt(self, committer: Committer) -> None:
+        """Take over the tasks of dead processes in a run, claim unclaimed ones, and watch the run's timeout."""
+        others = self.owners(committer) - {self.process.id}
+        asked_at = asyncio.get_running_loop().time()
+        dead = await self.dead_among(others) if others else frozenset()
+        self._timers.arm_timeout(committer)
+        events = self.slots.unclaimed(committer)
+        if dead & self.owners(committer):
+            events.append(ProcessesDied(dead, asked_at))
+            logger.warning("going on with a run whose process is gone", extra={"run_id": committer.run_id})
+        if events:
+            await committer.apply(*events)
+
+    # -- what the committed state owes ---------------------------------------------------------------------------
+
+    def pursue(self, committer: Committer, touched: Iterable[str]) -> None:
+        """
+        Do what the committed run owes to this process.
+
+        Args:
+            committer: The run.
+
+            touched: Names of the nodes to look at: those that the commit changed, or all that may have changed.
+        """
+        dag, run = committer.dag, committer.run
+        assert dag is not None
+        assert run is not None
+        self.activity += 1
+        unclaimed: list[Task] = []
+        carries_out = self.carries_out(committer.run_id)
+        launcher = _Launcher(self._launches, committer, self.process.id)
+        for name in touched:
+            state, node = run.nodes[name], dag.all_nodes[name]
+            if state.is_undecided and carries_out and self._can_launch(dag.all_tasks[name]):
+                committer.post(TaskUnanswered(name, state.attempt))  # its owner is not able to launch it
+            if _is_under_way(committer, name, state, self.process.id):
+                continue
+            if isinstance(node, Parallel):
+                if state.status is TaskStatus.RUNNING:
+                    node.execute(launcher)
+                continue
+            match obligation(state, self.process.id):
+                case Obligation.LAUNCH:
+                    node.execute(launcher)
+                case Obligation.AWAIT:
+                    self._launches.await_end(committer, dag.all_tasks[name])
+                case Obligation.STOP:
+                    self._launches.stop(committer, dag.all_tasks[name])
+                case Obligation.RETRY:
+                    self._timers.arm_retry(committer, name, state)
+                case None:
+                    if state.by is None and state.is_active and carries_out:
+                        unclaimed.append(dag.all_tasks[name])
+                        self._tell_why_not(committer, unclaimed[-1], state)
+                        if state.status is TaskStatus.RETRYING and self.slots.is_limited(unclaimed[-1].target_type):
+                            self._timers.arm_retry(committer, name, state)
+                case unreachable:
+                    assert_never(unreachable)
+        self.slots.wait(committer, unclaimed)
+        if run.status.is_terminal:
+            self._timers.drop_timeout(committer.run_id)
+            self.spawn(self.markers.remove(committer))
+
+    async def hint(self, run_id: str, node: str, attempt: int) -> None:
+        """Something said that an execution may have ended: ask about it soon, whoever looks after it."""
+        committer = self.committer(run_id)
+        if committer.run is None or node not in committer.in_flight:
+            await committer.apply(None)
+        task = committer.dag.all_tasks.get(node) if committer.dag is not None else None
+        if task is not None:
+            self._launches.hint(committer, task, attempt)
+
+    def notify_replicas(self, committer: Committer) -> None:
+        """Let other processes look at a run: this one cannot launch a task of the run, or has taken one on."""
+        committer.notice = committer.generation, self.spawn(self._tell(committer))
+
+    async def _tell(self, committer: Committer) -> bool:
+        is_told = await self.markers.touch(committer)
+        self.release(committer)  # it may be here for this alone
+        return is_told
+
+    async def _is_told(self, committer: Committer) -> bool:
+        """Whether other processes were told to look at a run as it is now. Tell them unless a commit has done so."""
+        generation, notice = committer.notice or (0, None)
+        if notice is None or generation != committer.generation or (notice.done() and not _has_arrived(notice)):
+            self.notify_replicas(committer)
+        assert committer.notice is not None
+        _, notice = committer.notice
+        await asyncio.wait([notice])
+        return _has_arrived(notice)
+
+    def _can_launch(self, task: Task) -> bool:
+        if self._is_closing:
+            return False  # what begins now is left to others: we could only commit to it, and never do it
+        if task not in self._resolved:
+            reason = self._resolved[task] = self.why_not(task)
+            if reason is not None and self._targets:  # a client has none, and launches nothing on purpose
+                self._untold.add(task)
+        return self._resolved[task] is None
+
+    def _why_never(self, task: Task) -> str | None:
+        return self._resolved.get(task) if self._targets else None
+
+    def _tell_why_not(self, committer: Committer, task: Task, state: NodeState) -> None:
+        """Say why this process will never be able to launch *task*: in the entry, and once per task in the log."""
+        if self._can_launch(task) or (why_not := self._why_never(task)) is None:
+            return
+        if task in self._untold:
+            self._untold.remove(task)
+            facts = {"run_id": committer.run_id, "node": task.name, "why": why_not}
+            logger.warning("task waits for a process that can launch it", extra=facts)
+        if state.ready_at is not None and state.waits_because is None:
+            committer.note(TaskWaits(task.name, 0, why_not))
+
+    def resolve_again(self) -> None:
+        """Look anew at tasks that could not be launched here: this process has come to know of more callables."""
+        for task in [task for task, reason in self._resolved.items() if reason is not None]:
+            del self._resolved[task]
+
+    def why_not(self, task: Task) -> str | None:
+        """Say why this process cannot launch *task*, or `None` if it can."""
+        target = self._targets.get(task.target_type)
+        if target is None:
+            return f"this process has no target for {task.target_type} tasks"
+        reason = target.resolve(task)
+        if reason is None and task.function is not None and task.target_type is not TargetTypes.FUNCTION:
+            reason = self._functions.resolve(task)
+        return reason
+
+
+class _Launcher:
+    """Launches those tasks of one run that the committed run owes to this process, and no others."""
+
+    __slots__ = ("_committer", "_launches", "_process_id")
+
+    def __init__(self, launches: Launches, committer: Committer, process_id: str) -> None:
+        self._launches = launches
+        self._committer = committer
+        self._process_id = process_id
+
+    def launch(self, task: Task) -> None:
+        run = self._committer.run
+        assert run is not None
+        if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
+            self._launches.launch(self._committer, task)
+
+
+def _why_failed(run: Run) -> dict[str, Any]:
+    """Return the facts for a log record about a failed run: its first failed task, or what failed the run itself."""
+    failed = [
+        (name, state.error)
+        for name, state in run.nodes.items()
+        if state.status is TaskStatus.FAILED and state.node_type is NodeTypes.TASK and state.error is not None
+    ]
+    name, error = failed[0] if failed else (None, run.header.error)
+    facts: dict[str, Any] = {} if name is None else {"node": name, "failed_tasks": len(failed)}
+    if error is not None:
+        facts |= {"error_type": error.type, "failure_message": error.message}
+        facts |= {"where": error.where} if error.where else {}
+    return facts
+
+
+def _has_arrived(notice: asyncio.Task[bool]) -> bool:
+    return not notice.cancelled() and notice.result()
+
+
+def _is_under_way(committer: Committer, name: str, state: NodeState, process_id: str) -> bool:
+    """
+    Whether this process has sent the execution and it may go on.
+
+    One that the run has left behind is given up, and one that has ended here and is another process's is forgotten.
+    """
+    sent = committer.in_flight.get(name)
+    if sent is None:
+        return False
+    is_left_to_another = sent.has_ended and state.by != process_id
+    is_called_again = state.calls_again and sent.launch != state.launches
+    if state.is_live and sent.attempt == state.attempt and not (is_left_to_another or is_called_again):
+        return not state.stop
+    del committer.in_flight[name]
+    if sent.handle is not None and not sent.has_ended:
+        sent.handle.cancel()
+    return False

@@ -1,0 +1,194 @@
+"""Launches: what a committed intent turns into, and when: at once, when a slot is free, or never in this process."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from aiorch.core.fold import Process, RunEvent, TaskInterrupted, TaskRunning
+from aiorch.engine.committer import Committer
+from aiorch.engine.in_flight import InFlight
+from aiorch.engine.outcomes import GIVE_UP_S, Outcomes, OwedExecution, answer_lost, may_be_launched_before
+from aiorch.engine.slots import Slots
+from aiorch.model.dag import Task
+from aiorch.model.enums import TargetTypes
+from aiorch.settings import LaunchSettings
+
+
+class Launches:
+    """All executions of this process that are under way. Touched by the event loop's thread alone."""
+
+    def __init__(  # noqa: PLR0913  what begins, where, how many, and until when
+        self,
+        *,
+        outcomes: Outcomes,
+        process: Process,
+        settings: LaunchSettings,
+        spawn: Callable[..., asyncio.Task[None]],
+        slots: Slots,
+        is_closing: Callable[[], bool],
+    ) -> None:
+        self._outcomes = outcomes
+        self._process = process
+        self._settings = settings
+        self._spawn = spawn
+        self._slots = slots
+        self._is_closing = is_closing
+        self._waiting: deque[OwedExecution] = deque()
+        self._limited: dict[TargetTypes, deque[OwedExecution]] = {kind: deque() for kind in settings.limits}
+        self._under_way: dict[asyncio.Task[None], OwedExecution] = {}
+        self._unrecorded: deque[tuple[float, Committer, str, InFlight]] = deque()
+        self._recorder: asyncio.TimerHandle | None = None
+
+    # -- in and out ----------------------------------------------------------------------------------------------
+
+    def launch(self, committer: Committer, task: Task) -> None:
+        """Send an execution that the committed run owes, unless it counts as sent already."""
+        run = committer.run
+        assert run is not None
+        state = run.nodes[task.name]
+        sent = committer.in_flight.get(task.name)
+        if sent is None or sent.attempt != state.attempt:
+            sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches)
+            execution = OwedExecution(committer, task, run, sent)
+            queue = self._limited.get(task.target_type)
+            if queue is not None:
+                self._slots.take(task.target_type)
+                queue.append(execution)
+                self._fill_limited(task.target_type)
+            elif self._may_begin:
+                self._begin(execution)
+            else:
+                self._waiting.append(execution)
+
+    def await_end(self, committer: Committer, task: Task) -> None:
+        """Find out how an execution ends that another process has launched, and that this one has taken over."""
+        run = committer.run
+        assert run is not None
+        is_told = task.target_type is not TargetTypes.FUNCTION
+        state = run.nodes[task.name]
+        has_ended = state.is_undecided  # a process that is able to launch it decides
+        if is_told and not has_ended and task.name not in committer.in_flight and not self._is_closing():
+            sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches, was_taken_over=True)
+            if task.target_type in self._limited:
+                self._slots.take(task.target_type)
+            self._begin(OwedExecution(committer, task, run, sent))
+
+    def hint(self, committer: Committer, task: Task, attempt: int) -> None:
+        """Ask soon whether an execution has ended: something said so. Whoever has launched it, this process asks."""
+        sent = committer.in_flight.get(task.name)
+        if sent is not None and sent.attempt == attempt:
+            sent.hint.set()
+        else:
+            self._spawn(self._outcomes.ask_about(committer, task, attempt), may_be_cut=True)
+
+    def stop(self, committer: Committer, task: Task) -> None:
+        """Stop an execution that the committed run wants stopped, and report it when that is done."""
+        run = committer.run
+        assert run is not None
+        state = run.nodes[task.name]
+        sent = committer.in_flight.get(task.name)
+        if sent is None:
+            sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches)
+        if sent.is_stopping or sent.has_ended:
+            return
+        sent.is_stopping = True
+        running = sent.handle
+        if running is not None:
+            running.cancel()
+        sent.handle = self._spawn(self._outcomes.stop(committer, task, run, sent, running))
+
+    async def close(self, grace_s: float) -> None:
+        """
+        Launch nothing more, give back the executions that have not begun, and wait for those that have.
+
+        An execution that has not ended after the grace is given up. The run says so: it goes on elsewhere, or at the
+        next start.
+        """
+        if self._recorder is not None:
+            self._recorder.cancel()
+        left = [execution for queue in (self._waiting, *self._limited.values()) for execution in queue]
+        left += self._under_way.values()
+        ending = []
+        for handle, execution in self._under_way.items():
+            if not execution.sent.is_out:
+                handle.cancel()  # it waits for its turn, or for another try: it begins elsewhere
+            elif not execution.sent.is_awaited:
+                ending.append(handle)
+        if ending and grace_s > 0:
+            await asyncio.wait(ending, timeout=grace_s)
+        handles = list(self._under_way)
+        for handle in handles:
+            handle.cancel()
+        if handles:
+            await asyncio.wait(handles, timeout=GIVE_UP_S)
+        for execution in left:
+            committer, task, _, sent = execution
+            if not sent.has_ended and committer.in_flight.get(task.name) is sent:
+                event = self._given_up(execution)
+                if event is not None:
+                    committer.post(event)
+
+    def _given_up(self, execution: OwedExecution) -> RunEvent | None:
+        committer, task, _, sent = execution
+        assert committer.run is not None
+        is_job = task.target_type is TargetTypes.DATAFLOW
+        if (is_job and sent.is_out) or may_be_launched_before(task, committer.run.nodes[task.name]):
+            return None  # the next one finds the job, if there is one
+        if sent.is_out and self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION:
+            return answer_lost(task, sent)  # its completion event will come to another process
+        return TaskInterrupted(task.name, sent.attempt, was_sent=sent.is_out)
+
+    def _fill_limited(self, kind: TargetTypes) -> None:
+        queue = self._limited[kind]
+        while queue and not self._slots.is_full(kind, queued=len(queue)) and self._may_begin:
+            self._begin(queue.popleft())
+
+    @property
+    def _may_begin(self) -> bool:
+        return len(self._under_way) < self._settings.at_once_max and not self._is_closing()
+
+    def _begin(self, execution: OwedExecution) -> None:
+        committer, task, _, sent = execution
+        if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
+            if task.target_type in self._limited:
+                self._slots.give_back(task.target_type)
+            return
+        loop = asyncio.get_running_loop()
+        sent.begun_at = loop.time()
+        sent.handle = asyncio.Task(self._outcomes.carry(execution), loop=loop)
+        self._under_way[sent.handle] = execution
+        sent.handle.add_done_callback(self._ended)
+        if task.target_type is TargetTypes.DATAFLOW or sent.was_taken_over:
+            return  # a job is recorded as soon as it is accepted, what was taken over has been
+        assert self._settings.running_after_s is not None
+        self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, task.name, sent))
+        if self._recorder is None and not self._is_closing():
+            self._recorder = loop.call_at(self._unrecorded[0][0], self._record_running)
+
+    def _ended(self, handle: asyncio.Task[None]) -> None:
+        was_full = len(self._under_way) >= self._settings.at_once_max
+        kind = self._under_way.pop(handle).task.target_type
+        if kind in self._limited:
+            self._slots.give_back(kind)
+            self._fill_limited(kind)
+        if was_full:  # executions of all kinds may have waited for their turn
+            for limited in self._limited:
+                self._fill_limited(limited)
+        while self._waiting and self._may_begin:
+            self._begin(self._waiting.popleft())
+
+    def _record_running(self) -> None:
+        """Record what has been under way for long: lazily, since most executions end before that is due."""
+        self._recorder = None
+        loop = asyncio.get_running_loop()
+        while self._unrecorded and self._unrecorded[0][0] <= loop.time():
+            _, committer, name, sent = self._unrecorded.popleft()
+            if committer.in_flight.get(name) is not sent or sent.has_ended:
+                continue
+            if sent.is_out:
+                committer.post(TaskRunning(name, sent.attempt, launch=sent.launch))
+            else:  # it waits for its turn, or was turned away: nothing of it runs, and nobody shall wait for its end
+                assert self._settings.running_after_s is not None
+                self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, name, sent))
+        if self._unrecorded:
+            self._recorder = loop.call_at(self._unrecorded[0][0], self._record_running)

@@ -1,0 +1,525 @@
+"""Outcomes: the way of one execution, from its launch to the event that tells what came of it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
+
+import msgspec
+
+from aiorch.core.fold import Process, RunEvent, TaskFailed, TaskLost, TaskRunning, TaskStopped, TaskSucceeded, TaskWaits
+from aiorch.documents.results import EarlierNodes, Results, SpilledResults
+from aiorch.documents.status import Execution, ExecutionStatus
+from aiorch.engine.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
+from aiorch.engine.committer import Committer
+from aiorch.engine.execution_context import executing
+from aiorch.engine.in_flight import InFlight
+from aiorch.engine.standstill import EVENTS_S, READING_S, LivedTimeout, Standstill
+from aiorch.errors import (
+    AiorchError,
+    OrchestratorLeftError,
+    RunNotFoundError,
+    StoreError,
+    StoreThrottled,
+    StoreUnavailable,
+    counted,
+    in_words,
+)
+from aiorch.model.dag import Task
+from aiorch.model.enums import OnLost, TargetTypes
+from aiorch.model.failure import Failure
+from aiorch.model.run import INLINE_RESULT_BYTES_MAX, Run
+from aiorch.model.run_document import NodeState, RunHeader
+from aiorch.ports.context import TaskContext
+from aiorch.ports.observer import Observer
+from aiorch.ports.store import Liveness
+from aiorch.ports.target import Accepted, Answer, Failed, NotStarted, PolledTarget, Succeeded, Target, Unknown
+from aiorch.ports.world import Clock, Entropy
+
+logger = logging.getLogger(__name__)
+
+GIVE_UP_S = 5.0
+"""How long a call that was cancelled is waited for: code that swallows its cancellation must not hold up an end."""
+
+FIRST_POLL_S = 2.0
+"""Pause before the first question about an execution, and after a hint that it may have ended; doubled each time."""
+
+HINT_POLLS_S = (0.0, 5.0, 10.0, 20.0, 40.0)
+"""Pauses before each question that follows a hint about an execution of another process: the API lags 30 s."""
+
+TAKEN_S = 15.0
+"""How long a request is out until its target seems to have taken it, after refusals: no connection takes as long."""
+
+FAULTS_MAX = 5
+"""Unexpected exceptions of this process that one execution survives: a defect must not keep it open for ever."""
+
+_T = TypeVar("_T")
+
+
+class SupplementaryFunctions(Protocol):
+    """Calls the function that a task names beside its target."""
+
+    async def call(self, name: str, context: TaskContext) -> Any:
+        """Call it and return what it returns. Raises what it raises."""
+        ...
+
+
+class OwedExecution(NamedTuple):
+    """One execution, and the run as it was when that was committed to."""
+
+    committer: Committer
+    task: Task
+    run: Run
+    sent: InFlight
+
+
+class Outcomes:
+    """
+    Finds out what comes of executions that committed runs owe, and posts it to their committers.
+
+    It launches and stops them at their targets, asks about them, and knows what each answer means.
+    """
+
+    def __init__(  # noqa: PLR0913  what an execution needs, one each
+        self,
+        *,
+        targets: Mapping[TargetTypes, Target],
+        functions: SupplementaryFunctions,
+        executions: ExecutionStatus,
+        process: Process,
+        liveness: Liveness,
+        clock: Clock,
+        entropy: Entropy,
+        observer: Observer,
+        standstill: Standstill,
+        poll_interval_s: float,
+        backoff_max_s: float,
+        record_of: Callable[[Task, NodeState, RunHeader], Execution],
+        is_closing: Callable[[], bool],
+    ) -> None:
+        self._targets = targets
+        self._begin_themselves = {kind for kind, target in targets.items() if getattr(target, "begins_itself", False)}
+        self._functions = functions
+        self._executions = executions
+        self._spilled = SpilledResults(executions)
+        self._process = process
+        self._liveness = liveness
+        self._clock = clock
+        self._entropy = entropy
+        self._observer = observer
+        self._standstill = standstill
+        self._poll_interval_s = poll_interval_s
+        self._backoff_max_s = backoff_max_s
+        self._record_of = record_of
+        self._is_closing = is_closing
+        self._asked_about: set[str] = set()
+
+    async def carry(self, execution: OwedExecution) -> None:
+        """Carry an execution from its launch to the event that tells what came of it."""
+        committer, task, _, sent = execution
+        try:
+            answer = await self._answer_in_time(execution)
+            if answer is None:
+                return
+            self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
+            event = await self._event_of(answer, execution)
+        except Exception as error:
+            logger.exception("launch failed inside aiorch", extra=_of(execution))
+            if not await self._give_up(execution):
+                return
+            event = TaskFailed(task.name, sent.attempt, Failure.of("InternalError", repr(error)), is_given_up=True)
+        sent.has_ended = True
+        committer.post(event)
+
+    async def _answer_in_time(self, execution: OwedExecution) -> Answer | None:
+        """Return what came of an execution, within the task's timeout; `None` when it is owed by somebody else now."""
+        _, task, _, sent = execution
+        context = await self._context(execution)
+        limit_s = task.timeout_s
+        if limit_s is None:
+            return await self._answer(execution, context)
+        sent.limit_s = limit_s
+        reading_s = EVENTS_S if self._process.awaits_event_of(task) else READING_S
+        try:
+            # It runs from the moment at which the target takes the execution: see `TaskContext.begin`.
+            async with LivedTimeout(self._standstill, reading_s=reading_s) as sent.deadline:
+                if sent.was_taken_over:
+                    sent.deadline.begin(self._left_s(execution, limit_s))
+                return await self._answer(execution, context)
+        except TimeoutError:
+            return _timed_out(task, sent) if await self._give_up(execution) else None
+
+    async def _give_up(self, execution: OwedExecution) -> bool:
+        """Stop an execution that has not ended by itself, wherever it goes on. `False`: it is not ours any more."""
+        committer, task, _, sent = execution
+        sent.is_given_up = True
+        if not await self._is_still_owed(execution):
+            return False
+        assert committer.run is not None
+        sent.is_at_target |= may_be_launched_before(task, committer.run.nodes[task.name])
+        return not sent.is_at_target or await self._until_stopped(execution)
+
+    async def _not_sent(self, execution: OwedExecution, failure: Failure) -> Answer | None:
+        """Return the failure of an execution that was not sent: its timeout is over, since nothing else comes of it."""
+        if execution.sent.deadline is not None:
+            execution.sent.deadline.drop()
+        return Failed(failure) if await self._give_up(execution) else None
+
+    def _left_s(self, execution: OwedExecution, limit_s: float) -> float:
+        """Return the seconds that are left of the timeout of an execution that another process has launched."""
+        state = execution.run.nodes[execution.task.name]
+        started_at = state.started_at
+        if started_at is None or state.launches > 1:
+            return limit_s  # when the last of several launches began is not known
+        # By the clocks of two machines, so within what it could be.
+        return min(limit_s, max(0.0, limit_s - (self._clock.now() - started_at).total_seconds()))
+
+    async def _answer(self, execution: OwedExecution, context: TaskContext) -> Answer | None:
+        committer, task, run, sent = execution
+        if sent.was_taken_over:
+            answer: Answer | None = self._was_accepted(task, run.nodes[task.name].job_id)
+        else:
+            answer = await self._launch(execution, context)
+        if isinstance(answer, Accepted):
+            return await self._poll(execution, context, answer.job_id)
+        if isinstance(answer, Unknown) and self._process.awaits_events:
+            # It may have run: its completion event tells, and the commit of that ends this wait.
+            sent.is_awaited = True
+            if not sent.was_taken_over:
+                self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
+                logger.warning("no answer, waiting for its event", extra=_about(context) | {"reason": answer.reason})
+            committer.post(answer_lost(task, sent))
+            await asyncio.get_running_loop().create_future()
+        return answer
+
+    def _was_accepted(self, task: Task, job_id: str | None) -> Answer:
+        if isinstance(self._targets[task.target_type], PolledTarget):
+            return Accepted(job_id)
+        return Unknown("its process died before the answer came")
+
+    async def _launch(self, execution: OwedExecution, context: TaskContext) -> Answer | None:
+        """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
+        committer, task, _, sent = execution
+        if task.target_type is not TargetTypes.FUNCTION and task.function:
+            sent.is_preparing = True
+            context.begin()
+            failure = await self._supplement(task.function, context)
+            sent.is_preparing = False
+            if failure is not None:
+                return await self._not_sent(execution, failure)
+        pause_s = 0.5
+        is_job = task.target_type is TargetTypes.DATAFLOW
+        may_arrive = False
+        while True:
+            if not await self._is_still_owed(execution):
+                return None
+            self._observer.launched(task.target_type)
+            target = self._targets[task.target_type]
+            if task.target_type not in self._begin_themselves:
+                context.begin()
+            sent.is_at_target = is_job
+            started = TaskWaits(task.name, sent.attempt, None, sent.launch)
+            taken = asyncio.get_running_loop().call_later(TAKEN_S, committer.note, started) if sent.refusals else None
+            try:
+                with executing(context):
+                    answer = await target.launch(task, context)
+            except Exception as error:
+                if task.target_type is TargetTypes.FUNCTION:
+                    raise
+                # A request may be out: the next launch of a job looks for that job, and a call is told of by its event.
+                _excuse(execution, "launch failed inside aiorch, and may have been sent")
+                reason = f"InternalError: {in_words(error)}"
+                answer = NotStarted(reason, may_arrive=True) if is_job else Unknown(reason)
+            finally:
+                if taken is not None:
+                    taken.cancel()
+            if isinstance(answer, Failed) and is_job:
+                sent.is_at_target = may_arrive
+                return await self._not_sent(execution, answer.failure)
+            if not isinstance(answer, NotStarted):
+                return answer
+            # A launch of a job that was not answered may still arrive: only whoever takes over can find out.
+            sent.is_out = is_job
+            sent.refusals += 1
+            sent.refusal = answer.reason
+            committer.note(TaskWaits(task.name, sent.attempt, answer.reason, sent.launch))
+            may_arrive |= answer.may_arrive
+            logger.warning("launch did not start, trying again", extra=_about(context) | {"reason": answer.reason})
+            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
+            pause_s = min(self._backoff_max_s, pause_s * 2)
+
+    async def _is_still_owed(self, execution: OwedExecution) -> bool:
+        """
+        Say whether an execution that is to be sent, or given up, is still ours, as far as can be known.
+
+        If this process was silent for so long that it may have been called dead, now or since it last knew the run,
+        another one may have taken over: then it makes itself heard and reads the run again.
+        """
+        committer, task, _, sent = execution
+        process = self._process.id
+        is_known = True
+        # Again, since it may have been silent while it looked.
+        while is_known and (
+            self._liveness.is_silent(process) or committer.known_at < self._liveness.heard_since(process)
+        ):
+            is_known = await self._look_again(execution)
+        if committer.in_flight.get(task.name) is not sent:
+            return False
+        state = committer.run.nodes[task.name] if is_known and committer.run is not None else None
+        if state is not None and state.attempt == sent.attempt and state.by == process and state.is_live:
+            return not state.stop
+        if not sent.is_stopping:
+            del committer.in_flight[task.name]  # should it be owed all the same, the next look at the run launches it
+        return False
+
+    async def _look_again(self, execution: OwedExecution) -> bool:
+        """Be heard, and read the run again, however often that takes. `False`: there is none any more, or no time."""
+        committer = execution.committer
+        await self._until_stored(execution, lambda: self._liveness.announce(self._process.id))
+        pause_s = 1.0
+        while True:
+            try:
+                await committer.apply(None)
+            except AiorchError as error:
+                about = _of(execution) | {"error": str(error)}
+                logger.warning("neither launched nor given up, since its run cannot be read", extra=about)
+                if isinstance(error, RunNotFoundError | OrchestratorLeftError):
+                    return False
+            else:
+                return True
+            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
+            pause_s = min(self._backoff_max_s, pause_s * 2)
+
+    # -- what ends later -----------------------------------------------------------------------------------------
+
+    async def _poll(self, execution: OwedExecution, context: TaskContext, job_id: str | None) -> Answer:
+        """Record that the target has the execution, and ask about it until it has ended."""
+        committer, task, run, sent = execution
+        target = self._targets[task.target_type]
+        assert isinstance(target, PolledTarget), task.target_type
+        sent.is_awaited = sent.is_at_target = True
+        sent.job_id = job_id
+        committer.post(TaskRunning(task.name, sent.attempt, job_id, sent.launch))
+        if job_id is not None and not sent.was_taken_over:
+            record = self._record_of(task, run.nodes[task.name], run.header)
+            await self._until_stored(execution, lambda: self._executions.name_also(job_id, record))
+        pause_s = FIRST_POLL_S
+        while True:
+            pause_s = min(self._poll_interval_s, pause_s)
+            try:
+                async with asyncio.timeout(pause_s * (0.75 + 0.5 * self._entropy.jitter())):
+                    await sent.hint.wait()
+            except TimeoutError:
+                pause_s *= 2
+            else:
+                sent.hint.clear()
+                pause_s = FIRST_POLL_S
+            try:
+                with executing(context):
+                    answer = await target.poll(task, context, job_id)
+            except Exception:  # noqa: BLE001  the job goes on, whatever is wrong here
+                _excuse(execution, "execution cannot be asked about, trying again")
+                continue
+            sent.faults = 0
+            if answer is not None:
+                return answer
+
+    async def ask_about(self, committer: Committer, task: Task, attempt: int) -> None:
+        """Ask a few times about an execution that another process looks after, which does not know of the hint."""
+        target, run = self._targets.get(task.target_type), committer.run
+        if not isinstance(target, PolledTarget) or run is None:
+            return
+        state = run.nodes[task.name]
+        key = state.execution_id or ""
+        if state.attempt != attempt or not state.is_live or key in self._asked_about:
+            return
+        self._asked_about.add(key)
+        execution = OwedExecution(committer, task, run, InFlight(attempt))
+        try:
+            context = await self._context(execution)
+            for pause_s in HINT_POLLS_S:
+                await asyncio.sleep(pause_s)
+                with executing(context):
+                    answer = await target.poll(task, context, state.job_id)
+                if answer is not None and not isinstance(answer, Unknown):
+                    committer.post(await self._event_of(answer, execution))
+                    return
+        finally:
+            self._asked_about.discard(key)
+
+    async def _until_stopped(self, execution: OwedExecution) -> bool:
+        """
+        Stop an execution at its target, however often that takes: it costs money, and another attempt may wait for it.
+
+        Returns:
+            `False` when this process ends before that, or has lost it: whoever has it then stops it.
+        """
+        _, task, run, sent = execution
+        context = _new_context(task, run, Results(run, EarlierNodes(task), {}), sent)
+        pause_s = 1.0
+        while True:
+            try:
+                job_id = sent.job_id or run.nodes[task.name].job_id
+                with executing(context):
+                    await self._targets[task.target_type].stop(task, context, job_id)
+            except Exception:
+                logger.exception("task cannot be stopped, trying again", extra=_of(execution))
+            else:
+                return True
+            if self._is_closing():
+                return False
+            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
+            pause_s = min(self._backoff_max_s, pause_s * 2)
+            if not sent.is_stopping and not await self._is_still_owed(execution):
+                return False
+
+    async def _context(self, execution: OwedExecution) -> TaskContext:
+        _, task, run, sent = execution
+        earlier = EarlierNodes(task)
+        large: Mapping[str, bytes] = {}
+        if run.spilled and (task.function is not None or task.target_type is TargetTypes.FUNCTION):
+            large = await self._until_stored(execution, lambda: self._spilled.fetch(run, earlier.names))
+        return _new_context(task, run, Results(run, earlier, large), sent)
+
+    async def _supplement(self, function: str, context: TaskContext) -> Failure | None:
+        """Let the task's own function have a say in its parameters."""
+        try:
+            with executing(context):
+                parameters = await self._functions.call(function, context)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # a stop, a timeout, or the end of this process
+            return Failure.of("CancelledError", f"{function!r}, called before the launch, was cancelled from within")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises is its failure
+            return Failure.of(
+                type(error).__name__, f"{function!r}, called before the launch: {str(error) or 'no message'}"
+            )
+        if parameters is None:
+            return None
+        if not isinstance(parameters, Mapping):
+            return Failure.of(
+                "TypeError", f"{function!r} must return a mapping or None, not {type(parameters).__name__}"
+            )
+        context.parameters.update(parameters)
+        return None
+
+    async def _event_of(self, answer: Answer, execution: OwedExecution) -> RunEvent:
+        _, task, run, sent = execution
+        match answer:
+            case Succeeded(result=result):
+                if result is None:
+                    return TaskSucceeded(task.name, sent.attempt)
+                if len(result) > INLINE_RESULT_BYTES_MAX or not run.has_room(len(result)):
+                    record = self._record_of(task, run.nodes[task.name], run.header)
+                    await self._until_stored(execution, lambda: self._spilled.save(record, result))
+                    return TaskSucceeded(task.name, sent.attempt, result_in="execution")
+                return TaskSucceeded(task.name, sent.attempt, msgspec.Raw(result))
+            case Failed(failure=failure):
+                is_given_up = sent.is_given_up or (sent.deadline is not None and sent.deadline.expired())
+                return TaskFailed(task.name, sent.attempt, failure, is_given_up, sent.launch if is_given_up else 0)
+            case Unknown(reason=reason):
+                return TaskLost(task.name, sent.attempt, reason, sent.launch)
+            case NotStarted() | Accepted():
+                raise AssertionError(answer)
+            case unreachable:
+                assert_never(unreachable)
+
+    async def _until_stored(self, execution: OwedExecution, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Repeat a read or write of an execution's record until the store has done it: an outcome must not be lost."""
+        pause_s = 0.2
+        while True:
+            try:
+                done = await call()
+            except (StoreUnavailable, StoreThrottled) as error:
+                logger.warning("store unavailable, trying again", extra=_of(execution) | {"error": str(error)})
+            except StoreError as error:
+                execution.committer.refuse(error)
+            except Exception:  # noqa: BLE001  what was sent must not end as if it had not been
+                _excuse(execution, "store failed inside aiorch, trying again")
+            else:
+                execution.sent.faults = 0
+                return done
+            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
+            pause_s = min(STORE_BACKOFF_MAX_S, pause_s * 2)
+
+    async def stop(
+        self, committer: Committer, task: Task, run: Run, sent: InFlight, running: asyncio.Task[None] | None
+    ) -> None:
+        if running is not None:
+            await asyncio.wait([running], timeout=GIVE_UP_S)
+        if await self._until_stopped(OwedExecution(committer, task, run, sent)):
+            sent.has_ended = True
+            committer.post(TaskStopped(task.name, sent.attempt))
+
+
+def _excuse(execution: OwedExecution, what: str) -> None:
+    """
+    Log the exception that is being handled, unless its execution has met too many: then that exception is raised again.
+
+    Raises:
+        Exception: The one that is being handled, the `FAULTS_MAX` + 1st.
+    """
+    execution.sent.faults += 1
+    if execution.sent.faults > FAULTS_MAX:
+        raise  # noqa: PLE0704  the exception of the caller
+    logger.exception(what, extra=_of(execution))  # noqa: LOG004  called by exception handlers only
+
+
+def answer_lost(task: Task, sent: InFlight) -> TaskRunning:
+    """Say that nobody waits for the answer to a call any more: its event will tell how the call ended."""
+    return TaskRunning(task.name, sent.attempt, launch=sent.launch, answer_lost=True, was_refused=sent.refusals > 0)
+
+
+def may_be_launched_before(task: Task, state: NodeState) -> bool:
+    """Whether an execution is a job that may have been launched by whoever owned it before."""
+    return task.target_type is TargetTypes.DATAFLOW and state.launches > 1
+
+
+def _of(execution: OwedExecution) -> dict[str, Any]:
+    """Return the facts for log records about an execution that has no context yet, or none any more."""
+    committer, task, run, sent = execution
+    state = run.nodes[task.name]
+    facts = {"run_id": committer.run_id, "node": task.name, "attempt": sent.attempt}
+    return facts | ({"execution_id": state.execution_id} if state.attempt == sent.attempt else {})
+
+
+def _about(context: TaskContext) -> dict[str, Any]:
+    return {
+        "run_id": context.run_id,
+        "node": context.node,
+        "attempt": context.attempt,
+        "execution_id": context.execution_id,
+    }
+
+
+def _timed_out(task: Task, sent: InFlight) -> Answer:
+    if sent.is_awaited and not sent.is_at_target:
+        return Unknown(f"no answer, and no event within its timeout of {sent.limit_s:g} s")
+    limit = f"its timeout of {sent.limit_s:g} s"
+    tried = f"was tried {counted(sent.refusals, 'time')}"
+    if sent.refusal is not None:
+        message = f"{task.target_name!r} did not start within {limit}: it {tried}, the last time: {sent.refusal}"
+        return Failed(Failure.of("NotStarted", message))
+    message = f"{task.target_name!r} did not end within {limit}"
+    if sent.refusals:
+        message += f", after it {tried} and refused"
+    if task.on_lost is OnLost.FAIL and sent.is_out and not sent.is_at_target:
+        return Unknown(f"{message}, and may go on: it must not be started twice")
+    return Failed(Failure.of("Timeout", message + (", and was stopped" if sent.is_at_target else "")))
+
+
+def _new_context(task: Task, run: Run, results: Results, sent: InFlight) -> TaskContext:
+    state, header = run.nodes[task.name], run.header
+    return TaskContext(
+        run_id=header.run_id,
+        dag=header.dag,
+        node=task.name,
+        attempt=state.attempt,
+        execution_id=state.execution_id or "",
+        parameters=msgspec.json.decode(task.encoded_parameters),
+        encoded_input=header.input,
+        results=results,
+        on_begin=sent.begin,
+        on_blocked=sent.blocked,
+    )

@@ -1,0 +1,1 @@
+"""What messages say: events, and the decoding of messages. Pure."""

@@ -1,0 +1,1 @@
+"""What all adapters of Google Cloud share."""

@@ -1,0 +1,1 @@
+"""What there is: DAGs, runs, failures, names. Pure records."""

@@ -1,0 +1,399 @@
+"""
+The DAG and its nodes: what a definition becomes when it is built.
+
+Both are immutable once they are built, and shared by all runs of the definition. What a node has come to in one run
+stands in that run's document; `Task.bound_to` gives a view of a task together with it.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Protocol, Self
+
+import msgspec
+
+from aiorch.errors import counted
+from aiorch.model.enums import DataflowTemplateType, NodeTypes, OnFailure, OnLost, OnNoResult, TargetTypes
+from aiorch.model.retry import RetryPolicy
+from aiorch.model.status import TaskStatus
+
+DEFAULT_TIMEOUT_GEN1_S = 540.0
+DEFAULT_TIMEOUT_GEN2_S = 3600.0
+TIMEOUT_SLACK_S = 60.0
+"""How much longer we wait by default: the platform's own end by timeout shall be what is recorded, not ours."""
+
+
+_ONE_ATTEMPT = RetryPolicy()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""Shared by all nodes that have none: a DAG may have ten thousand of them."""
+
+
+class Launcher(Protocol):
+    """What the executor hands to `Node.execute`, bound to one run."""
+
+    def launch(self, task: "Task") -> None:
+        """Launch *task* if the committed run owes a launch of it to this process and none is in flight."""
+        ...
+
+
+class _Entry(Protocol):
+    @property
+    def status(self) -> TaskStatus: ...
+
+
+class _Run(Protocol):
+    @property
+    def nodes(self) -> Mapping[str, _Entry]: ...
+
+
+class Node:
+    """
+    A step of a DAG, built.
+
+    Attributes:
+        name: Unique over the whole definition.
+
+        parent_dag: The `DAG` that this node is on the first level of.
+
+        next: Name of the node that follows, `None` at the end of a DAG.
+
+        previous_nodes: The nodes whose `next` is this one (at most one today).
+    """
+
+    node_type: NodeTypes
+    previous_nodes: tuple["Node", ...] = ()
+
+    def __init__(self, name: str, parent_dag: "DAG", *, next: str | None = None, comment: str = "") -> None:  # noqa: A002
+        self.name = name
+        self.parent_dag = parent_dag
+        self.next = next
+        self.comment = comment
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+    @property
+    def is_end(self) -> bool:
+        """No node follows within this node's DAG."""
+        return self.next is None
+
+    @property
+    def next_node(self) -> "Node | None":
+        """The node that follows, `None` at the end of a DAG."""
+        return None if self.next is None else self.parent_dag.nodes[self.next]
+
+    def execute(self, launcher: Launcher) -> None:
+        """Do what the commit that began this node owes. Called by the executor only, and only after that commit."""
+        raise NotImplementedError
+
+    def earlier_nodes(self) -> Iterator["Node"]:
+        """All nodes that have ended before this one can start, nearest first; those inside a `Parallel` included."""
+        node: Node | None = self
+        while node is not None:
+            before = list(node.previous_nodes)
+            while before:
+                previous = before.pop()
+                yield previous
+                if isinstance(previous, Parallel):
+                    yield from previous.all_nodes.values()
+                before.extend(previous.previous_nodes)
+            node = node.parent_dag.parent_node
+
+    def later_nodes(self) -> Iterator["Node"]:
+        """All nodes that start only after this one has ended; those inside a `Parallel` included."""
+        node: Node | None = self
+        while node is not None:
+            yield from node.parent_dag.all_from(node.next_node)
+            node = node.parent_dag.parent_node
+
+
+class Task(Node):
+    """A node that launches something."""
+
+    node_type = NodeTypes.TASK
+    target_type: TargetTypes
+    _run: "_Run | None" = None
+
+    def __init__(  # noqa: PLR0913  one argument per key of a step
+        self,
+        name: str,
+        parent_dag: "DAG",
+        *,
+        target_name: str,
+        next: str | None = None,  # noqa: A002
+        parameters: Mapping[str, Any] | None = None,
+        function: str | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        on_lost: OnLost = OnLost.RETRY,
+        comment: str = "",
+    ) -> None:
+        super().__init__(name, parent_dag, next=next, comment=comment)
+        self.target_name = target_name
+        self.parameters: Mapping[str, Any] = parameters or _NOTHING
+        self.function = function
+        self.timeout = timeout
+        self.retry = retry or _ONE_ATTEMPT
+        self.on_lost = on_lost
+
+    @property
+    def timeout_s(self) -> float | None:
+        """Seconds that one attempt may take, `None` for no limit."""
+        return self.timeout
+
+    @cached_property
+    def on_no_result(self) -> OnNoResult:
+        """What becomes of a success without its result. Only calls know that: see `CloudFunction`."""
+        return OnNoResult.ACCEPT
+
+    @cached_property
+    def encoded_parameters(self) -> bytes:
+        """`parameters` as JSON."""
+        return msgspec.json.encode(dict(self.parameters))
+
+    def bound_to(self, run: "_Run") -> Self:
+        """Return a view of this task in *run*: the same task with a `status`."""
+        view = copy.copy(self)
+        view._run = run  # noqa: SLF001  our own class
+        return view
+
+    @property
+    def status(self) -> TaskStatus:
+        """Status in the run that this view is bound to; ``New`` on a task that is bound to none."""
+        return TaskStatus.NEW if self._run is None else self._run.nodes[self.name].status
+
+    def execute(self, launcher: Launcher) -> None:
+        """Launch this task."""
+        launcher.launch(self)
+
+
+class Function(Task):
+    """A Python callable, run in the engine's own process. `function` is its name, ``module:callable``."""
+
+    target_type = TargetTypes.FUNCTION
+
+
+class CloudFunction(Task):
+    """An HTTP call of a Cloud Function of either generation, or of any URL."""
+
+    target_type = TargetTypes.CLOUD_FUNCTION
+
+    def __init__(  # noqa: PLR0913  one argument per key of a step
+        self,
+        name: str,
+        parent_dag: "DAG",
+        *,
+        project_id: str | None = None,
+        region: str | None = None,
+        url: str | None = None,
+        on_no_result: OnNoResult | None = None,
+        **task: Any,
+    ) -> None:
+        super().__init__(name, parent_dag, **task)
+        self.project_id = project_id
+        self.region = region
+        self.url = url
+        self._on_no_result = on_no_result
+
+    @cached_property
+    def on_no_result(self) -> OnNoResult:
+        """What becomes of a success without its result; by default that depends on what a second call may do."""
+        if self._on_no_result is not None:
+            return self._on_no_result
+        if self.on_lost is OnLost.FAIL:
+            return OnNoResult.FAIL
+        is_read = any(
+            isinstance(node, Task) and (node.function is not None or node.target_type is TargetTypes.FUNCTION)
+            for node in self.later_nodes()
+        )
+        return OnNoResult.CALL_AGAIN if is_read else OnNoResult.ACCEPT
+
+    @property
+    def timeout_s(self) -> float:
+        """
+        Seconds that one attempt may take: the platform's own limit when the step sets none.
+
+        Source: GCP documentation, "Configure function timeout": 540 s (gen1), 3,600 s (gen2, HTTP). Which generation
+        a function is cannot be told from its name, so the longer one stands, and a minute more.
+        """
+        return self.timeout if self.timeout is not None else DEFAULT_TIMEOUT_GEN2_S + TIMEOUT_SLACK_S
+
+
+class DataflowJob(Task):
+    """A Dataflow job from a Classic or Flex template."""
+
+    target_type = TargetTypes.DATAFLOW
+
+    def __init__(  # noqa: PLR0913
+        self,
+        name: str,
+        parent_dag: "DAG",
+        *,
+        project_id: str | None = None,
+        region: str | None = None,
+        container_gcs_path: str | None = None,
+        template_path: str | None = None,
+        environment: Mapping[str, Any] | None = None,
+        **task: Any,
+    ) -> None:
+        super().__init__(name, parent_dag, **task)
+        self.project_id = project_id
+        self.region = region
+        self.container_gcs_path = container_gcs_path
+        self.template_path = template_path
+        self.environment: Mapping[str, Any] = environment or _NOTHING
+
+    @property
+    def template_type(self) -> DataflowTemplateType:
+        """Flex when the step names a container spec, Classic when it names a template."""
+        return DataflowTemplateType.FLEX if self.container_gcs_path else DataflowTemplateType.CLASSIC
+
+
+class Parallel(Node):
+    """Branches that run at the same time, each a `DAG` of its own, joined once when all have ended."""
+
+    node_type = NodeTypes.PARALLEL
+
+    def __init__(
+        self,
+        name: str,
+        parent_dag: "DAG",
+        *,
+        next: str | None = None,  # noqa: A002
+        on_failure: OnFailure = OnFailure.FAIL_FAST,
+        comment: str = "",
+    ) -> None:
+        super().__init__(name, parent_dag, next=next, comment=comment)
+        self.on_failure = on_failure
+        self.branches: tuple[DAG, ...] = ()
+
+    def execute(self, launcher: Launcher) -> None:
+        """Start the start node of every branch at once."""
+        for branch in self.branches:
+            branch.nodes[branch.start_node].execute(launcher)
+
+    @cached_property
+    def all_nodes(self) -> dict[str, Node]:
+        """Every node of every branch, nested ones included, by name."""
+        return {name: node for branch in self.branches for name, node in branch.walk()}
+
+
+_NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
+
+
+class DAG:
+    """
+    A chain of nodes from `start_node` to the one that is the end; the branches of a `Parallel` are DAGs again.
+
+    Attributes:
+        start_node: Name of the first node.
+
+        parent_node: The `Parallel` whose branch this is, `None` for the whole definition.
+
+        nodes: Nodes of this level by name.
+
+        name: Name of the definition (``dag`` when it has none).
+
+        definition: The definition as it is stored: plain JSON types only, callables by name.
+
+        definition_id: ``sha256:`` and the hash of the stored definition.
+
+        timeout: Seconds that a run may take, `None` for no limit.
+
+        functions: Callables that the definition held as objects, by the name that stands for them in it.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        start_node: str,
+        *,
+        parent_node: Parallel | None = None,
+        name: str = "dag",
+        definition: bytes = b"",
+        definition_id: str = "",
+        timeout: float | None = None,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
+        self.start_node = start_node
+        self.parent_node = parent_node
+        self.nodes: dict[str, Node] = {}
+        self.name = name
+        self.definition = definition
+        self.definition_id = definition_id
+        self.timeout = timeout
+        self.functions: Mapping[str, Callable[..., Any]] = functions or _NO_FUNCTIONS
+
+    def __repr__(self) -> str:
+        return f"<DAG {self.name!r} of {counted(len(self.all_nodes), 'node')}>"
+
+    def init(self) -> None:
+        """Link the nodes of this level with those before them. Called once, when all nodes are there."""
+        previous: dict[str, list[Node]] = {name: [] for name in self.nodes}
+        for node in self.nodes.values():
+            if node.next is not None:
+                previous[node.next].append(node)
+        for name, node in self.nodes.items():
+            node.previous_nodes = tuple(previous[name])
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """Tasks of this level by node name."""
+        return {name: node for name, node in self.nodes.items() if isinstance(node, Task)}
+
+    @cached_property
+    def all_nodes(self) -> dict[str, Node]:
+        """Nodes of this level and of all child DAGs, by name; a `Parallel` before what is in it."""
+        return dict(self.walk())
+
+    @cached_property
+    def all_tasks(self) -> dict[str, Task]:
+        """Tasks of this level and of all child DAGs, by node name."""
+        return {name: node for name, node in self.all_nodes.items() if isinstance(node, Task)}
+
+    @cached_property
+    def end_node(self) -> Node:
+        """The node of this level that no other follows."""
+        return next(node for node in self.nodes.values() if node.is_end)
+
+    def get_node_with_task(self, task_name: str) -> Task:
+        """
+        Return the one node that runs the target *task_name*.
+
+        Raises:
+            LookupError: No node runs it, or several do: then only an execution's record tells which is meant.
+        """
+        found = [task for task in self.all_tasks.values() if task.target_name == task_name]
+        if len(found) != 1:
+            names = ", ".join(repr(task.name) for task in found) or "none"
+            raise LookupError(
+                f"{counted(len(found), 'node')} of DAG {self.name!r} run the target {task_name!r} ({names}), so the "
+                f"name alone does not say which is meant; use the node name, or the execution's record."
+            )
+        return found[0]
+
+    def chain_from(self, node: Node | None) -> Iterator[Node]:
+        """Yield *node* and those that follow it on its level."""
+        while node is not None:
+            yield node
+            node = node.next_node
+
+    def all_from(self, node: Node | None) -> Iterator[Node]:
+        """Yield *node*, those that follow it on its level, and everything inside them."""
+        for following in self.chain_from(node):
+            yield following
+            if isinstance(following, Parallel):
+                yield from following.all_nodes.values()
+
+    def walk(self) -> Iterator[tuple[str, Node]]:
+        """Yield every node of this level and of all child DAGs with its name; a `Parallel` before what is in it."""
+        # An explicit stack: definitions may nest deeper than the interpreter's recursion limit allows.
+        stack: list[Iterator[Node]] = [iter(self.nodes.values())]
+        while stack:
+            node = next(stack[-1], None)
+            if node is None:
+                stack.pop()
+                continue
+            yield node.name, node
+            if isinstance(node, Parallel):
+                stack.extend(iter(branch.nodes.values()) for branch in reversed(node.branches))

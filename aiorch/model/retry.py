@@ -1,0 +1,54 @@
+"""When a failed attempt is followed by another."""
+
+from hashlib import sha256
+
+import msgspec
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """When a failed attempt is followed by another."""
+
+    max_attempts: int = 1
+    """Attempts in all, the first included."""
+
+    initial_delay: float = 1.0
+    """Seconds before the second attempt."""
+
+    backoff: float = 2.0
+    """Factor from one delay to the next."""
+
+    max_delay: float = 300.0
+    """Seconds that no delay exceeds."""
+
+    jitter: float = 0.1
+    """Share of a delay, 0 to 1, that is taken off at random (by a hash of the execution: always the same)."""
+
+    on: tuple[str, ...] = ()
+    """Failure types to retry, e.g. ``Timeout``, ``ValueError``, ``HTTP 503``, ``503``, ``5xx``; empty: all of them."""
+
+    def covers(self, failure_type: str) -> bool:
+        """
+        Whether a failure of this type is to be retried at all.
+
+        ``HTTP 503`` is also known as ``503`` and ``5xx``, and ``HTTP 504`` besides as ``Timeout``.
+        """
+        if not self.on:
+            return True
+        names = {failure_type}
+        if failure_type.startswith("HTTP "):
+            status = failure_type.removeprefix("HTTP ")
+            names |= {status, f"{status[:1]}xx"}
+            if status == "504":
+                names.add("Timeout")
+        return not names.isdisjoint(self.on)
+
+    def delay_s(self, failures: int, seed: str) -> float:
+        """
+        Seconds to wait after the *failures*-th failure (from 1).
+
+        Deterministic: the jitter is a hash of *seed*, so that every process computes the same due time.
+        """
+        # Exponent capped: 2.0 ** 2000 would overflow, and max_delay has long been reached by then.
+        delay = min(self.max_delay, self.initial_delay * self.backoff ** min(failures - 1, 64))
+        share = int.from_bytes(sha256(seed.encode()).digest()[:4]) / 2**32
+        return delay * (1 - self.jitter * share)

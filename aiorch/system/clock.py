@@ -1,0 +1,11 @@
+"""The real clock."""
+
+from datetime import UTC, datetime
+
+
+class SystemClock:
+    """Time of day of this machine."""
+
+    def now(self) -> datetime:
+        """Aware, in UTC."""
+        return datetime.now(UTC)

@@ -1,0 +1,1 @@
+"""Cloud Functions, and other URLs."""

@@ -1,0 +1,1 @@
+"""Dataflow jobs."""

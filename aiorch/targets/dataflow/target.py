@@ -1,0 +1,273 @@
+"""
+The target `Dataflow`: one job per execution, launched from a template, asked about until it has ended.
+
+**One job per execution.** The name of a job ends in the execution's key, and the API keeps two *active* jobs from
+having one name. A job that has ended gives its name back, so the name alone would not keep a launch that is sent again
+from starting a second job. Hence the rule: **no launch is sent but after a complete listing of that name, in all
+states, that shows no job of ours**. It costs one read per launch; there is no other way to know whether somebody sent
+it before, since the process that did may have died. A listing that is old proves nothing: a process that stood still
+after it may have been called dead, and another one have launched a job that has ended since. What comes of a launch:
+
+    2xx                                           Accepted    the job's id
+    no connection, no access token                NotStarted  it was not sent
+    the listing is old by now                     NotStarted  it was not sent
+    429, 403 for rate, quota of jobs              NotStarted  refused for now: a quota refusal is no launch
+    409, 5xx, 408, reset, timeout, no JSON        list the name: ours is Accepted; none there: NotStarted, again
+    a job of the name bears another's label       Failed      ``JobNameTaken``
+    other 4xx                                     Failed      ``HTTP <status>``
+    parameters that are not JSON                  Failed      ``ConfigurationError``
+
+After ``NotStarted`` the caller launches again, and that begins with the listing. A job that appears between listing
+and launch is active, so the launch is answered 409, and the job is found.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aiorch.google.extras import why_no_tokens
+from aiorch.model.dag import DataflowJob, Task
+from aiorch.model.failure import Failure
+from aiorch.ports.context import TaskContext
+from aiorch.ports.target import Accepted, Answer, Failed, NotStarted, Unknown
+from aiorch.targets.dataflow import api
+from aiorch.targets.dataflow.client import (
+    ANSWER_S,
+    DataflowApiError,
+    DataflowClient,
+    DataflowNoAnswer,
+    DataflowRefused,
+    DataflowUnreachable,
+)
+from aiorch.targets.dataflow.jobs import DataflowJobs, JobKey
+from aiorch.targets.dataflow.launch import LaunchRequest, Place, job_name, launch_request
+
+if TYPE_CHECKING:
+    from aiorch.google.access_token import AccessToken
+
+logger = logging.getLogger(__name__)
+
+APPEARS_S = 30.0
+"""Seconds for which a job that is to be stopped is looked for: its launch may still be on its way."""
+
+LOOK_AGAIN_S = 2.0
+
+LISTING_S = 40.0
+"""Seconds for which a listing proves that there is no job: less than it takes for a process to be called dead."""
+
+MISSING_S = 600.0
+"""Seconds after which an accepted job that the API does not know is given up: it shows new jobs late, but not so."""
+
+
+class DataflowTarget:
+    """
+    Launches Dataflow jobs from Classic and Flex templates, in the region of each step.
+
+    Args:
+        api_root: Where the API is; `None`: Google's own. Plain ``http`` to this machine carries no access token.
+
+        project_id: Project of steps that name none.
+
+        region: Region of steps that name none.
+
+        token: Where access tokens come from, shared and not closed here; `None`: from this process's own credentials.
+
+        answer_s: Seconds for an answer of the API.
+
+        appears_s: Seconds for which `stop` looks for a job that is not there.
+
+    Raises:
+        ValueError: *api_root* is no URL that requests may be sent to.
+    """
+
+    def __init__(  # noqa: PLR0913  settings, all named
+        self,
+        *,
+        api_root: str | None = None,
+        project_id: str | None = None,
+        region: str | None = None,
+        token: "AccessToken | None" = None,
+        answer_s: float = ANSWER_S,
+        appears_s: float = APPEARS_S,
+    ) -> None:
+        self._client = DataflowClient(api_root, token=token, answer_s=answer_s)
+        self._jobs = DataflowJobs(self._client)
+        self._project_id = project_id
+        self._region = region
+        self._appears_s = appears_s
+        # All by execution key, and touched by the event loop's thread alone.
+        self._sending: dict[str, asyncio.Task[Answer]] = {}
+        self._missing_since: dict[str, float] = {}
+
+    def resolve(self, task: Task) -> str | None:
+        """Say what this process would have to know to launch *task*'s job, `None` when it knows it."""
+        assert isinstance(task, DataflowJob)
+        given = {"project_id": task.project_id or self._project_id, "region": task.region or self._region}
+        missing = [name for name, value in given.items() if not value]
+        if not missing:
+            return why_no_tokens() if self._client.needs_credentials else None
+        return (
+            f"Dataflow job {task.target_name!r} needs {' and '.join(missing)}, and neither the step nor the settings "
+            f"of this process give it; set it there, or in the step"
+        )
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        """
+        Launch the job, or find it when it was launched before.
+
+        A launch that is given up while its request is under way is sent to its end all the same: `stop` waits for the
+        answer, and so never misses the job.
+        """
+        assert isinstance(task, DataflowJob)
+        key = self._key(task, context)
+        try:
+            request = launch_request(task, context, key.place)
+        except ValueError as error:
+            return Failed(Failure.of("ConfigurationError", f"nothing was launched: {error}"))
+        return await self._launch(key, request)
+
+    async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
+        """
+        Ask once how the job ended.
+
+        Args:
+            task: The task.
+
+            context: The one that it was launched with.
+
+            job_id: What ``Accepted`` said; `None`: find the job by its name.
+
+        Returns:
+            What came of it, or `None` when that is not known yet: ask again later. Errors of the API are that, too.
+            ``Unknown`` when the API has not known the job for ten minutes.
+        """
+        key = self._key(task, context)
+        try:
+            answer = await self._poll(key, job_id)
+        except DataflowApiError as error:
+            logger.warning(
+                "job cannot be asked about, trying again later",
+                extra={
+                    "run_id": context.run_id,
+                    "node": context.node,
+                    "attempt": context.attempt,
+                    "job_id": job_id,
+                    "error": str(error),
+                },
+            )
+            return None
+        if answer is not None:
+            self._missing_since.pop(key.execution_id, None)
+        return answer
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        """
+        Cancel the job for good: the API has accepted it, or the job has ended, or there is none.
+
+        A cancelled job takes minutes to end; until then `poll` says that it has not. A job that is not there is looked
+        for during `APPEARS_S`, since a launch that nobody waits for any more may still be on its way.
+
+        Raises:
+            DataflowApiError: It may go on. Try again.
+        """
+        key = self._key(task, context)
+        sending = self._sending.get(key.execution_id)
+        if sending is not None:
+            answer = await asyncio.shield(sending)
+            job_id = answer.job_id if isinstance(answer, Accepted) else job_id
+        job = await self._jobs.current(key, job_id)
+        for _ in range(round(self._appears_s / LOOK_AGAIN_S)):
+            if job is not None:
+                break
+            await asyncio.sleep(LOOK_AGAIN_S)
+            job = await self._jobs.current(key, job_id)
+        if job is not None and not job.has_ended:
+            await self._jobs.cancel(key, job)
+        self._missing_since.pop(key.execution_id, None)
+
+    async def aclose(self) -> None:
+        """Give up what is under way, and close the connections."""
+        sending = list(self._sending.values())
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+        await self._client.aclose()
+
+    # -- launching -----------------------------------------------------------------------------------------------
+
+    async def _launch(self, key: JobKey, request: LaunchRequest) -> Answer:
+        listed_at = asyncio.get_running_loop().time()
+        try:
+            found = await self._jobs.find(key)
+        except DataflowRefused as error:
+            if error.refusal.says_busy or error.refusal.says_nothing:
+                return NotStarted(str(error))
+            return api.refused(error.refusal, key.name, key.place)
+        except DataflowApiError as error:
+            return NotStarted(str(error))
+        if found is not None:
+            return found
+        sending = self._sending.get(key.execution_id)
+        if sending is None:
+            sending = asyncio.create_task(self._send(key, request, listed_at))
+            self._sending[key.execution_id] = sending
+            sending.add_done_callback(partial(self._sent, key.execution_id))
+        return await asyncio.shield(sending)
+
+    def _sent(self, execution_id: str, sending: asyncio.Task[Answer]) -> None:
+        del self._sending[execution_id]
+        if not sending.cancelled():
+            sending.exception()  # looked at, since nobody may wait for it any more
+
+    async def _send(self, key: JobKey, request: LaunchRequest, listed_at: float) -> Answer:
+        if asyncio.get_running_loop().time() - listed_at > LISTING_S:
+            return NotStarted(f"the listing of jobs named {key.name!r} is too old to prove that there is none")
+        return await self._post(key, request)
+
+    async def _post(self, key: JobKey, request: LaunchRequest) -> Answer:
+        try:
+            data = await self._client.post(request.path, request.params, request.body)
+            job = api.read_job(data.get("job"))
+            if job is None and data.get("job") is not None:
+                raise DataflowNoAnswer(f"POST {request.path} for name {key.name!r} was answered with what is no job")
+        except DataflowUnreachable as error:
+            return NotStarted(str(error))
+        except DataflowNoAnswer as error:
+            return await self._find_sent(key, NotStarted(str(error), may_arrive=True))
+        except DataflowRefused as error:
+            if error.refusal.says_busy:
+                return NotStarted(str(error))
+            if error.refusal.says_exists or error.refusal.says_nothing:
+                return await self._find_sent(key, NotStarted(str(error), may_arrive=True))
+            return api.refused(error.refusal, key.name, key.place)
+        return Accepted(job.id) if job is not None else await self._find_sent(key, Accepted())
+
+    async def _find_sent(self, key: JobKey, otherwise: Answer) -> Answer:
+        """Look whether the launch that was just sent has brought forth a job; *otherwise* when it is not to be seen."""
+        try:
+            return await self._jobs.find(key) or otherwise
+        except DataflowApiError:
+            return otherwise
+
+    # -- afterwards ----------------------------------------------------------------------------------------------
+
+    async def _poll(self, key: JobKey, job_id: str | None) -> Answer | None:
+        job = await self._jobs.current(key, job_id)
+        if job is None or job.state == "JOB_STATE_UPDATED":  # replaced by a job that is not to be seen
+            return self._missing(key, job_id)
+        self._missing_since.pop(key.execution_id, None)
+        messages = await self._jobs.error_messages(key, job) if job.state == "JOB_STATE_FAILED" else []
+        return api.outcome(job, key.place, messages)
+
+    def _missing(self, key: JobKey, job_id: str | None) -> Answer | None:
+        now = asyncio.get_running_loop().time()
+        if now - self._missing_since.setdefault(key.execution_id, now) < MISSING_S:
+            return None
+        which = f"job {key.name!r} ({job_id or 'id not known'})"
+        return Unknown(f"the API has not known {which} in {key.place.region} for {MISSING_S:g} s")
+
+    def _key(self, task: Task, context: TaskContext) -> JobKey:
+        assert isinstance(task, DataflowJob)
+        place = Place(task.project_id or self._project_id or "", task.region or self._region or "")
+        return JobKey(context.execution_id, job_name(task.target_name, context.execution_id), place)

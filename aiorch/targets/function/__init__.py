@@ -1,0 +1,1 @@
+"""Python callables, carried out in this process."""

@@ -1,0 +1,190 @@
+"""``Function`` tasks: Python callables, run in this process. Async ones on the event loop, sync ones in threads."""
+
+import asyncio
+import inspect
+import logging
+import math
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+
+from aiorch.errors import in_words
+from aiorch.model.dag import DAG, Task
+from aiorch.model.failure import Failure
+from aiorch.model.run_document import is_json
+from aiorch.ports.context import TaskContext
+from aiorch.ports.target import Answer, Failed, Succeeded
+from aiorch.targets.function.callables import Callables
+from aiorch.targets.function.exceptions import failure_of, raised_at
+from aiorch.targets.function.steps import Steps, Watch
+
+THREADS_MAX = 64
+"""Sync callables that run at once; the others wait."""
+
+RESULT_BYTES_MAX = 1024 * 1024
+"""Larger results belong into an object of their own, with its name as the result."""
+
+logger = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class FunctionTarget:
+    """
+    Finds and calls Python callables.
+
+    A callable takes one argument, the `TaskContext`, and returns what JSON can hold. A sync callable that is given up
+    (timeout, cancel) cannot be interrupted: its thread goes on in the background, and its result is dropped.
+
+    Args:
+        functions: Callables by the name that stands for them in definitions.
+
+        search_paths: Folders in which modules with callables are looked up; they join the import path, at its end.
+
+        find_folder: Returns the folder that holds the definition of a DAG, by its name; `None`: there is none.
+
+        threads_max: Sync callables that run at once.
+
+        result_bytes_max: Size of an encoded result above which the task fails.
+
+        watch: Tells a process that stood still from an async callable that blocks; `None` where time is simulated.
+    """
+
+    begins_itself = True
+
+    def __init__(  # noqa: PLR0913  all optional
+        self,
+        functions: Mapping[str, Callable[..., Any]] | None = None,
+        *,
+        search_paths: Sequence[Path] = (),
+        find_folder: Callable[[str], Path | None] = lambda _: None,
+        threads_max: int = THREADS_MAX,
+        result_bytes_max: int = RESULT_BYTES_MAX,
+        watch: Watch | None = None,
+    ) -> None:
+        self._callables = Callables(functions or {}, search_paths, find_folder)
+        self._threads_max = threads_max
+        self._threads: anyio.CapacityLimiter | None = None
+        self._unlimited: anyio.CapacityLimiter | None = None
+        self._result_bytes_max = result_bytes_max
+        self._watch = watch
+        self._told_of: set[str] = set()
+
+    def learn(self, dag: DAG, folder: Path | None, search_paths: Sequence[Path] = ()) -> bool:
+        """Take in the callables of a DAG and the folders of its modules; see `Callables.learn`."""
+        return self._callables.learn(dag.name, dag.functions, folder, search_paths)
+
+    def resolve(self, task: Task) -> str | None:
+        """Say why the callable that *task* names cannot be called here, or `None` if it can. Imports its module."""
+        try:
+            self._callables.find(task.function or task.target_name, task.parent_dag.name)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  importing a user's module may raise anything
+            where = raised_at(error)
+            return in_words(error) + (f" (at {where})" if where else "")
+        return None
+
+    async def launch(self, task: Task, context: TaskContext) -> Answer:
+        """Call the task's callable; whatever it raises is the failure of this attempt."""
+        name = task.function or task.target_name
+        try:
+            result = await self.call(name, context)
+        except asyncio.CancelledError as error:
+            task_of_engine = asyncio.current_task()
+            if task_of_engine is not None and task_of_engine.cancelling():
+                raise  # a stop, a timeout, or the end of this process
+            return Failed(
+                Failure.of("CancelledError", "the callable was cancelled from within", None, raised_at(error))
+            )
+        except (Exception, SystemExit) as error:
+            # What it says may be of the input, and belongs into the run's document, not into the log.
+            facts = {"run_id": context.run_id, "node": context.node, "attempt": context.attempt}
+            logger.info(
+                "function raised",
+                extra={**facts, "error_type": type(error).__name__},
+                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+            )
+            return Failed(failure_of(error))
+        if result is None:
+            return Succeeded()
+        try:
+            encoded = _encode(result)
+            if not is_json(encoded):
+                raise ValueError("it is nested too deeply")
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            message = (
+                f"{name!r} returned {type(result).__name__!r}, which is not JSON, so the result was not stored: "
+                f"{error}. Return numbers, strings, lists and dicts of such."
+            )
+            return Failed(Failure.of("ResultNotJSON", message))
+        if len(encoded) > self._result_bytes_max:
+            message = (
+                f"{name!r} returned {len(encoded)} bytes of JSON, and the limit is {self._result_bytes_max}; "
+                f"the result was not stored. Store the data yourself, and return where it is."
+            )
+            return Failed(Failure.of("ResultTooLarge", message))
+        return Succeeded(encoded)
+
+    async def call(self, name: str, context: TaskContext) -> Any:
+        """Call a callable by its name. Raises what it raises, and LookupError or what its import raises."""
+        function = self._callables.find(name, context.dag)
+        if inspect.iscoroutinefunction(function):
+            context.begin()
+            return await self._measured(function(context), name, context)
+        if self._threads is None:
+            self._threads, self._unlimited = anyio.CapacityLimiter(self._threads_max), anyio.CapacityLimiter(math.inf)
+        async with self._threads:
+            context.begin()
+            try:
+                result = await anyio.to_thread.run_sync(
+                    function, context, abandon_on_cancel=True, limiter=self._unlimited
+                )
+            except KeyboardInterrupt as error:  # in a thread it is none: the function has raised it
+                raise RuntimeError("KeyboardInterrupt") from error
+        if inspect.iscoroutine(result):
+            return await self._measured(result, name, context)
+        return await result if inspect.isawaitable(result) else result
+
+    async def _measured(self, coroutine: Coroutine[Any, Any, Any], name: str, context: TaskContext) -> Any:
+        """Await a callable's coroutine, and tell of it when it blocks the event loop."""
+        has_blocked = False
+
+        def blocked(seconds: float) -> None:
+            nonlocal has_blocked
+            has_blocked = True
+            self._tell_of_block(seconds, name, context)
+            context.blocked(seconds)
+
+        if self._watch is not None:
+            self._watch.attach()
+        try:
+            result = await Steps(coroutine, blocked, self._watch)
+        finally:
+            if self._watch is not None:
+                self._watch.detach()
+        if has_blocked:
+            await asyncio.sleep(0)  # its timeout may be over: here it ends
+        return result
+
+    def _tell_of_block(self, seconds: float, name: str, context: TaskContext) -> None:
+        if name not in self._told_of:
+            self._told_of.add(name)
+            logger.warning(
+                "async callable %r blocked the event loop for %.1f s, and every other task, timeout and heartbeat of "
+                "this process waited: make it a plain def, which runs in a thread, or await instead",
+                name,
+                seconds,
+                extra={
+                    "run_id": context.run_id,
+                    "node": context.node,
+                    "attempt": context.attempt,
+                },
+            )
+
+    async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
+        """Nothing: giving up the call is all that can be done, and the engine has done it."""
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
