@@ -2,7 +2,7 @@
 `DAGExecutor`: events in, commits and launches out.
 
 It finds the run of each event, hands the event to that run's committer, and does what the committed state owes to this
-process: launches, stops, retries when they are due. What happens next is decided in `transitions`, never here.
+process: launches, stops, retries when they are due. What happens next is decided in `core.fold`, never here.
 """
 
 import asyncio

@@ -88,7 +88,7 @@ def test_the_engine_is_looked_at() -> None:
     """The list of adapters leaves what decides, and names nothing that is not there."""
     names = {path.name for path in engine_files()}
     assert names >= {"fold.py", "committer.py", "executor.py", "launches.py", "sweeper.py", "intake.py"}
-    assert names >= {"heartbeats.py", "orchestrator.py", "run_state.py", "status.py", "results.py", "events.py"}
+    assert names >= {"orchestrator.py", "run.py", "status.py", "results.py", "event.py", "decode.py"}
     assert names >= {"run_document.py", "failure.py", "outcomes.py"}
     assert all((ROOT / name).exists() for name in ADAPTERS)
 

@@ -41,7 +41,7 @@ from aiorch.model.run import Run, execution_key, kept_by_resume, new_header, new
 from aiorch.model.run_document import NodeState, StartCommand, decode_document
 from aiorch.model.status import RunStatus, TaskStatus
 from tests.definitions import chain, parallel, task
-from tests.unit.test_transitions_properties import check_moves, check_run
+from tests.unit.test_fold_properties import check_moves, check_run
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 TIMEOUT_S = 1000

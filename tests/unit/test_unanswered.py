@@ -20,7 +20,7 @@ from aiorch.core.fold import (
 from aiorch.model.failure import Failure
 from aiorch.model.run_document import NodeState
 from tests.definitions import call, chain
-from tests.unit.test_transitions import Scene, dag_of
+from tests.unit.test_fold import Scene, dag_of
 
 ME = Process("me", lambda _: True, awaits_events=True)
 HEIR = Process("heir", lambda _: True, awaits_events=True)
