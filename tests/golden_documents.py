@@ -22,21 +22,7 @@ from typing import Any
 
 import msgspec
 
-from aiorch.builder import DAGBuilder
-from aiorch.context import TaskContext
-from aiorch.dag import DAG
-from aiorch.enums import RunStatus, TargetTypes
-from aiorch.failure import Failure, Part
-from aiorch.names import RunId, run_object
-from aiorch.nodes import Node, Parallel, Task
-from aiorch.orchestrator import Orchestrator
-from aiorch.ports import Answer, Failed, NotStarted, Succeeded
-from aiorch.run_document import NodeState, RunHeader, StartCommand, Unanswered
-from aiorch.run_state import Run, new_header, new_run
-from aiorch.status import Execution, ExecutionStatus, OrchestrationStatus
-from aiorch.stores.memory import MemoryStore
-from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
-from aiorch.transitions import (
+from aiorch.core.fold import (
     CancelRequested,
     LaunchOffered,
     Process,
@@ -52,6 +38,20 @@ from aiorch.transitions import (
     TaskWaits,
     fold,
 )
+from aiorch.definition.build import DAGBuilder
+from aiorch.documents.status import Execution, ExecutionStatus, OrchestrationStatus
+from aiorch.model.dag import DAG, Node, Parallel, Task
+from aiorch.model.enums import TargetTypes
+from aiorch.model.failure import Failure, Part
+from aiorch.model.names import RunId, run_object
+from aiorch.model.run import Run, new_header, new_run
+from aiorch.model.run_document import NodeState, RunHeader, StartCommand, Unanswered
+from aiorch.model.status import RunStatus
+from aiorch.orchestrator import Orchestrator
+from aiorch.ports.context import TaskContext
+from aiorch.ports.target import Answer, Failed, NotStarted, Succeeded
+from aiorch.stores.memory import MemoryStore
+from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from tests.definitions import call, chain, job, parallel, task
 from tests.fakes.jobs import Jobs
 

@@ -509,7 +509,7 @@ MUTANTS = (
     ),
     Mutant(
         "a failure tells the start of the run as its own",
-        "aiorch.transitions",
+        "aiorch.core.fold",
         '"started_at": state.started_at, ',
         '"started_at": self.header.created_at, ',
         seed=100000,

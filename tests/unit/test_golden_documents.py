@@ -6,23 +6,14 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from aiorch.enums import RunStatus, TaskStatus
-from aiorch.names import RunId
-from aiorch.run_document import NodeState
-from aiorch.status import ExecutionStatus, OrchestrationStatus, StoredRun
+from aiorch.core.fold import LaunchOffered, Process, ProcessesDied, RetryDue, RunEvent, TaskStopped, TaskSucceeded, fold
+from aiorch.documents.status import ExecutionStatus, OrchestrationStatus, StoredRun
+from aiorch.model.names import RunId
+from aiorch.model.run_document import NodeState
+from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.stores.memory import MemoryStore
-from aiorch.transitions import (
-    LaunchOffered,
-    Process,
-    ProcessesDied,
-    RetryDue,
-    RunEvent,
-    TaskStopped,
-    TaskSucceeded,
-    fold,
-)
 from tests.golden_documents import FOLDER, as_json, read
-from tests.unit.test_transitions_properties import check_moves, check_run
+from tests.unit.test_fold_properties import check_moves, check_run
 
 VERSIONS = sorted(path.name for path in FOLDER.iterdir())
 EXPECTED = {version: json.loads((FOLDER / version / "expected.json").read_bytes()) for version in VERSIONS}
