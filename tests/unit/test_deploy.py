@@ -596,7 +596,7 @@ def test_names_in_the_guide_exist() -> None:
     assert outputs
     assert outputs <= named_blocks("output").keys()
     prefix = default("name")
-    assert {row[0] for row in rows(section(GUIDE, "How completions come back"))} == {
+    assert {row[0] for row in rows(section(GUIDE, "Log sinks"))} == {
         f"`{prefix}-{sink}`" for sink in local_values()["sink_filters"]
     }
 
@@ -612,7 +612,7 @@ def test_the_start_message_of_the_guide_is_one() -> None:
 
 def test_expiring_prefixes_match_the_guide() -> None:
     """The table of what is deleted has every prefix that there is, and the right ones are never deleted."""
-    table = {name: row[1] for row in rows(section(GUIDE, "What is deleted, and when")) for name in named(row[0])}
+    table = {name: row[1] for row in rows(section(GUIDE, "Deletion")) for name in named(row[0])}
     prefixes = {
         value
         for name, value in vars(names).items()
