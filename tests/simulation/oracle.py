@@ -88,6 +88,11 @@ def _unclaimed(document: Mapping[str, Any]) -> set[tuple[str, int]]:
     }
 
 
+def _counted_s(process: "SimulatedProcess", since: float) -> float:
+    """Return the most seconds since a point in time that a process may count against a timeout."""
+    return process.lived_s(since) + TICK_S * len(process.pauses_since(since))
+
+
 def _is_awake(process: "SimulatedProcess", now: float) -> bool:
     """Whether a process does not stand still, and has not just now."""
     return process.parked is None and now - process.went_on_at >= AWAKE_S
@@ -497,8 +502,8 @@ class Oracle:
         timeout_s = self._structures[run_id].steps[node]["timeout"]
         if writer.pauses_since(begun_at):
             self._world.count("timeout after a pause")
-        lived_s = writer.lived_s(begun_at)
-        if lived_s < timeout_s - TICK_S * len(writer.pauses_since(begun_at)) - 0.1:
+        if _counted_s(writer, begun_at) < timeout_s - 0.1:
+            lived_s = writer.lived_s(begun_at)
             self.fail("S12", f"{what} was given up by {writer.name} after {lived_s:g} s of its {timeout_s:g} s")
         if "no event within" in words and self._is_known_to_be_refused(key):
             self.fail("S5", f"{what} is lost, and an event that was acknowledged says that it never ran")
@@ -601,7 +606,7 @@ class Oracle:
     def answered(self, process: "SimulatedProcess", execution: Execution) -> None:
         """The answer to a call has arrived at a process, which may stand still, before or after its time was over."""
         which = process.id, execution.key
-        self._answered[which] = process.lived_s(self._begun_at[which])
+        self._answered[which] = _counted_s(process, self._begun_at[which])
 
     def unread(self, process: "SimulatedProcess", execution: Execution) -> None:
         """An answer has arrived, and the process cannot read it."""

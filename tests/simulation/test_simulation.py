@@ -4,17 +4,22 @@ import asyncio
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from aiorch.engine.standstill import LivedTimeout, Standstill
 from tests.simulation.calls import SCENES, run_case
+from tests.simulation.cluster import SimulatedProcess
 from tests.simulation.loop import PROCESS, DeadlockError, Handle, LivelockError, SimulationLoop
 from tests.simulation.mutants import MUTANTS, DoesNotFitError, Mutant, changed
 from tests.simulation.runner import FAULTS, missing_faults, run_shared
 from tests.simulation.shrink import shrink
+from tests.simulation.swarm import Swarm
 from tests.simulation.tape import Tape
-from tests.simulation.world import simulate
+from tests.simulation.targets import Execution
+from tests.simulation.world import World, simulate
 
 ROOT = Path(__file__).parents[2]
 SECONDS = float(os.environ.get("AIORCH_SIMULATION_S", "10"))
@@ -174,6 +179,34 @@ def test_a_process_that_was_paused_goes_on_where_it_stood() -> None:
 
     loop.run(main())
     assert woke_at == [100.5]
+
+
+@pytest.mark.parametrize(("answered_at", "is_violated"), [(20.0, True), (88.0, True), (90.0, False)])
+def test_an_answer_that_comes_as_the_timeout_ends_need_not_be_read(answered_at: float, *, is_violated: bool) -> None:
+    """S12: a timeout that counts a part of a pause ends early, and only an answer before its end is in time."""
+    world = World(Tape(replayed={}), swarm=Swarm())
+    process, execution = SimulatedProcess(world, 0, 1), Execution("r0", "a", 1, "key")
+    world.oracle.expect("r0", {"start": "a", "steps": {"a": {"type": "Task", "timeout": 60, "end": True}}})
+    ended_at: list[float] = []
+
+    async def call() -> None:
+        world.oracle.begins(process, execution)
+        with suppress(TimeoutError):
+            async with LivedTimeout(Standstill(), reading_s=5.0) as deadline:
+                deadline.begin(60.0)
+                await world.loop.create_future()
+        ended_at.append(world.loop.time())
+        world.oracle._check_lived(process, "r0 a", "key", {"message": "'load' did not end within its timeout of 60 s"})
+
+    async def main() -> None:
+        world.loop.later(10.5, world.cluster.pause, process, 30.5)
+        world.loop.later(answered_at, world.oracle.answered, process, execution)
+        await world.loop.create_task(call(), context=process.context)
+
+    world.loop.run(main())
+    assert ended_at == [90.0]
+    assert process.lived_s(0.0) == 59.5
+    assert (world.oracle.violation is not None) == is_violated
 
 
 def test_a_schedule_that_cannot_end_is_told() -> None:
