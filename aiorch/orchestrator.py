@@ -113,7 +113,7 @@ class Orchestrator:
         definition_folders: Sequence[str | os.PathLike[str]] = (),
         launch: bool = True,
         only_own_runs: bool = False,
-        targets: Mapping[TargetTypes, Target] | None = None,
+        targets: Mapping[str, Target] | None = None,
         source: EventSource | None = None,
         own_names: Iterable[str] = (),
         observer: Observer | None = None,
@@ -178,7 +178,7 @@ class Orchestrator:
         for each in dags:
             self.serve_dag(each)
 
-    def _own_targets(self, targets: Mapping[TargetTypes, Target]) -> dict[TargetTypes, Target]:
+    def _own_targets(self, targets: Mapping[str, Target]) -> dict[str, Target]:
         return {
             TargetTypes.FUNCTION: self._functions,
             **http_targets(self.settings),

@@ -33,7 +33,7 @@ class LaunchSettings:
     poll_interval_s: float = 30.0
     """Longest pause between two questions about an execution whose target has taken it."""
 
-    limits: Mapping[TargetTypes, int] = field(default_factory=lambda: {TargetTypes.DATAFLOW: DATAFLOW_JOBS_MAX})
+    limits: Mapping[str, int] = field(default_factory=lambda: {TargetTypes.DATAFLOW: DATAFLOW_JOBS_MAX})
     """Executions of a target type under way at once in this process. Surplus tasks wait as ``New``."""
 
     backoff_max_s: float = 30.0

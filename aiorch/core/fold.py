@@ -33,7 +33,8 @@ from msgspec.structs import replace
 
 from aiorch.errors import counted
 from aiorch.model.dag import DAG, Node, Parallel, Task
-from aiorch.model.enums import OnFailure, OnLost, OnNoResult, TargetTypes
+from aiorch.model.enums import OnFailure, OnLost, OnNoResult
+from aiorch.model.execution_kind import EndTold
 from aiorch.model.failure import (
     EARLIER_BYTES_MAX,
     FAILURES_KEPT,
@@ -87,12 +88,12 @@ class Process(msgspec.Struct, frozen=True):
     why_not: Callable[[Task], str | None] = lambda _: None
     """Why this process will never be able to launch a task that it cannot launch, `None` near its end."""
 
-    slots: Mapping[TargetTypes, Callable[[], int]] = {}
+    slots: Mapping[str, Callable[[], int]] = {}
     """How many more executions this process may begin now, of target types with a limit. Other tasks wait as ready."""
 
     def awaits_event_of(self, task: Task) -> bool:
         """Whether the end of the task's call will be told although its process is gone."""
-        return task.target_type is TargetTypes.CLOUD_FUNCTION and self.awaits_events
+        return self.awaits_events and task.execution.end_told is EndTold.BY_EVENT
 
 
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
@@ -397,7 +398,7 @@ class _Draft:
         self.live = run.live
         self.failure_bytes = run.failure_bytes
         self.is_stale = False
-        self.slots: dict[TargetTypes, int] = {}
+        self.slots: dict[str, int] = {}
         """Slots that are left of a target type, once a task of the type has begun in this fold."""
 
     def changes(self) -> Changes:
@@ -720,16 +721,16 @@ class _Draft:
 
     def take_over(self, task: Task, state: NodeState) -> None:
         """Go on with what a dead process left, at whatever point it did."""
-        is_job = task.target_type is TargetTypes.DATAFLOW
-        if state.stop and not is_job:
+        is_polled = task.execution.is_polled
+        if state.stop and not task.execution.can_be_stopped:
             self.end(task.name, _CANCELLED)
             self.settle()
         elif (state.status is _STARTING or state.calls_again) and not state.stop:
             self._take_over_starting(task, state)
-        elif state.status is _RUNNING and not is_job and not self.process.awaits_event_of(task):
+        elif state.status is _RUNNING and not is_polled and not self.process.awaits_event_of(task):
             self.lose(task, state, "its process died while it was running")
         elif self.process.can_launch(task):
-            if state.status is _RUNNING and not is_job:
+            if state.status is _RUNNING and not is_polled:
                 self.await_event(task, state)
             else:
                 self.set(task.name, replace(state, by=self.process.id))
@@ -745,11 +746,10 @@ class _Draft:
         self.decide_unanswered(task.name)
 
     def _take_over_starting(self, task: Task, state: NodeState) -> None:
-        is_call = task.target_type is not TargetTypes.DATAFLOW
         if state.launches >= LAUNCHES_MAX:
             failure = Failure.of("Lost", f"its process died {state.launches} times while launching it")
             self.give_up(task, self.failure(failure, state))
-        elif is_call and task.on_lost is OnLost.FAIL:
+        elif not task.execution.is_found_again and task.on_lost is OnLost.FAIL:
             # It may have been sent already, and must not be sent twice.
             if self.process.awaits_event_of(task):
                 self.await_event(task, state)

@@ -16,7 +16,7 @@ import msgspec
 from aiorch.errors import DefinitionError, DefinitionGoneError, DocumentError, GenerationConflict, NewerSchemaError
 from aiorch.model import names
 from aiorch.model.dag import DAG, Task
-from aiorch.model.enums import TargetTypes
+from aiorch.model.execution_kind import EndTold
 from aiorch.model.run import Run, run_from_document
 from aiorch.model.run_document import (
     NO_RESULT,
@@ -53,7 +53,7 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     launched_at: datetime
     """When the intent to launch was committed."""
 
-    target_type: TargetTypes | None = None
+    target_type: str | None = None
     region: str | None = None
     succeeded: bool | None = None
     response: msgspec.Raw = NO_RESULT
@@ -343,7 +343,7 @@ def new_execution(task: Task, state: NodeState, header: RunHeader, *, default_re
         default_region: Where the target is when the step names no region and no URL: a completion must be from there.
     """
     region = getattr(task, "region", None)
-    if region is None and getattr(task, "url", None) is None and task.target_type is not TargetTypes.FUNCTION:
+    if region is None and getattr(task, "url", None) is None and task.execution.end_told is not EndTold.NEVER:
         region = default_region
     return Execution(
         execution_id=state.execution_id or "",

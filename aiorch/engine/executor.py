@@ -35,7 +35,7 @@ from aiorch.engine.timers import Timers
 from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable
 from aiorch.model import names
 from aiorch.model.dag import DAG, Parallel, Task
-from aiorch.model.enums import NodeTypes, TargetTypes
+from aiorch.model.enums import NodeTypes
 from aiorch.model.run import Run, kept_by_resume, new_header, new_run
 from aiorch.model.run_document import SCHEMA_VERSION, NodeState, RunHeader, StartCommand
 from aiorch.model.status import RunStatus, TaskStatus
@@ -95,7 +95,7 @@ class DAGExecutor:
         runs: OrchestrationStatus,
         executions: ExecutionStatus,
         functions: Functions,
-        targets: Mapping[TargetTypes, Target],
+        targets: Mapping[str, Target],
         liveness: Liveness,
         clock: Clock,
         entropy: Entropy,
@@ -507,7 +507,7 @@ class DAGExecutor:
         if target is None:
             return f"this process has no target for {task.target_type} tasks"
         reason = target.resolve(task)
-        if reason is None and task.function is not None and task.target_type is not TargetTypes.FUNCTION:
+        if reason is None and task.supplement:
             reason = self._functions.resolve(task)
         return reason
 

@@ -10,7 +10,7 @@ from aiorch.engine.in_flight import InFlight
 from aiorch.engine.outcomes import GIVE_UP_S, Outcomes, OwedExecution, answer_lost, may_be_launched_before
 from aiorch.engine.slots import Slots
 from aiorch.model.dag import Task
-from aiorch.model.enums import TargetTypes
+from aiorch.model.execution_kind import EndTold
 from aiorch.settings import LaunchSettings
 
 
@@ -34,7 +34,7 @@ class Launches:
         self._slots = slots
         self._is_closing = is_closing
         self._waiting: deque[OwedExecution] = deque()
-        self._limited: dict[TargetTypes, deque[OwedExecution]] = {kind: deque() for kind in settings.limits}
+        self._limited: dict[str, deque[OwedExecution]] = {kind: deque() for kind in settings.limits}
         self._under_way: dict[asyncio.Task[None], OwedExecution] = {}
         self._unrecorded: deque[tuple[float, Committer, str, InFlight]] = deque()
         self._recorder: asyncio.TimerHandle | None = None
@@ -64,7 +64,7 @@ class Launches:
         """Find out how an execution ends that another process has launched, and that this one has taken over."""
         run = committer.run
         assert run is not None
-        is_told = task.target_type is not TargetTypes.FUNCTION
+        is_told = task.execution.end_told is not EndTold.NEVER
         state = run.nodes[task.name]
         has_ended = state.is_undecided  # a process that is able to launch it decides
         if is_told and not has_ended and task.name not in committer.in_flight and not self._is_closing():
@@ -131,14 +131,14 @@ class Launches:
     def _given_up(self, execution: OwedExecution) -> RunEvent | None:
         committer, task, _, sent = execution
         assert committer.run is not None
-        is_job = task.target_type is TargetTypes.DATAFLOW
-        if (is_job and sent.is_out) or may_be_launched_before(task, committer.run.nodes[task.name]):
-            return None  # the next one finds the job, if there is one
-        if sent.is_out and self._process.awaits_events and task.target_type is not TargetTypes.FUNCTION:
+        is_found = task.execution.is_found_again
+        if is_found and (sent.is_out or may_be_launched_before(committer.run.nodes[task.name])):
+            return None  # the next launch finds the execution, if there is one
+        if sent.is_out and self._process.awaits_event_of(task):
             return answer_lost(task, sent)  # its completion event will come to another process
         return TaskInterrupted(task.name, sent.attempt, was_sent=sent.is_out)
 
-    def _fill_limited(self, kind: TargetTypes) -> None:
+    def _fill_limited(self, kind: str) -> None:
         queue = self._limited[kind]
         while queue and not self._slots.is_full(kind, queued=len(queue)) and self._may_begin:
             self._begin(queue.popleft())
@@ -158,8 +158,8 @@ class Launches:
         sent.handle = asyncio.Task(self._outcomes.carry(execution), loop=loop)
         self._under_way[sent.handle] = execution
         sent.handle.add_done_callback(self._ended)
-        if task.target_type is TargetTypes.DATAFLOW or sent.was_taken_over:
-            return  # a job is recorded as soon as it is accepted, what was taken over has been
+        if task.execution.is_polled or sent.was_taken_over:
+            return  # the former is recorded as soon as its target has taken it, the latter has been recorded
         assert self._settings.running_after_s is not None
         self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, task.name, sent))
         if self._recorder is None and not self._is_closing():

@@ -26,7 +26,7 @@ from aiorch.errors import (
     in_words,
 )
 from aiorch.model.dag import Task
-from aiorch.model.enums import OnLost, TargetTypes
+from aiorch.model.enums import OnLost
 from aiorch.model.failure import Failure
 from aiorch.model.run import INLINE_RESULT_BYTES_MAX, Run
 from aiorch.model.run_document import NodeState, RunHeader
@@ -83,7 +83,7 @@ class Outcomes:
     def __init__(  # noqa: PLR0913  what an execution needs, one each
         self,
         *,
-        targets: Mapping[TargetTypes, Target],
+        targets: Mapping[str, Target],
         functions: SupplementaryFunctions,
         executions: ExecutionStatus,
         process: Process,
@@ -156,7 +156,8 @@ class Outcomes:
         if not await self._is_still_owed(execution):
             return False
         assert committer.run is not None
-        sent.is_at_target |= may_be_launched_before(task, committer.run.nodes[task.name])
+        if task.execution.can_be_stopped and may_be_launched_before(committer.run.nodes[task.name]):
+            sent.is_at_target = True
         return not sent.is_at_target or await self._until_stopped(execution)
 
     async def _not_sent(self, execution: OwedExecution, failure: Failure) -> Answer | None:
@@ -182,7 +183,7 @@ class Outcomes:
             answer = await self._launch(execution, context)
         if isinstance(answer, Accepted):
             return await self._poll(execution, context, answer.job_id)
-        if isinstance(answer, Unknown) and self._process.awaits_events:
+        if isinstance(answer, Unknown) and self._process.awaits_event_of(task):
             # It may have run: its completion event tells, and the commit of that ends this wait.
             sent.is_awaited = True
             if not sent.was_taken_over:
@@ -200,15 +201,15 @@ class Outcomes:
     async def _launch(self, execution: OwedExecution, context: TaskContext) -> Answer | None:
         """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
         committer, task, _, sent = execution
-        if task.target_type is not TargetTypes.FUNCTION and task.function:
+        if task.supplement:
             sent.is_preparing = True
             context.begin()
-            failure = await self._supplement(task.function, context)
+            failure = await self._supplement(task.supplement, context)
             sent.is_preparing = False
             if failure is not None:
                 return await self._not_sent(execution, failure)
         pause_s = 0.5
-        is_job = task.target_type is TargetTypes.DATAFLOW
+        kind = task.execution
         may_arrive = False
         while True:
             if not await self._is_still_owed(execution):
@@ -217,29 +218,29 @@ class Outcomes:
             target = self._targets[task.target_type]
             if task.target_type not in self._begin_themselves:
                 context.begin()
-            sent.is_at_target = is_job
+            sent.is_at_target = kind.can_be_stopped
             started = TaskWaits(task.name, sent.attempt, None, sent.launch)
             taken = asyncio.get_running_loop().call_later(TAKEN_S, committer.note, started) if sent.refusals else None
             try:
                 with executing(context):
                     answer = await target.launch(task, context)
             except Exception as error:
-                if task.target_type is TargetTypes.FUNCTION:
+                if not kind.outlives_process:
                     raise
                 # A request may be out: the next launch of a job looks for that job, and a call is told of by its event.
                 _excuse(execution, "launch failed inside aiorch, and may have been sent")
                 reason = f"InternalError: {in_words(error)}"
-                answer = NotStarted(reason, may_arrive=True) if is_job else Unknown(reason)
+                answer = NotStarted(reason, may_arrive=True) if kind.is_found_again else Unknown(reason)
             finally:
                 if taken is not None:
                     taken.cancel()
-            if isinstance(answer, Failed) and is_job:
-                sent.is_at_target = may_arrive
+            if isinstance(answer, Failed) and kind.is_polled:
+                sent.is_at_target = kind.can_be_stopped and may_arrive
                 return await self._not_sent(execution, answer.failure)
             if not isinstance(answer, NotStarted):
                 return answer
             # A launch of a job that was not answered may still arrive: only whoever takes over can find out.
-            sent.is_out = is_job
+            sent.is_out = kind.is_found_again
             sent.refusals += 1
             sent.refusal = answer.reason
             committer.note(TaskWaits(task.name, sent.attempt, answer.reason, sent.launch))
@@ -377,7 +378,7 @@ class Outcomes:
         _, task, run, sent = execution
         earlier = EarlierNodes(task)
         large: Mapping[str, bytes] = {}
-        if run.spilled and (task.function is not None or task.target_type is TargetTypes.FUNCTION):
+        if run.spilled and task.reads_results:
             large = await self._until_stored(execution, lambda: self._spilled.fetch(run, earlier.names))
         return _new_context(task, run, Results(run, earlier, large), sent)
 
@@ -471,9 +472,9 @@ def answer_lost(task: Task, sent: InFlight) -> TaskRunning:
     return TaskRunning(task.name, sent.attempt, launch=sent.launch, answer_lost=True, was_refused=sent.refusals > 0)
 
 
-def may_be_launched_before(task: Task, state: NodeState) -> bool:
-    """Whether an execution is a job that may have been launched by whoever owned it before."""
-    return task.target_type is TargetTypes.DATAFLOW and state.launches > 1
+def may_be_launched_before(state: NodeState) -> bool:
+    """Whether the process that owned an execution before may have launched it."""
+    return state.launches > 1
 
 
 def _of(execution: OwedExecution) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from typing import NamedTuple
 from aiorch.core.fold import Changes, LaunchOffered, Obligation, RetryDue, RunEvent, obligation
 from aiorch.engine.committer import Committer
 from aiorch.model.dag import Task
-from aiorch.model.enums import TargetTypes
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
 from aiorch.ports.world import Clock
@@ -107,7 +106,7 @@ class Slots:
 
     def __init__(  # noqa: PLR0913  one caller, which names them
         self,
-        limits: Mapping[TargetTypes, int],
+        limits: Mapping[str, int],
         *,
         process_id: str,
         can_launch: Callable[[Task], bool],
@@ -126,25 +125,25 @@ class Slots:
 
     # -- how many there are --------------------------------------------------------------------------------------
 
-    def is_limited(self, kind: TargetTypes) -> bool:
+    def is_limited(self, kind: str) -> bool:
         """Whether a target type has a limit."""
         return kind in self._limits
 
-    def left(self, kind: TargetTypes) -> int:
+    def left(self, kind: str) -> int:
         """How many more executions of a limited target type may be launched now."""
         limit = self._limits[kind]
         return max(0, limit.slots - limit.taken - limit.claimed)
 
-    def is_full(self, kind: TargetTypes, *, queued: int) -> bool:
+    def is_full(self, kind: str, *, queued: int) -> bool:
         """Whether as many have begun as may, when of those that were launched so many wait for their turn."""
         limit = self._limits[kind]
         return limit.taken - queued >= limit.slots
 
-    def take(self, kind: TargetTypes) -> None:
+    def take(self, kind: str) -> None:
         """Count an execution of a limited target type as launched here."""
         self._limits[kind].taken += 1
 
-    def give_back(self, kind: TargetTypes) -> None:
+    def give_back(self, kind: str) -> None:
         """Count an execution as launched no more, and let the next task begin."""
         self._limits[kind].taken -= 1
         self.start_waiting(kind)
@@ -194,7 +193,7 @@ class Slots:
         """Let those of *tasks* wait for a slot whose target type has a limit, and that are ready or due again."""
         run = committer.run
         assert run is not None
-        kinds: dict[TargetTypes, None] = {}
+        kinds: dict[str, None] = {}
         for task in tasks:
             limit = self._limits.get(task.target_type)
             since = _since(run.nodes[task.name])
@@ -204,7 +203,7 @@ class Slots:
         for kind in kinds:
             self.start_waiting(kind)
 
-    def start_waiting(self, kind: TargetTypes) -> None:
+    def start_waiting(self, kind: str) -> None:
         """Offer each free slot of a limited target type to the task that has waited longest, whatever run it is of."""
         limit = self._limits[kind]
         while limit.heap and self.left(kind) > limit.offered:
@@ -214,7 +213,7 @@ class Slots:
                 limit.offered += 1
                 self._committers[entry.run_id].post(event, partial(self._answered, kind, entry))
 
-    def _answered(self, kind: TargetTypes, entry: _Entry, error: Exception | None) -> None:
+    def _answered(self, kind: str, entry: _Entry, error: Exception | None) -> None:
         """The run has taken the slot or not. After an error the next read of the run adds its tasks again."""
         limit = self._limits[kind]
         limit.offered -= 1

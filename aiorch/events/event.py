@@ -4,7 +4,6 @@ from typing import Any
 
 import msgspec
 
-from aiorch.model.enums import TargetTypes
 from aiorch.model.failure import Failure
 from aiorch.model.names import ExecutionId, RunId
 from aiorch.model.status import TaskStatus
@@ -28,7 +27,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     event_data: dict[str, Any]
     """The original JSON object; not to be changed."""
 
-    target_type: TargetTypes
+    target_type: str
     """Of what it tells about; ``Start`` for what somebody asks for, a cancel included."""
 
     task_name: str | None = None

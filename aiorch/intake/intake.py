@@ -31,7 +31,6 @@ from aiorch.events.decode import EventFactory, decode_message, start_run_id
 from aiorch.events.event import CancelEvent, CloudFunctionEvent, DataflowEvent, Event, StartEvent
 from aiorch.intake.answers import is_called_here, let_answer_come
 from aiorch.model.dag import DAG
-from aiorch.model.enums import TargetTypes
 from aiorch.model.failure import Failure
 from aiorch.model.status import TaskStatus
 from aiorch.ports.source import Delivery, EventSource
@@ -273,7 +272,7 @@ class Intake:
         for known_as in (event.execution_key, event.execution_id):
             if known_as is not None and record is None:
                 record = await self._executor.executions.get_record(known_as)
-        if record is None or record.target_type is not TargetTypes.DATAFLOW or not _is_at(event, record):
+        if record is None or record.target_type != event.target_type or not _is_at(event, record):
             return Outcome.FOREIGN
         settling.is_about(record)
         await self._executor.hint(record.run_id, record.node_name, record.attempt)

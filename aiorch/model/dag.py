@@ -15,6 +15,7 @@ import msgspec
 
 from aiorch.errors import counted
 from aiorch.model.enums import DataflowTemplateType, NodeTypes, OnFailure, OnLost, OnNoResult, TargetTypes
+from aiorch.model.execution_kind import CALL, CALLABLE, JOB, ExecutionKind
 from aiorch.model.retry import RetryPolicy
 from aiorch.model.status import TaskStatus
 
@@ -112,7 +113,8 @@ class Task(Node):
     """A node that launches something."""
 
     node_type = NodeTypes.TASK
-    target_type: TargetTypes
+    target_type: str
+    execution: ExecutionKind
     _run: "_Run | None" = None
 
     def __init__(  # noqa: PLR0913  one argument per key of a step
@@ -141,6 +143,16 @@ class Task(Node):
     def timeout_s(self) -> float | None:
         """Seconds that one attempt may take, `None` for no limit."""
         return self.timeout
+
+    @property
+    def supplement(self) -> str | None:
+        """Name of the function that is called before the launch and adds to the parameters, `None` for none."""
+        return self.function
+
+    @property
+    def reads_results(self) -> bool:
+        """Whether the launch may read results of earlier tasks."""
+        return self.function is not None
 
     @cached_property
     def on_no_result(self) -> OnNoResult:
@@ -172,12 +184,23 @@ class Function(Task):
     """A Python callable, run in the engine's own process. `function` is its name, ``module:callable``."""
 
     target_type = TargetTypes.FUNCTION
+    execution = CALLABLE
+
+    @property
+    def supplement(self) -> None:
+        """Its `function` is the target itself."""
+
+    @property
+    def reads_results(self) -> bool:
+        """The callable may read results of earlier tasks."""
+        return True
 
 
 class CloudFunction(Task):
     """An HTTP call of a Cloud Function of either generation, or of any URL."""
 
     target_type = TargetTypes.CLOUD_FUNCTION
+    execution = CALL
 
     def __init__(  # noqa: PLR0913  one argument per key of a step
         self,
@@ -203,10 +226,7 @@ class CloudFunction(Task):
             return self._on_no_result
         if self.on_lost is OnLost.FAIL:
             return OnNoResult.FAIL
-        is_read = any(
-            isinstance(node, Task) and (node.function is not None or node.target_type is TargetTypes.FUNCTION)
-            for node in self.later_nodes()
-        )
+        is_read = any(isinstance(node, Task) and node.reads_results for node in self.later_nodes())
         return OnNoResult.CALL_AGAIN if is_read else OnNoResult.ACCEPT
 
     @property
@@ -224,6 +244,7 @@ class DataflowJob(Task):
     """A Dataflow job from a Classic or Flex template."""
 
     target_type = TargetTypes.DATAFLOW
+    execution = JOB
 
     def __init__(  # noqa: PLR0913
         self,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiorch.errors import DocumentError, NewerSchemaError
-from aiorch.model.enums import NodeTypes, TargetTypes
+from aiorch.model.enums import NodeTypes
 from aiorch.model.failure import Failure
 from aiorch.model.status import RunStatus, TaskStatus
 
@@ -63,7 +63,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     node_type: NodeTypes
     status: TaskStatus
     next: str | None = None
-    target_type: TargetTypes | None = None
+    target_type: str | None = None
     target_name: str | None = None
     branches: tuple[dict[str, str], ...] = ()
     """Of a `Parallel`: ``{"start": <node name>}`` each."""

@@ -2,7 +2,6 @@
 
 from typing import Protocol
 
-from aiorch.model.enums import TargetTypes
 from aiorch.model.status import RunStatus
 from aiorch.ports.target import Answer
 
@@ -39,11 +38,11 @@ class Observer(Protocol):
         """A commit found somebody else's."""
         ...
 
-    def launched(self, target_type: TargetTypes) -> None:
+    def launched(self, target_type: str) -> None:
         """An execution was handed to its target."""
         ...
 
-    def ended(self, target_type: TargetTypes, answer: Answer, seconds: float) -> None:
+    def ended(self, target_type: str, answer: Answer, seconds: float) -> None:
         """What came of an execution, and how long it was under way here."""
         ...
 
@@ -66,8 +65,8 @@ class NoObserver:
     def conflicted(self) -> None:
         """Do nothing."""
 
-    def launched(self, target_type: TargetTypes) -> None:
+    def launched(self, target_type: str) -> None:
         """Do nothing."""
 
-    def ended(self, target_type: TargetTypes, answer: Answer, seconds: float) -> None:
+    def ended(self, target_type: str, answer: Answer, seconds: float) -> None:
         """Do nothing."""

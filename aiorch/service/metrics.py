@@ -91,7 +91,7 @@ class Metrics:
         )
         for target_type in TargetTypes:
             if target_type is not TargetTypes.START:
-                self._launches.labels(target_type.value)  # a rate needs a first value
+                self._launches.labels(target_type)  # a rate needs a first value
         for status in RunStatus:
             if status.is_terminal:
                 self._runs.labels(status.value)
@@ -146,14 +146,14 @@ class Metrics:
         """See `Observer.run_ended`."""
         self._runs.labels(status.value).inc()
 
-    def launched(self, target_type: TargetTypes) -> None:
+    def launched(self, target_type: str) -> None:
         """See `Observer.launched`."""
-        self._launches.labels(target_type.value).inc()
+        self._launches.labels(target_type).inc()
 
-    def ended(self, target_type: TargetTypes, answer: Answer, seconds: float) -> None:
+    def ended(self, target_type: str, answer: Answer, seconds: float) -> None:
         """See `Observer.ended`."""
-        self._answers.labels(target_type.value, type(answer).__name__.lower()).inc()
-        self._execution_s.labels(target_type.value).observe(seconds)
+        self._answers.labels(target_type, type(answer).__name__.lower()).inc()
+        self._execution_s.labels(target_type).observe(seconds)
 
 
 class _State(Collector):

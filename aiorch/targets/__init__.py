@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from aiorch.targets.cloud_function.target import CloudFunctionTarget
 
 
-def http_targets(settings: "Settings") -> dict[TargetTypes, "Target"]:
+def http_targets(settings: "Settings") -> dict[str, "Target"]:
     """Return the targets for Cloud Functions and Dataflow jobs. What they import takes long, so it is imported late."""
     return {
         TargetTypes.CLOUD_FUNCTION: _Lazy(lambda: _cloud_function_target(settings), begins_itself=True),

@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-from aiorch.model.enums import TargetTypes
 from aiorch.model.status import RunStatus
 from aiorch.ports.target import Answer
 
@@ -31,8 +30,8 @@ class CountingObserver:
         self.settled: Counter[tuple[str, str]] = Counter()
         self.commits = self.events = self.conflicts = self.throttles = 0
         self.ends: Counter[RunStatus] = Counter()
-        self.launches: Counter[TargetTypes] = Counter()
-        self.answers: Counter[tuple[TargetTypes, str]] = Counter()
+        self.launches: Counter[str] = Counter()
+        self.answers: Counter[tuple[str, str]] = Counter()
 
     def message_settled(self, kind: str, outcome: str, seconds: float) -> None:  # noqa: ARG002
         """See `Observer.message_settled`."""
@@ -55,10 +54,10 @@ class CountingObserver:
         """See `Observer.conflicted`."""
         self.conflicts += 1
 
-    def launched(self, target_type: TargetTypes) -> None:
+    def launched(self, target_type: str) -> None:
         """See `Observer.launched`."""
         self.launches[target_type] += 1
 
-    def ended(self, target_type: TargetTypes, answer: Answer, seconds: float) -> None:  # noqa: ARG002
+    def ended(self, target_type: str, answer: Answer, seconds: float) -> None:  # noqa: ARG002
         """See `Observer.ended`."""
         self.answers[target_type, type(answer).__name__] += 1

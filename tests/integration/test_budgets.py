@@ -194,7 +194,7 @@ class Waiting(Calls):
     """A target whose executions do not end within days, or whose first attempt fails."""
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
-        if task.target_type is TargetTypes.DATAFLOW:
+        if task.execution.is_polled:
             return Accepted(f"job-{context.execution_id}")
         if task.retry.max_attempts > 1:
             return Failed(Failure.of("Busy", "not now"))

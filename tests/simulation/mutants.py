@@ -277,8 +277,8 @@ MUTANTS = (
     Mutant(
         "given up although its former owner may have launched it",
         "aiorch.engine.launches",
-        " or may_be_launched_before(task, committer.run.nodes[task.name]):\n",
-        ":\n",
+        " or may_be_launched_before(committer.run.nodes[task.name])):\n",
+        "):\n",
         seed=100296,
     ),
     Mutant(
@@ -306,7 +306,7 @@ MUTANTS = (
     Mutant(
         "a job that was not seen taken for one that never was",
         "aiorch.engine.outcomes",
-        "            sent.is_out = is_job\n",
+        "            sent.is_out = kind.is_found_again\n",
         "            sent.is_out = False\n",
         seed=100018,
     ),
@@ -561,7 +561,7 @@ MUTANTS = (
     Mutant(
         "sent again although it must not be",
         "aiorch.core.fold",
-        "        elif is_call and task.on_lost is OnLost.FAIL:",
+        "        elif not task.execution.is_found_again and task.on_lost is OnLost.FAIL:",
         "        elif False:",
         seed=100030,
     ),
@@ -723,7 +723,7 @@ MUTANTS = (
     Mutant(
         "a defect after a request was sent taken for a failure",
         "aiorch.engine.outcomes",
-        "                if task.target_type is TargetTypes.FUNCTION:\n                    raise\n",
+        "                if not kind.outlives_process:\n                    raise\n",
         "                raise\n",
         seed=100063,
     ),
