@@ -1,23 +1,24 @@
 """
 aiorch: durable DAG orchestration with nothing but a bucket and a topic.
 
-Everything public is importable from here; modules are imported when a name of theirs is first used, so that
-``import aiorch`` is quick whatever a program needs of it.
+The names in `__all__` are those that most programs need. All other public names have their home one level down, e.g.
+`aiorch.events.EventFactory`; those in the table below can be imported from here, too. A module is imported when a name
+of it is first used, so that ``import aiorch`` is quick whatever a program needs of it.
 """
 
 from importlib import import_module
 
 TYPE_CHECKING = False  # type checkers know better; `typing` itself takes as long to import as all of this
 if TYPE_CHECKING:
-    from aiorch.definition.build import DAGBuilder as DAGBuilder
-    from aiorch.definition.build import NodeFactory as NodeFactory
-    from aiorch.documents.status import Execution as Execution
-    from aiorch.documents.status import ExecutionStatus as ExecutionStatus
-    from aiorch.documents.status import OrchestrationStatus as OrchestrationStatus
-    from aiorch.engine.execution_context import CurrentExecution as CurrentExecution
-    from aiorch.engine.execution_context import ExecutionFilter as ExecutionFilter
-    from aiorch.engine.execution_context import current_execution as current_execution
-    from aiorch.engine.executor import DAGExecutor as DAGExecutor
+    from aiorch.definition import DAGBuilder as DAGBuilder
+    from aiorch.definition import NodeFactory as NodeFactory
+    from aiorch.documents import Execution as Execution
+    from aiorch.documents import ExecutionStatus as ExecutionStatus
+    from aiorch.documents import OrchestrationStatus as OrchestrationStatus
+    from aiorch.engine import CurrentExecution as CurrentExecution
+    from aiorch.engine import DAGExecutor as DAGExecutor
+    from aiorch.engine import ExecutionFilter as ExecutionFilter
+    from aiorch.engine import current_execution as current_execution
     from aiorch.errors import AiorchError as AiorchError
     from aiorch.errors import DefinitionError as DefinitionError
     from aiorch.errors import DocumentError as DocumentError
@@ -35,120 +36,110 @@ if TYPE_CHECKING:
     from aiorch.errors import StoreUrlError as StoreUrlError
     from aiorch.errors import TaskNotFoundError as TaskNotFoundError
     from aiorch.errors import UnresolvedFunctionError as UnresolvedFunctionError
-    from aiorch.events.decode import EventFactory as EventFactory
-    from aiorch.events.event import CancelEvent as CancelEvent
-    from aiorch.events.event import CloudFunctionEvent as CloudFunctionEvent
-    from aiorch.events.event import DataflowEvent as DataflowEvent
-    from aiorch.events.event import Event as Event
-    from aiorch.events.event import StartEvent as StartEvent
-    from aiorch.model.dag import DAG as DAG
-    from aiorch.model.dag import CloudFunction as CloudFunction
-    from aiorch.model.dag import DataflowJob as DataflowJob
-    from aiorch.model.dag import Function as Function
-    from aiorch.model.dag import Node as Node
-    from aiorch.model.dag import Parallel as Parallel
-    from aiorch.model.dag import Task as Task
-    from aiorch.model.enums import DataflowTemplateType as DataflowTemplateType
-    from aiorch.model.enums import NodeTypes as NodeTypes
-    from aiorch.model.enums import OnFailure as OnFailure
-    from aiorch.model.enums import OnLost as OnLost
-    from aiorch.model.enums import TargetTypes as TargetTypes
-    from aiorch.model.failure import Failure as Failure
-    from aiorch.model.retry import RetryPolicy as RetryPolicy
-    from aiorch.model.status import RunStatus as RunStatus
-    from aiorch.model.status import TaskStatus as TaskStatus
+    from aiorch.events import CancelEvent as CancelEvent
+    from aiorch.events import CloudFunctionEvent as CloudFunctionEvent
+    from aiorch.events import DataflowEvent as DataflowEvent
+    from aiorch.events import Event as Event
+    from aiorch.events import EventFactory as EventFactory
+    from aiorch.events import StartEvent as StartEvent
+    from aiorch.model import DAG as DAG
+    from aiorch.model import CloudFunction as CloudFunction
+    from aiorch.model import DataflowJob as DataflowJob
+    from aiorch.model import DataflowTemplateType as DataflowTemplateType
+    from aiorch.model import Failure as Failure
+    from aiorch.model import Function as Function
+    from aiorch.model import Node as Node
+    from aiorch.model import NodeTypes as NodeTypes
+    from aiorch.model import OnFailure as OnFailure
+    from aiorch.model import OnLost as OnLost
+    from aiorch.model import Parallel as Parallel
+    from aiorch.model import RetryPolicy as RetryPolicy
+    from aiorch.model import RunStatus as RunStatus
+    from aiorch.model import TargetTypes as TargetTypes
+    from aiorch.model import Task as Task
+    from aiorch.model import TaskStatus as TaskStatus
     from aiorch.orchestrator import Orchestrator as Orchestrator
-    from aiorch.ports.context import TaskContext as TaskContext
+    from aiorch.ports import TaskContext as TaskContext
     from aiorch.run_handle import RunHandle as RunHandle
     from aiorch.run_handle import RunResult as RunResult
     from aiorch.settings import Settings as Settings
 
-_HOMES = {
-    "definition.build": (
-        "DAGBuilder",
-        "NodeFactory",
-    ),
-    "documents.status": (
-        "Execution",
-        "ExecutionStatus",
-        "OrchestrationStatus",
-    ),
-    "engine.execution_context": (
-        "CurrentExecution",
-        "ExecutionFilter",
-        "current_execution",
-    ),
-    "engine.executor": ("DAGExecutor",),
-    "errors": (
-        "AiorchError",
-        "DefinitionError",
-        "DocumentError",
-        "InvalidIdError",
-        "InvalidInputError",
-        "InvalidSettingError",
-        "NoResultError",
-        "OrchestratorLeftError",
-        "ResultPendingError",
-        "RunConflictError",
-        "RunNotFoundError",
-        "RunStateError",
-        "RunTooLargeError",
-        "StoreError",
-        "StoreUrlError",
-        "TaskNotFoundError",
-        "UnresolvedFunctionError",
-    ),
-    "events.decode": ("EventFactory",),
-    "events.event": (
-        "CancelEvent",
-        "CloudFunctionEvent",
-        "DataflowEvent",
-        "Event",
-        "StartEvent",
-    ),
-    "model.dag": (
-        "DAG",
-        "CloudFunction",
-        "DataflowJob",
-        "Function",
-        "Node",
-        "Parallel",
-        "Task",
-    ),
-    "model.enums": (
-        "DataflowTemplateType",
-        "NodeTypes",
-        "OnFailure",
-        "OnLost",
-        "TargetTypes",
-    ),
-    "model.failure": ("Failure",),
-    "model.retry": ("RetryPolicy",),
-    "model.status": (
-        "RunStatus",
-        "TaskStatus",
-    ),
-    "orchestrator": ("Orchestrator",),
-    "ports.context": ("TaskContext",),
-    "run_handle": (
-        "RunHandle",
-        "RunResult",
-    ),
-    "settings": ("Settings",),
-}
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-
 __version__ = "0.1.0"
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605  the list above is the list of names
+__all__ = [
+    "DAG",
+    "AiorchError",
+    "DAGBuilder",
+    "DefinitionError",
+    "Failure",
+    "Node",
+    "Orchestrator",
+    "Parallel",
+    "RunHandle",
+    "RunNotFoundError",
+    "RunResult",
+    "RunStatus",
+    "Settings",
+    "StoreError",
+    "Task",
+    "TaskContext",
+    "TaskStatus",
+]
 
+if not TYPE_CHECKING:
+    _HOMES = {
+        "definition": ("DAGBuilder", "NodeFactory"),
+        "documents": ("Execution", "ExecutionStatus", "OrchestrationStatus"),
+        "engine": ("CurrentExecution", "DAGExecutor", "ExecutionFilter", "current_execution"),
+        "errors": (
+            "AiorchError",
+            "DefinitionError",
+            "DocumentError",
+            "InvalidIdError",
+            "InvalidInputError",
+            "InvalidSettingError",
+            "NoResultError",
+            "OrchestratorLeftError",
+            "ResultPendingError",
+            "RunConflictError",
+            "RunNotFoundError",
+            "RunStateError",
+            "RunTooLargeError",
+            "StoreError",
+            "StoreUrlError",
+            "TaskNotFoundError",
+            "UnresolvedFunctionError",
+        ),
+        "events": ("CancelEvent", "CloudFunctionEvent", "DataflowEvent", "Event", "EventFactory", "StartEvent"),
+        "model": (
+            "CloudFunction",
+            "DAG",
+            "DataflowJob",
+            "DataflowTemplateType",
+            "Failure",
+            "Function",
+            "Node",
+            "NodeTypes",
+            "OnFailure",
+            "OnLost",
+            "Parallel",
+            "RetryPolicy",
+            "RunStatus",
+            "TargetTypes",
+            "Task",
+            "TaskStatus",
+        ),
+        "orchestrator": ("Orchestrator",),
+        "ports": ("TaskContext",),
+        "run_handle": ("RunHandle", "RunResult"),
+        "settings": ("Settings",),
+    }
+    _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-def __getattr__(name: str) -> object:
-    module = _HOME_OF.get(name)
-    if module is None:
-        raise AttributeError(f"module 'aiorch' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"aiorch.{module}"), name)
-    return value
+    def __getattr__(name: str) -> object:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        return value
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -13,7 +13,8 @@ from typing import Any, Self, cast
 import msgspec
 
 from aiorch.definition.files import folder_of
-from aiorch.documents.status import ExecutionStatus, OrchestrationStatus, RunSummary
+from aiorch.documents.executions import ExecutionStatus
+from aiorch.documents.runs import OrchestrationStatus, RunSummary
 from aiorch.engine.executor import DAGExecutor
 from aiorch.engine.sweeper import Sweeper
 from aiorch.errors import (
@@ -132,7 +133,7 @@ class Orchestrator:
         self.launch = launch
         self.dags: dict[str, DAG] = {}
         self.runs_status = OrchestrationStatus(self.store)
-        self.executions = ExecutionStatus(self.runs_status)
+        self.executions = ExecutionStatus(self.store)
         self._functions = FunctionTarget(
             functions or {},
             search_paths=[Path(path) for path in search_paths],

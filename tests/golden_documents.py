@@ -39,7 +39,8 @@ from aiorch.core.fold import (
     fold,
 )
 from aiorch.definition.build import DAGBuilder
-from aiorch.documents.status import Execution, ExecutionStatus, OrchestrationStatus
+from aiorch.documents.executions import Execution, ExecutionStatus
+from aiorch.documents.runs import OrchestrationStatus
 from aiorch.model.dag import DAG, Node, Parallel, Task
 from aiorch.model.enums import TargetTypes
 from aiorch.model.failure import Failure, Part
@@ -118,7 +119,7 @@ async def read(store: MemoryStore, name: str) -> Any:
     if kind == "definitions":
         return facts_of_dag(await runs.get_dag(f"sha256:{identifier}"))
     if kind == "executions":
-        return await ExecutionStatus(runs).get_record(identifier)
+        return await ExecutionStatus(runs.store).get_record(identifier)
     assert kind == "open", name
     return await runs.get_start_command(RunId(identifier))
 

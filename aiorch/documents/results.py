@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from aiorch.documents.status import Execution, ExecutionStatus
+from aiorch.documents.executions import Execution, ExecutionStatus
 from aiorch.errors import DocumentError, NoResultError, ResultPendingError, StoreUnavailable, TaskNotFoundError
 from aiorch.model.dag import DAG, Node, Parallel, Task
 from aiorch.model.enums import NodeTypes

@@ -31,7 +31,7 @@ from aiorch.core.fold import (
     kept_reason,
     obligation,
 )
-from aiorch.documents.status import StoredRun
+from aiorch.documents.runs import StoredRun
 from aiorch.engine.in_flight import InFlight
 from aiorch.errors import (
     AiorchError,

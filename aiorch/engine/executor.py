@@ -24,7 +24,8 @@ from aiorch.core.fold import (
     TaskWaits,
     obligation,
 )
-from aiorch.documents.status import Execution, ExecutionStatus, OrchestrationStatus, StoredRun, new_execution
+from aiorch.documents.executions import Execution, ExecutionStatus, new_execution
+from aiorch.documents.runs import OrchestrationStatus, StoredRun
 from aiorch.engine.committer import Committer
 from aiorch.engine.launches import Launches
 from aiorch.engine.markers import Markers

@@ -10,7 +10,7 @@ What the store does not take now is kept in mind, and the next sweep here tries 
 import asyncio
 import logging
 
-from aiorch.documents.status import OrchestrationStatus
+from aiorch.documents.runs import OrchestrationStatus
 from aiorch.engine.committer import Committer
 from aiorch.errors import AiorchError
 from aiorch.model.run_document import StartCommand

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
 import msgspec
 
 from aiorch.core.fold import Process, RunEvent, TaskFailed, TaskLost, TaskRunning, TaskStopped, TaskSucceeded, TaskWaits
+from aiorch.documents.executions import Execution, ExecutionStatus
 from aiorch.documents.results import EarlierNodes, Results, SpilledResults
-from aiorch.documents.status import Execution, ExecutionStatus
 from aiorch.engine.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
 from aiorch.engine.committer import Committer
 from aiorch.engine.execution_context import executing

@@ -1,1 +1,8 @@
 """What messages say: events, and the decoding of messages. Pure."""
+
+from aiorch.events.decode import EventFactory as EventFactory
+from aiorch.events.event import CancelEvent as CancelEvent
+from aiorch.events.event import CloudFunctionEvent as CloudFunctionEvent
+from aiorch.events.event import DataflowEvent as DataflowEvent
+from aiorch.events.event import Event as Event
+from aiorch.events.event import StartEvent as StartEvent

@@ -39,8 +39,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     run_id: RunId | None = None
     """The run that a start or cancel asks for. No other event knows its run."""
 
-    status: TaskStatus | None = None
-    """What came of the execution: ``Completed`` or ``Failed``; `None` where the event does not decide that."""
+    status: TaskStatus = TaskStatus.NEW
+    """Outcome of the execution: ``Completed`` or ``Failed``; ``New`` where the event does not tell one."""
 
     execution_key: ExecutionId | None = None
     """The key that we gave the execution, 32 hex digits, if it carries one. Anyone may have chosen it: compare."""
@@ -101,7 +101,7 @@ class DataflowEvent(Event, frozen=True, kw_only=True):
     """
     A Dataflow job seems to be over. A hint: ask the API how it ended, and again later if it does not know yet.
 
-    ``status`` is always `None`: "Worker pool stopped." follows failures too, and of one end there are up to three
+    ``status`` is always ``New``: "Worker pool stopped." follows failures too, and of one end there are up to three
     events in any order. ``execution_id`` is the job id; `None` only where ``execution_key`` tells which job it is.
     """
 

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from aiorch.core.fold import FoldError, RunEvent, TaskFailed, TaskSucceeded, TaskUnanswered
-from aiorch.documents.status import Execution
+from aiorch.documents.executions import Execution
 from aiorch.engine.executor import DAGExecutor
 from aiorch.errors import (
     AiorchError,

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import msgspec
 
-from aiorch.documents.status import RunSummary
+from aiorch.documents.runs import RunSummary
 from aiorch.errors import counted
 from aiorch.model.dag import DAG
 from aiorch.model.run import Run

@@ -11,7 +11,7 @@ import pytest
 
 from aiorch import RunStatus, TaskStatus
 from aiorch.core.fold import LAUNCHES_MAX, LOST_ATTEMPTS_MAX
-from aiorch.documents.status import OrchestrationStatus
+from aiorch.documents.runs import OrchestrationStatus
 from aiorch.model.names import run_id
 from aiorch.model.run import Run
 from aiorch.stores.sqlite import SQLiteStore

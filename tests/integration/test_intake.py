@@ -13,7 +13,8 @@ import pytest
 
 from aiorch import DAGBuilder, Failure, TargetTypes, TaskContext
 from aiorch.core.fold import ProcessesDied
-from aiorch.documents.status import REJECTED_BYTES_MAX, ExecutionStatus, OrchestrationStatus
+from aiorch.documents.executions import ExecutionStatus
+from aiorch.documents.runs import REJECTED_BYTES_MAX, OrchestrationStatus
 from aiorch.engine.executor import DAGExecutor
 from aiorch.events.decode import MESSAGE_BYTES_MAX
 from aiorch.intake.intake import Intake
@@ -69,7 +70,7 @@ class Engine:
         functions = FunctionTarget()
         self.executor = DAGExecutor(
             runs=runs,
-            executions=ExecutionStatus(runs),
+            executions=ExecutionStatus(runs.store),
             functions=functions,
             targets={TargetTypes.CLOUD_FUNCTION: self.target, TargetTypes.FUNCTION: functions},
             liveness=self.memory,

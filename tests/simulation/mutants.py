@@ -181,7 +181,7 @@ MUTANTS = (
     # -- documents -----------------------------------------------------------------------------------------------
     Mutant(
         "unconditional write",
-        "aiorch.documents.status",
+        "aiorch.documents.runs",
         "        return await self.store.write(\n            name,\n            document,\n"
         "            if_generation_match=if_generation_match,",
         "        stored = await self.store.read(name)\n"
@@ -191,8 +191,8 @@ MUTANTS = (
     ),
     Mutant(
         "launched before its record",
-        "aiorch.documents.status",
-        "            create=[_named(each) for each in executions],",
+        "aiorch.documents.runs",
+        "            create=[named(each) for each in executions],",
         "            create=(),",
         seed=100000,
     ),
@@ -751,7 +751,7 @@ MUTANTS = (
     ),
     Mutant(
         "a marker written back as it was read",
-        "aiorch.documents.status",
+        "aiorch.documents.runs",
         "        with suppress(NewerSchemaError):  # it is only passed on\n            decode_start_command(stored.data, name)\n",
         "",
         seed=100038,

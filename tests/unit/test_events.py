@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiorch.documents.status import Execution
+from aiorch.documents.executions import Execution
 from aiorch.errors import MalformedEventError
 from aiorch.events.decode import MESSAGE_BYTES_MAX, NESTING_MAX, EventFactory, decode_message, start_run_id
 from aiorch.events.event import (
@@ -63,7 +63,7 @@ DATAFLOW = {
     "target_type": TargetTypes.DATAFLOW,
     "execution_key": None,
     "run_id": None,
-    "status": None,
+    "status": TaskStatus.NEW,
 }
 ORDERS_JOB = DATAFLOW | {
     "task_name": "orders-agg-1710361845353",
@@ -80,7 +80,7 @@ START = {
     "task_name": None,
     "execution_id": None,
     "execution_key": None,
-    "status": None,
+    "status": TaskStatus.NEW,
 }
 
 CASES = {
@@ -480,7 +480,7 @@ def test_a_failed_job_is_a_hint(text):
     """Failures are hints by the beginning of their text, and decide nothing."""
     event = create(dataflow_line(text))
     assert event.hint == text
-    assert event.status is None
+    assert event.status is TaskStatus.NEW
 
 
 def test_job_states():
@@ -489,7 +489,7 @@ def test_job_states():
               "UNKNOWN", "FINISHED"]  # fmt: skip
     for state in TERMINAL_JOB_STATES:
         event = create(status_changed(currentState=state))
-        assert (event.hint, event.status) == (state, None)
+        assert (event.hint, event.status) == (state, TaskStatus.NEW)
     assert [state for state in others if create(status_changed(currentState=f"JOB_STATE_{state}"))] == []
     event = sample("eventarc_dataflow_status_changed_done")
     del event["data"]["payload"]["currentState"]
@@ -883,7 +883,7 @@ def check_answer(data):
     match event:
         case StartEvent():
             msgspec.json.encode(event.parameters)
-            assert event.status is None
+            assert event.status is TaskStatus.NEW
         case CancelEvent():
             msgspec.json.encode(event.reason)
             assert event.run_id
@@ -892,7 +892,7 @@ def check_answer(data):
             msgspec.json.encode(event.failure)
             assert isinstance(EventFactory(frozenset({"x"})).is_own(event), bool)
         case DataflowEvent():
-            assert event.status is None
+            assert event.status is TaskStatus.NEW
             assert event.execution_id or event.execution_key
 
 

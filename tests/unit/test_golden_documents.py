@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from aiorch.core.fold import LaunchOffered, Process, ProcessesDied, RetryDue, RunEvent, TaskStopped, TaskSucceeded, fold
-from aiorch.documents.status import ExecutionStatus, OrchestrationStatus, StoredRun
+from aiorch.documents.executions import ExecutionStatus
+from aiorch.documents.runs import OrchestrationStatus, StoredRun
 from aiorch.model.names import RunId
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import RunStatus, TaskStatus
@@ -63,9 +64,9 @@ async def test_a_golden_document_is_written_back_byte_for_byte(version: str, nam
     elif kind == "definitions":
         await OrchestrationStatus(fresh).save_dag(await runs.get_dag(f"sha256:{identifier}"))
     elif kind == "executions":
-        record = await ExecutionStatus(runs).get_record(identifier)
+        record = await ExecutionStatus(runs.store).get_record(identifier)
         assert record is not None
-        await ExecutionStatus(OrchestrationStatus(fresh)).name_also(identifier, record)
+        await ExecutionStatus(fresh).name_also(identifier, record)
     else:
         command = await runs.get_start_command(RunId(identifier))
         assert command is not None

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from aiorch.documents.results import end_results
-from aiorch.documents.status import RunSummary
+from aiorch.documents.runs import RunSummary
 from aiorch.model.failure import Failure
 from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.views.failures import failure_lines

@@ -1,62 +1,28 @@
 """
-The stored documents, read and written through an `ObjectStore`: runs, executions, definitions, open markers.
+`OrchestrationStatus`: runs, their definitions and their open markers, read and written in a store.
 
-`OrchestrationStatus` keeps runs, `ExecutionStatus` keeps execution records. Both hold no state but the cache of built
-definitions, which are stored by content and never change.
+It holds no state but the cache of built definitions, which are stored by content and never change.
 """
 
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
+from aiorch.documents.executions import Execution, named
 from aiorch.errors import DefinitionError, DefinitionGoneError, DocumentError, GenerationConflict, NewerSchemaError
 from aiorch.model import names
-from aiorch.model.dag import DAG, Task
-from aiorch.model.execution_kind import EndTold
+from aiorch.model.dag import DAG
 from aiorch.model.run import Run, run_from_document
-from aiorch.model.run_document import (
-    NO_RESULT,
-    NodeState,
-    RunHeader,
-    StartCommand,
-    decode_document,
-    decode_start_command,
-)
-from aiorch.model.status import TaskStatus
+from aiorch.model.run_document import RunHeader, StartCommand, decode_document, decode_start_command
 from aiorch.ports.store import ObjectStore
 
 REJECTED_BYTES_MAX = 1024 * 1024
 """What is kept of a message that is parked. Pub/Sub carries 10 MB, and encoded that is more than an object may hold."""
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Execution(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """
-    The record of one launch of one task, ``executions/<execution_id>.json``. It exists before the launch.
-
-    ``succeeded`` and ``response`` are known once the run has moved on; a large response is stored here, a small one is
-    filled in from the run's document when the record is read.
-    """
-
-    execution_id: str
-    task_name: str
-    """Name of the target."""
-
-    node_name: str
-    run_id: str
-    attempt: int
-    launched_at: datetime
-    """When the intent to launch was committed."""
-
-    target_type: str | None = None
-    region: str | None = None
-    succeeded: bool | None = None
-    response: msgspec.Raw = NO_RESULT
 
 
 class RunSummary(NamedTuple):
@@ -127,7 +93,7 @@ class OrchestrationStatus:
             document,
             if_generation_match=if_generation_match,
             metadata=metadata,
-            create=[_named(each) for each in executions],
+            create=[named(each) for each in executions],
         )
 
     async def list_runs(self) -> list[RunSummary]:
@@ -253,105 +219,3 @@ class OrchestrationStatus:
             OpenMarker(info.name.removeprefix(names.OPEN), info.generation)
             for info in await self.store.list(names.OPEN)
         ]
-
-
-class ExecutionStatus:
-    """Execution records in a store."""
-
-    def __init__(self, runs: OrchestrationStatus) -> None:
-        self._runs = runs
-        self.store = runs.store
-
-    async def create_executions(self, executions: Iterable[Execution]) -> None:
-        """Create the records of what is about to be launched; those that exist stay."""
-        await self.store.create_all([_named(each) for each in executions])
-
-    async def name_also(self, execution_id: str, execution: Execution) -> None:
-        """Let the record be found under the target's own id of the execution, too."""
-        name = names.execution_object(names.execution_id(execution_id))
-        await self.store.create_all([(name, _encode(execution))])
-
-    async def get_execution(self, execution_id: str) -> Execution | None:
-        """Read a record; ``succeeded`` and ``response`` are filled in from the run when it knows them."""
-        execution = await self.get_record(execution_id)
-        if execution is None or execution.succeeded is not None:
-            return execution
-        stored = await self._runs.get_run(names.run_id(execution.run_id))
-        state = stored.run.nodes.get(execution.node_name) if stored else None
-        return execution if state is None else _with_outcome(execution, state)
-
-    async def save_execution(self, execution: Execution) -> None:
-        """Write a record, unless there is one that knows an outcome: the first one stays, a run may have used it."""
-        name = names.execution_object(names.execution_id(execution.execution_id))
-        while True:
-            stored = await self.store.read(name)
-            if stored is not None and _decode_execution(name, stored.data).succeeded is not None:
-                return
-            try:
-                generation = stored.generation if stored else 0
-                await self.store.write(name, _encode(execution), if_generation_match=generation)
-            except GenerationConflict:
-                continue
-            return
-
-    async def get_response(self, execution_id: str) -> bytes | None:
-        """Return the encoded result that is kept in the record, `None` when there is none."""
-        execution = await self.get_record(execution_id)
-        return bytes(execution.response) if execution else None
-
-    async def get_record(self, execution_id: str) -> Execution | None:
-        """Read a record as it is stored, without a look at its run."""
-        name = names.execution_object(names.execution_id(execution_id))
-        stored = await self.store.read(name)
-        if stored is None:
-            return None
-        return _decode_execution(name, stored.data)
-
-
-def _decode_execution(name: str, data: bytes) -> Execution:
-    try:
-        return msgspec.json.decode(data, type=Execution)
-    except msgspec.DecodeError as error:
-        raise DocumentError(f"{name} is no execution record that this aiorch can read: {error}") from error
-
-
-def _named(execution: Execution) -> tuple[str, bytes]:
-    return names.execution_object(names.ExecutionId(execution.execution_id)), _encode(execution)
-
-
-def _with_outcome(execution: Execution, state: NodeState) -> Execution:
-    if state.attempt == execution.attempt and state.status is TaskStatus.COMPLETED:
-        return msgspec.structs.replace(execution, succeeded=True, response=state.result)
-    # Also of a task whose retry was cancelled: its entry keeps the failure that the retry was for.
-    has_failed = state.error is not None and state.error.attempt == execution.attempt
-    if state.attempt > execution.attempt or has_failed:
-        return msgspec.structs.replace(execution, succeeded=False)
-    return execution
-
-
-def new_execution(task: Task, state: NodeState, header: RunHeader, *, default_region: str | None = None) -> Execution:
-    """
-    Return the record of the execution that *state* is about.
-
-    Args:
-        task: The task.
-
-        state: Its entry.
-
-        header: Of its run.
-
-        default_region: Where the target is when the step names no region and no URL: a completion must be from there.
-    """
-    region = getattr(task, "region", None)
-    if region is None and getattr(task, "url", None) is None and task.execution.end_told is not EndTold.NEVER:
-        region = default_region
-    return Execution(
-        execution_id=state.execution_id or "",
-        task_name=task.target_name,
-        node_name=task.name,
-        run_id=header.run_id,
-        attempt=state.attempt,
-        launched_at=state.started_at or header.updated_at,
-        target_type=task.target_type,
-        region=region,
-    )
