@@ -1,1 +1,1 @@
-"""The command line: `main` gathers the commands, each group of them has a module; `foreground` runs one to its end."""
+"""The command line: one module per group of commands. `main` gathers them, `foreground` runs a DAG in a terminal."""

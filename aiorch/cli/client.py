@@ -1,4 +1,4 @@
-"""Questions to a store: asked by commands that carry out nothing."""
+"""A client of a store, for commands that start, read or cancel runs and launch no task."""
 
 # ruff: noqa: PLC0415  `aiorch --help` needs no event loop
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 
 PATIENCE_S = 30.0
-"""How long a store that does not answer is asked about one run."""
+"""Longest wait for the answer of a store about one run."""
 
 
 def open_client(store: str, *, create: bool = False) -> "Orchestrator":
     """
-    Return an orchestrator that starts, reads and cancels, and runs nothing itself; not entered yet.
+    Return an orchestrator that starts, reads and cancels runs and launches no task; not entered yet.
 
     Raises:
-        click.UsageError: There is no such file, and it shall not be made; or the store is in memory.
+        click.UsageError: The file does not exist, and *create* is false; or the store is in memory.
     """
     from aiorch.orchestrator import Orchestrator
     from aiorch.settings import Settings
 
     if store == "memory:":
         raise click.UsageError(
-            "a store in memory is empty for every command, so there is nothing to look at, and nothing was changed; "
-            "--store or AIORCH_STORE names another."
+            "a store in memory is empty at the start of every command, so this command can find no run in it; "
+            "give the URL of a lasting store with --store or AIORCH_STORE."
         )
     file = store.removeprefix("sqlite:///")
     if not create and file != store and not os.path.exists(file):  # noqa: PTH110  Path.exists may raise
         message = (
-            f"there is no {file} here, so nothing has run in this store yet; --store or AIORCH_STORE names another."
+            f"there is no file {file} here, so this store has no runs yet; --store or AIORCH_STORE names another store."
         )
         raise click.UsageError(message)
     return Orchestrator(store, launch=False, settings=Settings(drain_s=0))
@@ -52,16 +52,16 @@ def ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
 
 
 async def with_client(store: str, method: str, *args: str, **options: str) -> "RunHandle":
-    """Call one method of a client that is opened for it."""
+    """Open a client, call one of its methods, and return the handle."""
     async with open_client(store) as client, patience(store):
-        await client.runs_status.ping()  # a store that does not answer is told at once, and why
+        await client.runs_status.ping()  # reports at once when the store does not answer, with the reason
         handle: RunHandle = await getattr(client, method)(*args, **options)
         return handle
 
 
 @asynccontextmanager
 async def patience(store: str) -> AsyncIterator[None]:
-    """Give up a question about a run in the end: the engine would ask a store that does not answer for ever."""
+    """Limit the time of a question about a run: the engine would repeat its requests to a silent store for ever."""
     import asyncio
 
     try:
@@ -69,6 +69,6 @@ async def patience(store: str) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise StoreUnavailable(
-            f"{store} gave no usable answer within {PATIENCE_S:g} s, so this was given up. Whether something was "
-            f"changed is unknown: look again when it answers."
+            f"{store} gave no usable answer within {PATIENCE_S:g} s, so the command ended. Its change may have been "
+            f"made or not: look again when the store answers."
         ) from error

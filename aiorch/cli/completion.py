@@ -12,11 +12,11 @@ import click
 from aiorch.stores import DEFAULT_STORE
 
 PATIENCE_S = 2.0
-"""How long a store may take to list its runs. Then a shell gets no proposals: a person waits for the prompt."""
+"""Longest wait for the list of runs. After that a shell gets no proposals: a person waits for the prompt."""
 
 
 def definition_files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return the definition files and folders that begin with *incomplete*; a folder that is alone is opened."""
+    """Return the definition files and folders that begin with *incomplete*; a single folder is opened."""
     from aiorch.definition.files import DEFINITION_SUFFIXES
 
     folder, begun = os.path.split(incomplete)
@@ -43,7 +43,7 @@ def run_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
         except Exception:  # noqa: BLE001  a shell shows no reason; the command itself will
             found.clear()
 
-    # In a thread that the process need not wait for: a store that does not answer cannot be interrupted.
+    # In a daemon thread, which cannot delay the end of the process: a request to a silent store cannot be stopped.
     asking = Thread(target=ask, daemon=True)
     asking.start()
     asking.join(PATIENCE_S)
@@ -63,5 +63,5 @@ def _ids(store: str) -> list[str]:
 
 
 def definitions_or_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """Return what `definition_files` and `run_ids` find."""
+    """Return the definition files and the run ids that begin with *incomplete*."""
     return [*definition_files(ctx, param, incomplete), *run_ids(ctx, param, incomplete)]

@@ -1,5 +1,5 @@
 """`aiorch validate`, `aiorch graph` and `aiorch schema`."""
-# ruff: noqa: A002, PLC0415, PLR0913, PLR0917  imports and arguments as said in `aiorch.cli.main`
+# ruff: noqa: A002, PLC0415, PLR0913, PLR0917  imports and arguments: see `aiorch.cli.main`
 
 from datetime import UTC, datetime
 from json import dumps
@@ -23,10 +23,10 @@ GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "
 
 @click.command()
 @click.argument("dag", shell_complete=definition_files)
-@option("--callables", is_flag=True, help="Import every callable that it names, too.")
+@option("--callables", is_flag=True, help="Also import every callable.")
 @json_option
 def validate(dag: str, *, callables: bool, json: bool) -> int:
-    """Check a definition file, and report everything that is wrong with it."""
+    """Check a definition file, and report every mistake."""
     from aiorch.cli.prints import prints_to_stderr
 
     orchestrator = open_engine("memory:")
@@ -57,28 +57,34 @@ def validate(dag: str, *, callables: bool, json: bool) -> int:
     "--run",
     metavar="RUN_ID",
     shell_complete=run_ids,
-    help="Draw the definition file with the statuses of this run of it.",
+    help="Draw the definition file with the statuses of this run.",
 )
-@option("--format", type=click.Choice(["mermaid", "dot", "svg"]), help="By default as --output ends, or mermaid.")
+@option(
+    "--format",
+    type=click.Choice(["mermaid", "dot", "svg"]),
+    help="By default from the ending of --output, else mermaid.",
+)
 @option(
     "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="File to write; by default stdout."
 )
-@option("--branches", type=click.IntRange(1), default=20, help="Branches of one Parallel to draw; more are folded.")
+@option(
+    "--branches", type=click.IntRange(1), default=20, help="Branches of one Parallel to draw; the rest share one box."
+)
 @store_option
 def graph(
     dag_or_run: str, run: str | None, format: "Format | None", output: Path | None, branches: int, store: str
 ) -> None:
     """
-    Draw a DAG: that of a definition file, or that of a run with its statuses.
+    Draw the DAG of a definition file, or the DAG of a run with its statuses.
 
-    DAG_OR_RUN is a definition file if there is such a file or if it looks like one, else the id of a run.
+    DAG_OR_RUN is a definition file if the file exists or the text looks like a file name, else the id of a run.
     """
     from aiorch.views.graph import render
 
-    dag, run_state = _what_to_draw(dag_or_run, run, store)
+    dag, run_state = _dag_and_run(dag_or_run, run, store)
     if format is None and output is not None and output.suffix not in GRAPH_FORMATS:
         endings = ", ".join(GRAPH_FORMATS)
-        raise click.UsageError(f"{str(output)!r} ends in none of {endings}, so nothing was written; give a --format.")
+        raise click.UsageError(f"{str(output)!r} ends in none of {endings}, so no file was written; give a --format.")
     by_name = GRAPH_FORMATS.get(output.suffix if output else "", "mermaid")
     text = render(dag, format or by_name, run_state, now=datetime.now(UTC), branches_max=branches)
     if output is None:
@@ -92,16 +98,16 @@ def graph(
 
 @click.command()
 def schema() -> None:
-    """Print the JSON Schema of definitions, with which an editor completes and checks them."""
+    """Print the JSON Schema of definitions, which lets an editor complete and check them."""
     from importlib.resources import files
 
     print_result(files("aiorch.definition").joinpath("schema.json").read_text(encoding="utf-8").rstrip())
 
 
-def _what_to_draw(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG", Any]:
+def _dag_and_run(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG", Any]:
     if not is_file(dag_or_run):
         if run_id is not None:
-            raise click.UsageError(f"{dag_or_run!r} is no definition file; give the run id alone, or a file and --run.")
+            raise click.UsageError(f"{dag_or_run!r} is no definition file; give only the run id, or a file and --run.")
         try:
             handle = ask(with_client(store, "attach", dag_or_run))
         except RunNotFoundError as error:
@@ -113,7 +119,7 @@ def _what_to_draw(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG
     handle = ask(with_client(store, "attach", run_id))
     if handle.dag.definition_id != dag.definition_id:
         raise click.UsageError(
-            f"run {run_id!r} is of another definition than {dag_or_run} ({handle.dag.definition_id}, and the file has "
-            f"{dag.definition_id}), so nothing was drawn: `aiorch graph {run_id}` draws it as it was."
+            f"run {run_id!r} has a different definition than {dag_or_run} ({handle.dag.definition_id}; the file has "
+            f"{dag.definition_id}), so no graph was drawn: `aiorch graph {run_id}` draws the definition of the run."
         )
     return handle.dag, handle.run

@@ -1,5 +1,5 @@
-"""Running something in the foreground of a terminal: signals, progress, results, and a way out that nothing blocks."""
-# ruff: noqa: PLC0415  what only watches and reports is imported once the run has begun
+"""A run in the foreground of a terminal: signals, progress, result, and an exit that no thread can block."""
+# ruff: noqa: PLC0415  views and reports are imported after the start of the run
 
 import asyncio
 import sys
@@ -26,12 +26,12 @@ from aiorch.views.streams import OutputLostError, is_live, write_line
 
 def run_interruptibly(work: Coroutine[Any, Any, int]) -> int:
     """
-    Run *work* in an event loop of its own.
+    Run *work* in a new event loop.
 
-    The first SIGINT, SIGTERM or SIGHUP cancels it, so that it can wind up; the second ends the process on the spot.
+    The first SIGINT, SIGTERM or SIGHUP cancels *work*, so that it can finish; the second ends the process at once.
 
     Returns:
-        Exit code: that of *work*, or `INTERRUPTED` when a signal ended it.
+        The exit code of *work*, or `INTERRUPTED` when a signal ended it.
     """
     return asyncio.run(_interruptible(work))
 
@@ -64,7 +64,7 @@ async def _interruptible(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def until_interrupted() -> NoReturn:
-    """Wait for ever; a signal cancels it."""
+    """Wait for ever; a signal cancels the wait."""
     await asyncio.get_running_loop().create_future()
     raise AssertionError
 
@@ -81,7 +81,7 @@ async def run_to_end(  # noqa: PLR0913  its one caller names them
     resume_options: Sequence[str],
 ) -> int:
     """
-    Begin a run, show it while it runs, print what came of it.
+    Start or resume a run, show its progress, print its outcome.
 
     Args:
         orchestrator: Not opened yet.
@@ -90,15 +90,15 @@ async def run_to_end(  # noqa: PLR0913  its one caller names them
 
         results: The stream for the result, of `prints_to_stderr`.
 
-        prints: The prints of functions, from there too.
+        prints: The prints of functions, also of `prints_to_stderr`.
 
         as_json: Print the run document instead of the result.
 
-        continue_command: The command that continues the run of this id if this process is interrupted, `None` if
-            nothing can.
+        continue_command: Returns the command that continues the run with this id after an interrupt, `None` if the
+            run cannot be continued.
 
-        command: Writes a command for the same store, of its name and arguments; `None` when the store ends with this
-            process.
+        command: Returns a command line for the same store, from the name and arguments of a command; `None` if the
+            store ends with this process.
 
         resume_options: Options with which `aiorch resume` finds the callables of this run.
 
@@ -140,33 +140,33 @@ async def _begun(
     prints: Prints,
     command: Callable[..., str] | None,
 ) -> RunHandle:
-    """Begin the run, and say which it is."""
+    """Start or resume the run, and print its id."""
     began_at = datetime.now(UTC)
     prints.hold()  # the first task may print before the first line is written
     try:
         handle = await begin(orchestrator)
     except asyncio.CancelledError:
-        look = f" It is among these, if it was: {command('runs')}" if command else ""
-        say(f"Interrupted while the run was being recorded.{look}")
+        look = f" If the store has the run, this lists it: {command('runs')}" if command else ""
+        say(f"Interrupted while the run was being stored.{look}")
         raise
     leave_failure_to_the_report(handle.run_id)
     if not is_live(sys.stderr):
         say(_first_line(handle))
     prints.release()
     if (ended_at := handle.run.header.ended_at) is not None and ended_at < began_at:
-        say(f"Run {handle.run_id} had ended before: nothing was started. Another run id starts it anew.")
+        say(f"Run {handle.run_id} had ended before, so no task was started. To run the DAG again, give a new run id.")
     elif await orchestrator.is_carried_out_elsewhere(handle):
-        say("Another process carries out this run. This command shows it, and goes on with it if that process ends.")
+        say("Another process carries out this run. This command shows the run, and continues it if that process ends.")
     return handle
 
 
 async def _ended_while_leaving(orchestrator: Orchestrator, handle: RunHandle) -> RunResult | None:
-    """Return how the run ended while its last tasks had time to end, `None` when it has not ended."""
+    """Return the outcome of a run that ended during the drain, `None` if the run has not ended."""
     if not handle.status.is_terminal:
         return None
     if not handle.run.spilled or str(orchestrator.store) == "memory:":
         return await handle.wait()
-    async with open_client(str(orchestrator.store)) as client:  # large results are in the store, which is closed
+    async with open_client(str(orchestrator.store)) as client:  # large results are in the store, which is closed by now
         return await (await client.attach(handle.run_id)).wait()
 
 
@@ -181,7 +181,7 @@ async def _follow(handle: RunHandle) -> None:
 
         return follow, view_for(sys.stderr, handle.dag)
 
-    # Imported in a thread, and only now: the first task does not wait for the means to watch it.
+    # Imported in a thread, after the start of the run: the first task does not wait for these modules.
     follow, view = await asyncio.to_thread(make_view)
     await follow(handle, view)
 
@@ -195,7 +195,7 @@ def _report(  # noqa: PLR0913  as above
     command: Callable[..., str] | None,
     resume_options: Sequence[str],
 ) -> bool:
-    """Say how the run ended, and print its result. Returns: whether that could be written."""
+    """Print the outcome of the run and its result. Returns: whether the result could be written."""
     from aiorch.documents.results import end_results
     from aiorch.views.failures import failure_lines
     from aiorch.views.report import headline, next_moves
@@ -212,14 +212,14 @@ def _report(  # noqa: PLR0913  as above
     except OutputLostError as error:
         reading = ("show", handle.run_id, "--json") if as_json else ("result", handle.run_id)
         kept = f" Read it with: {command(*reading)}" if command else ""
-        say(f"Error: {error} The run has ended as said above, and its results are kept.{kept}")
+        say(f"Error: {error} The run has ended as shown above, and its results are stored.{kept}")
         return False
     return True
 
 
 def _say_interrupted(handle: RunHandle, drain_s: float) -> None:
     has_live = drain_s > 0 and handle.run.live > 0
-    grace = f" Running tasks have up to {drain_s:g} s to end; once more stops at once." if has_live else ""
+    grace = f" Running tasks have up to {drain_s:g} s to end; a second signal stops them at once." if has_live else ""
     say(f"Interrupted run {one_line(handle.run_id)}.{grace}")
 
 
@@ -228,9 +228,9 @@ def _say_how_to_continue(command: str | None) -> None:
 
 
 async def _say_interrupted_runs(orchestrator: Orchestrator, command: Callable[..., str]) -> None:
-    """Name the other open runs of the store that no process works on: this command leaves them as they are."""
+    """Name the other open runs that no process works on: this command does not continue them."""
     from aiorch.views.report import interrupted_runs_line
 
-    with suppress(StoreError):  # the run itself will tell
+    with suppress(StoreError):  # the run itself will report it
         if interrupted := await orchestrator.interrupted_runs():
             say(interrupted_runs_line(interrupted, command))

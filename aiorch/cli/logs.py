@@ -1,4 +1,4 @@
-"""Log records as lines for people: a constant message, and the facts of this case as ``key=value`` behind it."""
+"""Log records as lines for people: a constant message, followed by the facts of the case as ``key=value``."""
 
 import logging
 import sys
@@ -8,17 +8,17 @@ from aiorch.views.escaping import escaped
 from aiorch.views.streams import write_line
 
 _NO_FACTS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "execution_id"}
-"""Fields of a record that are not printed behind it. People know an execution by run, node and attempt."""
+"""Fields of a record that are not printed. Run, node and attempt identify an execution for people."""
 
 
 class FactsFormatter(logging.Formatter):
-    """One line per record, its `extra` fields at the end; a traceback follows if there is one."""
+    """One line per record, with the `extra` fields at the end; a traceback, if any, follows."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line and the traceback, with nothing in them that a terminal would act upon."""
+        """Return the line and the traceback, with all control characters escaped."""
         return escaped(super().format(record))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  the name is the base's
@@ -28,10 +28,10 @@ class FactsFormatter(logging.Formatter):
 
 
 class StderrHandler(logging.Handler):
-    """Writes to `sys.stderr` as it is by then: above the live view while there is one."""
+    """Writes to the current `sys.stderr`: above the live view while there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record. Stderr that takes no more drops it."""
+        """Write the record, or drop it if stderr accepts no more output."""
         try:
             write_line(sys.stderr, self.format(record))
         except Exception:  # noqa: BLE001  as every handler does
@@ -39,7 +39,7 @@ class StderrHandler(logging.Handler):
 
 
 def log_to_stderr(level: str) -> None:
-    """Let everything of at least this level be written to stderr; records of a task name it."""
+    """Write all records of at least this level to stderr; records of a task name the task."""
     handler = StderrHandler()
     handler.setFormatter(FactsFormatter())
     handler.addFilter(ExecutionFilter())
@@ -47,7 +47,7 @@ def log_to_stderr(level: str) -> None:
 
 
 def leave_failure_to_the_report(run_id: str) -> None:
-    """Log no warning that this run has failed: the command that shows the run reports its failures in full."""
+    """Log no warning that this run has failed: the report of the command shows its failures in full."""
 
     def is_wanted(record: logging.LogRecord) -> bool:
         facts = vars(record)

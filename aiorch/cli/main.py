@@ -1,11 +1,11 @@
 """
-The command line: thin over `Orchestrator`. Each module here holds one group of commands.
+The command line, a thin layer over `Orchestrator`. Each module of this package holds one group of commands.
 
-Results go to stdout, everything else to stderr. What a command needs is imported when it runs: ``aiorch --help`` loads
-no engine, and ``aiorch run`` neither the live view nor an HTTP library before its first task. A command has an argument
-per option, of its name.
+Results go to stdout, all other output to stderr. A command imports its modules when it runs: ``aiorch --help`` loads no
+engine, and ``aiorch run`` loads neither the live view nor an HTTP library before its first task. The function of a
+command has one argument per option, with the name of the option.
 """
-# ruff: noqa: PLC0415  imports as said above
+# ruff: noqa: PLC0415  imports: see above
 
 import os
 import sys
@@ -56,7 +56,7 @@ _CODE_OF: tuple[tuple[type[AiorchError], int], ...] = (
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line, and end the process with its exit code."""
+    """Run the command line, and end the process with the exit code."""
     guard_streams()
     code = _exit_code(list(sys.argv[1:] if args is None else args))
     leave(code)
@@ -78,14 +78,14 @@ def _exit_code(args: list[str]) -> int:  # noqa: PLR0911  one per kind of end
     except SystemExit as end:
         if not isinstance(end.code, int):
             raise
-        return end.code  # of click, which has completed a word for a shell
+        return end.code  # from click, which has completed a word for a shell
     except OutputLostError as error:
-        if error.reason != GONE:  # a reader that stops early, like `head`, has what it wanted
-            say(f"Error: {error} Everything else was done.")
+        if error.reason != GONE:  # a reader that stops early, like `head`, wants no message
+            say(f"Error: {error} The command itself succeeded.")
         return OUTPUT_LOST
     except Exception:  # noqa: BLE001  the end of the line
         say(traceback.format_exc().rstrip())
-        say("Error: this is a fault of aiorch itself. What runs have committed is kept.")
+        say("Error: this is a fault of aiorch itself. All commits of runs are kept.")
         return FAULT
 
 
@@ -106,7 +106,7 @@ def cli(log_level: str) -> None:
 
     log_to_stderr(log_level)
     for name, meant in unknown_variables(os.environ, SERVICE_VARIABLES | own_variables()).items():
-        hint = f"did you mean {meant}?" if meant else "docs/cli.md and docs/service.md have those there are."
+        hint = f"did you mean {meant}?" if meant else "docs/cli.md and docs/service.md list all variables."
         say(f"Warning: {name} is no variable of aiorch, so it is ignored: {hint}")
 
 

@@ -1,5 +1,5 @@
-"""Options that several commands of the command line share, and what they mean."""
-# ruff: noqa: PLC0415  what opens the engine imports it: `aiorch --help` needs none
+"""Options that several commands share, and the values that they give."""
+# ruff: noqa: PLC0415  functions that open the engine import it: `aiorch --help` needs no engine
 
 import errno
 import functools
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 option = functools.partial(click.option, show_envvar=True)
-"""An option whose help names its environment variable."""
+"""An option whose help names the environment variable."""
 
 
 _LOG_LEVELS = click.Choice(["debug", "info", "warning", "error"])
 
-log_level_before = option("--log-level", type=_LOG_LEVELS, default="warning", help="On stderr.")
+log_level_before = option(
+    "--log-level", type=_LOG_LEVELS, default="warning", help="Lowest level of the records on stderr."
+)
 
 
 def _set_log_level(ctx: click.Context, param: click.Parameter, value: str | None) -> None:  # noqa: ARG001
@@ -44,22 +46,22 @@ log_level_after = click.Option(
     expose_value=False,
     allow_from_autoenv=False,
     callback=_set_log_level,
-    help="On stderr; as before the command.",
+    help="Lowest level of the records on stderr.",
 )
-"""The same option behind a command, where it wins."""
+"""The same option after a command, which takes precedence."""
 
 
 class Input(NamedTuple):
-    """What ``--input`` was given: as it was written, and as it was meant."""
+    """The argument of ``--input``: its text, and the JSON value."""
 
     text: str
     value: Any
 
 
 def _read_input(ctx: click.Context, param: click.Parameter, value: str | None) -> Input | None:
-    if value is None or ctx.resilient_parsing:  # a shell completes a word: nothing is read
+    if value is None or ctx.resilient_parsing:  # a shell completes a word: no file is read
         return None
-    text, name, hint = value, "this", " (a file is given as @FILE; a text needs its quotes: '\"text\"')"
+    text, name, hint = value, "this", " (for a file, give @FILE; a text needs quotes: '\"text\"')"
     try:
         if value == "-":
             name, hint = "stdin", ""
@@ -69,15 +71,15 @@ def _read_input(ctx: click.Context, param: click.Parameter, value: str | None) -
             text = Path(value[1:]).read_text(encoding="utf-8")
         return Input(value, json.loads(text, parse_constant=_refuse))
     except OSError as error:
-        message = f"{name} cannot be read, so nothing was started: {error.strerror}"
+        message = f"{name} cannot be read, so no run was started: {error.strerror}"
         raise click.BadParameter(message, ctx, param) from error
     except (ValueError, RecursionError) as error:
-        message = f"{name} is not JSON, so nothing was started: {error}{hint}"
+        message = f"{name} is not JSON, so no run was started: {error}{hint}"
         raise click.BadParameter(message, ctx, param) from error
 
 
 def _read_stdin() -> str:
-    if sys.stdin is None:  # closed when the process began
+    if sys.stdin is None:  # closed before the start of the process
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return sys.stdin.buffer.read().decode()
 
@@ -100,25 +102,25 @@ store_option = option(
     envvar="AIORCH_STORE",
     default=DEFAULT_STORE,
     metavar="URL",
-    help="Where runs are kept: sqlite:///PATH, sqlite:////ABSOLUTE/PATH, gs://BUCKET[/PREFIX] or memory:.",
+    help="Store of the runs: sqlite:///PATH, sqlite:////ABSOLUTE/PATH, gs://BUCKET[/PREFIX] or memory:.",
 )
-json_option = option("--json", is_flag=True, help="Print JSON on stdout, and nothing else there.")
+json_option = option("--json", is_flag=True, help="Print JSON on stdout.")
 input_option = option(
     "--input",
     metavar="JSON|@FILE|-",
     callback=_read_input,
-    help="Input of the run: JSON, a file of it, or - for stdin.",
+    help="Input of the run: JSON, a JSON file, or - for stdin.",
 )
 run_id_option = option(
     "--run-id",
     metavar="ID",
     shell_complete=run_ids,
-    help="Id of the run. With the id of a run that exists, that run goes on.",
+    help="Id of the run. The id of an existing run continues that run.",
 )
 
 
 def command_line(store: str, name: str, *args: str) -> str:
-    """Return a command for a store, of its name and arguments."""
+    """Return a command line for a store, from the name and arguments of a command."""
     return shlex.join(["aiorch", name, *args, *(() if store == DEFAULT_STORE else ("--store", store))])
 
 
@@ -129,7 +131,7 @@ def _check_url_pattern(ctx: click.Context, param: click.Parameter, value: str | 
         try:
             checked_pattern(value)
         except ValueError as error:
-            raise click.BadParameter(f"nothing was started: {error}", ctx, param) from error
+            raise click.BadParameter(f"no run was started: {error}", ctx, param) from error
     return value
 
 
@@ -140,36 +142,36 @@ _ENGINE_OPTIONS = (
         envvar="AIORCH_PATH",
         multiple=True,
         type=click.Path(exists=True, file_okay=False),
-        help="Folder with callables, besides that of the definition and the current one. May be given several times.",
+        help="Folder with callables, in addition to the folder of the definition and the current one. May be repeated.",
     ),
     option(
         "--function-url",
         envvar="AIORCH_FUNCTION_URL",
         metavar="PATTERN",
         callback=_check_url_pattern,
-        help="URL of Cloud Functions whose step has none, with {name}, {project_id} and {region}.",
+        help="URL of Cloud Functions whose step has no url, with {name}, {project_id} and {region}.",
     ),
     option(
         "--function-anonymous",
         envvar="AIORCH_FUNCTION_ANONYMOUS",
         is_flag=True,
-        help="Send no ID tokens: for functions that everybody may call, and for URLs that are not Google's.",
+        help="Send no ID tokens: for public functions, and for URLs outside Google Cloud.",
     ),
     option(
         "--function-impersonate",
         envvar="AIORCH_FUNCTION_IMPERSONATE",
         metavar="E-MAIL",
-        help="Service account in whose name Cloud Functions are called.",
+        help="Service account that calls the Cloud Functions.",
     ),
-    option("--project-id", envvar="AIORCH_PROJECT_ID", help="Project of steps that name none."),
-    option("--region", envvar="AIORCH_REGION", help="Region of steps that name none."),
+    option("--project-id", envvar="AIORCH_PROJECT_ID", help="Project for steps without their own."),
+    option("--region", envvar="AIORCH_REGION", help="Region for steps without their own."),
     option(
         "--drain",
         envvar="AIORCH_DRAIN",
         type=click.FloatRange(0),
         default=5.0,
         metavar="SECONDS",
-        help="How long running tasks may go on when this is interrupted.",
+        help="Time for running tasks to end after an interrupt.",
     ),
 )
 
@@ -179,10 +181,12 @@ _SETTINGS = ("function_url", "function_anonymous", "function_impersonate", "proj
 
 def engine_options(*, only_own_runs: bool) -> Callable[[_Command], Callable[..., Any]]:
     """
-    Return what adds the options of a command that runs tasks; it is called with an `Orchestrator` made of them.
+    Return a decorator that adds the options of a command that runs tasks.
+
+    The command is called with an `Orchestrator` that is built from these options.
 
     Args:
-        only_own_runs: As of `Orchestrator`.
+        only_own_runs: As for `Orchestrator`.
     """
 
     def add(command: _Command) -> Callable[..., Any]:
@@ -200,7 +204,7 @@ def engine_options(*, only_own_runs: bool) -> Callable[[_Command], Callable[...,
 def open_engine(
     store: str, paths: Sequence[str] = (), *, only_own_runs: bool = False, **settings: Any
 ) -> "Orchestrator":
-    """Return an orchestrator that runs tasks, not entered yet."""
+    """Return an orchestrator that launches tasks, not entered yet."""
     from aiorch.orchestrator import Orchestrator
     from aiorch.settings import Settings
 

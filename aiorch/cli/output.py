@@ -1,4 +1,4 @@
-"""Where the commands print: results to stdout, everything else to stderr; and their exit codes."""
+"""Output and exit codes of the commands: results go to stdout, all other lines to stderr."""
 
 import sys
 
@@ -11,10 +11,10 @@ FAULT, OUTPUT_LOST, INTERRUPTED = 70, 74, 130
 EPILOG = """\b
 Exit codes:
     0  done; of run and resume: the run completed
-    1  the run failed or was cancelled; of result: there is none
+    1  the run failed or was cancelled; of result: there is no result
     2  wrong usage, or the definition, the run id or the input is wrong
-    3  the store or the topic failed, or the store holds something that cannot be read
-    4  of result: there is none yet
+    3  the store or the topic failed, or a stored document cannot be read
+    4  of result: there is no result yet
    70  a fault of aiorch itself
    74  done, but the output could not be written to stdout
   130  interrupted; the run can be continued
@@ -22,7 +22,7 @@ Exit codes:
 
 
 def say(line: str) -> None:
-    """Print a line that is no result; where stderr takes no more, it is dropped."""
+    """Print a line that is no result, or drop the line if stderr accepts no more output."""
     write_line(sys.stderr, line)
 
 

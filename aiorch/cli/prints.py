@@ -1,8 +1,8 @@
 """
-The prints of functions: to stderr, so that stdout holds the result of a command alone.
+The prints of functions: they go to stderr, so that stdout holds only the result of a command.
 
-Each execution has a line of its own until that line ends, so the lines of branches that print at the same time stay
-whole. They are not marked with their task: a print looks as its author made it. Log records name their task.
+Each execution has a line buffer, so the lines of branches that print at the same time stay whole. The lines do not name
+their task: a print stays unchanged. Log records name their task.
 """
 
 import io
@@ -17,20 +17,20 @@ from aiorch.engine.execution_context import CurrentExecution, current_execution
 from aiorch.views.streams import Messages, Results
 
 LINE_CHARS_MAX = 64 * 1024
-"""A longer line is passed on in pieces: it must not fill the memory."""
+"""A longer line is passed on in pieces, so that it cannot fill the memory."""
 
 
 class Prints(io.TextIOBase):
     """
-    Stands for `sys.stdout`, and passes complete lines on to `sys.stderr`, whatever that is by then.
+    Replaces `sys.stdout`, and passes complete lines on to the current `sys.stderr`.
 
-    A flush passes on the beginning of a line, too: then the line of another execution begins below it.
+    A flush also passes on an unfinished line; the next line of a different execution then starts below.
 
     Args:
-        stderr: Its encoding and file descriptor are those of the prints.
+        stderr: The stream whose encoding and file descriptor the prints use.
 
     Attributes:
-        buffer: Takes bytes, which join the text.
+        buffer: Accepts bytes, which join the text.
     """
 
     def __init__(self, stderr: TextIO) -> None:
@@ -82,12 +82,12 @@ class Prints(io.TextIOBase):
                 self._pass_on(writer, rest)
 
     def hold(self) -> None:
-        """Pass on nothing for now."""
+        """Keep all text until `release`."""
         with self._lock:
             self._is_held = True
 
     def release(self) -> None:
-        """Pass on the text that was held, and everything from now on."""
+        """Pass on the text that was held, and all later text."""
         with self._lock:
             self._is_held = False
             held, self._held = "".join(self._held), []
@@ -95,7 +95,7 @@ class Prints(io.TextIOBase):
                 self._show(held)
 
     def end(self) -> None:
-        """Pass on lines without an end, each with one."""
+        """Pass on unfinished lines, each with a line end."""
         self.release()
         with self._lock:
             for writer, rest in self._begun.items():
@@ -112,7 +112,7 @@ class Prints(io.TextIOBase):
             sys.stderr.is_in_line = True
 
     def _line_end(self) -> str:
-        """Return what ends the line that another execution has left open."""
+        """Return the line end for an unfinished line of a different execution."""
         if self._is_held:
             return "\n" if self._open is not None else ""
         return "\n" if isinstance(sys.stderr, Messages) and sys.stderr.is_in_line else ""
@@ -141,16 +141,16 @@ class _Bytes(io.RawIOBase):
 
 
 def _writer() -> CurrentExecution | int:
-    """Return whose line it is: that of the execution, outside of any that of the thread."""
+    """Return the owner of the line: the current execution, or outside of executions the thread."""
     return current_execution() or threading.get_ident()
 
 
 @contextmanager
 def prints_to_stderr() -> Iterator[tuple[TextIO, Prints]]:
     """
-    Yield the stream for results, and the `Prints` that stand for `sys.stdout` until the context is left.
+    Yield the stream for results, and the `Prints` that replace `sys.stdout` inside the context.
 
-    Until then the programs that functions start print to stderr, too.
+    Inside the context, programs that functions start print to stderr, too.
     """
     stdout = sys.stdout
     stdout.flush()

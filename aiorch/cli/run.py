@@ -1,5 +1,5 @@
 """`aiorch run` and `aiorch resume`."""
-# ruff: noqa: A002, PLC0415, PLR0913  imports and arguments as said in `aiorch.cli.main`
+# ruff: noqa: A002, PLC0415, PLR0913  imports and arguments: see `aiorch.cli.main`
 
 import functools
 import shlex
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @input_option
 @run_id_option
 @json_option
-@option("--continue-with", metavar="COMMAND", help="Command to name when it is interrupted; by default this one.")
+@option("--continue-with", metavar="COMMAND", help="Command to print after an interrupt; by default this one.")
 @engine_options(only_own_runs=True)
 @click.pass_context
 def run(
@@ -38,9 +38,9 @@ def run(
     orchestrator: "Orchestrator",
 ) -> int:
     """
-    Run the DAG of a definition file, showing every node while it runs.
+    Run the DAG of a definition file, and show the progress of every node.
 
-    At the end the result of the last task is printed on stdout; with --json the run document.
+    At the end, stdout gets the result of the last task; with --json the run document.
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
     from aiorch.cli.prints import prints_to_stderr
@@ -48,7 +48,7 @@ def run(
 
     # Before the callables are imported: their modules print, too.
     results, prints = ctx.with_resource(prints_to_stderr())
-    # All that can be refused is refused before anything is opened.
+    # All checks come before the store is opened.
     built = orchestrator.dag(dag, search_paths=[Path.cwd()])
     orchestrator.check(built)
     if run_id is not None:
@@ -65,7 +65,7 @@ def run(
             return None
         if continue_with is not None:
             return continue_with
-        if input is not None and input.text == "-":  # the same command would wait for the same stdin again
+        if input is not None and input.text == "-":  # the same command would read stdin again
             return command("resume", begun, *resume_options)
         return shlex.join(["aiorch", *ctx.obj, *(() if run_id is not None else ("--run-id", begun))])
 
@@ -84,7 +84,7 @@ def run(
 
 
 def _writer(store: str) -> Callable[..., str] | None:
-    """Return the writer of commands for a store, `None` for a store that ends with this process."""
+    """Return a function that writes commands for a store, `None` for a store that ends with this process."""
     return None if store == "memory:" else functools.partial(command_line, store)
 
 
@@ -99,7 +99,7 @@ def _resume_options(dag: str, paths: Sequence[str]) -> list[str]:
     Args:
         dag: The definition file.
 
-        paths: The folders of `--path` with which it was run.
+        paths: The folders of the `--path` options of the run.
     """
     from aiorch.definition.files import DEFINITION_SUFFIXES
 
@@ -110,16 +110,16 @@ def _resume_options(dag: str, paths: Sequence[str]) -> list[str]:
 
 @click.command(epilog=EPILOG)
 @click.argument("run_id", shell_complete=run_ids)
-@option("--detach", is_flag=True, help="Only record the new run, for `aiorch serve` to carry out.")
+@option("--detach", is_flag=True, help="Only store the new run, for `aiorch serve` to carry out.")
 @json_option
 @engine_options(only_own_runs=True)
 @click.pass_context
 def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchestrator: "Orchestrator") -> int:
     """
-    Continue an interrupted run, or go on where a failed or cancelled run ended.
+    Continue an interrupted run, or restart a failed or cancelled run at the tasks that did not complete.
 
-    An interrupted run continues as it is. After a failed or cancelled run a new run begins, RUN_ID.2 or the next
-    number, that keeps every result and starts again with the tasks that did not complete.
+    An interrupted run continues under its id. For a failed or cancelled run the command starts a new run, RUN_ID.2 or
+    the next number, that keeps every result.
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
     from aiorch.cli.prints import prints_to_stderr

@@ -1,5 +1,5 @@
 """`aiorch runs`, `aiorch show`, `aiorch result` and `aiorch cancel`."""
-# ruff: noqa: A002, PLC0415, PLR0913  imports and arguments as said in `aiorch.cli.main`
+# ruff: noqa: A002, PLC0415, PLR0913  imports and arguments: see `aiorch.cli.main`
 
 import shutil
 import sys
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 RUNS_SHOWN = 50
-"""Runs that `aiorch runs` lists for people, unless they say how many."""
+"""Number of runs that `aiorch runs` lists for people without a `--limit`."""
 
 
 @click.command()
@@ -38,7 +38,7 @@ RUNS_SHOWN = 50
     "--limit",
     type=click.IntRange(1),
     show_default=f"{RUNS_SHOWN}, with --json all",
-    help="How many, the newest first.",
+    help="Number of runs, the newest first.",
 )
 @json_option
 @store_option
@@ -62,17 +62,21 @@ def runs(status: str | None, limit: int | None, *, json: bool, store: str) -> No
 
 @click.command()
 @click.argument("run_id", shell_complete=run_ids)
-@option("--all", is_flag=True, help="Show every node and name every failed task, however many there are.")
-@option("--failed", is_flag=True, help="Show the failed tasks only, those that failed alike together.")
-@option("--results", is_flag=True, help="With --json: with the results that are too large for the run document.")
+@option("--all", is_flag=True, help="Show every node and name every failed task, without a limit.")
+@option("--failed", is_flag=True, help="Show only the failed tasks, grouped by similar failures.")
+@option("--results", is_flag=True, help="With --json: include the results that are too large for the run document.")
 @json_option
 @store_option
 def show(run_id: str, *, all: bool, failed: bool, results: bool, json: bool, store: str) -> None:
-    """Show a run: its input, its nodes with statuses and results, what failed and why."""
+    """Show a run: its input, its nodes with statuses and results, its failures."""
     if failed and json:
-        raise click.UsageError("--failed is for people, and --json prints the whole run document: give one of them.")
+        raise click.UsageError(
+            "--failed is for people, and --json prints the whole run document: give only one of them."
+        )
     if results and not json:
-        raise click.UsageError("--results needs --json: without it each result is one short line; see aiorch result.")
+        raise click.UsageError(
+            "--results needs --json; without --json each result is one short line. See aiorch result."
+        )
     if json:
         print_result(ask(_document(run_id, store, with_results=results)).decode())
         return
@@ -82,7 +86,7 @@ def show(run_id: str, *, all: bool, failed: bool, results: bool, json: bool, sto
         async with _attached(run_id, store) as (client, handle):
             try:
                 return handle, await client.dead_owners(handle)
-            except StoreError:  # the run can be shown without
+            except StoreError:  # the run can be shown without dead owners
                 return handle, frozenset()
 
     handle, dead = ask(asked())
@@ -109,8 +113,8 @@ def result(run_id: str, node: str | None, store: str) -> None:
     """
     Print the result of a run, or of one of its tasks, as JSON.
 
-    The result of a run is that of its last task. Of a DAG that ends with a Parallel, it is a mapping with the result of
-    the last task of every branch that has one.
+    The result of a run is the result of its last task. If the DAG ends with a Parallel, it is a mapping with the result
+    of the last task of every branch that has a result.
     """
     import msgspec
 
@@ -125,12 +129,12 @@ def result(run_id: str, node: str | None, store: str) -> None:
 async def _attached(run_id: str, store: str) -> AsyncIterator[tuple["Orchestrator", "RunHandle"]]:
     """Open a client, and attach it to a run."""
     async with open_client(store) as client, patience(store):
-        await client.runs_status.ping()  # a store that does not answer is told at once, and why
+        await client.runs_status.ping()  # reports at once when the store does not answer, with the reason
         yield client, await client.attach(run_id)
 
 
 CANCEL_S = 5.0
-"""How long `aiorch cancel` waits for the end of the run."""
+"""Longest wait of `aiorch cancel` for the end of the run."""
 
 
 @click.command()
@@ -138,7 +142,7 @@ CANCEL_S = 5.0
 @option("--reason", default="cancelled on request", help="Kept in the run document.")
 @store_option
 def cancel(run_id: str, reason: str, store: str) -> None:
-    """Cancel a run: what runs is stopped, and nothing more is started."""
+    """Cancel a run: stop its running executions and start no further task."""
     import asyncio
 
     async def cancelled() -> tuple["RunHandle", bool]:
@@ -154,6 +158,6 @@ def cancel(run_id: str, reason: str, store: str) -> None:
     print_result(f"Run {run_id} {handle.status}")
     if not handle.status.is_terminal:
         whose = f"a process that can stop them: {command_line(store, 'serve')}" if has_dead_owners else "their process"
-        say(f"Nothing more of it is launched, and it ends when its running tasks are stopped, by {whose}")
+        say(f"No further task is launched. The run ends when its running executions are stopped, by {whose}")
     elif handle.status is not RunStatus.CANCELLED:
-        say("It had ended before, so nothing was cancelled, and it stays as it is.")
+        say("The run had ended before, so it was not cancelled, and its status stays.")

@@ -1,5 +1,5 @@
 """`aiorch serve`."""
-# ruff: noqa: PLC0415, PLR0913  imports and arguments as said in `aiorch.cli.main`
+# ruff: noqa: PLC0415, PLR0913  imports and arguments: see `aiorch.cli.main`
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -24,14 +24,12 @@ if TYPE_CHECKING:
     metavar="FILE|FOLDER",
     type=click.Path(exists=True, path_type=Path),
     shell_complete=definition_files,
-    help="Definition that may be started by its name, or a folder of them. May be given several times.",
+    help="Definition that may be started by name, or a folder of definitions. May be repeated.",
 )
 @option("--host", default="127.0.0.1", help="Address to bind.")
 @option("--port", default=8080, type=click.IntRange(0, 65535), help="Port to bind, 0 for a free one.")
-@option("--token", metavar="TOKEN", help="Bearer token that every request must carry. Better set by the environment.")
-@option(
-    "--allow-definitions", is_flag=True, help="Let requests start definitions of their own: they can call any code."
-)
+@option("--token", metavar="TOKEN", help="Bearer token that every request must carry. Better set the variable.")
+@option("--allow-definitions", is_flag=True, help="Let requests start their own definitions, which can call any code.")
 @engine_options(only_own_runs=False)
 def serve(
     dag: Sequence[Path],
@@ -43,9 +41,9 @@ def serve(
     orchestrator: "Orchestrator",
 ) -> None:
     """
-    Carry out the runs of the store until interrupted.
+    Carry out the runs of the store until an interrupt.
 
-    An HTTP endpoint starts, lists, shows, cancels and resumes them.
+    An HTTP endpoint starts, lists, shows, cancels and resumes runs.
     """
     from aiorch.cli.foreground import run_interruptibly, until_interrupted
     from aiorch.cli.prints import prints_to_stderr
@@ -53,10 +51,12 @@ def serve(
     from aiorch.web.serving import serve_dags
 
     if token == "":
-        raise click.UsageError("--token is empty, so nothing is served: it would protect nothing.")
+        raise click.UsageError(
+            "--token is empty, so the server was not started: an empty token protects no request. Give a token."
+        )
     click.get_current_context().with_resource(prints_to_stderr())
     if wrong := serve_dags(orchestrator, dag):
-        raise click.ClickException("\n".join(["nothing is served:", *wrong]))
+        raise click.ClickException("\n".join(["the server was not started:", *wrong]))
     warning = exposure_warning(host, token, host_setting="--host (AIORCH_SERVE_HOST)")
     if warning is not None:
         click.secho(escaped(warning), err=True, fg="red", bold=True)
@@ -80,13 +80,13 @@ def serve(
                     f"{cannot_bind(host, port, error)} --host and --port name another address, --port 0 a free port."
                 )
                 raise click.ClickException(message) from error
-            await stack.enter_async_context(orchestrator)  # it takes over runs: only once this can be served
+            await stack.enter_async_context(orchestrator)  # it takes over runs, so only when the address is bound
             not_ready = None
             say(f"Serving on {url}; DAGs: {', '.join(orchestrator.dags) or 'none'}. Stop with Ctrl-C.")
             try:
                 await until_interrupted()
             finally:
-                not_ready = "the server is stopping: ask again when it has been started anew"
+                not_ready = "the server is stopping: ask again when it has been restarted"
 
     run_interruptibly(work())
-    say("Stopped. Open runs go on at the next start.")
+    say("Stopped. Open runs continue at the next start.")

@@ -1,5 +1,5 @@
 """`aiorch start`."""
-# ruff: noqa: A002, PLC0415, PLR0913, PLR0917  imports and arguments as said in `aiorch.cli.main`
+# ruff: noqa: A002, PLC0415, PLR0913, PLR0917  imports and arguments: see `aiorch.cli.main`
 
 from pathlib import Path
 
@@ -23,26 +23,26 @@ def start(
     ctx: click.Context, dag: str | None, topic: str | None, input: Input | None, run_id: str | None, store: str
 ) -> int:
     """
-    Record the start of a run and print its id; a process that serves the store carries it out.
+    Store the start of a run and print the run id; a process that serves the store carries out the run.
 
-    DAG is a definition file. With --topic it is the name of a DAG that the receiver serves, or left out if that serves
-    one only, and a start message is published.
+    DAG is a definition file. With --topic, a start message is published, and DAG is the name of a DAG that the receiver
+    serves; it may be left out if the receiver serves only one.
     """
     if topic is not None:
         if ctx.get_parameter_source("store") is ParameterSource.COMMANDLINE:
             raise click.UsageError(
-                "a message has no --store, so nothing was published: its receiver has one. Leave one of them out."
+                "the receiver of a message has its own store, so no message was published: give --topic or --store."
             )
         return _publish_start(topic, dag, input, run_id)
     if dag is None:
-        raise click.UsageError("a definition file is needed, or a --topic: nothing was started.")
+        raise click.UsageError("no definition file and no --topic was given, so no run was started: give one of them.")
     if not is_file(dag):
         raise click.UsageError(
-            f"{dag!r} is no definition file, so nothing was started: give the path of one, or, to start a DAG that the "
-            f"service serves by its name, the --topic of its messages."
+            f"{dag!r} is no definition file, so no run was started: give the path of a definition file, or, to start a "
+            f"DAG that the service serves by its name, the --topic of its messages."
         )
     if store == "memory:":
-        raise click.UsageError("a store in memory ends with this command, so nothing was started: use `aiorch run`.")
+        raise click.UsageError("a store in memory ends with this command, so no run was started: use `aiorch run`.")
 
     async def begin() -> str:
         async with open_client(store, create=True) as client, patience(store):
@@ -61,15 +61,15 @@ def _publish_start(topic: str, dag: str | None, input: Input | None, run_id: str
 
     if dag is not None and is_file(dag):
         raise click.UsageError(
-            f"{dag!r} is a file, so nothing was published: a message names a DAG that its receiver serves, "
+            f"{dag!r} is a file, so no message was published: a message names a DAG that its receiver serves, "
             f"like {Path(dag).stem!r}. Without --topic (AIORCH_START_TOPIC) the file is started in a store."
         )
     if input is not None and not isinstance(input.value, dict):
         raise click.UsageError(
-            "the input that a message carries is a JSON object, and this is none, so nothing was published: wrap it in "
-            'one, like {"value": …}.'
+            "the input is no JSON object, and a message carries only an object, so no message was published: wrap "
+            'the input in an object, like {"value": …}.'
         )
-    # With an id of our choice the message can be sent again when its publication is in doubt.
+    # With an id that is chosen here, the message can be sent again when its publication is in doubt.
     begun = checked(run_id or f"run_{int(time())}_{SystemEntropy().token()[:16]}")
     labels = {"run_id": str(begun)} | ({} if dag is None else {"dag": dag})
     message = {"resource": {"type": "start", "labels": labels}}
@@ -78,7 +78,7 @@ def _publish_start(topic: str, dag: str | None, input: Input | None, run_id: str
     except PublishError as error:
         say(f"Error: {error}")
         if not error.is_refused:
-            say(f"The same start again is the same run: add --run-id {begun}")
+            say(f"To repeat the start of the same run, add --run-id {begun}")
         return STORE_FAILED
     say(f"Published message {message_id} to {topic}. A process that receives it and serves the DAG starts this run:")
     print_result(begun)

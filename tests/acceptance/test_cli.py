@@ -370,7 +370,7 @@ def test_a_refused_command_opens_no_engine(folder, args, message):
         (("run", "none.json"), "none.json"),
         (("run", "a.json", "--input", "{"), "this is not JSON"),
         (("run", "a.json", "--input", "NaN"), "NaN is not JSON"),
-        (("run", "a.json", "--input", "hello"), "a text needs its quotes"),
+        (("run", "a.json", "--input", "hello"), "a text needs quotes"),
         (("run", "a.json", "--input", "@none"), "'none' cannot be read"),
         (("run", "a.json", "--run-id", "../x"), "run id '../x' is refused"),
         (("run", "a.json", "--store", "redis://x"), "names no store"),
@@ -388,7 +388,7 @@ def test_a_refused_command_opens_no_engine(folder, args, message):
         (("graph", "none.json"), "none.json"),
         (("graph", "none", "--run", "r1"), "'none' is no definition file"),
         (("runs", "--status", "Done"), "'Done' is not one of"),
-        (("start", "a.json", "--store", "memory:"), "nothing was started"),
+        (("start", "a.json", "--store", "memory:"), "no run was started"),
         (("serve", "--dag", "empty"), "empty holds no definition"),
         (("serve", "--token", ""), "--token is empty"),
     ],
@@ -421,10 +421,10 @@ def test_unknown_run_is_told(folder):
     "args", [("runs",), ("show", "r1"), ("cancel", "r1"), ("graph", "r1"), ("resume", "r1", "--detach")]
 )
 def test_store_that_is_not_there_is_told(folder, args):
-    """Whoever looks in the wrong folder is told that nothing has run there, and no store is left behind."""
+    """A command in the wrong folder says that the store has no runs yet, and leaves no store behind."""
     done = folder.run(*args)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "there is no .aiorch/state.db here" in done.stderr
+    assert "there is no file .aiorch/state.db here" in done.stderr
     assert not (folder.path / ".aiorch").exists()
 
 
@@ -532,7 +532,7 @@ def test_graph_draws_files_and_runs(folder):
     folder.write("b.json", calls("echo"))
     other = folder.run("graph", "b.json", "--run", "r1")
     assert other.returncode == 2
-    assert "is of another definition than b.json" in other.stderr
+    assert "has a different definition than b.json" in other.stderr
 
 
 def test_failed_run_is_resumed(folder):
@@ -563,7 +563,7 @@ def test_next_moves_of_a_failed_run_can_be_made(folder):
     assert "aiorch" not in folder.run("run", "dags/a.json", "--store", "memory:").stderr
 
 
-def test_started_run_is_carried_out_by_whoever_comes(folder):
+def test_started_run_is_carried_out_by_the_next_process(folder):
     """`start` only records; the next process on the store that can run it does, and `cancel` ends it for good."""
     folder.write("a.json", calls("echo"))
     started = folder.run("start", "a.json", "--run-id", "r1", "--input", "[1]")
@@ -578,7 +578,7 @@ def test_started_run_is_carried_out_by_whoever_comes(folder):
     assert folder.document("r2")["$run"]["error"]["message"] == "not needed"
     ended = folder.run("cancel", "r1")
     assert (ended.returncode, ended.stdout) == (0, "Run r1 Completed\n")
-    assert "nothing was cancelled" in ended.stderr
+    assert "so it was not cancelled" in ended.stderr
     assert folder.calls() == ["S1/1"]
     resumed = folder.run("resume", "r2", "--detach")
     assert (resumed.returncode, resumed.stdout) == (0, "r2.2\n")

@@ -82,7 +82,7 @@ def test_serve_refuses_a_definition_whose_module_another_folder_has(folder, func
         department(folder, department_name, function, **given)
     done = folder.run("serve", "--dag", "sales", "--dag", "hr", "--port", "0")
     assert done.returncode == 2
-    assert "nothing is served" in done.stderr
+    assert "the server was not started" in done.stderr
     for department_name in ("sales", "hr"):
         assert str(folder.path / department_name / f"{name}.py") in done.stderr
     assert "rename one of the two modules" in done.stderr
@@ -139,7 +139,7 @@ def test_a_module_of_another_folder_is_found_wherever_the_import_stands(folder, 
     write_modules(folder.path / "shared", {"util": where("shared")})
     done = folder.run("serve", "--dag", "hr", "--dag", "sales", "--path", "shared", "--port", "0")
     assert done.returncode == 2
-    assert "nothing is served:\nsales/sales.json: " in done.stderr
+    assert "the server was not started:\nsales/sales.json: " in done.stderr
     for name in names:
         assert str(folder.path / name) in done.stderr
 

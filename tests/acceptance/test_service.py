@@ -330,8 +330,8 @@ def _messages_become_runs(cloud, gcs_url, topic):
         (("start", "dags/echo.json", "--topic", "projects/p/topics/events"), {}, 2, "like 'echo'"),
         (("start", "--topic", "projects/p/topics/events", "--input", "[1]"), {}, 2, "JSON object"),
         (("start", "--topic", "projects/p/topics/events", "--run-id", "../x"), {}, 2, "is refused"),
-        (("start", "--topic", "projects/p/topics/events", "--store", "memory:"), {}, 2, "has no --store"),
-        (("start",), {}, 2, "a definition file is needed"),
+        (("start", "--topic", "projects/p/topics/events", "--store", "memory:"), {}, 2, "has its own store"),
+        (("start",), {}, 2, "no definition file and no --topic"),
         (
             ("start", "--topic", "projects/p/topics/events"),
             {"PUBSUB_EMULATOR_HOST": "127.0.0.1:1"},

@@ -101,7 +101,7 @@ def test_stdin_that_is_no_json_is_told(folder, stdin):
     """Stdin that is empty or no JSON is one message, and nothing is started."""
     done = fed(folder, stdin, "run", "a.json", "--input", "-")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"stdin is not JSON, so nothing was started" in done.stderr
+    assert b"stdin is not JSON, so no run was started" in done.stderr
 
 
 def test_closed_stdin_is_told(folder):
@@ -116,7 +116,7 @@ def test_closed_stdin_is_told(folder):
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert "stdin cannot be read, so nothing was started" in done.stderr
+    assert "stdin cannot be read, so no run was started" in done.stderr
 
 
 def test_interrupted_run_with_input_of_stdin_is_continued_by_resume(folder):
@@ -203,11 +203,11 @@ LONG = "x" * 300
     ("args", "code", "said"),
     [
         (("runs", "--store", LONG), 2, "names no store"),
-        (("runs", "--store", f"sqlite:///{LONG}"), 2, "nothing has run in this store yet"),
-        (("show", "r1", "--store", f"sqlite:///{LONG}/state.db"), 2, "nothing has run in this store yet"),
+        (("runs", "--store", f"sqlite:///{LONG}"), 2, "this store has no runs yet"),
+        (("show", "r1", "--store", f"sqlite:///{LONG}/state.db"), 2, "this store has no runs yet"),
         (("run", "a.json", "--store", f"sqlite:///{LONG}"), 3, "File name too long"),
         (("start", "a.json", "--store", f"sqlite:///{LONG}"), 3, "cannot be opened"),
-        (("graph", LONG, "--store", "sqlite:///a.db"), 2, "nothing has run in this store yet"),
+        (("graph", LONG, "--store", "sqlite:///a.db"), 2, "this store has no runs yet"),
         (("start", LONG), 2, "is no definition file"),
     ],
 )
