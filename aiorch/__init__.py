@@ -52,12 +52,12 @@ if TYPE_CHECKING:
     from aiorch.model import NodeTypes as NodeTypes
     from aiorch.model import OnFailure as OnFailure
     from aiorch.model import OnLost as OnLost
-    from aiorch.model import Parallel as Parallel
     from aiorch.model import RetryPolicy as RetryPolicy
     from aiorch.model import RunStatus as RunStatus
     from aiorch.model import TargetTypes as TargetTypes
     from aiorch.model import Task as Task
     from aiorch.model import TaskStatus as TaskStatus
+    from aiorch.nodes import Parallel as Parallel
     from aiorch.orchestrator import Orchestrator as Orchestrator
     from aiorch.ports import TaskContext as TaskContext
     from aiorch.run_handle import RunHandle as RunHandle
@@ -121,13 +121,13 @@ if not TYPE_CHECKING:
             "NodeTypes",
             "OnFailure",
             "OnLost",
-            "Parallel",
             "RetryPolicy",
             "RunStatus",
             "TargetTypes",
             "Task",
             "TaskStatus",
         ),
+        "nodes": ("Parallel",),
         "orchestrator": ("Orchestrator",),
         "ports": ("TaskContext",),
         "run_handle": ("RunHandle", "RunResult"),

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Raw
 from msgspec.structs import replace
 
-from aiorch.documents.results import FETCHES_MAX, AllNodes, Results, SpilledResults, end_results, last_tasks
+from aiorch.documents.results import FETCHES_MAX, AllNodes, Results, SpilledResults, end_results, last_nodes
 from aiorch.engine.committer import Committer
 from aiorch.engine.executor import DAGExecutor
 from aiorch.errors import NoResultError, ResultPendingError, RunTooLargeError
@@ -133,7 +133,7 @@ class RunHandle:
                 f"run {self.run_id!r} is {self.status}, so it has no result{why}. The results of the tasks that "
                 f"completed can be read by the names of these tasks."
             )
-        return end_results(self.dag, await self._results_of({task.name for task in last_tasks(self.dag)}))
+        return end_results(self.dag, await self._results_of({task.name for task in last_nodes(self.dag)}))
 
     async def document_with_results(self, *, bytes_max: int | None = None) -> bytes:
         """

@@ -18,8 +18,11 @@ import msgspec
 from measuring import Line, arguments, build, chain, environment, fan_out, positive, rounded, tell
 
 from aiorch import DAG
-from aiorch.core.fold import Changes, Process, RunEvent, RunStarted, TaskSucceeded, fold
-from aiorch.model.run import Run, new_header, new_run
+from aiorch.core.begin import new_header, new_run
+from aiorch.core.draft import Changes, Process
+from aiorch.core.fold import fold
+from aiorch.core.run_events import RunEvent, RunStarted, TaskSucceeded
+from aiorch.model.run import Run
 from aiorch.model.run_document import SCHEMA_VERSION, StartCommand
 
 SIZES = (10, 1_000, 10_000)
@@ -43,7 +46,7 @@ def begun(dag: DAG, *events: RunEvent) -> Run:
     for event in (RunStarted(), *events):
         changes = fold(dag, run, [event], now=NOW, process=PROCESS)
         document, encoded = run.encode(changes.header, changes.nodes)
-        run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
+        run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
     return run
 
 

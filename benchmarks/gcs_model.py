@@ -187,7 +187,7 @@ class World:
 def _before(dag: DAG, name: str) -> list[str]:
     (previous,) = dag.all_nodes[name].previous_nodes
     if isinstance(previous, Parallel):
-        return [branch.end_node.name for branch in previous.branches]
+        return [branch.ends[0].name for branch in previous.branches]
     return [previous.name]
 
 

@@ -125,7 +125,7 @@ def _ends_before(node: Node) -> list[str]:
 def _ends_of(node: Node) -> list[str]:
     if not isinstance(node, Parallel):
         return [node.name]
-    return [name for branch in node.branches for name in _ends_of(branch.end_node)]
+    return [name for branch in node.branches for name in _ends_of(branch.ends[0])]
 
 
 class CountingStore:

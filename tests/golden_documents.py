@@ -22,10 +22,12 @@ from typing import Any
 
 import msgspec
 
-from aiorch.core.fold import (
+from aiorch.core.begin import new_header, new_run
+from aiorch.core.draft import Process
+from aiorch.core.fold import fold
+from aiorch.core.run_events import (
     CancelRequested,
     LaunchOffered,
-    Process,
     ProcessesDied,
     RetryDue,
     RunEvent,
@@ -36,18 +38,18 @@ from aiorch.core.fold import (
     TaskRunning,
     TaskUnanswered,
     TaskWaits,
-    fold,
 )
 from aiorch.definition.build import DAGBuilder
 from aiorch.documents.executions import Execution, ExecutionStatus
 from aiorch.documents.runs import OrchestrationStatus
-from aiorch.model.dag import DAG, Node, Parallel, Task
+from aiorch.model.dag import DAG, Node, Task
 from aiorch.model.enums import TargetTypes
 from aiorch.model.failure import Failure, Part
 from aiorch.model.names import RunId, run_object
-from aiorch.model.run import Run, new_header, new_run
+from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState, RunHeader, StartCommand, Unanswered
 from aiorch.model.status import RunStatus
+from aiorch.nodes.parallel import Parallel
 from aiorch.orchestrator import Orchestrator
 from aiorch.ports.context import TaskContext
 from aiorch.ports.target import Answer, Failed, NotStarted, Succeeded
@@ -72,7 +74,8 @@ NODE_FACTS = (
 
 
 def facts_of_run(run: Run) -> dict[str, Any]:
-    return {"header": run.header, "nodes": run.nodes, "open_branches": run.open_branches}
+    open_branches = {name: run.pending.get(name, 0) for name, state in run.nodes.items() if state.branches}
+    return {"header": run.header, "nodes": run.nodes, "open_branches": open_branches}
 
 
 def facts_of_dag(dag: DAG) -> dict[str, Any]:
@@ -302,7 +305,7 @@ class FoldedRun:
         assert not changes.is_empty, events
         document, encoded = self.run.encode(changes.header, changes.nodes)
         self.generation = await self.runs.save_run(changes.header, document, if_generation_match=self.generation)
-        self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
+        self.run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
 
     async def reach_every_state(self) -> None:
         await self.begin()

@@ -123,7 +123,7 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
     from aiorch.cli.prints import prints_to_stderr
-    from aiorch.model.run import kept_by_resume
+    from aiorch.core.begin import kept_by_resume
 
     stored = ask(with_client(ctx.params["store"], "attach", run_id))
     is_open = not stored.status.is_terminal

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -25,8 +25,10 @@ from aiorch.definition.models import (
 )
 from aiorch.definition.plain import PlainDefinition
 from aiorch.definition.source import LoadedDefinition, load_definition
-from aiorch.model.dag import DAG, CloudFunction, DataflowJob, Function, Node, Parallel
+from aiorch.model.dag import DAG, CloudFunction, DataflowJob, Function, Node
 from aiorch.model.retry import RetryPolicy
+from aiorch.nodes import KINDS
+from aiorch.nodes.parallel import Parallel
 
 DEFAULT_NAME = "dag"
 
@@ -95,10 +97,16 @@ class NodeFactory:
         """
         if not isinstance(step, Step):
             step = _checked(step, name)
-        if isinstance(step, ParallelStep):
-            return Parallel(name, parent_dag, next=step.next, on_failure=step.on_failure, comment=step.comment or "")
-        assert isinstance(step, TaskStep)
-        return _task(step, parent_dag, name)
+        node = _node(step, parent_dag, name)
+        node.kind = KINDS[cast("Any", step).type]
+        return node
+
+
+def _node(step: Step, parent_dag: DAG, name: str) -> Node:
+    if isinstance(step, ParallelStep):
+        return Parallel(name, parent_dag, next=step.next, on_failure=step.on_failure, comment=step.comment or "")
+    assert isinstance(step, TaskStep)
+    return _task(step, parent_dag, name)
 
 
 def _checked(data: Mapping[str, Any], name: str) -> Step:
@@ -183,7 +191,7 @@ def _build_level(dag: DAG, level: Level) -> list[tuple[DAG, Level]]:
         node = dag.nodes[name] = NodeFactory.create_node(step, dag, name=name)
         if isinstance(node, Parallel):
             inner = [(DAG(branch.start, parent_node=node, name=dag.name), branch) for branch in level.branches[name]]
-            node.branches = tuple(child for child, _ in inner)
+            node.scopes = tuple(child for child, _ in inner)
             branches += inner
         name = step.next
     dag.init()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Container, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -11,8 +11,7 @@ import msgspec
 
 from aiorch.documents.executions import Execution, ExecutionStatus
 from aiorch.errors import DocumentError, NoResultError, ResultPendingError, StoreUnavailable, TaskNotFoundError
-from aiorch.model.dag import DAG, Node, Parallel, Task
-from aiorch.model.enums import NodeTypes
+from aiorch.model.dag import DAG, Node, Task
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
@@ -37,8 +36,8 @@ class Results(Mapping[str, Any]):
     """
     Results by node name, decoded from JSON on each access: changing one changes nothing elsewhere.
 
-    Only tasks that are ``Completed`` have an entry; the result of one that returned nothing is `None`. For any other
-    name `NoResultError`, a `KeyError`, says why there is none.
+    Only nodes that are ``Completed`` and whose kind has a result have an entry; the result of a task that returned
+    nothing is `None`. For any other name `NoResultError`, a `KeyError`, says why there is none.
     """
 
     def __init__(self, run: Run, nodes: "EarlierNodes | AllNodes", large: Mapping[str, bytes]) -> None:
@@ -54,14 +53,15 @@ class Results(Mapping[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         state = self._run.nodes.get(cast("str", name))
-        return state is not None and has_result(state) and name in self._nodes.names
+        node = self._nodes.by_name.get(cast("str", name))
+        return state is not None and node is not None and has_result(node, state)
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the result of *name*, or *default* where there is none."""
         return self[name] if name in self else default  # noqa: SIM401  this is what `get` is made of
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._nodes.names if has_result(self._run.nodes[name]))
+        return (name for name, node in self._nodes.by_name.items() if has_result(node, self._run.nodes[name]))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -77,50 +77,50 @@ class EarlierNodes:
         self._task = task
 
     @cached_property
-    def names(self) -> Collection[str]:
-        """Their names, the nearest first."""
-        return {node.name: None for node in self._task.earlier_nodes()}
+    def by_name(self) -> Mapping[str, Node]:
+        """The nodes by name, the nearest first."""
+        return {node.name: node for node in self._task.earlier_nodes()}
 
     def why_none(self, name: str, run: Run) -> NoResultError:
         """Return the error for a result that the task does not see."""
-        seen = [each for each in self.names if has_result(run.nodes[each])]
+        seen = [each for each, node in self.by_name.items() if has_result(node, run.nodes[each])]
         sees = f"{self._task.name!r} sees the results of {_listed(seen)}."
-        if name not in self.names and name in run.nodes:
+        if name not in self.by_name and name in run.nodes:
             if name == self._task.name:
                 reason = "this task itself"
             elif any(name == node.name for node in self._task.later_nodes()):
                 reason = f"a node that begins only after {self._task.name!r}"
-            elif any(name == node.name for node in _around(self._task)):
-                reason = f"a Parallel around {self._task.name!r}, which ends only after this task"
+            elif around := [node for node in _around(self._task) if node.name == name]:
+                reason = f"a {around[0].node_type} around {self._task.name!r}, which ends only after this task"
             else:
                 reason = f"a node of a branch beside {self._task.name!r}, and may run at the same time or later"
             return NoResultError(f"the result of {name!r} is not seen here: {name!r} is {reason}. {sees}")
-        return _why_none(name, run, self.names, sees)
+        return _why_none(name, run, self.by_name, sees)
 
 
 class AllNodes:
     """Every node of a run: its user sees all results."""
 
     def __init__(self, dag: DAG) -> None:
-        self.names: Collection[str] = dag.all_nodes
+        self.by_name: Mapping[str, Node] = dag.all_nodes
 
     def why_none(self, name: str, run: Run) -> NoResultError:
         """Return the error for a result that there is not."""
-        return _why_none(name, run, self.names, f"Run {run.header.run_id!r} is {run.status}.")
+        return _why_none(name, run, self.by_name, f"Run {run.header.run_id!r} is {run.status}.")
 
 
-def _why_none(name: str, run: Run, names: Iterable[str], more: str) -> NoResultError:
+def _why_none(name: str, run: Run, nodes: Mapping[str, Node], more: str) -> NoResultError:
     state = run.nodes.get(name)
     if state is None:
         from aiorch.definition.hints import Hints  # noqa: PLC0415  only a mistake needs it
 
-        meant = Hints().closest(str(name), islice(names, NAMES_COMPARED))
+        meant = Hints().closest(str(name), islice(nodes, NAMES_COMPARED))
         hint = f"; did you mean {meant!r}?" if meant else "."
         return TaskNotFoundError(f"there is no result of {name!r}: the DAG has no node of this name{hint} {more}")
-    if state.node_type is not NodeTypes.TASK:
+    if not nodes[name].kind.has_result:
+        instead = " Take those of the nodes in it." if nodes[name].scopes else ""
         return TaskNotFoundError(
-            f"there is no result of {name!r}: it is a Parallel, and only tasks have results. Take those of the tasks "
-            f"in it. {more}"
+            f"there is no result of {name!r}: it is a {state.node_type}, and has no result of its own.{instead} {more}"
         )
     if state.status.is_terminal:
         why = f" ({state.error.text})" if state.error is not None else ""
@@ -140,27 +140,27 @@ def _around(task: Task) -> Iterator[Node]:
         node = node.parent_dag.parent_node
 
 
-def last_tasks(dag: DAG) -> Iterator[Node]:
-    """Yield the tasks that *dag* ends with: its last one, or the last one of every branch of a `Parallel`."""
-    waiting: list[Node] = [dag.end_node]
+def last_nodes(dag: DAG) -> Iterator[Node]:
+    """Yield the nodes that *dag* ends with: its last one, or the last one of every scope of that."""
+    waiting = [*reversed(dag.ends)]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, Parallel):
-            waiting.extend(branch.end_node for branch in reversed(node.branches))
+        if node.scopes:
+            waiting.extend(end for scope in reversed(node.scopes) for end in reversed(scope.ends))
         else:
             yield node
 
 
 def end_results(dag: DAG, results: Mapping[str, Any]) -> Any:
     """
-    Return the result of the run: that of the last task of *dag*.
+    Return the result of the run: that of the last node of *dag*.
 
-    Of a DAG that ends with a `Parallel`, a mapping with the result of the last task of every branch that has one.
+    Of a DAG that ends with a `Parallel`, a mapping with the result of the last node of every branch that has one.
     `None` when nothing was returned.
     """
-    ends = {node.name: results.get(node.name) for node in last_tasks(dag)}
-    if not isinstance(dag.end_node, Parallel):
-        return ends[dag.end_node.name]
+    ends = {node.name: results.get(node.name) for node in last_nodes(dag)}
+    if ends.keys() == {node.name for node in dag.ends} and len(ends) == 1:
+        return next(iter(ends.values()))
     return {name: result for name, result in ends.items() if result is not None} or None
 
 
@@ -214,6 +214,6 @@ async def _as_no_answer(reading: Awaitable[_T]) -> _T:
         raise StoreUnavailable(str(error)) from error
 
 
-def has_result(state: NodeState) -> bool:
-    """Whether the node is a task that has completed."""
-    return state.status is TaskStatus.COMPLETED and state.node_type is NodeTypes.TASK
+def has_result(node: Node, state: NodeState) -> bool:
+    """Whether the node has completed with a result."""
+    return state.status is TaskStatus.COMPLETED and node.kind.has_result

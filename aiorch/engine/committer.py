@@ -17,20 +17,11 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from aiorch.core.fold import (
-    Changes,
-    FoldError,
-    Obligation,
-    ProcessesDied,
-    RunEvent,
-    RunStarted,
-    TaskFailed,
-    TaskLost,
-    TaskWaits,
-    fold,
-    kept_reason,
-    obligation,
-)
+from aiorch.core.attempts import kept_reason
+from aiorch.core.draft import Changes
+from aiorch.core.fold import FoldError, fold
+from aiorch.core.owed import Obligation, obligation
+from aiorch.core.run_events import ProcessesDied, RunEvent, RunStarted, TaskFailed, TaskLost, TaskWaits
 from aiorch.documents.runs import StoredRun
 from aiorch.engine.in_flight import InFlight
 from aiorch.errors import (
@@ -455,7 +446,7 @@ class Committer:
     async def _write(self, changes: Changes, events: int) -> None:
         assert self.dag is not None
         assert self.run is not None
-        document, encoded = self.run.encode(changes.header, changes.nodes)
+        document, encoded = self.run.encode(changes.header, changes.nodes, changes.gone)
         me, known = self._executor.process.id, self.run.nodes
         self._offers |= any(
             (state.by is None and state.is_active) or known[name].by not in (None, me) or state.is_undecided
@@ -479,7 +470,7 @@ class Committer:
         self.known_at = begun_at
         self._writable_at = loop.time() + self._executor.commit_interval_s
         self._executor.observer.committed(events, loop.time() - begun_at)
-        self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
+        self.run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document), changes.gone)
         self._new = None
         self.is_announced = self.is_announced and self._executor.owns(self)
         if self.run.status.is_terminal:

@@ -14,16 +14,10 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
-from aiorch.core.fold import (
-    CancelRequested,
-    Obligation,
-    Process,
-    ProcessesDied,
-    RunStarted,
-    TaskUnanswered,
-    TaskWaits,
-    obligation,
-)
+from aiorch.core.begin import kept_by_resume, new_header, new_run
+from aiorch.core.draft import Process
+from aiorch.core.owed import Obligation, obligation
+from aiorch.core.run_events import CancelRequested, ProcessesDied, RunStarted, TaskUnanswered, TaskWaits
 from aiorch.documents.executions import Execution, ExecutionStatus, new_execution
 from aiorch.documents.runs import OrchestrationStatus, StoredRun
 from aiorch.engine.committer import Committer
@@ -35,10 +29,9 @@ from aiorch.engine.standstill import Standstill
 from aiorch.engine.timers import Timers
 from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable
 from aiorch.model import names
-from aiorch.model.dag import DAG, Parallel, Task
-from aiorch.model.enums import NodeTypes
-from aiorch.model.run import Run, kept_by_resume, new_header, new_run
-from aiorch.model.run_document import SCHEMA_VERSION, NodeState, RunHeader, StartCommand
+from aiorch.model.dag import DAG, Task
+from aiorch.model.run import Run
+from aiorch.model.run_document import NodeState, RunHeader, StartCommand
 from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.ports.observer import Observer
 from aiorch.ports.store import LOCAL_PACE, Liveness
@@ -215,7 +208,7 @@ class DAGExecutor:
     def start_command(self, dag: DAG, run_id: str, encoded_input: bytes) -> StartCommand:
         """Return a start command for a run of *dag*. Raises: InvalidIdError."""
         return StartCommand(
-            schema_version=SCHEMA_VERSION,
+            schema_version=dag.schema_version,
             run_id=names.run_id(run_id),
             nonce=self.entropy.token(),
             dag=dag.name,
@@ -342,6 +335,7 @@ class DAGExecutor:
 
     def run_ended(self, committer: Committer) -> None:
         """Say that this process has committed the end of a run."""
+        assert committer.dag is not None
         assert committer.run is not None
         header = committer.run.header
         self.observer.run_ended(header.status)
@@ -353,7 +347,7 @@ class DAGExecutor:
             "duration_s": (header.updated_at - header.created_at).total_seconds(),
         }
         if header.status is RunStatus.FAILED:
-            run_logger.warning("run failed", extra=facts | _why_failed(committer.run))
+            run_logger.warning("run failed", extra=facts | _why_failed(committer.dag, committer.run))
         else:
             run_logger.info("run ended", extra=facts)
 
@@ -415,12 +409,12 @@ class DAGExecutor:
         carries_out = self.carries_out(committer.run_id)
         launcher = _Launcher(self._launches, committer, self.process.id)
         for name in touched:
-            state, node = run.nodes[name], dag.all_nodes[name]
+            state, node = run.nodes[name], dag.node_of(name)
             if state.is_undecided and carries_out and self._can_launch(dag.all_tasks[name]):
                 committer.post(TaskUnanswered(name, state.attempt))  # its owner is not able to launch it
             if _is_under_way(committer, name, state, self.process.id):
                 continue
-            if isinstance(node, Parallel):
+            if node.scopes:
                 if state.status is TaskStatus.RUNNING:
                     node.execute(launcher)
                 continue
@@ -530,12 +524,12 @@ class _Launcher:
             self._launches.launch(self._committer, task)
 
 
-def _why_failed(run: Run) -> dict[str, Any]:
+def _why_failed(dag: DAG, run: Run) -> dict[str, Any]:
     """Return the facts for a log record about a failed run: its first failed task, or what failed the run itself."""
     failed = [
         (name, state.error)
         for name, state in run.nodes.items()
-        if state.status is TaskStatus.FAILED and state.node_type is NodeTypes.TASK and state.error is not None
+        if state.status is TaskStatus.FAILED and state.error is not None and not dag.node_of(name).scopes
     ]
     name, error = failed[0] if failed else (None, run.header.error)
     facts: dict[str, Any] = {} if name is None else {"node": name, "failed_tasks": len(failed)}

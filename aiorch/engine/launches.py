@@ -4,7 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from aiorch.core.fold import Process, RunEvent, TaskInterrupted, TaskRunning
+from aiorch.core.draft import Process
+from aiorch.core.run_events import RunEvent, TaskInterrupted, TaskRunning
 from aiorch.engine.committer import Committer
 from aiorch.engine.in_flight import InFlight
 from aiorch.engine.outcomes import GIVE_UP_S, Outcomes, OwedExecution, answer_lost, may_be_launched_before

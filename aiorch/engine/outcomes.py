@@ -7,7 +7,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
 
 import msgspec
 
-from aiorch.core.fold import Process, RunEvent, TaskFailed, TaskLost, TaskRunning, TaskStopped, TaskSucceeded, TaskWaits
+from aiorch.core.draft import Process
+from aiorch.core.run_events import RunEvent, TaskFailed, TaskLost, TaskRunning, TaskStopped, TaskSucceeded, TaskWaits
 from aiorch.documents.executions import Execution, ExecutionStatus
 from aiorch.documents.results import EarlierNodes, Results, SpilledResults
 from aiorch.engine.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
@@ -379,7 +380,7 @@ class Outcomes:
         earlier = EarlierNodes(task)
         large: Mapping[str, bytes] = {}
         if run.spilled and task.reads_results:
-            large = await self._until_stored(execution, lambda: self._spilled.fetch(run, earlier.names))
+            large = await self._until_stored(execution, lambda: self._spilled.fetch(run, earlier.by_name))
         return _new_context(task, run, Results(run, earlier, large), sent)
 
     async def _supplement(self, function: str, context: TaskContext) -> Failure | None:

@@ -18,7 +18,9 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
-from aiorch.core.fold import Changes, LaunchOffered, Obligation, RetryDue, RunEvent, obligation
+from aiorch.core.draft import Changes
+from aiorch.core.owed import Obligation, obligation
+from aiorch.core.run_events import LaunchOffered, RetryDue, RunEvent
 from aiorch.engine.committer import Committer
 from aiorch.model.dag import Task
 from aiorch.model.run_document import NodeState

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from aiorch.core.fold import RetryDue, RunTimeoutDue
+from aiorch.core.run_events import RetryDue, RunTimeoutDue
 from aiorch.engine.committer import Committer
 from aiorch.engine.slots import Slots
 from aiorch.engine.standstill import EVENTS_S, READING_S

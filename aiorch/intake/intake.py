@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from aiorch.core.fold import FoldError, RunEvent, TaskFailed, TaskSucceeded, TaskUnanswered
+from aiorch.core.fold import FoldError
+from aiorch.core.run_events import RunEvent, TaskFailed, TaskSucceeded, TaskUnanswered
 from aiorch.documents.executions import Execution
 from aiorch.engine.executor import DAGExecutor
 from aiorch.errors import (

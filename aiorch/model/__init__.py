@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from aiorch.model.dag import DataflowJob as DataflowJob
     from aiorch.model.dag import Function as Function
     from aiorch.model.dag import Node as Node
-    from aiorch.model.dag import Parallel as Parallel
     from aiorch.model.dag import Task as Task
     from aiorch.model.enums import DataflowTemplateType as DataflowTemplateType
     from aiorch.model.enums import NodeTypes as NodeTypes
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from aiorch.model.status import TaskStatus as TaskStatus
 else:
     _HOMES = {
-        "dag": ("DAG", "CloudFunction", "DataflowJob", "Function", "Node", "Parallel", "Task"),
+        "dag": ("DAG", "CloudFunction", "DataflowJob", "Function", "Node", "Task"),
         "enums": ("DataflowTemplateType", "NodeTypes", "OnFailure", "OnLost", "TargetTypes"),
         "failure": ("Failure",),
         "retry": ("RetryPolicy",),

@@ -14,9 +14,11 @@ from typing import Any, Protocol, Self
 import msgspec
 
 from aiorch.errors import counted
-from aiorch.model.enums import DataflowTemplateType, NodeTypes, OnFailure, OnLost, OnNoResult, TargetTypes
+from aiorch.model.enums import DataflowTemplateType, OnLost, OnNoResult, TargetTypes
 from aiorch.model.execution_kind import CALL, CALLABLE, JOB, ExecutionKind
+from aiorch.model.failure import Failure
 from aiorch.model.retry import RetryPolicy
+from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
 
 DEFAULT_TIMEOUT_GEN1_S = 540.0
@@ -48,6 +50,23 @@ class _Run(Protocol):
     def nodes(self) -> Mapping[str, _Entry]: ...
 
 
+class Kind(Protocol):
+    """The decisions of one kind of node, see `aiorch.core.kind.NodeKind`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def has_result(self) -> bool: ...
+    @property
+    def handlers(self) -> Mapping[Any, Callable[[Any, Any, Any], None]]: ...
+    def blank(self, node: Any) -> NodeState: ...
+    def pending(self, node: Any, entries: Mapping[str, NodeState]) -> int | None: ...
+    def enter(self, draft: Any, at: Any) -> None: ...
+    def scope_ended(self, draft: Any, at: Any, scope: "DAG", failure: Failure | None) -> None: ...
+    def halt(self, draft: Any, at: Any, state: NodeState, committed: NodeState | None) -> None: ...
+    def caption(self, node: Any) -> tuple[str, str]: ...
+
+
 class Node:
     """
     A step of a DAG, built.
@@ -60,10 +79,25 @@ class Node:
         next: Name of the node that follows, `None` at the end of a DAG.
 
         previous_nodes: The nodes whose `next` is this one (at most one today).
+
+        kind: The decisions of this kind of node.
+
+        scopes: The DAGs inside this node.
+
+        repeats: Whether its scopes are repeated. Their entries are then named after it: ``Resize[17].Convert``.
+
+        schema_version: The version of run documents that brought this kind of node.
+
+        entry_growth: Bytes that the node's entry gains at most between ``New`` and its end; a result that the run
+            produces is not counted.
     """
 
-    node_type: NodeTypes
+    kind: Kind
     previous_nodes: tuple["Node", ...] = ()
+    scopes: tuple["DAG", ...] = ()
+    repeats: bool = False
+    schema_version: int = 1
+    entry_growth: int = 250
 
     def __init__(self, name: str, parent_dag: "DAG", *, next: str | None = None, comment: str = "") -> None:  # noqa: A002
         self.name = name
@@ -73,6 +107,11 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+    @property
+    def node_type(self) -> str:
+        """Name of the kind: one of `aiorch.NodeTypes`."""
+        return self.kind.name
 
     @property
     def is_end(self) -> bool:
@@ -85,24 +124,27 @@ class Node:
         return None if self.next is None else self.parent_dag.nodes[self.next]
 
     def execute(self, launcher: Launcher) -> None:
-        """Do what the commit that began this node owes. Called by the executor only, and only after that commit."""
-        raise NotImplementedError
+        """Launch all that the commit owes that began this node. Called by the executor only, after that commit."""
+
+    @cached_property
+    def inner_nodes(self) -> Mapping[str, "Node"]:
+        """Every node of every scope, those of nested scopes included, by name."""
+        return {name: node for scope in self.scopes for name, node in scope.walk()} if self.scopes else _NOTHING
 
     def earlier_nodes(self) -> Iterator["Node"]:
-        """All nodes that have ended before this one can start, nearest first; those inside a `Parallel` included."""
+        """All nodes that have ended before this one can start, nearest first; those in their scopes included."""
         node: Node | None = self
         while node is not None:
             before = list(node.previous_nodes)
             while before:
                 previous = before.pop()
                 yield previous
-                if isinstance(previous, Parallel):
-                    yield from previous.all_nodes.values()
+                yield from previous.inner_nodes.values()
                 before.extend(previous.previous_nodes)
             node = node.parent_dag.parent_node
 
     def later_nodes(self) -> Iterator["Node"]:
-        """All nodes that start only after this one has ended; those inside a `Parallel` included."""
+        """All nodes that start only after this one has ended; those in their scopes included."""
         node: Node | None = self
         while node is not None:
             yield from node.parent_dag.all_from(node.next_node)
@@ -112,7 +154,6 @@ class Node:
 class Task(Node):
     """A node that launches something."""
 
-    node_type = NodeTypes.TASK
     target_type: str
     execution: ExecutionKind
     _run: "_Run | None" = None
@@ -271,46 +312,14 @@ class DataflowJob(Task):
         return DataflowTemplateType.FLEX if self.container_gcs_path else DataflowTemplateType.CLASSIC
 
 
-class Parallel(Node):
-    """Branches that run at the same time, each a `DAG` of its own, joined once when all have ended."""
-
-    node_type = NodeTypes.PARALLEL
-
-    def __init__(
-        self,
-        name: str,
-        parent_dag: "DAG",
-        *,
-        next: str | None = None,  # noqa: A002
-        on_failure: OnFailure = OnFailure.FAIL_FAST,
-        comment: str = "",
-    ) -> None:
-        super().__init__(name, parent_dag, next=next, comment=comment)
-        self.on_failure = on_failure
-        self.branches: tuple[DAG, ...] = ()
-
-    def execute(self, launcher: Launcher) -> None:
-        """Start the start node of every branch at once."""
-        for branch in self.branches:
-            branch.nodes[branch.start_node].execute(launcher)
-
-    @cached_property
-    def all_nodes(self) -> dict[str, Node]:
-        """Every node of every branch, nested ones included, by name."""
-        return {name: node for branch in self.branches for name, node in branch.walk()}
-
-
-_NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
-
-
 class DAG:
     """
-    A chain of nodes from `start_node` to the one that is the end; the branches of a `Parallel` are DAGs again.
+    A chain of nodes from `start_node` to the one that is the end; the scopes of a node are DAGs again.
 
     Attributes:
         start_node: Name of the first node.
 
-        parent_node: The `Parallel` whose branch this is, `None` for the whole definition.
+        parent_node: The node whose scope this is, `None` for the whole definition.
 
         nodes: Nodes of this level by name.
 
@@ -329,7 +338,7 @@ class DAG:
         self,
         start_node: str,
         *,
-        parent_node: Parallel | None = None,
+        parent_node: Node | None = None,
         name: str = "dag",
         definition: bytes = b"",
         definition_id: str = "",
@@ -343,7 +352,7 @@ class DAG:
         self.definition = definition
         self.definition_id = definition_id
         self.timeout = timeout
-        self.functions: Mapping[str, Callable[..., Any]] = functions or _NO_FUNCTIONS
+        self.functions: Mapping[str, Callable[..., Any]] = functions or _NOTHING
 
     def __repr__(self) -> str:
         return f"<DAG {self.name!r} of {counted(len(self.all_nodes), 'node')}>"
@@ -364,7 +373,7 @@ class DAG:
 
     @cached_property
     def all_nodes(self) -> dict[str, Node]:
-        """Nodes of this level and of all child DAGs, by name; a `Parallel` before what is in it."""
+        """Nodes of this level and of all child DAGs, by name; a node before those in its scopes."""
         return dict(self.walk())
 
     @cached_property
@@ -373,9 +382,38 @@ class DAG:
         return {name: node for name, node in self.all_nodes.items() if isinstance(node, Task)}
 
     @cached_property
-    def end_node(self) -> Node:
-        """The node of this level that no other follows."""
-        return next(node for node in self.nodes.values() if node.is_end)
+    def ends(self) -> tuple[Node, ...]:
+        """The nodes of this level that no other follows."""
+        return tuple(node for node in self.nodes.values() if node.is_end)
+
+    @cached_property
+    def nodes_with_scopes(self) -> tuple[Node, ...]:
+        """Nodes of this level and of all child DAGs that hold DAGs themselves."""
+        return tuple(node for node in self.all_nodes.values() if node.scopes)
+
+    @cached_property
+    def schema_version(self) -> int:
+        """The oldest version of run documents that knows all kinds of nodes in this DAG."""
+        return max(node.schema_version for node in self.all_nodes.values())
+
+    def node_of(self, entry: str) -> Node:
+        """
+        Return the node that an entry of a run document is of.
+
+        The name of the entry is that of the node, after the names of the repeated scopes that it stands in:
+        ``Resize[17].Convert``.
+
+        Raises:
+            KeyError: No node of this DAG has such an entry.
+        """
+        node = self.all_nodes.get(entry)
+        if node is None:
+            scope, dot, name = entry.rpartition("].")
+            outer = scope.rpartition("[")[0] if dot and scope[-1:].isdecimal() else ""
+            node, around = self.all_nodes[name], self.node_of(outer) if outer else None
+            if around is None or not around.repeats or node not in around.inner_nodes.values():
+                raise KeyError(entry)
+        return node
 
     def get_node_with_task(self, task_name: str) -> Task:
         """
@@ -403,11 +441,10 @@ class DAG:
         """Yield *node*, those that follow it on its level, and everything inside them."""
         for following in self.chain_from(node):
             yield following
-            if isinstance(following, Parallel):
-                yield from following.all_nodes.values()
+            yield from following.inner_nodes.values()
 
     def walk(self) -> Iterator[tuple[str, Node]]:
-        """Yield every node of this level and of all child DAGs with its name; a `Parallel` before what is in it."""
+        """Yield every node of this level and of all child DAGs with its name; a node before those in its scopes."""
         # An explicit stack: definitions may nest deeper than the interpreter's recursion limit allows.
         stack: list[Iterator[Node]] = [iter(self.nodes.values())]
         while stack:
@@ -416,5 +453,4 @@ class DAG:
                 stack.pop()
                 continue
             yield node.name, node
-            if isinstance(node, Parallel):
-                stack.extend(iter(branch.nodes.values()) for branch in reversed(node.branches))
+            stack.extend(iter(scope.nodes.values()) for scope in reversed(node.scopes))

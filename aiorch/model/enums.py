@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class NodeTypes(StrEnum):
-    """Kind of a node."""
+    """Kinds of nodes that come with aiorch. Another kind is a plain text."""
 
     TASK = "Task"
     PARALLEL = "Parallel"

@@ -6,28 +6,24 @@ the rest.
 """
 
 import copy
-from collections.abc import Container, Mapping
-from datetime import datetime
+from collections.abc import Collection, Container, Mapping
 from hashlib import sha256
 from weakref import WeakKeyDictionary
 
 import msgspec
 
-from aiorch.errors import DocumentError, RunStateError, RunTooLargeError, counted
-from aiorch.model.dag import DAG, Node, Parallel, Task
-from aiorch.model.enums import NodeTypes
+from aiorch.errors import DocumentError
+from aiorch.model.dag import DAG
 from aiorch.model.run_document import (
     HEADER,
     NO_SLOT,
-    SCHEMA_VERSION,
     NodeState,
     RunHeader,
-    StartCommand,
     decode_entry,
     encode_document,
     encode_entry,
 )
-from aiorch.model.status import RunStatus, TaskStatus
+from aiorch.model.status import RunStatus
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 """A start whose document could pass this is refused: above 5 MiB Cloud Storage uploads become resumable."""
@@ -37,9 +33,6 @@ INLINE_RESULT_BYTES_MAX = 1024
 
 INLINE_DOCUMENT_BYTES_MAX = 2 * 1024 * 1024
 """In a document beyond this size no result is kept at all."""
-
-_ENTRY_GROWTH_BYTES = 250
-"""What an entry gains, without a result, between ``New`` and its end."""
 
 
 class Run:
@@ -53,7 +46,7 @@ class Run:
 
         nodes: State of every node by name.
 
-        open_branches: Of every `Parallel`, how many branches have not ended yet.
+        pending: By entry in no terminal status, how many scopes have to end before the node does.
 
         active: Tasks that something is owed to: ready, ``Starting``, ``Running`` or ``Retrying``. In order.
 
@@ -78,7 +71,7 @@ class Run:
         "header",
         "live",
         "nodes",
-        "open_branches",
+        "pending",
         "reserved",
         "size",
         "spilled",
@@ -97,7 +90,7 @@ class Run:
         self.live = 0
         self.failure_bytes = 0
         self.spilled: dict[str, None] = {}
-        self.open_branches: dict[str, int] = {}
+        self.pending: dict[str, int] = {}
         for name, state in nodes.items():
             self.failure_bytes += state.failure_bytes
             if state.result_in is not None:
@@ -106,11 +99,11 @@ class Run:
                 self.active[name] = None
                 self.active_by.setdefault(state.by, {})[name] = None
                 self.live += state.is_live
-        for name, node in dag.all_nodes.items():
-            if isinstance(node, Parallel):
-                self.open_branches[name] = sum(
-                    not nodes[branch.end_node.name].status.is_terminal for branch in node.branches
-                )
+        for node in dag.nodes_with_scopes:
+            if not nodes[node.name].status.is_terminal:
+                pending = node.kind.pending(node, nodes)
+                if pending is not None:
+                    self.pending[node.name] = pending
 
     @property
     def status(self) -> RunStatus:
@@ -147,33 +140,38 @@ class Run:
         self.reserved += result_bytes
         return True
 
-    def encode(self, header: RunHeader, changed: Mapping[str, NodeState]) -> tuple[bytes, dict[str, msgspec.Raw]]:
+    def encode(
+        self, header: RunHeader, changed: Mapping[str, NodeState], gone: Collection[str] = ()
+    ) -> tuple[bytes, dict[str, msgspec.Raw]]:
         """
-        Encode the document as it will be with *header* and the *changed* entries.
+        Encode the document as it will be with *header*, with the *changed* entries and without those that are *gone*.
 
         Returns:
             The document, and the encoded form of what changed, for `apply`.
         """
         fresh = {name: encode_entry(state) for name, state in changed.items()}
-        return encode_document({HEADER: encode_entry(header), **self._encoded, **fresh}), fresh
+        entries = {HEADER: encode_entry(header), **self._encoded, **fresh}
+        for name in gone:
+            del entries[name]
+        return encode_document(entries), fresh
 
-    def apply(
+    def apply(  # noqa: PLR0913, PLR0917  the parts of one commit
         self,
         header: RunHeader,
         changed: Mapping[str, NodeState],
         encoded: Mapping[str, msgspec.Raw],
-        open_branches: Mapping[str, int],
+        pending: Mapping[str, int],
         size: int,
+        gone: Collection[str] = (),
     ) -> None:
         """Take over what a commit has made true."""
         self.header = header
         self.reserved = max(0, self.reserved - max(0, size - self.size))
         self.size = size
         for name, state in changed.items():
-            before = self.nodes[name]
-            self.live += state.is_live - before.is_live
-            self.failure_bytes += state.failure_bytes - before.failure_bytes
-            self._unlist(name, before.by)
+            self._forget(name)
+            self.live += state.is_live
+            self.failure_bytes += state.failure_bytes
             if state.is_active:
                 self.active[name] = None
                 self.active_by.setdefault(state.by, {})[name] = None
@@ -183,14 +181,26 @@ class Run:
                     self.spilled[name] = None
         self.nodes.update(changed)
         self._encoded.update(encoded)
-        self.open_branches.update(open_branches)
+        self.pending.update(pending)
+        for name in gone:
+            self._forget(name)
+            self.active.pop(name, None)
+            self.spilled.pop(name, None)
+            self.pending.pop(name, None)
+            del self.nodes[name], self._encoded[name]
 
-    def _unlist(self, name: str, by: str | None) -> None:
-        names = self.active_by.get(by)
+    def _forget(self, name: str) -> None:
+        """Take an entry out of the counts, if there is one."""
+        before = self.nodes.get(name)
+        if before is None:
+            return
+        self.live -= before.is_live
+        self.failure_bytes -= before.failure_bytes
+        names = self.active_by.get(before.by)
         if names is not None:
             names.pop(name, None)
             if not names:
-                del self.active_by[by]
+                del self.active_by[before.by]
 
 
 def execution_key(nonce: str, node: str, attempt: int) -> str:
@@ -202,68 +212,6 @@ def execution_key(nonce: str, node: str, attempt: int) -> str:
     return sha256(f"{nonce}/{attempt}/{node}".encode()).hexdigest()[:32]
 
 
-def new_header(command: StartCommand, dag: DAG, timeout_at: datetime | None) -> RunHeader:
-    """The facts of a run that begins with *command*."""
-    return RunHeader(
-        schema_version=SCHEMA_VERSION,
-        run_id=command.run_id,
-        nonce=command.nonce,
-        dag=dag.name,
-        definition=command.definition,
-        status=RunStatus.RUNNING,
-        input=command.input,
-        created_at=command.created_at,
-        updated_at=command.created_at,
-        timeout_at=timeout_at,
-        resumed_from=command.resumed_from,
-    )
-
-
-def kept_by_resume(run: Run) -> Mapping[str, NodeState]:
-    """
-    The entries that a resumed run takes over: everything completed.
-
-    Raises:
-        RunStateError: The run has neither failed nor been cancelled.
-    """
-    if run.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
-        raise RunStateError(
-            f"run {run.header.run_id!r} is {run.status}, and only a Failed or Cancelled run can be resumed; "
-            f"nothing was started. "
-            + ("Start it anew under another run id." if run.status.is_terminal else "Wait for its end, or cancel it.")
-        )
-    return {name: state for name, state in run.nodes.items() if state.status is TaskStatus.COMPLETED}
-
-
-def new_run(dag: DAG, header: RunHeader, kept: Mapping[str, NodeState] | None = None) -> Run:
-    """
-    Return the state of a run of which nothing has begun.
-
-    Args:
-        dag: The DAG to run.
-
-        header: The run's own facts.
-
-        kept: Entries taken over from an earlier run, by node name (resume).
-
-    Raises:
-        RunTooLargeError: Its document could pass `DOCUMENT_BYTES_MAX`.
-    """
-    blank, encoded, size = _blank_entries(dag)
-    size_max = size + len(header.input) + len(blank) * _ENTRY_GROWTH_BYTES
-    if size_max > DOCUMENT_BYTES_MAX:
-        raise RunTooLargeError(
-            f"run {header.run_id!r} of DAG {dag.name!r} was not started: with {counted(len(blank), 'node')} and "
-            f"{len(header.input)} bytes of input its document could grow to {size_max} bytes, and the limit is "
-            f"{DOCUMENT_BYTES_MAX}. Split the DAG, or pass a reference (e.g. an object name) instead of the data."
-        )
-    nodes, entries = dict(blank), dict(encoded)
-    for name, state in (kept or {}).items():
-        nodes[name] = state
-        entries[name] = encode_entry(state)
-    return Run(dag, header, nodes, entries)
-
-
 def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec.Raw], source: str) -> Run:
     """
     Build the state from a document taken apart by `decode_document`.
@@ -272,17 +220,22 @@ def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec
         DocumentError: An entry is not readable (an unknown status is refused, never guessed), or does not belong to
             the DAG.
     """
-    blank, blank_encoded, _ = _blank_entries(dag)
+    blank, blank_encoded, _ = blank_entries(dag)
     nodes, encoded = dict(blank), dict(blank_encoded)
     for name, raw in entries.items():
-        if name not in blank:
+        if raw == blank_encoded.get(name):
+            continue  # shared by all runs of the DAG
+        if name not in blank and not _may_have(dag, name):
             raise DocumentError(
                 f"{source} has an entry {name!r}, which its definition {header.definition} does not have; it was left "
                 f"alone."
             )
-        if raw == blank_encoded[name]:
-            continue  # shared by all runs of the DAG
-        nodes[name] = decode_entry(name, raw, source)
+        state = nodes[name] = decode_entry(name, raw, source)
+        if state.node_type != dag.node_of(name).node_type:
+            raise DocumentError(
+                f"{source} has an entry {name!r} of the type {state.node_type!r}, and its definition "
+                f"{header.definition} has a {dag.node_of(name).node_type} there; it was left alone."
+            )
         encoded[name] = raw.copy()
     return Run(dag, header, nodes, encoded)
 
@@ -290,26 +243,20 @@ def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec
 _blanks: "WeakKeyDictionary[DAG, tuple[dict[str, NodeState], dict[str, msgspec.Raw], int]]" = WeakKeyDictionary()
 
 
-def _blank_entries(dag: DAG) -> tuple[dict[str, NodeState], dict[str, msgspec.Raw], int]:
-    """Entries of a run that has not begun, shared by all runs of *dag*."""
+def blank_entries(dag: DAG) -> tuple[dict[str, NodeState], dict[str, msgspec.Raw], int]:
+    """Entries of a run that has not begun, shared by all runs of *dag*, and the most bytes that these can come to."""
     found = _blanks.get(dag)
     if found is None:
-        nodes = {name: _blank_entry(node) for name, node in dag.all_nodes.items()}
+        nodes = {name: node.kind.blank(node) for name, node in dag.all_nodes.items()}
         encoded = {name: encode_entry(state) for name, state in nodes.items()}
-        found = _blanks[dag] = nodes, encoded, sum(len(name) + len(raw) + 4 for name, raw in encoded.items())
+        size_max = sum(len(name) + len(raw) + 4 + dag.all_nodes[name].entry_growth for name, raw in encoded.items())
+        found = _blanks[dag] = nodes, encoded, size_max
     return found
 
 
-def _blank_entry(node: Node) -> NodeState:
-    if isinstance(node, Task):
-        return NodeState(
-            node.name,
-            NodeTypes.TASK,
-            TaskStatus.NEW,
-            next=node.next,
-            target_type=node.target_type,
-            target_name=node.target_name,
-        )
-    assert isinstance(node, Parallel)
-    branches = tuple({"start": branch.start_node} for branch in node.branches)
-    return NodeState(node.name, NodeTypes.PARALLEL, TaskStatus.NEW, next=node.next, branches=branches)
+def _may_have(dag: DAG, entry: str) -> bool:
+    try:
+        dag.node_of(entry)
+    except KeyError:
+        return False
+    return True

@@ -13,11 +13,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiorch.errors import DocumentError, NewerSchemaError
-from aiorch.model.enums import NodeTypes
 from aiorch.model.failure import Failure
 from aiorch.model.status import RunStatus, TaskStatus
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""
+The newest version of run documents that this aiorch reads. A run is written with the version that its DAG needs: 1
+knows the nodes ``Task`` and ``Parallel``.
+"""
 
 NO_SLOT = "no free slot"
 """Why a task waits whose target type has a limit."""
@@ -60,7 +63,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One node's entry in a run document. `TaskStatus` tells how it moves."""
 
     node_name: str
-    node_type: NodeTypes
+    node_type: str
     status: TaskStatus
     next: str | None = None
     target_type: str | None = None
@@ -115,8 +118,8 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def is_live(self) -> bool:
-        """A task whose work may be under way at its target: a run with such a task cannot become terminal."""
-        return self.status in _LIVE and self.node_type is NodeTypes.TASK
+        """Work may be under way at a target: a run with such an entry cannot become terminal."""
+        return self.execution_id is not None and self.status in _LIVE
 
     @property
     def calls_again(self) -> bool:
@@ -137,10 +140,10 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def is_active(self) -> bool:
-        """A task that is owed something: a launch, an outcome, a retry, a stop."""
+        """Something is owed to the entry: a launch, an outcome, a retry, a stop."""
         status = self.status
         if status in _LIVE:
-            return self.node_type is NodeTypes.TASK
+            return self.execution_id is not None
         return status is TaskStatus.RETRYING or (status is TaskStatus.NEW and self.ready_at is not None)
 
 

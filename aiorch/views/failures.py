@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from aiorch.errors import counted
 from aiorch.model.dag import DAG
-from aiorch.model.enums import NodeTypes
 from aiorch.model.failure import Failure
 from aiorch.model.run import Run
 from aiorch.model.status import TaskStatus
@@ -40,11 +39,11 @@ class Group(NamedTuple):
     """Whether all messages are the same."""
 
 
-def groups_of(run: Run) -> list[Group]:
+def groups_of(dag: DAG, run: Run) -> list[Group]:
     """Return the failed tasks of *run* in groups, the largest first."""
     found: dict[tuple[str, str], Group] = {}
     for name, state in run.nodes.items():
-        if state.status is not TaskStatus.FAILED or state.node_type is not NodeTypes.TASK or state.error is None:
+        if state.status is not TaskStatus.FAILED or state.error is None or dag.node_of(name).scopes:
             continue
         key = state.error.type, _VARIES.sub("…", state.error.message)[:COMPARED_CHARS]
         group = found.get(key, Group([], state.error, is_equal=True))
@@ -67,14 +66,16 @@ def failure_lines(dag: DAG, run: Run, *, show_all: bool = False, tracebacks: boo
 
         tracebacks: Tell the traceback of an exception instead of its cause and its parts.
     """
-    groups = groups_of(run)
+    groups = groups_of(dag, run)
     shown = groups if show_all else groups[:GROUPS_SHOWN]
     for names, failure, is_equal in shown:
         if len(names) == 1:
-            yield f"  {one_line(names[0])} (attempt {failure.attempt}): {_said(failure)}"
+            attempt = f" (attempt {failure.attempt})" if failure.attempt else ""
+            yield f"  {one_line(names[0])}{attempt}: {_said(failure)}"
         else:
             such_as = "" if is_equal else ", such as"
-            yield f"  {counted(len(names), 'task')} failed with {_said(failure, such_as)}"
+            noun = "task" if failure.attempt else "node"
+            yield f"  {counted(len(names), noun)} failed with {_said(failure, such_as)}"
             listed = names if show_all else names[:NAMES_SHOWN]
             more = f" and {len(names) - len(listed):,} more" if len(names) > len(listed) else ""
             yield f"    {', '.join(one_line(name) for name in listed)}{more}"

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Literal
 
-from aiorch.model.dag import DAG, Parallel
+from aiorch.model.dag import DAG
 from aiorch.model.run import Run
 from aiorch.model.status import TaskStatus
 from aiorch.views.escaping import one_line
@@ -110,7 +110,7 @@ class _MermaidWriter:
         name = self._id()
         if item.status is not None:
             self.used.add(item.status)
-        if not isinstance(item.node, Parallel):
+        if not item.node.scopes:
             self.lines.append(
                 f'{indent}{name}["{_mermaid_label(*item.lines)}"]' + (f":::{item.status}" if item.status else "")
             )
@@ -174,7 +174,7 @@ class _DotWriter:
         name, colours = f"n{self._count}", COLOURS[item.status]
         look = f'color="{colours.stroke}", fontcolor="{colours.stroke}"'
         label = _dot_label(*item.lines)
-        if not isinstance(item.node, Parallel):
+        if not item.node.scopes:
             return [f'{indent}{name} [label="{label}", fillcolor="{colours.fill}", {look}];'], name, name
         fork, join, inner = f"{name}_fork", f"{name}_join", indent + "  "
         lines = [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from aiorch.errors import counted
-from aiorch.model.dag import DAG, Node, Parallel, Task
+from aiorch.model.dag import DAG, Node
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
@@ -90,11 +90,8 @@ class Item:
 
     @property
     def subtitle(self) -> str:
-        """What the node is: the target of a task, the width of a `Parallel`."""
-        if isinstance(self.node, Task):
-            return f"{self.node.target_type} · {self.node.target_name}"
-        count = len(self.node.branches) if isinstance(self.node, Parallel) else 0
-        return f"Parallel · {counted(count, 'branch', 'branches')}"
+        """The work of the node: the target of a task, the width of a `Parallel`."""
+        return " · ".join(self.node.kind.caption(self.node))
 
     @property
     def progress(self) -> str:
@@ -167,16 +164,16 @@ class _OutlineBuilder:
     def item(self, node: Node, depth: int) -> Item:
         state = None if self.run is None else self.run.nodes[node.name]
         duration_s = None if state is None else node_duration_s(state, self.now)
-        if not isinstance(node, Parallel):
+        if not node.scopes:
             return Item(node, state, duration_s)
-        shown = [] if depth >= DEPTH_MAX else self._shown(node.branches)
-        branches = tuple(self.chain(node.branches[index], depth + 1) for index in shown)
-        if len(shown) == len(node.branches):
+        shown = [] if depth >= DEPTH_MAX else self._shown(node.scopes)
+        branches = tuple(self.chain(node.scopes[index], depth + 1) for index in shown)
+        if len(shown) == len(node.scopes):
             return Item(node, state, duration_s, branches)
-        hidden = set(range(len(node.branches))).difference(shown)
-        names = [name for index in sorted(hidden) for name in node.branches[index].all_tasks]
+        hidden = set(range(len(node.scopes))).difference(shown)
+        names = [name for index in sorted(hidden) for name in node.scopes[index].all_tasks]
         counts = Counter() if self.run is None else Counter(self.run.nodes[name].status for name in names)
-        return Item(node, state, duration_s, branches, Folded(len(hidden), len(node.branches), len(names), counts))
+        return Item(node, state, duration_s, branches, Folded(len(hidden), len(node.scopes), len(names), counts))
 
     def _shown(self, branches: Sequence[DAG]) -> list[int]:
         """Indexes of the branches to draw: those with a failure first, then those at work, then in order."""

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from math import inf
 
-from aiorch.errors import counted
-from aiorch.model.dag import DAG, Node, Parallel, Task
-from aiorch.model.enums import NodeTypes
+from aiorch.model.dag import DAG, Node, Task
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
@@ -94,44 +92,44 @@ class Rows:
             best.inside = list(_inside(best))
             room -= len(best.inside)
         for entry in _flat(entries):
-            if room > 0 and isinstance(entry.node, Parallel) and entry.inside is None:
+            if room > 0 and entry.node.scopes and entry.inside is None:
                 entry.notable = self._notable(entry.node, run, min(room, NOTABLE_MAX))
                 room -= len(entry.notable)
         rows = [row for entry in _flat(entries) for row in self._rows_of(entry, run, now)]
         return _window(rows, rows_max)
 
-    def counts(self, parallel: Parallel, run: Run) -> Counter[TaskStatus]:
-        """Return how many tasks inside *parallel* have which status."""
-        names = self._tasks.get(parallel.name)
+    def counts(self, node: Node, run: Run) -> Counter[TaskStatus]:
+        """Return how many tasks inside *node* have which status."""
+        names = self._tasks.get(node.name)
         if names is None:
-            names = tuple(name for name, node in parallel.all_nodes.items() if isinstance(node, Task))
-            self._tasks[parallel.name] = names
+            names = tuple(name for name, inner in node.inner_nodes.items() if isinstance(inner, Task))
+            self._tasks[node.name] = names
         return Counter(run.nodes[name].status for name in names)
 
     def _to_unfold(self, entries: list[_Entry], run: Run, room: int, branches_max: int | None) -> _Entry | None:
         fitting = [
             entry
             for entry in _flat(entries)
-            if isinstance(entry.node, Parallel)
+            if entry.node.scopes
             and entry.inside is None
             and entry.depth < DEPTH_MAX
-            and len(entry.node.branches) <= (room if branches_max is None else min(room, branches_max))
-            and sum(len(branch.nodes) for branch in entry.node.branches) <= room
+            and len(entry.node.scopes) <= (room if branches_max is None else min(room, branches_max))
+            and sum(len(branch.nodes) for branch in entry.node.scopes) <= room
         ]
         return min(fitting, key=lambda entry: _URGENCY[run.nodes[entry.node.name].status], default=None)
 
-    def _notable(self, parallel: Parallel, run: Run, count: int) -> list[str]:
+    def _notable(self, node: Node, run: Run, count: int) -> list[str]:
         found = [
             (_URGENCY[state.status], state.started_at or run.header.created_at, name)
-            for name in parallel.all_nodes
-            if (state := run.nodes[name]).status in _NOTABLE and state.node_type is NodeTypes.TASK
+            for name, inner in node.inner_nodes.items()
+            if (state := run.nodes[name]).status in _NOTABLE and not inner.scopes
         ]
         return [name for _, _, name in sorted(found)[:count]]
 
     def _rows_of(self, entry: _Entry, run: Run, now: datetime) -> Iterator[Row]:
         state = run.nodes[entry.node.name]
         detail, counts = detail_of(entry.node, state, now), None
-        if isinstance(entry.node, Parallel) and entry.inside is None:
+        if entry.node.scopes and entry.inside is None:
             counts = self.counts(entry.node, run)
         yield Row(entry.guides, entry.node.name, state, node_duration_s(state, now), detail, counts)
         for name in entry.notable:
@@ -158,9 +156,8 @@ def _chain(dag: DAG) -> Iterator[Node]:
 
 
 def _inside(entry: _Entry) -> Iterator[_Entry]:
-    assert isinstance(entry.node, Parallel)
-    for branch in entry.node.branches:
-        is_last = branch is entry.node.branches[-1]
+    for branch in entry.node.scopes:
+        is_last = branch is entry.node.scopes[-1]
         for node in _chain(branch):
             is_first = node.name == branch.start_node
             guide = ("└ " if is_last else "├ ") if is_first else ("  " if is_last else "│ ")
@@ -206,10 +203,8 @@ def detail_of(node: Node, state: NodeState, now: datetime) -> str:
         return "waits for a process"
     if state.stop:
         return "is being stopped"
-    if isinstance(node, Task):
-        return one_line(f"{node.target_type} {node.target_name}")
-    assert isinstance(node, Parallel)
-    return counted(len(node.branches), "branch", "branches")
+    kind, words = node.kind.caption(node)
+    return one_line(words if node.scopes else f"{kind} {words}")
 
 
 def _when_again(state: NodeState, now: datetime) -> str:
@@ -229,14 +224,14 @@ class ProgressLog:
         """Where the beginning and the end of a node belong among changes of one moment: what is inside ends first."""
         self._crowd_of: dict[str, str] = {}
         """The outermost very wide `Parallel` that a node is in."""
-        self._crowds: dict[str, Parallel] = {}
+        self._crowds: dict[str, Node] = {}
         """Very wide `Parallel`s that have not been counted for the last time."""
         self._counted: dict[str, tuple[datetime, Counter[TaskStatus]]] = {}
         self._failures: Counter[str] = Counter()
         for index, (name, node) in enumerate(dag.all_nodes.items()):
-            inside = node.all_nodes if isinstance(node, Parallel) else {}
+            inside = node.inner_nodes
             self._order[name] = index, index + len(inside)
-            if isinstance(node, Parallel) and len(node.branches) > BRANCHES_MAX and name not in self._crowd_of:
+            if len(node.scopes) > BRANCHES_MAX and name not in self._crowd_of:
                 self._crowds[name] = node
                 self._crowd_of.update(dict.fromkeys(inside, name))
 

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from aiorch.model.dag import Parallel
 from aiorch.model.status import TaskStatus
 from aiorch.views.outline import COLOURS, Chain, Folded, Item, Outline, shorten
 
@@ -141,7 +140,7 @@ class _Drawing:
         return extent
 
     def _measure_item(self, item: Item) -> _Extent:
-        if not isinstance(item.node, Parallel):
+        if not item.node.scopes:
             half = (12 + _LINE * len(item.lines)) / 2
             width = max(_label_width(item.lines) + _TEXT_LEFT + 12, _BOX_WIDTH_MIN)
             extent = _Extent(width, half, half)
@@ -162,7 +161,7 @@ class _Drawing:
             width = self._extents[id(item)].width
             if number:
                 self.line(x - _GAP, x, middle, arrow=True)
-            if isinstance(item.node, Parallel):
+            if item.node.scopes:
                 self._parallel(item, x, middle)
             else:
                 self._task(item, x, middle)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aiorch import RunStatus, TaskStatus
-from aiorch.core.fold import LAUNCHES_MAX, LOST_ATTEMPTS_MAX
+from aiorch.core.attempts import LAUNCHES_MAX, LOST_ATTEMPTS_MAX
 from aiorch.documents.runs import OrchestrationStatus
 from aiorch.model.names import run_id
 from aiorch.model.run import Run

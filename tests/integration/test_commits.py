@@ -23,7 +23,8 @@ from aiorch import (
     TaskContext,
     TaskStatus,
 )
-from aiorch.core.fold import CancelRequested, FoldError, TaskRunning, TaskSucceeded
+from aiorch.core.fold import FoldError
+from aiorch.core.run_events import CancelRequested, TaskRunning, TaskSucceeded
 from aiorch.errors import StoreUnavailable
 from aiorch.ports.target import Answer
 from aiorch.settings import LaunchSettings

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from aiorch import DAGBuilder, Failure, TargetTypes, TaskContext
-from aiorch.core.fold import ProcessesDied
+from aiorch.core.run_events import ProcessesDied
 from aiorch.documents.executions import ExecutionStatus
 from aiorch.documents.runs import REJECTED_BYTES_MAX, OrchestrationStatus
 from aiorch.engine.executor import DAGExecutor
@@ -534,7 +534,7 @@ async def test_a_message_for_a_newer_aiorch_is_given_back() -> None:
         key = await made.start()
         data, generation, _ = made.memory._objects["runs/r.json"]
         newer = msgspec.json.decode(data)
-        newer["$run"]["schema_version"] = 2
+        newer["$run"]["schema_version"] = 99
         await made.memory.write("runs/r.json", msgspec.json.encode(newer), if_generation_match=generation)
         made.executor.committer("r").refresh()
         await asyncio.sleep(1)
@@ -559,9 +559,9 @@ async def test_a_marker_of_a_newer_aiorch_is_left_alone() -> None:
     async with engine() as made:
         await made.start()
         command = msgspec.json.decode(made.memory._objects["open/r"][0])
-        newer = msgspec.json.encode({**command, "run_id": "n", "schema_version": 2})
+        newer = msgspec.json.encode({**command, "run_id": "n", "schema_version": 99})
         await made.memory.create_all([("open/n", newer)])
-        with pytest.raises(NewerSchemaError, match="open/n has schema version 2"):
+        with pytest.raises(NewerSchemaError, match="open/n has schema version 99"):
             await made.executor.runs.get_start_command(run_id("n"))
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from aiorch import Orchestrator, RunStatus, Settings, Task, TaskContext
-from aiorch.core.fold import ProcessesDied, TaskLost
+from aiorch.core.run_events import ProcessesDied, TaskLost
 from aiorch.errors import RunStateError, StoreUnavailable
 from aiorch.model.enums import TargetTypes
 from aiorch.model.failure import Failure

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from aiorch import DAGBuilder, TaskContext
-from aiorch.core.fold import LAUNCHES_MAX, ProcessesDied
+from aiorch.core.attempts import LAUNCHES_MAX
+from aiorch.core.run_events import ProcessesDied
 from aiorch.model.dag import Task
 from aiorch.model.enums import OnNoResult
 from aiorch.ports.target import Accepted, Answer, NotStarted, Succeeded, Unknown

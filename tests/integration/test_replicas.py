@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from aiorch import Orchestrator, Settings, Task, TaskContext
-from aiorch.core.fold import ProcessesDied
+from aiorch.core.run_events import ProcessesDied
 from aiorch.errors import DocumentError, StoreUnavailable
 from aiorch.model.enums import TargetTypes
 from aiorch.model.failure import Failure

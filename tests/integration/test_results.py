@@ -95,7 +95,7 @@ async def test_a_result_that_a_task_does_not_see_is_explained(name: str, kind: t
 
 
 async def test_a_task_is_told_that_a_parallel_has_no_result() -> None:
-    """The error says that only tasks have results, and names those of the Parallel that the task sees."""
+    """The error says that a Parallel has no result of its own, and names those that the task sees."""
     said: dict[str, str] = {}
 
     async def looks(context: TaskContext) -> None:
@@ -112,7 +112,7 @@ async def test_a_task_is_told_that_a_parallel_has_no_result() -> None:
     }
     async with engine({**FUNCTIONS, "looks": looks}) as orchestrator:
         await (await orchestrator.start(named(definition))).wait()
-    assert "it is a Parallel, and only tasks have results" in said["Par"]
+    assert "it is a Parallel, and has no result of its own" in said["Par"]
     assert "'Look' sees the results of 'F', 'G'" in said["Par"]
 
 

@@ -12,10 +12,12 @@ import msgspec
 import pytest
 
 from aiorch import DAGBuilder, Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
-from aiorch.core.fold import Process, RunStarted, TaskWaits, fold
+from aiorch.core.begin import new_header, new_run
+from aiorch.core.draft import Process
+from aiorch.core.fold import fold
+from aiorch.core.run_events import RunStarted, TaskWaits
 from aiorch.google.id_tokens import IdTokens
 from aiorch.model.dag import Task
-from aiorch.model.run import new_header, new_run
 from aiorch.model.run_document import StartCommand
 from aiorch.ports.store import StoredObject
 from aiorch.ports.target import Answer, NotStarted, Succeeded
@@ -272,7 +274,7 @@ def test_reasons_of_a_wide_run_leave_its_document_small() -> None:
     for events in ([RunStarted()], [TaskWaits(name, 1, reason, 1) for name in dag.all_tasks]):
         changes = fold(dag, run, events, now=now, process=process)
         document, encoded = run.encode(changes.header, changes.nodes)
-        run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
+        run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
     assert all(run.nodes[name].waits_because for name in dag.all_tasks)
     assert len(document) < 5 * 1024 * 1024
 

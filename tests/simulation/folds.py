@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 import aiorch.engine.committer
-from aiorch.core.fold import CancelRequested, FoldError, ProcessesDied, RunEvent, RunTimeoutDue, TaskInterrupted
+from aiorch.core.fold import FoldError
+from aiorch.core.run_events import CancelRequested, ProcessesDied, RunEvent, RunTimeoutDue, TaskInterrupted
 from aiorch.errors import StoreThrottled
 from aiorch.model.run import Run, run_from_document
 from aiorch.model.run_document import decode_document
@@ -108,7 +109,7 @@ def write_as_newer(world: "World") -> None:
         if waiting and world.tape.draw(f"newer status in {name}", 2):
             document[waiting[0]]["status"] = "Paused"
         else:
-            document["$run"]["schema_version"] += 1
+            document["$run"]["schema_version"] = 99
         run_id = name[5:-5]
         world.oracle.held[run_id] = stored.data
         try:

@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
+from aiorch.core.begin import new_run
 from aiorch.definition.build import DAGBuilder
 from aiorch.model.dag import DAG
 from aiorch.model.enums import NodeTypes
 from aiorch.model.failure import Failure
-from aiorch.model.run import Run, new_run
+from aiorch.model.run import Run
 from aiorch.model.run_document import RunHeader
 from aiorch.model.status import RunStatus, TaskStatus
 from tests import definitions
@@ -82,7 +83,7 @@ def _facts(run: Run, name: str, status: TaskStatus) -> dict[str, Any]:
     facts: dict[str, Any] = {"status": status}
     if status not in (TaskStatus.NEW, TaskStatus.SKIPPED):
         facts["started_at"] = STARTED + timedelta(seconds=1)
-        facts["attempt"] = 1 if run.nodes[name].node_type is NodeTypes.TASK else 0
+        facts["attempt"] = 1 if run.nodes[name].node_type == NodeTypes.TASK else 0
     if status.is_terminal and status is not TaskStatus.SKIPPED:
         facts["ended_at"] = STARTED + timedelta(seconds=3)
     if status is TaskStatus.FAILED:

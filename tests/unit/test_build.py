@@ -19,9 +19,10 @@ from aiorch.definition.build import DAGBuilder, NodeFactory
 from aiorch.definition.source import Format, load_definition, parse_definition
 from aiorch.definition.syntax import VALUES_MAX
 from aiorch.errors import DefinitionError, Problem
-from aiorch.model.dag import DAG, CloudFunction, DataflowJob, Function, Parallel
+from aiorch.model.dag import DAG, CloudFunction, DataflowJob, Function
 from aiorch.model.enums import DataflowTemplateType, OnFailure, OnLost, TargetTypes
 from aiorch.model.retry import RetryPolicy
+from aiorch.nodes.parallel import Parallel
 from aiorch.orchestrator import Orchestrator
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample.yaml"
@@ -614,7 +615,7 @@ def test_a_chain_may_be_long():
     following = {("A" if number == 0 else f"S{number}"): f"S{number + 1}" for number in range(4999)}
     dag = DAGBuilder(chain(**following, S4999=None)).build_dag()
     assert len(dag.nodes) == 5000
-    assert list(dag.nodes)[-1] == dag.end_node.name == "S4999"
+    assert list(dag.nodes)[-1] == dag.ends[0].name == "S4999"
     assert dag.nodes["S2"].previous_nodes == (dag.nodes["S1"],)
 
 

@@ -8,15 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from aiorch.core.fold import (
-    LAUNCHES_MAX,
-    LOST_ATTEMPTS_MAX,
+from aiorch.core.attempts import LAUNCHES_MAX, LOST_ATTEMPTS_MAX
+from aiorch.core.begin import kept_by_resume, new_header, new_run
+from aiorch.core.draft import Changes, Process
+from aiorch.core.fold import FoldError, fold
+from aiorch.core.owed import Obligation, obligation
+from aiorch.core.run_events import (
     CancelRequested,
-    Changes,
-    FoldError,
     LaunchOffered,
-    Obligation,
-    Process,
     ProcessesDied,
     RetryDue,
     RunEvent,
@@ -29,15 +28,13 @@ from aiorch.core.fold import (
     TaskStopped,
     TaskSucceeded,
     TaskWaits,
-    fold,
-    obligation,
 )
 from aiorch.definition.build import DAGBuilder
 from aiorch.errors import DocumentError, NewerSchemaError, RunStateError, RunTooLargeError
 from aiorch.model.dag import DAG
 from aiorch.model.enums import TargetTypes
 from aiorch.model.failure import Failure
-from aiorch.model.run import Run, execution_key, kept_by_resume, new_header, new_run, run_from_document
+from aiorch.model.run import Run, execution_key, run_from_document
 from aiorch.model.run_document import NodeState, StartCommand, decode_document
 from aiorch.model.status import RunStatus, TaskStatus
 from tests.definitions import chain, parallel, task
@@ -79,7 +76,7 @@ class Scene:
         self.changes = changes = fold(self.dag, self.run, events, now=self.now, process=by)
         check_moves(self.run, changes)
         document, encoded = self.run.encode(changes.header, changes.nodes)
-        self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
+        self.run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
         check_run(self.dag, self.run)
         assert fold(self.dag, self.run, events, now=self.now, process=by).is_empty
         return self
@@ -964,8 +961,8 @@ def test_an_entry_that_the_definition_does_not_have_is_refused() -> None:
 def test_a_document_of_a_newer_version_is_left_alone() -> None:
     """It is told apart from a broken one, whatever else is in it: another replica may read it."""
     scene = at_second_attempt()
-    with pytest.raises(NewerSchemaError, match="schema version 2, and this aiorch knows up to 1"):
-        run_of(edited(scene, "$run", schema_version=2, status="Paused", created_at=7), scene.dag)
+    with pytest.raises(NewerSchemaError, match="schema version 99, and this aiorch knows up to 2"):
+        run_of(edited(scene, "$run", schema_version=99, status="Paused", created_at=7), scene.dag)
 
 
 @pytest.mark.parametrize("entry", ["$run", "A"])

@@ -8,11 +8,12 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aiorch.core.fold import (
+from aiorch.core.begin import new_header, new_run
+from aiorch.core.draft import Changes, Process
+from aiorch.core.fold import fold
+from aiorch.core.owed import Obligation, obligation
+from aiorch.core.run_events import (
     CancelRequested,
-    Changes,
-    Obligation,
-    Process,
     ProcessesDied,
     RetryDue,
     RunEvent,
@@ -23,16 +24,15 @@ from aiorch.core.fold import (
     TaskStopped,
     TaskSucceeded,
     TaskWaits,
-    fold,
-    obligation,
 )
 from aiorch.definition.build import DAGBuilder
-from aiorch.model.dag import DAG, Parallel, Task
+from aiorch.model.dag import DAG, Task
 from aiorch.model.enums import NodeTypes
 from aiorch.model.failure import Failure
-from aiorch.model.run import Run, new_header, new_run, run_from_document
+from aiorch.model.run import Run, run_from_document
 from aiorch.model.run_document import StartCommand, decode_document
 from aiorch.model.status import RunStatus, TaskStatus
+from aiorch.nodes.parallel import Parallel
 from tests.generate import definitions
 
 PROCESS = Process("p1", lambda _: True)
@@ -96,7 +96,7 @@ class World:
         check_moves(self.run, changes)
         before = dict(self.run.nodes)
         document, encoded = self.run.encode(changes.header, changes.nodes)
-        self.run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
+        self.run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
         check_run(self.dag, self.run)
         repeated = fold(self.dag, self.run, batch, now=self.now, process=self.process)
         assert repeated.is_empty or any(isinstance(event, RetryDue) for event in batch), "folding again changed the run"
@@ -176,7 +176,7 @@ def check_run(dag: DAG, run: Run) -> None:
             for before in node.previous_nodes:
                 assert run.nodes[before.name].status is TaskStatus.COMPLETED, f"I3: {name} before {before.name}"
         if isinstance(node, Parallel):
-            ended = [run.nodes[branch.end_node.name].status for branch in node.branches]
+            ended = [run.nodes[branch.ends[0].name].status for branch in node.branches]
             if state.status is TaskStatus.COMPLETED:
                 assert all(status is TaskStatus.COMPLETED for status in ended), f"I4: {name} joined too early"
             if state.status is TaskStatus.RUNNING:
@@ -187,8 +187,8 @@ def check_run(dag: DAG, run: Run) -> None:
     assert (set(fresh.active), fresh.live, fresh.spilled) == (set(run.active), run.live, run.spilled)
     assert fresh.failure_bytes == run.failure_bytes
     running = {name for name, state in run.nodes.items() if state.status is TaskStatus.RUNNING}
-    for name in running & fresh.open_branches.keys():
-        assert fresh.open_branches[name] == run.open_branches[name], f"I4: open branches of {name} miscounted"
+    for name in running & fresh.pending.keys():
+        assert fresh.pending[name] == run.pending[name], f"I4: open branches of {name} miscounted"
 
 
 def outcomes_of(dag: DAG, data: st.DataObject, kinds: list[str]) -> dict[str, list[str]]:
@@ -273,7 +273,7 @@ def test_a_takeover_at_any_moment_ends_the_run(definition: dict[str, Any], data:
 @given(definitions(nodes_max=60), st.data(), st.integers(0, 2**32))
 def test_a_resumed_run_keeps_what_was_completed(definition: dict[str, Any], data: st.DataObject, seed: int) -> None:
     """A resumed run takes over every completed result, launches only the rest, and completes."""
-    from aiorch.model.run import kept_by_resume
+    from aiorch.core.begin import kept_by_resume
 
     dag = DAGBuilder(definition).build_dag()
     outcomes = outcomes_of(dag, data, ["failure"])
@@ -288,5 +288,5 @@ def test_a_resumed_run_keeps_what_was_completed(definition: dict[str, Any], data
     resumed.to_end()
     assert resumed.run.status is RunStatus.COMPLETED
     for name, state in kept.items():
-        if state.node_type is NodeTypes.TASK:
+        if state.node_type == NodeTypes.TASK:
             assert resumed.run.nodes[name] == state

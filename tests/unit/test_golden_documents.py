@@ -6,7 +6,9 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from aiorch.core.fold import LaunchOffered, Process, ProcessesDied, RetryDue, RunEvent, TaskStopped, TaskSucceeded, fold
+from aiorch.core.draft import Process
+from aiorch.core.fold import fold
+from aiorch.core.run_events import LaunchOffered, ProcessesDied, RetryDue, RunEvent, TaskStopped, TaskSucceeded
 from aiorch.documents.executions import ExecutionStatus
 from aiorch.documents.runs import OrchestrationStatus, StoredRun
 from aiorch.model.names import RunId
@@ -97,7 +99,7 @@ async def test_an_open_golden_run_goes_on_to_its_end(
         changes = fold(dag, run, events, now=now, process=heir)
         check_moves(run, changes)
         document, encoded = run.encode(changes.header, changes.nodes)
-        run.apply(changes.header, changes.nodes, encoded, changes.open_branches, len(document))
+        run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
         check_run(dag, run)
         events = [next_event(name, run.nodes[name]) for name in run.active]
     assert run.status is end

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from aiorch.core.fold import (
+from aiorch.core.draft import Process
+from aiorch.core.owed import Obligation, obligation
+from aiorch.core.run_events import (
     CancelRequested,
-    Obligation,
-    Process,
     ProcessesDied,
     RunEvent,
     RunStarted,
@@ -15,7 +15,6 @@ from aiorch.core.fold import (
     TaskLost,
     TaskRunning,
     TaskUnanswered,
-    obligation,
 )
 from aiorch.model.failure import Failure
 from aiorch.model.run_document import NodeState

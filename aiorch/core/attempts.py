@@ -1,0 +1,241 @@
+"""
+Attempts of a task: how they start, how they are retried, lost, given up or taken over.
+
+A ``Running`` call may owe one more launch of the same attempt: see `Unanswered`.
+"""
+
+from datetime import timedelta
+
+from msgspec.structs import replace
+
+from aiorch.core.draft import At, Draft
+from aiorch.errors import counted
+from aiorch.model.dag import Task
+from aiorch.model.enums import OnLost, OnNoResult
+from aiorch.model.failure import (
+    EARLIER_BYTES_MAX,
+    FAILURES_KEPT,
+    MESSAGE_CHARS_WIDE,
+    WIDE_RUN_NODES,
+    Failure,
+)
+from aiorch.model.run import execution_key
+from aiorch.model.run_document import NO_SLOT, NodeState, Unanswered
+from aiorch.model.status import TaskStatus
+
+LOST_ATTEMPTS_MAX = 3
+"""New attempts that lost ones may cause: a target that never answers must not be called for ever."""
+
+LAUNCHES_MAX = 10
+"""Launches of one attempt over takeovers: a function that kills its process must not loop for ever."""
+
+NO_PROCESS = "no process that can launch it: {}"
+
+REASON_BYTES_MAX = 200
+REASON_BYTES_WIDE = 30
+"""Of a reason in an entry, and of one in a run of more than `WIDE_RUN_NODES`: all its tasks may wait at once."""
+
+
+def start(draft: Draft, at: At[Task], attempt: int) -> None:
+    """Commit to launch: from here to the launch nothing else decides."""
+    task, state = at.node, draft.state(at.name)
+    can_launch = draft.process.can_launch(task)
+    if not can_launch or not _take_slot(draft, task):
+        # Not a failure: another process may be able to, or this one later, and claims what is ready.
+        if state.status is TaskStatus.NEW and state.ready_at is None:
+            why_not = draft.process.why_not(task)
+            waits_because = NO_SLOT if can_launch else why_not and NO_PROCESS.format(why_not)
+            wait(draft, at, replace(state, ready_at=draft.now), waits_because)
+        return
+    draft.set(
+        at.name,
+        replace(
+            state,
+            status=TaskStatus.STARTING,
+            attempt=attempt,
+            execution_id=execution_key(draft.header.nonce, at.name, attempt),
+            by=draft.process.id,
+            launches=1,
+            ready_at=None,
+            started_at=draft.now,
+            retry_at=None,
+            waits_because=None,
+            job_id=None,
+            unanswered=None,
+            error=None,
+        ),
+    )
+
+
+def _take_slot(draft: Draft, task: Task) -> bool:
+    """Take a slot for an execution of the task, if its target type has a limit. Return whether one was free."""
+    slots_now = draft.process.slots.get(task.target_type)
+    if slots_now is None:
+        return True
+    left = draft.slots.get(task.target_type)
+    left = slots_now() if left is None else left
+    draft.slots[task.target_type] = left - 1
+    return left > 0
+
+
+def wait(draft: Draft, at: At[Task], state: NodeState, reason: str | None) -> None:
+    """Let the entry say why the task has not started."""
+    changed = replace(state, waits_because=kept_reason(reason, len(draft.base.nodes)))
+    if changed != draft.state(at.name):
+        draft.set(at.name, changed)
+
+
+def kept_reason(reason: str | None, nodes: int) -> str | None:
+    """Return the part of a reason that an entry in a run of so many nodes keeps."""
+    if reason is None:
+        return None
+    limit = REASON_BYTES_MAX if nodes <= WIDE_RUN_NODES else REASON_BYTES_WIDE
+    encoded = reason.encode("utf-8", "replace")
+    return encoded.decode() if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore") + "…"
+
+
+# -- failures ------------------------------------------------------------------------------------------------------
+
+
+def kept_failure(draft: Draft, failure: Failure, state: NodeState) -> Failure:
+    """Return the part of a failure that the entry of its attempt keeps."""
+    if len(draft.base.nodes) > WIDE_RUN_NODES:
+        failure = failure.shortened(MESSAGE_CHARS_WIDE)
+    attempt = {"attempt": state.attempt, "started_at": state.started_at, "execution_id": state.execution_id}
+    return replace(failure, at=draft.now, **attempt).fitted(draft.failure_bytes)
+
+
+def _earlier_failures(draft: Draft, state: NodeState, failure: Failure) -> tuple[Failure, ...]:
+    """Return the failures that the entry keeps of earlier attempts, *failure* the last: the document stays small."""
+    failure = failure.untraced()
+    if draft.failure_bytes + failure.size > EARLIER_BYTES_MAX:
+        return state.failures
+    kept = FAILURES_KEPT if len(draft.base.nodes) <= WIDE_RUN_NODES else 1
+    return (*state.failures, failure)[-kept:]
+
+
+def retry(draft: Draft, at: At[Task], failure: Failure, delay_s: float, *, by: str | None, **uncounted: int) -> None:
+    """Let another attempt follow: *by* the process that waits for it, or by any that is able to launch it."""
+    state = draft.state(at.name)
+    draft.set(
+        at.name,
+        replace(
+            state,
+            status=TaskStatus.RETRYING,
+            retry_at=draft.now + timedelta(seconds=delay_s),
+            by=by if draft.process.can_launch(at.node) else None,
+            waits_because=None,
+            unanswered=None,
+            error=failure,
+            failures=_earlier_failures(draft, state, failure),
+            **uncounted,
+        ),
+    )
+    if delay_s <= 0 and by is not None:
+        start(draft, at, state.attempt + 1)
+
+
+def lose(draft: Draft, at: At[Task], state: NodeState, reason: str) -> None:
+    """Decide about an attempt whose outcome no process will know."""
+    failure = kept_failure(draft, Failure.of("Lost", reason), state)
+    if state.stop:
+        draft.end(at.name, TaskStatus.CANCELLED, error=failure)
+    elif at.node.on_lost is OnLost.FAIL or state.lost >= LOST_ATTEMPTS_MAX:
+        draft.fail(at, failure)
+    else:
+        retry(draft, at, failure, 0, by=draft.process.id, lost=state.lost + 1)
+
+
+def interrupt(draft: Draft, at: At[Task], state: NodeState, *, was_sent: bool) -> None:
+    """Decide about an attempt that its own process has given up, since it ends."""
+    failure = kept_failure(draft, Failure.of("Interrupted", "its process was stopped before it had ended"), state)
+    if state.stop:
+        draft.end(at.name, TaskStatus.CANCELLED, error=failure)
+    elif at.node.on_lost is OnLost.FAIL and was_sent:
+        draft.fail(at, failure)
+    else:
+        retry(draft, at, failure, 0, by=None, interrupted=state.interrupted + 1)
+
+
+# -- lost answers --------------------------------------------------------------------------------------------------
+
+
+def stop_waiting(draft: Draft, at: At[Task]) -> bool:
+    """Wait no longer for an answer. Return whether the call succeeded: then its missing result is what decides."""
+    state = draft.state(at.name)
+    if state.stop or state.unanswered is None or not state.unanswered.has_succeeded:
+        return False
+    if not state.unanswered.answer_lost:
+        draft.set(at.name, replace(state, unanswered=replace(state.unanswered, answer_lost=True)))
+    decide_unanswered(draft, at)
+    return True
+
+
+def decide_unanswered(draft: Draft, at: At[Task]) -> None:
+    """Decide about a success without its result, once no process waits for the answer any more."""
+    state = draft.state(at.name)
+    if not state.is_undecided or not state.is_live or state.stop:
+        return
+    if at.node.on_no_result is OnNoResult.FAIL:
+        message = "the call succeeded, its answer was lost, and on_no_result is fail"
+        draft.fail(at, kept_failure(draft, Failure.of("NoResult", message), state))
+    else:
+        call_again(draft, at, state)
+
+
+def call_again(draft: Draft, at: At[Task], state: NodeState) -> None:
+    """Owe one more launch of the same attempt, if this process is able to launch it; else its owner decides."""
+    if state.launches >= LAUNCHES_MAX:
+        failure = Failure.of("Lost", f"it was called {counted(state.launches, 'time')}, and no answer came")
+        draft.fail(at, kept_failure(draft, failure, state))
+    elif draft.process.can_launch(at.node):
+        assert state.unanswered is not None
+        unanswered = Unanswered(calls_again=True, events=state.unanswered.events)
+        changes = {"by": draft.process.id, "launches": state.launches + 1, "unanswered": unanswered}
+        draft.set(at.name, replace(state, **changes))
+
+
+# -- takeovers -----------------------------------------------------------------------------------------------------
+
+
+def take_over(draft: Draft, at: At[Task], state: NodeState) -> None:
+    """Go on with what a dead process left, at whatever point it did."""
+    execution = at.node.execution
+    if state.stop and not execution.can_be_stopped:
+        draft.end(at.name, TaskStatus.CANCELLED)
+    elif (state.status is TaskStatus.STARTING or state.calls_again) and not state.stop:
+        _take_over_starting(draft, at, state)
+    elif state.status is TaskStatus.RUNNING and not execution.is_polled and not draft.process.awaits_event_of(at.node):
+        lose(draft, at, state, "its process died while it was running")
+    elif draft.process.can_launch(at.node):
+        if state.status is TaskStatus.RUNNING and not execution.is_polled:
+            _await_event(draft, at, state)
+        else:
+            draft.set(at.name, replace(state, by=draft.process.id))
+
+
+def _take_over_starting(draft: Draft, at: At[Task], state: NodeState) -> None:
+    if state.launches >= LAUNCHES_MAX:
+        failure = Failure.of("Lost", f"its process died {state.launches} times while launching it")
+        draft.fail(at, kept_failure(draft, failure, state))
+    elif not at.node.execution.is_found_again and at.node.on_lost is OnLost.FAIL:
+        # It may have been sent already, and must not be sent twice.
+        if draft.process.awaits_event_of(at.node):
+            _await_event(draft, at, state)
+        else:
+            lose(draft, at, state, "its process died after committing to launch it")
+    elif draft.process.can_launch(at.node):
+        unanswered = replace(state.unanswered, has_succeeded=False) if state.unanswered else None
+        changes = {"by": draft.process.id, "launches": state.launches + 1, "unanswered": unanswered}
+        draft.set(at.name, replace(state, waits_because=None, **changes))
+
+
+def _await_event(draft: Draft, at: At[Task], state: NodeState) -> None:
+    """Take over a call whose process is gone: its event will tell how it ends, or has done so."""
+    known = state.unanswered or Unanswered()
+    # Only the process that lost the answer knows whether an earlier request was refused.
+    was_refused = known.was_refused or not known.answer_lost
+    unanswered = replace(known, answer_lost=True, was_refused=was_refused, calls_again=False)
+    changes = {"by": draft.process.id, "unanswered": unanswered, "waits_because": None}
+    draft.set(at.name, replace(state, status=TaskStatus.RUNNING, **changes))
+    decide_unanswered(draft, at)

@@ -1,0 +1,327 @@
+"""
+A run with the changes of one fold on top, and the vocabulary in which the kinds of nodes decide.
+
+An entry is known by its name. The name of a node is also that of its entry, unless the entry stands in a repeated
+scope: ``Resize[17].Convert`` is the entry of the node ``Convert`` in the 17th scope of ``Resize``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from aiorch.core.run_events import RunEvent
+from aiorch.model.dag import DAG, Node, Task
+from aiorch.model.execution_kind import EndTold
+from aiorch.model.failure import Failure
+from aiorch.model.run import Run
+from aiorch.model.run_document import NodeState, RunHeader
+from aiorch.model.status import RunStatus, TaskStatus
+
+N_co = TypeVar("N_co", bound=Node, covariant=True)
+
+
+class At(NamedTuple, Generic[N_co]):
+    """A node of the definition, and the name of one of its entries."""
+
+    node: N_co
+    name: str
+
+    def beside(self, node: Node) -> "At[Node]":
+        """Return the place of another node in the same scope."""
+        return At(node, node.name if self.name == self.node.name else self._scope + node.name)
+
+    def around(self) -> "At[Node] | None":
+        """Return the place of the node whose scope this one stands in, `None` on the first level of the DAG."""
+        parent = self.node.parent_dag.parent_node
+        if parent is None:
+            return None
+        if self.name == self.node.name:
+            return At(parent, parent.name)
+        outer, _, _ = self._scope.rpartition("[")
+        is_repeated = outer == parent.name or outer.endswith(f".{parent.name}")
+        return At(parent, outer if is_repeated else self._scope + parent.name)
+
+    @property
+    def _scope(self) -> str:
+        return self.name.removesuffix(self.node.name)
+
+
+class Process(msgspec.Struct, frozen=True):
+    """The process that folds: what it decides to start, it launches itself."""
+
+    id: str
+    """Random per start of the process."""
+
+    can_launch: Callable[[Task], bool]
+    """Whether this process is able to launch the task. Near its end it is able to launch none."""
+
+    awaits_events: bool = False
+    """Whether completion events arrive here, so that a call without an answer is worth waiting for."""
+
+    why_not: Callable[[Task], str | None] = lambda _: None
+    """Why this process will never be able to launch a task that it cannot launch, `None` near its end."""
+
+    slots: Mapping[str, Callable[[], int]] = {}
+    """How many more executions this process may begin now, of target types with a limit. Other tasks wait as ready."""
+
+    def awaits_event_of(self, task: Task) -> bool:
+        """Whether the end of the task's call will be told although its process is gone."""
+        return self.awaits_events and task.execution.end_told is EndTold.BY_EVENT
+
+
+class Changes(msgspec.Struct):
+    """The decisions of a fold. Nothing of them is true before they are committed."""
+
+    header: RunHeader
+    nodes: dict[str, NodeState]
+    """Entries that change, or come."""
+
+    gone: tuple[str, ...]
+    """Entries that go."""
+
+    pending: dict[str, int]
+    """By entry, how many more scopes have to end there."""
+
+    is_stale: bool = False
+    """An event was of an attempt that the run does not know yet: the copy is old, read again."""
+
+    is_empty: bool = True
+    """Nothing changes: all that the events say is committed already."""
+
+    needs: frozenset[str] = frozenset()
+    """Entries whose results decide, and were not given to the fold: read them and fold again. Nothing was decided."""
+
+
+class NeedsResults(Exception):  # noqa: N818  an answer, not an error
+    """A decision depends on results that stand in execution records and were not given to the fold."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+        super().__init__(f"results of {', '.join(sorted(names))}")
+
+
+class Draft:
+    """
+    A run with changes on top of it.
+
+    Attributes:
+        base: The run as committed; it is not changed.
+
+        header, nodes, gone, pending: The changes so far, see `Changes`.
+
+        live: Number of tasks in ``Starting`` or ``Running``, with the changes.
+
+        failure_bytes: Bytes of the failures in the entries, with the changes.
+
+        slots: Slots that are left of a target type, once a task of the type has begun in this fold.
+    """
+
+    __slots__ = (
+        "_agenda",
+        "_results",
+        "base",
+        "dag",
+        "failure_bytes",
+        "gone",
+        "header",
+        "is_stale",
+        "live",
+        "nodes",
+        "now",
+        "pending",
+        "process",
+        "slots",
+    )
+
+    def __init__(self, dag: DAG, run: Run, now: datetime, process: Process, results: Mapping[str, msgspec.Raw]) -> None:
+        self.dag = dag
+        self.base = run
+        self.now = now
+        self.process = process
+        self.header = run.header
+        self.nodes: dict[str, NodeState] = {}
+        self.gone: dict[str, None] = {}
+        self.pending: dict[str, int] = {}
+        self.live = run.live
+        self.failure_bytes = run.failure_bytes
+        self.is_stale = False
+        self.slots: dict[str, int] = {}
+        self._results = results
+        self._agenda: list[tuple[Callable[[Draft, At[Node], Failure | None], None], At[Node], Failure | None]] = []
+
+    def changes(self) -> Changes:
+        """Return all decisions of this fold."""
+        is_empty = not self.nodes and not self.gone and self.header is self.base.header
+        header = self.header if is_empty else replace(self.header, updated_at=self.now)
+        return Changes(header, self.nodes, tuple(self.gone), self.pending, self.is_stale, is_empty)
+
+    # -- entries -------------------------------------------------------------------------------------------------
+
+    def at(self, name: str) -> At[Any]:
+        """Return the place of an entry. Raises: KeyError."""
+        return At(self.dag.node_of(name), name)
+
+    def state(self, name: str) -> NodeState:
+        """Return the entry as it is with the changes. Raises: KeyError."""
+        return self.nodes.get(name) or self.base.nodes[name]
+
+    def current(self, event: RunEvent) -> NodeState | None:
+        """Return the entry that *event* is about, `None` when it is of an earlier attempt, or of one not known yet."""
+        state = self.state(event.node)
+        if event.attempt > state.attempt:
+            self.is_stale = True
+            return None
+        return state if event.attempt == state.attempt > 0 else None
+
+    def set(self, name: str, state: NodeState) -> None:
+        """Change an entry, or let one come."""
+        before = self.nodes.get(name) or (self.base.nodes.get(name) if name not in self.gone else None)
+        if before is not None:
+            self.live -= before.is_live
+            self.failure_bytes -= before.failure_bytes
+        self.live += state.is_live
+        self.failure_bytes += state.failure_bytes
+        self.nodes[name] = state
+        self.gone.pop(name, None)
+
+    def drop(self, name: str) -> None:
+        """Let an entry go. Nothing of it may be live at a target."""
+        before = self.state(name)
+        assert not before.is_live, name
+        self.failure_bytes -= before.failure_bytes
+        self.nodes.pop(name, None)
+        self.pending.pop(name, None)
+        if name in self.base.nodes:
+            self.gone[name] = None
+
+    def running(self, at: At[Node]) -> None:
+        """Let a node run that waits for its scopes."""
+        self.set(at.name, replace(self.state(at.name), status=TaskStatus.RUNNING, started_at=self.now))
+
+    def end(self, name: str, status: TaskStatus, **changes: object) -> None:
+        """Give an entry its terminal status; all that was only owed to it goes."""
+        self.set(
+            name,
+            replace(
+                self.state(name),
+                status=status,
+                ended_at=self.now,
+                by=None,
+                ready_at=None,
+                retry_at=None,
+                waits_because=None,
+                stop=False,
+                unanswered=None,
+                **changes,
+            ),
+        )
+
+    def skip(self, name: str, committed: NodeState) -> None:
+        """Let a node not begin; all that this fold has begun of it is taken back."""
+        self.set(name, replace(committed, status=TaskStatus.SKIPPED, ready_at=None, waits_because=None))
+
+    def result(self, name: str) -> msgspec.Raw:
+        """
+        Return the result of a completed entry, as JSON.
+
+        Raises:
+            NeedsResults: It stands in the record of the execution, and was not given to the fold.
+        """
+        state = self.state(name)
+        if state.result_in is None:
+            return state.result
+        found = self._results.get(name)
+        if found is None:
+            raise NeedsResults(frozenset({name}))
+        return found
+
+    # -- scopes --------------------------------------------------------------------------------------------------
+
+    def pending_of(self, at: At[Node]) -> int:
+        """Return how many scopes have to end before the node does."""
+        count = self.pending.get(at.name)
+        return self.base.pending[at.name] if count is None else count
+
+    def count_down(self, at: At[Node]) -> int:
+        """Count that one more scope has ended, and return how many are left."""
+        left = self.pending[at.name] = self.pending_of(at) - 1
+        return left
+
+    def enter(self, at: At[Node]) -> None:
+        """Let it be the turn of a node, before all that waits for its turn already."""
+        self._agenda.append((Draft._enter, at, None))
+
+    def complete(self, at: At[Node], **changes: object) -> None:
+        """Complete a node, and let the node that follows have its turn."""
+        self.end(at.name, TaskStatus.COMPLETED, error=None, **changes)
+        self._pass_on(at)
+
+    def fail(self, at: At[Node], failure: Failure) -> None:
+        """Let a node fail for good: the rest of its scope is halted, and the scope ends."""
+        self.end(at.name, TaskStatus.FAILED, error=failure)
+        self.halt(at.beside(node) for node in at.node.parent_dag.all_from(at.node.next_node))
+        self._agenda.append((Draft._end_scope, at, failure))
+
+    def halt(self, places: Iterable[At[Node]]) -> None:
+        """
+        Let no part of *places* begin or go on.
+
+        An attempt that this very fold began is taken back: it is not committed, so it has never been.
+        """
+        for at in places:
+            state = self.state(at.name)
+            if not state.status.is_terminal:
+                at.node.kind.halt(self, at, state, self.base.nodes.get(at.name))
+
+    def halt_run(self, status: RunStatus, error: Failure) -> None:
+        """Let a running run come to its end: nothing begins any more, and live tasks are stopped."""
+        if self.header.status is RunStatus.RUNNING:
+            self.header = replace(self.header, status=status, error=error)
+            entries = self.base.nodes if not self.nodes else {**self.base.nodes, **self.nodes}
+            self.halt(self.at(name) for name in entries if name not in self.gone)
+
+    # -- the agenda ----------------------------------------------------------------------------------------------
+
+    def work_off(self) -> None:
+        """Work off all that the last event has led to, however long the chain and however deep the scopes."""
+        agenda = self._agenda
+        while agenda:
+            step, at, failure = agenda.pop()
+            step(self, at, failure)
+        if not self.live and self.header.status is not RunStatus.RUNNING:
+            self._end_run()
+
+    def _enter(self, at: At[Node], _: Failure | None) -> None:
+        status = self.state(at.name).status
+        if status is TaskStatus.NEW:
+            at.node.kind.enter(self, at)
+        elif status is TaskStatus.COMPLETED:  # only in a resumed run: the node was completed before
+            self._pass_on(at)
+
+    def _pass_on(self, at: At[Node]) -> None:
+        following = at.node.next_node
+        if following is None:
+            self._agenda.append((Draft._end_scope, at, None))
+        else:
+            self._agenda.append((Draft._enter, at.beside(following), None))
+
+    def _end_scope(self, at: At[Node], failure: Failure | None) -> None:
+        """End the scope whose last node, or whose failed node, stands at *at*."""
+        around = at.around()
+        if around is not None:
+            around.node.kind.scope_ended(self, around, at.node.parent_dag, failure)
+        elif failure is not None:
+            message = f"node {at.name!r} failed: {failure.message}"
+            self.halt_run(RunStatus.FAILING, Failure.of(failure.type, message, failure.cause))
+        elif self.header.status is RunStatus.RUNNING:
+            self.header = replace(self.header, status=RunStatus.COMPLETED, ended_at=self.now)
+
+    def _end_run(self) -> None:
+        """End a run that was only waiting for its last live tasks."""
+        if self.header.status is RunStatus.FAILING:
+            self.header = replace(self.header, status=RunStatus.FAILED, ended_at=self.now)
+        elif self.header.status is RunStatus.CANCELLING:
+            self.header = replace(self.header, status=RunStatus.CANCELLED, ended_at=self.now)

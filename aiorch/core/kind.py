@@ -1,0 +1,78 @@
+"""
+`NodeKind`: the decisions of one kind of node.
+
+A new kind is one module in `aiorch.nodes` with its step model in `aiorch.nodes.steps`. The fold, the run document and
+the views ask the kind, and know none by name.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+from aiorch.core.draft import At, Draft
+from aiorch.core.run_events import RunEvent
+from aiorch.model.dag import DAG, Node
+from aiorch.model.failure import Failure
+from aiorch.model.run_document import NodeState
+from aiorch.model.status import TaskStatus
+
+N = TypeVar("N", bound=Node)
+
+Handler = Callable[[Draft, At[Any], Any], None]
+"""Applies an event to an entry."""
+
+
+class NodeKind(Generic[N]):
+    """
+    The decisions of one kind of node: one object without state, which its nodes carry.
+
+    Attributes:
+        name: The `type` of steps in definitions, the `node_type` of entries in run documents.
+
+        has_result: Whether a completed node has a result.
+
+        handlers: By type of event, the function that applies an event to an entry.
+    """
+
+    name: ClassVar[str]
+    has_result: ClassVar[bool] = False
+    handlers: ClassVar[Mapping[type[RunEvent], Handler]] = {}
+
+    def blank(self, node: N) -> NodeState:
+        """Return the entry of a node in a run that has not begun."""
+        return NodeState(node.name, self.name, TaskStatus.NEW, next=node.next)
+
+    def pending(self, node: N, entries: Mapping[str, NodeState]) -> int | None:  # noqa: ARG002
+        """Return how many scopes have to end before the node does, `None` for a node that waits for no scope."""
+        return None
+
+    def enter(self, draft: Draft, at: At[N]) -> None:
+        """It is the node's turn: complete, fail, or wait for an event or for scopes."""
+        raise NotImplementedError
+
+    def scope_ended(self, draft: Draft, at: At[N], scope: DAG, failure: Failure | None) -> None:
+        """One scope of the node has ended: well, or with a failure."""
+        raise NotImplementedError
+
+    def halt(self, draft: Draft, at: At[N], state: NodeState, committed: NodeState | None) -> None:  # noqa: ARG002
+        """
+        Let the node not begin, or not go on: its run or its branch is at its end.
+
+        Args:
+            draft: The run with the changes of this fold.
+
+            at: The node, whose entry is in no terminal status.
+
+            state: The entry with the changes.
+
+            committed: The entry as committed, `None` for one that came in this fold.
+        """
+        if committed is None:
+            draft.drop(at.name)
+        elif committed.status is TaskStatus.NEW:
+            draft.skip(at.name, committed)
+        else:
+            draft.end(at.name, TaskStatus.CANCELLED)
+
+    def caption(self, node: N) -> tuple[str, str]:  # noqa: ARG002
+        """Return the name of the kind, or of a kind within it, and the words that tell the work of the node."""
+        return self.name, ""

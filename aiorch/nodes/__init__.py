@@ -1,0 +1,12 @@
+"""One module per kind of node. A kind that is added has a row here, and one in `aiorch.nodes.steps`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiorch.core.kind import NodeKind
+from aiorch.nodes.parallel import PARALLEL
+from aiorch.nodes.parallel import Parallel as Parallel
+from aiorch.nodes.task import TASK
+
+KINDS: Mapping[str, NodeKind[Any]] = {kind.name: kind for kind in (TASK, PARALLEL)}
+"""By the `type` of steps."""
