@@ -91,16 +91,19 @@ class Changes(msgspec.Struct):
     is_empty: bool = True
     """Nothing changes: all that the events say is committed already."""
 
-    needs: frozenset[str] = frozenset()
-    """Entries whose results decide, and were not given to the fold: read them and fold again. Nothing was decided."""
+    needs: Mapping[str, str] = {}
+    """
+    Results on which a decision depends and which were not given to the fold: by entry the id of the execution in whose
+    record the result stands. Read them and fold again; nothing was decided.
+    """
 
 
 class NeedsResults(Exception):  # noqa: N818  an answer, not an error
     """A decision depends on results that stand in execution records and were not given to the fold."""
 
-    def __init__(self, names: frozenset[str]) -> None:
-        self.names = names
-        super().__init__(f"results of {', '.join(sorted(names))}")
+    def __init__(self, executions: Mapping[str, str]) -> None:
+        self.executions = executions
+        super().__init__(f"results of {', '.join(sorted(executions))}")
 
 
 class Draft:
@@ -235,7 +238,7 @@ class Draft:
             return state.result
         found = self._results.get(name)
         if found is None:
-            raise NeedsResults(frozenset({name}))
+            raise NeedsResults({name: state.execution_id or ""})
         return found
 
     # -- scopes --------------------------------------------------------------------------------------------------

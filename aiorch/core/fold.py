@@ -82,7 +82,7 @@ def fold(  # noqa: PLR0913  the run, the events, and the process that folds
             _apply(draft, event)
             draft.work_off()
         except NeedsResults as needed:
-            return Changes(run.header, {}, (), {}, needs=needed.names)
+            return Changes(run.header, {}, (), {}, needs=needed.executions)
         except Exception as error:
             raise FoldError(event) from error
     return draft.changes()

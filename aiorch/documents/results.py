@@ -174,7 +174,10 @@ class SpilledResults:
 
     async def fetch(self, run: Run, names: Container[str]) -> dict[str, bytes]:
         """Return those results of the nodes *names* that are not in the run document, encoded, by node name."""
-        wanted = {name: run.nodes[name].execution_id or "" for name in run.spilled if name in names}
+        return await self.of({name: run.nodes[name].execution_id or "" for name in run.spilled if name in names})
+
+    async def of(self, wanted: Mapping[str, str]) -> dict[str, bytes]:
+        """Return the results in the records of executions, encoded: *wanted* has their ids, by keys of any choice."""
         gate = asyncio.Semaphore(FETCHES_MAX)
         found = await asyncio.gather(*(self._get(execution_id, gate) for execution_id in wanted.values()))
         return dict(zip(wanted, found, strict=True))

@@ -14,8 +14,10 @@ While a write is under way new events gather, so the next one carries them all.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from aiorch.core.attempts import kept_reason
 from aiorch.core.draft import Changes
@@ -337,11 +339,11 @@ class Committer:
             await self._read()
         await self._ask_again_about_the_dead(batch)
         notes = self._gather_notes(batch)
-        changes = self._fold(batch, notes)
+        changes = await self._fold(batch, notes)
         if changes.is_stale and not was_read:
             await self._read()
             await self._ask_again_about_the_dead(batch)
-            changes = self._fold(batch, notes)
+            changes = await self._fold(batch, notes)
         with self._executor.slots.claiming(changes):
             if not changes.is_empty:
                 await self._write(changes, len(batch))
@@ -426,13 +428,21 @@ class Committer:
         self._is_pursued = False
         self.is_announced = self.is_announced and (stored is self._new or self._executor.owns(self))
 
-    def _fold(self, batch: _Batch, notes: list[TaskWaits]) -> Changes:
+    async def _fold(self, batch: _Batch, notes: list[TaskWaits]) -> Changes:
+        """Fold, with all results that the decisions need."""
+        results: dict[str, msgspec.Raw] = {}
+        while (changes := self._fold_with(results, batch, notes)).needs:
+            results |= await self._executor.results_of(changes.needs)
+        return changes
+
+    def _fold_with(self, results: Mapping[str, msgspec.Raw], batch: _Batch, notes: list[TaskWaits]) -> Changes:
         assert self.dag is not None
         assert self.run is not None
+        clock, process = self._executor.clock, self._executor.process
         while True:
             events = [*(event for event, _ in batch if event is not None), *notes]
             try:
-                return fold(self.dag, self.run, events, now=self._executor.clock.now(), process=self._executor.process)
+                return fold(self.dag, self.run, events, now=clock.now(), process=process, results=results)
             except FoldError as error:
                 # One event must not stop the others, nor the run: it is parked, and they are folded without it.
                 facts = {"run_id": self.run_id, "node": error.event.node}
@@ -449,7 +459,9 @@ class Committer:
         document, encoded = self.run.encode(changes.header, changes.nodes, changes.gone)
         me, known = self._executor.process.id, self.run.nodes
         self._offers |= any(
-            (state.by is None and state.is_active) or known[name].by not in (None, me) or state.is_undecided
+            (state.by is None and state.is_active)
+            or (name in known and known[name].by not in (None, me))
+            or state.is_undecided
             for name, state in changes.nodes.items()
         )
         records = [

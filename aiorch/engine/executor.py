@@ -19,6 +19,7 @@ from aiorch.core.draft import Process
 from aiorch.core.owed import Obligation, obligation
 from aiorch.core.run_events import CancelRequested, ProcessesDied, RunStarted, TaskUnanswered, TaskWaits
 from aiorch.documents.executions import Execution, ExecutionStatus, new_execution
+from aiorch.documents.results import SpilledResults
 from aiorch.documents.runs import OrchestrationStatus, StoredRun
 from aiorch.engine.committer import Committer
 from aiorch.engine.launches import Launches
@@ -136,10 +137,12 @@ class DAGExecutor:
         self.standstill = Standstill()
         self._timers = Timers(clock, self.slots, self.committers, awaits_events=awaits_events)
         self._is_closing = False
+        self._spilled = SpilledResults(executions)
         outcomes = Outcomes(
             targets=targets,
             functions=functions,
             executions=executions,
+            spilled=self._spilled,
             process=self.process,
             liveness=liveness,
             clock=clock,
@@ -299,6 +302,18 @@ class DAGExecutor:
         if held is not None and held.run is not None and held.generation != stored.generation:
             held.refresh()  # it must not act on a copy that this process knows to be old
         return stored
+
+    async def results_of(self, executions: Mapping[str, str]) -> dict[str, msgspec.Raw]:
+        """
+        Return results from the records of executions, as JSON.
+
+        Args:
+            executions: Their ids, by names of the caller's choice.
+
+        Raises:
+            StoreError: A record cannot be read at present.
+        """
+        return {name: msgspec.Raw(result) for name, result in (await self._spilled.of(executions)).items()}
 
     async def _new_run(self, dag: DAG, command: StartCommand) -> StoredRun:
         kept = None

@@ -87,6 +87,7 @@ class Outcomes:
         targets: Mapping[str, Target],
         functions: SupplementaryFunctions,
         executions: ExecutionStatus,
+        spilled: SpilledResults,
         process: Process,
         liveness: Liveness,
         clock: Clock,
@@ -102,7 +103,7 @@ class Outcomes:
         self._begin_themselves = {kind for kind, target in targets.items() if getattr(target, "begins_itself", False)}
         self._functions = functions
         self._executions = executions
-        self._spilled = SpilledResults(executions)
+        self._spilled = spilled
         self._process = process
         self._liveness = liveness
         self._clock = clock

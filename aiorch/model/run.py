@@ -100,7 +100,7 @@ class Run:
                 self.active_by.setdefault(state.by, {})[name] = None
                 self.live += state.is_live
         for node in dag.nodes_with_scopes:
-            if not nodes[node.name].status.is_terminal:
+            if node.name in nodes and not nodes[node.name].status.is_terminal:
                 pending = node.kind.pending(node, nodes)
                 if pending is not None:
                     self.pending[node.name] = pending
@@ -247,7 +247,8 @@ def blank_entries(dag: DAG) -> tuple[dict[str, NodeState], dict[str, msgspec.Raw
     """Entries of a run that has not begun, shared by all runs of *dag*, and the most bytes that these can come to."""
     found = _blanks.get(dag)
     if found is None:
-        nodes = {name: node.kind.blank(node) for name, node in dag.all_nodes.items()}
+        repeated = {name for node in dag.nodes_with_scopes if node.repeats for name in node.inner_nodes}
+        nodes = {name: node.kind.blank(node) for name, node in dag.all_nodes.items() if name not in repeated}
         encoded = {name: encode_entry(state) for name, state in nodes.items()}
         size_max = sum(len(name) + len(raw) + 4 + dag.all_nodes[name].entry_growth for name, raw in encoded.items())
         found = _blanks[dag] = nodes, encoded, size_max

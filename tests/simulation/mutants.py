@@ -82,9 +82,9 @@ MUTANTS = (
     Mutant(
         "effects of a first fold reused after a conflict",
         "aiorch.engine.committer",
-        "        changes = self._fold(batch, notes)\n        if changes.is_stale and not was_read:",
+        "        changes = await self._fold(batch, notes)\n        if changes.is_stale and not was_read:",
         "        first = globals().setdefault('_FIRST', {})\n"
-        "        changes = first[id(batch)][0] if id(batch) in first else self._fold(batch, notes)\n"
+        "        changes = first[id(batch)][0] if id(batch) in first else await self._fold(batch, notes)\n"
         "        first[id(batch)] = changes, batch\n"
         "        if changes.is_stale and not was_read:",
         seed=100000,
@@ -601,8 +601,8 @@ MUTANTS = (
     Mutant(
         "what nobody has claimed left to others without a word",
         "aiorch.engine.committer",
-        "            (state.by is None and state.is_active) or known",
-        "            known",
+        "            (state.by is None and state.is_active)\n            or (name",
+        "            (name",
         seed=100021,
     ),
     Mutant(
