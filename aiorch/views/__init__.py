@@ -1,6 +1,6 @@
 """
-What people see of a DAG and its runs: drawings, live progress, summaries. All of it reads, none of it decides.
+Views of a DAG and its runs for people: drawings, live progress, summaries. Views read a run and never change it.
 
-`outline` folds what is too large to show; `graph` and `svg` draw it, `progress` puts it into rows and lines, `follow`
-and `live` show those while a run goes on, `report` when it has ended.
+`outline` reduces a DAG to a drawable size; `graph` and `svg` draw the outline. `progress` turns a run into rows and
+lines, which `follow` and `live` show during the run, and `report` after its end.
 """

@@ -1,11 +1,11 @@
-"""How many columns of a terminal a text takes: two for a Chinese character or an emoji, none for an accent. Pure."""
+"""Width of texts in terminal columns: two for a Chinese character or an emoji, none for an accent. Pure."""
 
 
 def width_of(text: str) -> int:
     """Return the columns that *text* takes."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # noqa: PLC0415  its tables take 9 ms to import, and most texts need none
+    from rich.cells import cell_len  # noqa: PLC0415  its tables take 9 ms to import, and most texts are ASCII
 
     return cell_len(text)
 
@@ -16,7 +16,7 @@ def padded(text: str, columns: int) -> str:
 
 
 def cut(text: str, columns: int) -> str:
-    """Return as much of *text* as fits into *columns*, with an ellipsis at its end if some is left out."""
+    """Return the beginning of *text* that fits into *columns*, with an ellipsis if the text was cut."""
     if width_of(text) <= columns:
         return text
     if text.isascii():

@@ -1,8 +1,8 @@
 """
 The failures of a run as lines of plain text. Pure.
 
-Tasks that failed alike are told together: their failures are of one type, and their messages differ only in numbers and
-in what is quoted.
+Tasks with similar failures form a group: the failures have one type, and their messages differ only in numbers and in
+quoted text.
 """
 
 import re
@@ -21,7 +21,7 @@ NAMES_SHOWN = 5
 PARTS_SHOWN = 5
 
 COMPARED_CHARS = 40
-"""Beginning of a message that makes it one with others: in a run with very many failures messages are cut short."""
+"""Length of the compared beginning of a message: in a run with very many failures, messages are cut short."""
 
 _VARIES = re.compile(r"""(?<!\w)'[^']*(?:'|$)|(?<!\w)"[^"]*(?:"|$)|\d[\d.,:]*""")
 _FRAME = re.compile(r'(?P<margin>[ |]*)  File "(?P<file>[^"]*)", line \d+')
@@ -29,11 +29,11 @@ _LIBRARY = re.compile(r"/(site-packages|dist-packages|lib/python3\.\d+)/")
 
 
 class Group(NamedTuple):
-    """Tasks that failed alike."""
+    """Tasks with similar failures."""
 
     names: list[str]
     failure: Failure
-    """Of the first one."""
+    """The failure of the first task."""
 
     is_equal: bool
     """Whether all messages are the same."""
@@ -55,16 +55,16 @@ def groups_of(dag: DAG, run: Run) -> list[Group]:
 
 def failure_lines(dag: DAG, run: Run, *, show_all: bool = False, tracebacks: bool = False) -> Iterator[str]:
     """
-    Tell every failed task and why it failed; where no task has failed, tell why the run did.
+    Yield every failed task with its failure; without a failed task, the failure of the run.
 
     Args:
         dag: The DAG of the run.
 
         run: The run.
 
-        show_all: Tell every group, and name every task in it.
+        show_all: Show every group, and name every task in a group.
 
-        tracebacks: Tell the traceback of an exception instead of its cause and its parts.
+        tracebacks: Show the traceback of an exception instead of its cause and parts.
     """
     groups = groups_of(dag, run)
     shown = groups if show_all else groups[:GROUPS_SHOWN]
@@ -109,14 +109,14 @@ def _details(failure: Failure, *, tracebacks: bool) -> Iterator[str]:
 
 
 def _without_library_frames(lines: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of a traceback, with one line for the frames of libraries that follow each other."""
+    """Yield the lines of a traceback, with one line for consecutive frames of libraries."""
     count, margin, is_inside = 0, "", False
     for line in lines:
         frame = _FRAME.match(line)
         if frame:
             margin, is_inside = frame["margin"], _LIBRARY.search(frame["file"]) is not None
             count += is_inside
-        else:  # the text of the line of code, or that the frame is repeated
+        else:  # the source line of the frame, or the note that the frame is repeated
             is_inside = is_inside and line.startswith((f"{margin}    ", f"{margin}  ["))
         if is_inside:
             continue

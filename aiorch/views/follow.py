@@ -1,8 +1,8 @@
 """
-Following a run while it runs: a view that is redrawn on a terminal, plain lines everywhere else.
+The progress of a run: a view that is redrawn on a terminal, plain lines otherwise.
 
-`follow` is the only loop; a view knows how to show one moment. The one for terminals is `aiorch.views.live.LiveView`,
-imported only when it is wanted: by then the first task of `aiorch run` has started.
+`follow` is the only loop; a view shows one moment. The view for terminals is `aiorch.views.live.LiveView`, imported on
+first use: by then the first task of `aiorch run` has started.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from aiorch.views.progress import ProgressLog
 from aiorch.views.streams import is_live, write_line
 
 FRAME_S = 0.1
-"""Least time from one redraw to the next: faster ones cannot be seen and cost what the tasks could use."""
+"""Shortest time between two redraws: faster ones are invisible and take processor time from the tasks."""
 
 TICK_S = 1.0
-"""A redraw without a change: durations grow."""
+"""Pause before a redraw without a change: durations grow."""
 
 
 class Followed(Protocol):
-    """What a view needs of a run: a `RunHandle`, or something like it."""
+    """The part of a `RunHandle` that a view needs."""
 
     @property
     def dag(self) -> DAG:
@@ -34,7 +34,7 @@ class Followed(Protocol):
 
     @property
     def run(self) -> Run:
-        """Its last committed state."""
+        """The last committed state of the run."""
         ...
 
     def changes(self) -> AsyncIterator[None]:
@@ -43,7 +43,7 @@ class Followed(Protocol):
 
 
 class View(Protocol):
-    """Shows a moment of a run."""
+    """Shows one moment of a run."""
 
     def __enter__(self) -> Self: ...
 
@@ -52,7 +52,7 @@ class View(Protocol):
     ) -> None: ...
 
     def show(self, run: Run) -> None:
-        """Show *run* as it is now."""
+        """Show the present state of *run*."""
         ...
 
 
@@ -61,7 +61,7 @@ async def follow(followed: Followed, view: View) -> None:
     Show a run until it is terminal. Cancellation leaves the last moment on the screen.
 
     Raises:
-        StoreError: What `Followed.changes` raises.
+        StoreError: Raised by `Followed.changes`.
     """
     changed = asyncio.Event()
 
@@ -90,10 +90,10 @@ async def follow(followed: Followed, view: View) -> None:
 
 
 def view_for(stream: TextIO, dag: DAG) -> View:
-    """Return the view that *stream* can show: redrawn on a terminal that understands it, else plain lines."""
+    """Return the view for *stream*: redrawn on a terminal that supports redraws, else plain lines."""
     if not is_live(stream):
         return PlainView(stream, dag)
-    from aiorch.views.live import LiveView  # noqa: PLC0415  Rich takes as long to import as a short run takes
+    from aiorch.views.live import LiveView  # noqa: PLC0415  the import of Rich takes as long as a short run
 
     return LiveView(stream, dag)
 

@@ -1,5 +1,5 @@
 """
-A DAG as a picture: Mermaid, Graphviz or SVG, with the statuses of a run where one is given. Pure.
+A DAG as a picture: Mermaid, Graphviz or SVG, optionally with the statuses of a run. Pure.
 """
 
 import json
@@ -21,7 +21,7 @@ Format = Literal["mermaid", "dot", "svg"]
 
 def render(
     dag: DAG,
-    format: Format,  # noqa: A002  the word that the command line uses
+    format: Format,  # noqa: A002  the name of the command line option
     run: Run | None = None,
     *,
     now: datetime | None = None,
@@ -35,14 +35,14 @@ def render(
 
         format: ``mermaid``, ``dot`` (Graphviz) or ``svg``.
 
-        run: Give every node its status and duration in this run, which must be one of *dag*.
+        run: A run of *dag* that gives every node a status and a duration.
 
-        now: Aware time up to which running nodes have taken; `None` shows no duration for them.
+        now: Aware time for the durations of running nodes; `None` shows no duration for them.
 
-        branches_max: Branches of one `Parallel` to draw, at least 1; failed and running ones go before others.
+        branches_max: Branches of one `Parallel` to draw, at least 1; failed and running branches take precedence.
 
     Returns:
-        A whole document of that format, ending with a newline.
+        A complete document in the format, ending with a newline.
     """
     outline = outline_of(dag, run, now=now, branches_max=branches_max)
     if format == "svg":
@@ -53,7 +53,7 @@ def render(
 # --- Mermaid ---------------------------------------------------------------------------------------------------
 
 _MERMAID_UNSAFE = re.compile(r"[^\w ,:/.\-]|[.\-](?=\s|$)|_(?=_)")
-"""What is written as a number: quotes and brackets would end a label, and a label is read as Markdown."""
+"""Characters that are written as numbers: quotes and brackets would end a label, and labels are read as Markdown."""
 
 
 def _mermaid_label(*lines: str) -> str:
@@ -74,7 +74,7 @@ flowchart LR"""
 
 def _mermaid(outline: Outline) -> str:
     title = " · ".join(filter(None, (outline.title, outline.facts)))
-    # JSON is YAML, and its escapes keep the title on one line whatever it holds.
+    # JSON is valid YAML, and the escapes of JSON keep any title on one line.
     lines = [_MERMAID_HEAD.format(title=json.dumps(title))]
     writer = _MermaidWriter(lines)
     writer.chain(outline.chain, "  ")
@@ -97,7 +97,7 @@ class _MermaidWriter:
         self._count = 0
 
     def chain(self, chain: Chain, indent: str) -> tuple[str, str]:
-        """Write the nodes of *chain*, and return the ids at its two ends."""
+        """Write the nodes of *chain*, and return the ids of the two ends."""
         ends = [self._item(item, indent) for item in chain]
         self.lines += [f"{indent}{before[1]} --> {after[0]}" for before, after in pairwise(ends)]
         return ends[0][0], ends[-1][1]
@@ -163,7 +163,7 @@ class _DotWriter:
         self._count = 0
 
     def chain(self, chain: Chain, indent: str) -> tuple[list[str], str, str]:
-        """Return the lines of *chain*, and the ids at its two ends."""
+        """Return the lines of *chain*, and the ids of the two ends."""
         parts = [self._item(item, indent) for item in chain]
         lines = [line for part in parts for line in part[0]]
         lines += [f"{indent}{before[2]} -> {after[1]};" for before, after in pairwise(parts)]

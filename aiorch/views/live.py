@@ -58,15 +58,15 @@ _FAINT = frozenset({TaskStatus.NEW, TaskStatus.SKIPPED})
 
 class _Live(Live):
     """
-    A `Live` whose last picture is erased as the terminal shows it now.
+    A `Live` that erases its last picture correctly after the terminal was resized.
 
-    A terminal that is made narrower breaks each line that no longer fits into several rows, and Rich goes back only as
-    many rows as the picture had lines. On one of the few terminals that cut such lines instead, some rows above the
-    picture are erased, too.
+    A terminal that becomes narrower breaks each long line into several rows, but Rich goes back only as many rows as
+    the picture had lines. On the few terminals that cut long lines instead, some rows above the picture are erased,
+    too.
     """
 
     widths: Sequence[int] = ()
-    """Of the lines of the last picture, in columns."""
+    """Widths of the lines of the last picture, in columns."""
 
     def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
         rows = sum(max(1, ceil(width / self.console.width)) for width in self.widths)
@@ -75,7 +75,7 @@ class _Live(Live):
 
 
 class _Measured:
-    """A picture without the spaces at the ends of its lines, which tells how wide the lines are that were drawn."""
+    """A picture without trailing spaces, which records the widths of the drawn lines."""
 
     def __init__(self, picture: RenderableType, live: _Live) -> None:
         self._picture = picture
@@ -90,7 +90,7 @@ class _Measured:
 
 
 def _without_end(line: list[Segment]) -> list[Segment]:
-    """Return *line* without the spaces at its end."""
+    """Return *line* without trailing spaces."""
     while line and not line[-1].text.rstrip(" "):
         line.pop()
     if line:
@@ -99,13 +99,13 @@ def _without_end(line: list[Segment]) -> list[Segment]:
 
 
 class LiveView:
-    """Redraws the rows of a run; what functions print meanwhile appears above them."""
+    """Redraws the rows of a run; prints of functions appear above them."""
 
     def __init__(self, stream: TextIO, dag: DAG) -> None:
         self._console = Console(file=stream, highlight=False)
         self._rows = Rows(dag)
         self._task_names = tuple(dag.all_tasks)
-        # What goes to `sys.stderr` appears above: log records, and what functions print, see `aiorch.cli.prints`.
+        # Output to `sys.stderr` appears above the rows: log records, and prints of functions (`aiorch.cli.prints`).
         self._live = _Live(console=self._console, auto_refresh=False, redirect_stdout=False)
 
     def __enter__(self) -> Self:
@@ -120,8 +120,8 @@ class LiveView:
         self._live.update(_Measured(self.picture(run, datetime.now(UTC)), self._live), refresh=True)
 
     def picture(self, run: Run, now: datetime) -> RenderableType:
-        """Return what *run* looks like at the moment *now*, no higher than the terminal."""
-        # One line is the headline's, and one stays free, or the terminal scrolls with every redraw.
+        """Return the picture of *run* at the time *now*, no higher than the terminal."""
+        # The headline takes one line, and one line stays free, or the terminal scrolls with every redraw.
         cells = [_cells(row) for row in self._rows.of(run, now=now, rows_max=max(self._console.height - 2, 3))]
         width = self._console.width
         names = min(max(cell_len(name.plain) for name, *_ in cells), max(width * 2 // 5, width - 80))
@@ -154,14 +154,16 @@ def _cells(row: Row) -> tuple[Text, Text, Text, Text]:
     status = row.state.status
     style, faint = STYLES[status], "dim" if status in _FAINT else ""
     name = Text.assemble((row.guides, "dim"), (f"{ICONS[status]} ", style), (one_line(row.name), faint))
-    what = Text.assemble((str(status), style), (f" #{row.state.attempt}" if row.state.attempt > 1 else "", "dim"))
+    status_text = Text.assemble(
+        (str(status), style), (f" #{row.state.attempt}" if row.state.attempt > 1 else "", "dim")
+    )
     duration = Text("" if row.duration_s is None else duration_text(row.duration_s), faint)
     detail = Text(row.detail, "red" if row.state.error is not None else "dim")
-    return name, what, duration, detail if row.counts is None else _bar(row)
+    return name, status_text, duration, detail if row.counts is None else _bar(row)
 
 
 def _bar(row: Row) -> Text:
-    """Return the counts of a folded `Parallel` as a bar and in words, those first that somebody may have to act on."""
+    """Return the counts of a folded `Parallel` as a bar and in words, the most urgent statuses first."""
     assert row.counts is not None
     over = sum(count for status, count in row.counts.items() if status.is_terminal)
     total, passed, drawn = row.counts.total(), 0, 0

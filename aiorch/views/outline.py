@@ -1,8 +1,8 @@
 """
-What a picture of a DAG shows: its nodes, with the state of a run where there is one. Pure.
+The content of a picture of a DAG: the nodes, optionally with the state of a run. Pure.
 
-Very wide and very deep parts are folded into one entry that counts what is in it, so that ten thousand branches
-still make a picture that somebody can read. `aiorch.views.graph` and `aiorch.views.svg` draw it.
+Very wide and very deep parts are folded into one box with counts, so that a picture of ten thousand branches stays
+readable. `aiorch.views.graph` and `aiorch.views.svg` draw the outline.
 """
 
 from collections import Counter
@@ -17,18 +17,18 @@ from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
 
 BRANCHES_MAX = 20
-"""Branches of one `Parallel` that are drawn; more are folded into one box."""
+"""Branches of one `Parallel` that are drawn; the rest share one box."""
 
 DEPTH_MAX = 12
-"""Nesting that is drawn; a `Parallel` below is one folded box. Deeper ones cannot be read, nor drawn by recursion."""
+"""Levels that are drawn; a deeper `Parallel` is one box, because its content would be unreadable."""
 
 LABEL_CHARS_MAX = 32
-"""Longer names are cut in labels; a node name may have hundreds of characters."""
+"""Characters of a name in a label; a node name may have hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Colours:
-    """How a status looks: `stroke` for borders and text on white, `fill` for the inside of a box."""
+    """Colours of a status: `stroke` for borders and text on white, `fill` for the inside of a box."""
 
     stroke: str
     fill: str
@@ -45,7 +45,7 @@ COLOURS: dict[TaskStatus | None, Colours] = {
     TaskStatus.CANCELLED: Colours("#7e22ce", "#faf5ff"),
     TaskStatus.SKIPPED: Colours("#94a3b8", "#ffffff"),
 }
-"""`None` is a node of a DAG that is drawn without a run."""
+"""Colours by status; `None` for a DAG that is drawn without a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +58,14 @@ class Folded:
 
     tasks: int
     counts: Counter[TaskStatus]
-    """Tasks in them by status; empty without a run."""
+    """Tasks of these branches by status; empty without a run."""
 
     @property
     def title(self) -> str:
-        """What stands in the box, e.g. ``… and 9,980 more branches``."""
+        """The title of the box, e.g. ``… and 9,980 more branches``."""
         more = "… and " if self.branches < self.of else ""
-        what = "more branch" if more else "branch"
-        return more + counted(self.branches, what, f"{what}es")
+        noun = "more branch" if more else "branch"
+        return more + counted(self.branches, noun, f"{noun}es")
 
     @property
     def detail(self) -> str:
@@ -75,7 +75,7 @@ class Folded:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One node to draw; `branches` and `folded` are what a `Parallel` holds."""
+    """One node to draw; `branches` and `folded` are the content of a `Parallel`."""
 
     node: Node
     state: NodeState | None
@@ -107,7 +107,7 @@ class Item:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The label: name, subtitle and progress, the first two cut to what a box can hold."""
+        """The label: name, subtitle and progress, the first two cut to the size of a box."""
         lines = shorten(self.node.name), shorten(self.subtitle, LABEL_CHARS_MAX + 12), self.progress
         return tuple(line for line in lines if line)
 
@@ -117,24 +117,24 @@ Chain = tuple[Item, ...]
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What is to be drawn."""
+    """The content of a picture."""
 
     title: str
     facts: str
-    """The run's own facts in words; empty without a run."""
+    """Facts about the run in words; empty without a run."""
 
     chain: Chain
     counts: Counter[TaskStatus]
     """Tasks of the whole run by status; empty without a run."""
 
     failures: tuple[str, ...]
-    """What failed, in words, the first few."""
+    """The first few failures in words."""
 
 
 def outline_of(
     dag: DAG, run: Run | None = None, *, now: datetime | None = None, branches_max: int = BRANCHES_MAX
 ) -> Outline:
-    """Fold *dag* into what `render` draws; same arguments."""
+    """Return the outline of *dag* for `render`; same arguments."""
     builder = _OutlineBuilder(run, now, max(1, branches_max))
     chain = builder.chain(dag, depth=0)
     if run is None:
@@ -176,7 +176,7 @@ class _OutlineBuilder:
         return Item(node, state, duration_s, branches, Folded(len(hidden), len(node.scopes), len(names), counts))
 
     def _shown(self, branches: Sequence[DAG]) -> list[int]:
-        """Indexes of the branches to draw: those with a failure first, then those at work, then in order."""
+        """Return the indexes of the branches to draw: failed branches first, then running ones, then in order."""
         if len(branches) <= self.branches_max:
             return list(range(len(branches)))
         ranked = sorted(range(len(branches)), key=lambda index: self._rank(branches[index]))
@@ -197,7 +197,7 @@ _RANKS = {
 
 
 def node_duration_s(state: NodeState, now: datetime | None) -> float | None:
-    """Seconds from a node's start to its end, or to *now* while it has none; `None` when it never started."""
+    """Return the seconds from the start of a node to its end, or to *now*; `None` when the node never started."""
     until = state.ended_at or (None if state.status.is_terminal else now)
     if state.started_at is None or until is None:
         return None
@@ -205,7 +205,7 @@ def node_duration_s(state: NodeState, now: datetime | None) -> float | None:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration as people say it: ``20 ms``, ``0.2 s``, ``12 s``, ``3 min 5 s``, ``2 h 3 min``, ``4 d 1 h``."""
+    """Return a duration for people: ``20 ms``, ``0.2 s``, ``12 s``, ``3 min 5 s``, ``2 h 3 min``, ``4 d 1 h``."""
     if seconds < 0.0995:
         return f"{max(seconds, 0) * 1000:.0f} ms"
     if seconds < 9.95:
@@ -218,12 +218,12 @@ def duration_text(seconds: float) -> str:
 
 
 def counts_text(counts: Counter[TaskStatus]) -> str:
-    """Return counts in words, in the order in which a task passes the statuses: ``7 Completed, 2 Running``."""
+    """Return counts in words, in the order of the statuses of a task: ``7 Completed, 2 Running``."""
     return ", ".join(f"{counts[status]:,} {status}" for status in COLOURS if status is not None and counts[status])
 
 
 def shorten(text: str, chars_max: int = LABEL_CHARS_MAX) -> str:
-    """Cut *text* in its middle: names that differ often differ at their ends."""
+    """Cut *text* in the middle: similar names often differ at their ends."""
     if len(text) <= chars_max:
         return text
     head = (chars_max - 1) // 2

@@ -1,8 +1,8 @@
 """
 A run as lines of text: rows for a view that is redrawn, and a log that only grows. Pure.
 
-Ten thousand branches must not flood a terminal: `Rows` folds a `Parallel` into one row of counts where there is no room
-for it, and `ProgressLog` counts the nodes of very wide ones instead of reporting each.
+Ten thousand branches must not flood a terminal: `Rows` folds a `Parallel` into one row of counts when space is short,
+and `ProgressLog` counts the nodes of a very wide `Parallel` instead of reporting each.
 """
 
 from collections import Counter
@@ -19,13 +19,13 @@ from aiorch.views.escaping import one_line
 from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text, node_duration_s
 
 DEPTH_MAX = 12
-"""Nesting that is shown; the guides of anything deeper would leave no room for names."""
+"""Levels that are shown; the guides of deeper levels would leave no space for names."""
 
 NOTABLE_MAX = 8
-"""Nodes of a folded `Parallel` that are shown all the same: those that failed, are to be retried, or run longest."""
+"""Nodes of a folded `Parallel` that still have a row: failed nodes, retries, and the longest running ones."""
 
 LOG_COUNTS_EVERY_S = 2.0
-"""How often the log counts a very wide `Parallel` that is under way."""
+"""Pause between two counts of a running, very wide `Parallel` in the log."""
 
 LOG_FAILURES_MAX = 20
 """Failures within one very wide `Parallel` that the log reports one by one."""
@@ -36,16 +36,16 @@ class Row:
     """One row of a view of a run."""
 
     guides: str
-    """What shows the nesting, to stand before the name."""
+    """Guides that show the nesting, printed before the name."""
 
     name: str
     state: NodeState | None = None
-    """`None` on a row that stands for several nodes which have no row of their own."""
+    """`None` on a row that represents several nodes."""
 
     duration_s: float | None = None
     detail: str = ""
     counts: Counter[TaskStatus] | None = None
-    """Tasks by status, of a `Parallel` whose nodes have no rows."""
+    """Tasks by status, for a `Parallel` whose nodes have no rows."""
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class _Entry:
     depth: int
     guides: str
     below: str
-    """Guides of what stands inside this node."""
+    """Guides of the nodes inside this node."""
 
     inside: "list[_Entry] | None" = None
     """Rows of a `Parallel`, `None` while it is folded."""
@@ -72,19 +72,19 @@ class Rows:
 
     def of(self, run: Run, *, now: datetime, rows_max: int, branches_max: int | None = None) -> list[Row]:
         """
-        Return the rows that tell most about *run*.
+        Return the most informative rows of *run*.
 
-        Every node has a row if that fits. Otherwise those of a `Parallel` that is under way are shown before those of
-        one that has ended, others are folded into counts, and of a long chain the part at work is shown.
+        Every node has a row if there is enough space. Otherwise a running `Parallel` takes precedence over one that has
+        ended, the rest is folded into counts, and a long chain is cut to its running part.
 
         Args:
             run: The run.
 
-            now: Up to when running nodes have taken.
+            now: Time for the durations of running nodes.
 
-            rows_max: Rows to return at most, at least 3.
+            rows_max: Largest number of rows, at least 3.
 
-            branches_max: Fold every `Parallel` with more branches, whatever room there is.
+            branches_max: Fold every `Parallel` with more branches, even if there is space.
         """
         entries = [_Entry(node, 0, "", "") for node in _chain(self._dag)]
         room = rows_max - len(entries)
@@ -99,7 +99,7 @@ class Rows:
         return _window(rows, rows_max)
 
     def counts(self, node: Node, run: Run) -> Counter[TaskStatus]:
-        """Return how many tasks inside *node* have which status."""
+        """Return the number of tasks inside *node* by status."""
         names = self._tasks.get(node.name)
         if names is None:
             names = tuple(name for name, inner in node.inner_nodes.items() if isinstance(inner, Task))
@@ -173,7 +173,7 @@ def _flat(entries: Iterable[_Entry]) -> Iterator[_Entry]:
 
 
 def _window(rows: list[Row], rows_max: int) -> list[Row]:
-    """Cut *rows* to the part at work, and say on one row at either end what is left out."""
+    """Cut *rows* to the running part, with one row at each end for the omitted nodes."""
     if len(rows) <= rows_max:
         return rows
     at_work = next((n for n, row in enumerate(rows) if row.state and not row.state.status.is_terminal), len(rows))
@@ -193,7 +193,7 @@ def _gap(rows: list[Row], where: str) -> Row:
 
 
 def detail_of(node: Node, state: NodeState, now: datetime) -> str:
-    """Return what is worth saying about a node beside its status: why it failed, when it is due, what it launches."""
+    """Return the detail of a node: its failure, the time of its retry, or its target."""
     if state.waits_because is not None:
         return f"waits: {one_line(state.waits_because)}"
     if state.error is not None:
@@ -214,14 +214,14 @@ def _when_again(state: NodeState, now: datetime) -> str:
 
 
 class ProgressLog:
-    """Tells what has become of a run since the last time it was asked, one line per change."""
+    """Reports the changes of a run since the last call, one line per change."""
 
     def __init__(self, dag: DAG) -> None:
         self._dag = dag
         self._rows = Rows(dag)
         self._seen: dict[str, NodeState] = {}
         self._order: dict[str, tuple[int, int]] = {}
-        """Where the beginning and the end of a node belong among changes of one moment: what is inside ends first."""
+        """Order of the start and the end of a node among changes of one moment: inner nodes end first."""
         self._crowd_of: dict[str, str] = {}
         """The outermost very wide `Parallel` that a node is in."""
         self._crowds: dict[str, Node] = {}
@@ -236,7 +236,7 @@ class ProgressLog:
                 self._crowd_of.update(dict.fromkeys(inside, name))
 
     def lines(self, run: Run, now: datetime) -> list[str]:
-        """Return the lines for what has changed, in order of time."""
+        """Return the lines for the changes, in order of time."""
         changed = [state for name, state in run.nodes.items() if self._seen.get(name) is not state]
         changed.sort(key=self._moment)
         lines = [line for state in changed if (line := self._line(state, now)) is not None]
@@ -287,17 +287,17 @@ class ProgressLog:
 
 
 def _changed_at(state: NodeState) -> datetime | None:
-    """When the node came to its status: it ended, an attempt failed, or one began."""
+    """Return the time of the last change of status: the end of the node, or the end or start of an attempt."""
     return state.ended_at or (state.error and state.error.at) or state.started_at
 
 
 def _key(state: NodeState) -> tuple[int, TaskStatus, str | None]:
-    """A line of the log is due when this changes."""
+    """Return the facts of a node whose change adds a line to the log."""
     return state.attempt, _said(state), state.waits_because
 
 
 def _said(state: NodeState) -> TaskStatus:
-    """The status as the log knows it: that an intent is committed and its launch under way is one thing to a reader."""
+    """Return the status for the log, which shows a committed intent and its launch as one status."""
     return TaskStatus.RUNNING if state.status is TaskStatus.STARTING else state.status
 
 

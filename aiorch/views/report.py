@@ -1,4 +1,4 @@
-"""What the command line says about runs, as lines of plain text. Pure."""
+"""Reports about runs for the command line, as lines of plain text. Pure."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,24 +19,24 @@ from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text
 from aiorch.views.progress import Row, Rows
 
 RUNS_NAMED = 5
-"""Ids in one line; more are counted."""
+"""Ids in one line; the rest is counted."""
 
 TASKS_NAMED = 5
 ROWS_SHOWN = 200
-"""Rows of `aiorch show` unless all are asked for."""
+"""Rows of `aiorch show` without `--all`."""
 
 COLUMNS = 120
-"""Width of a line where there is no terminal that has one."""
+"""Width of a line without a terminal."""
 
 LAST_COLUMNS_MIN = 20
-"""Width of the last column of a table, however narrow the terminal is."""
+"""Smallest width of the last column of a table, also on a narrow terminal."""
 
 BYTES_SHOWN = 2000
-"""Of an input or a result: more than the columns of any screen."""
+"""Characters of an input or a result: more than the columns of any screen."""
 
 
 def headline(dag: DAG, run: Run, now: datetime) -> str:
-    """Return one line: the run, its status, how long it took, and what became of its tasks."""
+    """Return one line: the run, its status and duration, and the statuses of its tasks."""
     header = run.header
     took = duration_text(((header.ended_at or now) - header.created_at).total_seconds())
     counts = Counter(run.nodes[name].status for name in dag.all_tasks)
@@ -54,20 +54,20 @@ def show_lines(  # noqa: PLR0913  all optional but the first three
     columns: int = COLUMNS,
 ) -> Iterator[str]:
     """
-    Return everything that `aiorch show` prints: the run, its input, its nodes as a table, what failed.
+    Return the output of `aiorch show`: the run, its input, its nodes as a table, its failures.
 
     Args:
         dag: The DAG of the run.
 
         run: The run.
 
-        now: Up to when running nodes have taken.
+        now: Time for the durations of running nodes.
 
         show_all: Give every node a row, name every failed task.
 
-        command: Writes a command for the store of the run, of its name and arguments.
+        command: Returns a command line for the store of the run, from the name and arguments of a command.
 
-        dead: Processes that are known to be gone.
+        dead: Processes that are known to be dead.
 
         columns: Width of the screen: the input and the details of nodes are cut to it.
     """
@@ -91,7 +91,7 @@ def show_lines(  # noqa: PLR0913  all optional but the first three
         more = f" and {len(left) - TASKS_NAMED:,} more" if len(left) > TASKS_NAMED else ""
         yield ""
         named = ", ".join(left[:TASKS_NAMED]) + more
-        yield f"Left by a process that is gone, until another one takes them over: {named}"
+        yield f"Tasks of a dead process, until another process takes them over: {named}"
     failures = list(failure_lines(dag, run, show_all=show_all, tracebacks=True))
     if failures:
         yield ""
@@ -100,9 +100,9 @@ def show_lines(  # noqa: PLR0913  all optional but the first three
 
 
 def failed_lines(dag: DAG, run: Run, now: datetime, *, show_all: bool) -> Iterator[str]:
-    """Return everything that `aiorch show --failed` prints: the run, and the failed tasks, those alike together."""
+    """Return the output of `aiorch show --failed`: the run, and the failed tasks in groups."""
     yield headline(dag, run, now)
-    yield from list(failure_lines(dag, run, show_all=show_all, tracebacks=True)) or ["Nothing of it has failed."]
+    yield from list(failure_lines(dag, run, show_all=show_all, tracebacks=True)) or ["No task of the run has failed."]
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -123,7 +123,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _beginning(encoded: msgspec.Raw) -> str:
-    """Return the beginning of what is JSON, on one line."""
+    """Return the beginning of a JSON text, on one line."""
     return one_line(bytes(encoded)[:BYTES_SHOWN].decode(errors="ignore"))
 
 
@@ -134,7 +134,7 @@ def runs_lines(runs: Sequence[RunSummary]) -> Iterator[str]:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int | None = None) -> Iterator[str]:
-    """Return *rows* under *heads*, each column as wide as its widest cell; the last one is cut to the screen."""
+    """Return *rows* under *heads*, each column as wide as its widest cell, the last column cut to the screen."""
     widths = [max(width_of(row[number]) for row in (heads, *rows)) for number in range(len(heads) - 1)]
     left = None if columns is None else max(columns - sum(widths) - 2 * len(widths), LAST_COLUMNS_MIN)
     for row in (heads, *rows):
@@ -143,15 +143,15 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], columns: int | No
 
 
 def next_moves(run: Run, command: Callable[..., str], resume_options: Sequence[str] = ()) -> Iterator[str]:
-    """Say what can be done about a run that did not complete; *command* writes a command with its arguments."""
+    """Yield the next steps for a run that did not complete; *command* returns a command line."""
     run_id = run.header.run_id
     if run.header.status in (RunStatus.FAILED, RunStatus.CANCELLED):
-        yield f"Keep what completed and go on from there: {command('resume', run_id, *resume_options)}"
+        yield f"Keep the completed results and continue from there: {command('resume', run_id, *resume_options)}"
         yield f"Look at every node: {command('show', run_id)}"
 
 
 def interrupted_runs_line(run_ids: Sequence[str], command: Callable[..., str]) -> str:
-    """Name other runs that wait for a process; *command* writes a command with its arguments."""
+    """Name other runs that wait for a process; *command* returns a command line."""
     if len(run_ids) == 1:
         return (
             f"Another run of this store waits for a process. Continue it with: {one_line(command('resume', *run_ids))}"

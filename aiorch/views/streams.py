@@ -1,8 +1,8 @@
 """
-The two streams of a command: results on stdout, everything else on stderr, either of which may not take any more.
+The two streams of a command: results on stdout, all other lines on stderr. Each of them may stop accepting output.
 
-A disk is full, a reader has gone, a terminal was closed, or the stream was closed from the start. A result that is lost
-is an error of the command. A message that is lost is none: a run does not fail because it is not watched.
+The disk may be full, the reader gone, the terminal closed, or the stream closed from the start. A lost result is an
+error of the command. A lost message is not: a run does not fail because it is not watched.
 """
 
 import io
@@ -22,7 +22,7 @@ class OutputLostError(Exception):
     A result could not be written to stdout.
 
     Attributes:
-        reason: Why.
+        reason: The reason in a few words.
     """
 
     def __init__(self, reason: str) -> None:
@@ -32,15 +32,15 @@ class OutputLostError(Exception):
 
 class _Guarded(io.TextIOBase):
     """
-    Stands for one of the two streams, and outlives its failure.
+    Replaces one of the two streams, and survives its failure.
 
     Args:
         stream: The stream.
 
-        reason: Why it cannot be written from the start.
+        reason: The reason why the stream cannot be written from the start, `None` if it can.
 
     Attributes:
-        reason: Why it cannot be written, `None` if it can, as far as is known.
+        reason: The reason why the stream cannot be written, `None` as long as no write has failed.
     """
 
     def __init__(self, stream: TextIO, reason: str | None = None) -> None:
@@ -90,14 +90,14 @@ class _Guarded(io.TextIOBase):
                 self.lost()
 
     def lost(self) -> None:
-        """Hear that something was lost."""
+        """Handle the loss of output."""
 
     def _fail(self, error: OSError | ValueError) -> None:
         if isinstance(error, BrokenPipeError):
             self.reason = GONE
         else:
             self.reason = getattr(error, "strerror", None) or CLOSED
-        # What is left in the buffer would fail again when the interpreter ends.
+        # The rest of the buffer would fail again when the interpreter ends.
         with suppress(OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -106,10 +106,10 @@ class _Guarded(io.TextIOBase):
 
 class Messages(_Guarded):
     """
-    Stderr, as `sys.stderr`: what cannot be written is dropped, now and from then on.
+    Stderr, as `sys.stderr`: after a failed write, all output is dropped.
 
     Attributes:
-        is_in_line: The last text that was written is the beginning of a line of an execution.
+        is_in_line: The last written text is the beginning of a line of an execution.
     """
 
     is_in_line = False
@@ -124,21 +124,21 @@ class Results(_Guarded):
     Stdout, as `sys.stdout`.
 
     Raises:
-        OutputLostError: On writing and flushing, when it cannot be written.
+        OutputLostError: On writing and flushing, if the stream cannot be written.
     """
 
     def lost(self) -> None:
-        """Raise."""
+        """Raise an error."""
         assert self.reason is not None
         raise OutputLostError(self.reason)
 
 
 def guard_streams() -> None:
     """
-    Let `sys.stdout` and `sys.stderr` be `Results` and `Messages`, whatever becomes of the streams behind them.
+    Replace `sys.stdout` and `sys.stderr` by `Results` and `Messages`, which survive failures of the streams.
 
-    File descriptors that were closed from the start lead nowhere from now on: a store or a socket that was opened under
-    one of these numbers would be written to by whatever prints.
+    File descriptors that were closed from the start are opened on the null device. Otherwise a store or a socket could
+    get one of these numbers, and prints would be written into it.
     """
     for number in (0, 1, 2):
         try:
@@ -155,11 +155,11 @@ def guard_streams() -> None:
 
 
 def _opened(stream: TextIO | None, number: int) -> tuple[TextIO, str | None]:
-    """Return a stream in the place of one that was closed from the start, and that it was."""
+    """Return a stream for this descriptor, and the reason if it was closed from the start."""
     if stream is None:
         return open(number, "w", encoding="utf-8", closefd=False), CLOSED
     if isinstance(stream, io.TextIOWrapper):
-        # Names and messages may hold what the encoding of the terminal does not have.
+        # Names and messages may hold characters that the encoding of the terminal lacks.
         stream.reconfigure(errors="backslashreplace")
     return stream, None
 
@@ -171,10 +171,10 @@ def is_live(stream: TextIO) -> bool:
 
 def write_line(stream: TextIO, text: str) -> None:
     """
-    Write *text*, escaped for a terminal, and a line end, at once.
+    Write *text*, escaped for a terminal, and a line end, and flush.
 
     Raises:
-        OutputLostError: *stream* is `Results`, and cannot be written.
+        OutputLostError: *stream* is a `Results` that cannot be written.
     """
     begin = "\n" if isinstance(stream, Messages) and stream.is_in_line else ""
     stream.write(f"{begin}{escaped(text)}\n")

@@ -1,9 +1,9 @@
 """
-The SVG picture of a DAG, drawn here without any other program. Pure.
+The SVG picture of a DAG, drawn without any other program. Pure.
 
-A DAG is a chain whose items may hold chains side by side, so its layout needs no search: every item knows its width
-and how far it reaches above and below the line that runs through it (`_Extent`), measured from the inside out, and
-is then drawn from the outside in. Time runs from left to right; branches stand below each other.
+A DAG is a chain whose items may hold parallel chains, so the layout needs no search. Every item has a width, and a
+height above and below the line that runs through it (`_Extent`). Extents are measured from the inside out, and the
+picture is drawn from the outside in. Time runs from left to right; branches are drawn below each other.
 """
 
 import re
@@ -34,7 +34,7 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 class _Extent(NamedTuple):
-    """Size of something around the line that runs through it."""
+    """Size of a part of the picture around the line that runs through it."""
 
     width: float
     up: float
@@ -42,7 +42,7 @@ class _Extent(NamedTuple):
 
 
 def svg(outline: Outline) -> str:
-    """Draw *outline* as an SVG document of its own."""
+    """Draw *outline* as a complete SVG document."""
     drawing = _Drawing()
     extent = drawing.measure_chain(outline.chain)
     head = [line for line in (outline.facts, *outline.failures) if line]
@@ -90,7 +90,7 @@ def _xml(text: str) -> str:
 
 
 def _text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """Estimate, on the wide side: the font is the reader's."""
+    """Return an estimate on the wide side: the font depends on the reader."""
     ems = sum(
         0
         if unicodedata.combining(char)
@@ -123,12 +123,12 @@ def _label_width(lines: Sequence[str]) -> float:
 
 
 class _Drawing:
-    """The parts of one picture, gathered in order of painting."""
+    """The parts of one picture, in order of painting."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
         self._extents: dict[int, _Extent] = {}
-        """By the identity of items and chains: drawing asks for what measuring has found."""
+        """Measured extents by the identity of items and chains."""
 
     # Measuring, from the inside out.
 
@@ -244,7 +244,7 @@ class _Drawing:
 
     # Strokes.
 
-    def text(  # noqa: PLR0913  what every stroke needs
+    def text(  # noqa: PLR0913  attributes of a stroke
         self, x: float, y: float, text: str, size: float, colour: str, *, bold: bool = False
     ) -> None:
         weight = ' font-weight="600"' if bold else ""
@@ -326,7 +326,7 @@ def _folded_extent(folded: Folded) -> _Extent:
 
 
 def _tooltip(item: Item) -> str:
-    """Everything that the box had no room for."""
+    """Return the texts that do not fit into the box."""
     lines = [item.node.name, item.subtitle, item.progress, item.node.comment]
     if item.state is not None and item.state.error is not None:
         lines.append(item.state.error.text)

@@ -180,7 +180,7 @@ def test_show_says_that_nothing_failed(etl):
     """Of a run without failures `show --failed` says so, and exits with 0."""
     ran(etl, chain(Extract=step("extract")))
     done = etl.run("show", "r", "--failed")
-    assert (done.returncode, done.stdout.splitlines()[1]) == (0, "Nothing of it has failed.")
+    assert (done.returncode, done.stdout.splitlines()[1]) == (0, "No task of the run has failed.")
 
 
 # --- Words and tables -------------------------------------------------------------------------------------------

@@ -366,7 +366,7 @@ def test_the_command_after_a_failure_finds_what_the_run_has_found(folder, option
     failed = folder.run("run", "dags/a.json", *options)
     assert failed.returncode == 1, failed.stderr
     (folder.path / "mended").touch()
-    command = continue_command(failed.stderr, "Keep what completed and go on from there")
+    command = continue_command(failed.stderr, "Keep the completed results and continue from there")
     assert command[2:] == ["--path", "dags", *options, "--path", "."]
     done = folder.run(*command)
     assert (done.returncode, done.stdout) == (0, '"dags"\n'), done.stderr
