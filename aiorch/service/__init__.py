@@ -1,1 +1,1 @@
-"""The service: settings, metrics, logs, its end, and the process around the engine."""
+"""The service: settings, metrics, logs, shutdown, and the process around the engine."""

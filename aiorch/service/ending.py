@@ -1,10 +1,10 @@
 """
-The end of the service: a signal cancels its work, and nothing holds up the end.
+The end of the service: a signal cancels the work, and a deadline bounds the end.
 
     SIGTERM ─▶ not ready ─▶ no more pulls ─▶ drain ─▶ last commits, messages given back ─▶ exit 0
        └──────────────── after `end_after_s` at the latest, whatever still waits ─────────────┘
 
-Everything here is durable, so an end at any moment loses nothing: what was not given back comes again later.
+All state is durable, so an end at any moment loses no event: messages that were not given back come again later.
 """
 
 import asyncio
@@ -23,30 +23,30 @@ STOPPED, STOPPED_AT_ONCE = 0, 130
 
 REST_S = 6.0
 CLOSING_S = 3.0
-"""How long the end may take beyond the drain: last commits, giving messages back, closing. At best, and at least."""
+"""Time for the end after the drain (last commits, giving messages back, closing): as a rule, and at least."""
 
 CLOUD_RUN_S = 8.5
 """
-When the process must be gone, if the drain leaves time for `CLOSING_S`.
+Time until the process must have ended, if the drain leaves time for `CLOSING_S`.
 
 Source: Cloud Run documentation, "Container runtime contract": SIGKILL follows 10 s after SIGTERM.
 """
 
 
 def end_after_s(drain_s: float) -> float:
-    """Return after how many seconds the process ends, whatever still waits."""
+    """Return the seconds after which the process ends, even if a task or a request still waits."""
     return min(drain_s + REST_S, max(drain_s + CLOSING_S, CLOUD_RUN_S))
 
 
 class Ending:
     """
-    Runs the work of a service until a signal comes, and ends it in time.
+    Runs the work of a service until a signal comes, and ends the process in time.
 
     Args:
-        drain_s: How long the work may go on when it is cancelled.
+        drain_s: Time for the work to end after its cancellation.
 
     Attributes:
-        not_ready: Why no requests are taken at present; `None` when they are.
+        not_ready: The reason why requests are refused at present; `None` when they are accepted.
     """
 
     def __init__(self, drain_s: float) -> None:
@@ -55,15 +55,15 @@ class Ending:
         self._is_signalled = False
 
     def is_ready(self) -> None:
-        """Take requests from now on."""
+        """Accept requests from now on."""
         self.not_ready = None
 
     async def until_signalled(self, work: Coroutine[Any, Any, None], *, failed: int) -> int:
         """
-        Run *work* in a task. The first SIGINT, SIGTERM or SIGHUP cancels it, the second ends the process on the spot.
+        Run *work* in a task. The first SIGINT, SIGTERM or SIGHUP cancels it, the second ends the process at once.
 
         Returns:
-            0 when a signal has ended it, *failed* when something else has: that is logged.
+            0 when a signal has ended *work*, *failed* when an error has; the error is logged.
         """
         loop = asyncio.get_running_loop()
         task = loop.create_task(work)
@@ -87,9 +87,9 @@ class Ending:
         if self._is_signalled:
             leave(STOPPED_AT_ONCE, at_once=True)
         self._is_signalled = True
-        self.not_ready = "the service is stopping: another instance takes requests"
+        self.not_ready = "the service is stopping: send the request to another instance"
         logger.info("stopping", extra={"action": "stopping", "signal": signal.Signals(number).name})
-        # In a thread, since the event loop may be blocked by then.
+        # In a thread, because the event loop may be blocked by then.
         timer = threading.Timer(self._end_s, self._end)
         timer.daemon = True
         timer.start()
@@ -97,7 +97,7 @@ class Ending:
 
     def _end(self) -> None:
         logger.warning(
-            "ended before everything was given back: it comes again later",
+            "ended before all messages were given back: they come again later",
             extra={"action": "stopped", "seconds": self._end_s},
         )
         leave(STOPPED, at_once=True)

@@ -1,7 +1,7 @@
 """
-Log records as JSON objects, one a line, with the fields that Cloud Logging gives a meaning to.
+Log records as JSON objects, one per line, with the special fields of Cloud Logging.
 
-A record is a constant message and the facts of this case. Payloads and secrets are facts of no record.
+A record has a constant message and the facts of the case. Payloads and secrets are never logged as facts.
 
 Source: Cloud Logging documentation, "Structured logging", special fields in JSON payloads; Error Reporting
 documentation, "Format errors in logs".
@@ -16,14 +16,14 @@ from typing import Any
 from aiorch.engine.execution_context import ExecutionFilter
 
 CHARS_MAX = 16 * 1024
-"""Of one text. An entry may have 256 KiB, and what is longer is cut into pieces that nobody can read."""
+"""Longest text of a field. An entry may have 256 KiB, and Cloud Logging cuts a longer one into unreadable pieces."""
 
 _NO_FACTS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "failure_message"}
 """Fields that are not written. The message of a failure may quote an input: it stays in the run document."""
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _REPORTED = "type.googleapis.com/google.devtools.clouderrorreporting.v1beta1.ReportedErrorEvent"
 _TALKATIVE = ("asyncio", "gcloud", "aiohttp", "google", "urllib3")
-"""Libraries whose details nobody has looked through for secrets: they warn, and do no more."""
+"""Libraries whose detailed logs were not checked for secrets: only their warnings are logged."""
 
 
 class CloudFormatter(logging.Formatter):
@@ -31,8 +31,7 @@ class CloudFormatter(logging.Formatter):
     One JSON object per record.
 
     Args:
-        project_id: Project of the traces: an execution id is the id of the trace that its request carries. `None`:
-            nothing is said about traces.
+        project_id: Project of the traces: the execution id is the trace id of the request. `None`: no trace is written.
     """
 
     def __init__(self, project_id: str | None = None) -> None:
@@ -40,7 +39,7 @@ class CloudFormatter(logging.Formatter):
         self._project_id = project_id
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, without its end."""
+        """Return the line, without a line end."""
         facts = {key: _bounded(value) for key, value in vars(record).items() if key not in _NO_FACTS}
         entry: dict[str, Any] = {
             "severity": _severity(record.levelno),
@@ -54,12 +53,12 @@ class CloudFormatter(logging.Formatter):
         if record.exc_info:
             entry["stack_trace"] = _bounded(self.formatException(record.exc_info))
         elif record.levelno >= logging.ERROR:
-            entry["@type"] = _REPORTED  # without a stack, Error Reporting has to be told that it is an error
+            entry["@type"] = _REPORTED  # without a stack, Error Reporting needs this type to see an error
         return json.dumps(entry | {key: value for key, value in facts.items() if key not in entry}, default=repr)
 
 
 def log_for_cloud(level: str, project_id: str | None = None) -> None:
-    """Let all records of at least this level, and warnings of Python, be written to stderr as JSON."""
+    """Write all records of at least this level, and warnings of Python, to stderr as JSON."""
     handler = logging.StreamHandler()
     handler.setFormatter(CloudFormatter(project_id))
     handler.addFilter(ExecutionFilter())

@@ -1,7 +1,7 @@
 """
-Metrics for Prometheus: what the engine tells its observer is counted, what has a state is read at each scrape.
+Metrics for Prometheus: calls of the engine to its observer are counted, gauges are read at each scrape.
 
-They live in a registry of their own, so any number of engines in one process do not disturb each other.
+Each instance has its own registry, so several engines in one process do not disturb each other.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +25,7 @@ EXECUTION_BUCKETS_S = (0.05, 0.25, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 
 
 
 class Messages(Protocol):
-    """What a source that leases messages tells about them, see `aiorch.sources.pubsub.PubSubSource`."""
+    """Figures of a source that leases messages, see `aiorch.sources.pubsub.PubSubSource`."""
 
     received: int
     acked: int
@@ -36,17 +36,17 @@ class Messages(Protocol):
 
     @property
     def is_paused(self) -> bool:
-        """Nothing is pulled: the store does not answer."""
+        """Whether pulling is paused because the store does not answer."""
         ...
 
     @property
     def outstanding(self) -> int:
-        """Messages that take up room."""
+        """Messages that count against the limit."""
         ...
 
     @property
     def oldest_unacked_s(self) -> float:
-        """Age of the oldest one that nobody has answered for."""
+        """Age of the oldest unanswered message."""
         ...
 
 
@@ -57,34 +57,36 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         Info("aiorch_build", "The version that runs.", registry=registry).info({"version": __version__})
-        self._messages = Counter("aiorch_messages", "Deliveries answered for.", ["kind", "outcome"], registry=registry)
+        self._messages = Counter("aiorch_messages", "Answered deliveries.", ["kind", "outcome"], registry=registry)
         self._message_s = Histogram(
             "aiorch_message_duration_seconds",
-            "From the arrival of a message to its answer.",
+            "Time from the arrival of a message to its answer.",
             ["kind"],
             buckets=MESSAGE_BUCKETS_S,
             registry=registry,
         )
-        self._commits = Counter("aiorch_commits", "Run documents written.", registry=registry)
+        self._commits = Counter("aiorch_commits", "Written run documents.", registry=registry)
         self._events = Counter("aiorch_events", "Events in those commits.", registry=registry)
         self._commit_s = Histogram(
             "aiorch_commit_duration_seconds",
-            "The write of a run document.",
+            "Duration of the write of a run document.",
             buckets=COMMIT_BUCKETS_S,
             registry=registry,
         )
-        self._conflicts = Counter("aiorch_conflicts", "Commits that found somebody else's.", registry=registry)
+        self._conflicts = Counter(
+            "aiorch_conflicts", "Commits that conflicted with a different commit.", registry=registry
+        )
         self._throttled = Counter("aiorch_throttled", "Commits refused for their rate.", registry=registry)
-        self._runs = Counter("aiorch_runs", "Runs whose end was committed here.", ["status"], registry=registry)
+        self._runs = Counter("aiorch_runs", "Runs whose end this process committed.", ["status"], registry=registry)
         self._launches = Counter(
             "aiorch_launches", "Executions handed to their target.", ["target_type"], registry=registry
         )
         self._answers = Counter(
-            "aiorch_answers", "What came of executions.", ["target_type", "answer"], registry=registry
+            "aiorch_answers", "Outcomes of executions.", ["target_type", "answer"], registry=registry
         )
         self._execution_s = Histogram(
             "aiorch_execution_duration_seconds",
-            "How long executions were under way here.",
+            "Duration of executions in this process.",
             ["target_type"],
             buckets=EXECUTION_BUCKETS_S,
             registry=registry,
@@ -104,12 +106,12 @@ class Metrics:
         messages: Messages | None = None,
     ) -> None:
         """
-        Read the state of these at each scrape.
+        Read the gauges of these objects at each scrape.
 
         Args:
             orchestrator: The engine.
 
-            store_operations: Requests sent to the store by class, if it counts them.
+            store_operations: Requests to the store by class, if the store counts them.
 
             messages: The source, if it leases messages.
         """
@@ -157,7 +159,7 @@ class Metrics:
 
 
 class _State(Collector):
-    """What is not counted but looked at."""
+    """The gauges, read at each scrape."""
 
     def __init__(
         self, orchestrator: Orchestrator, store_operations: Mapping[str, int], messages: Messages | None
@@ -167,7 +169,7 @@ class _State(Collector):
         self._messages = messages
 
     def collect(self) -> Iterator[Metric]:
-        open_runs = GaugeMetricFamily("aiorch_open_runs", "Open runs of the store, at the last look.")
+        open_runs = GaugeMetricFamily("aiorch_open_runs", "Open runs of the store, at the last sweep.")
         if self._orchestrator.open_runs is not None:
             open_runs.add_metric([], self._orchestrator.open_runs)
         yield open_runs
@@ -182,18 +184,20 @@ class _State(Collector):
 
 def _about_messages(messages: Messages) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        "aiorch_outstanding_messages", "Messages held, or not heard to be answered.", value=messages.outstanding
+        "aiorch_outstanding_messages",
+        "Messages that are held, or whose answer is not confirmed.",
+        value=messages.outstanding,
     )
     yield GaugeMetricFamily(
         "aiorch_oldest_unacked_seconds",
-        "Since the oldest message came that is not answered for; 0 without any.",
+        "Age of the oldest unanswered message; 0 without one.",
         value=messages.oldest_unacked_s,
     )
     yield GaugeMetricFamily(
-        "aiorch_paused", "1 while nothing is pulled, since the store does not answer.", value=messages.is_paused
+        "aiorch_paused", "1 while pulling is paused because the store does not answer.", value=messages.is_paused
     )
-    answers = CounterMetricFamily("aiorch_deliveries", "Messages by what became of their lease.", labels=["state"])
+    answers = CounterMetricFamily("aiorch_deliveries", "Messages by the state of their lease.", labels=["state"])
     for state in ("received", "acked", "nacked", "let_go", "unheard"):
         answers.add_metric([state], getattr(messages, state))
     yield answers
-    yield CounterMetricFamily("aiorch_pull_errors", "Pulls that failed.", value=messages.pull_errors)
+    yield CounterMetricFamily("aiorch_pull_errors", "Failed pulls.", value=messages.pull_errors)

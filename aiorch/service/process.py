@@ -1,4 +1,4 @@
-"""The process of the service: settings from the environment, the engine over them, HTTP routes, and a clean end."""
+"""The process of the service: settings from the environment, the engine, HTTP routes, and a clean end."""
 
 import argparse
 import asyncio
@@ -48,7 +48,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     metrics = Metrics()
     orchestrator = open_orchestrator(settings, metrics)
     if wrong := serve_dags(orchestrator, settings.dags):
-        logger.critical("nothing is served", extra={"action": "failed", "error": "\n".join(wrong)})
+        logger.critical("the service was not started", extra={"action": "failed", "error": "\n".join(wrong)})
         leave(SETTINGS_WRONG)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         code = runner.run(serve(settings, orchestrator, metrics))
@@ -56,12 +56,12 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 
 def check(settings: ServiceSettings) -> int:
-    """Print what is in effect, and everything that is wrong with the definitions. Opens nothing."""
+    """Print the settings in effect, and all mistakes in the definitions, without opening the store."""
     write_line(sys.stdout, effective(settings))
     nowhere = Orchestrator("memory:", search_paths=settings.path, settings=engine_settings(settings))
     wrong = serve_dags(nowhere, settings.dags)
     if wrong:
-        write_line(sys.stderr, "\n".join(["nothing would be served:", *wrong]))
+        write_line(sys.stderr, "\n".join(["the service would not start:", *wrong]))
         return SETTINGS_WRONG
     write_line(sys.stdout, f"DAGs: {', '.join(sorted(nowhere.dags)) or 'none'}")
     return ENDED
@@ -101,7 +101,7 @@ async def serve(settings: ServiceSettings, orchestrator: Orchestrator, metrics: 
 
 
 def open_orchestrator(settings: ServiceSettings, metrics: Metrics) -> Orchestrator:
-    """Return the engine that the settings describe, not entered yet, and let *metrics* watch it."""
+    """Return the engine that the settings describe, not entered yet, with *metrics* as its observer."""
     store, operations = open_counting_store(settings)
     source = None
     if settings.subscription is not None:
@@ -122,7 +122,7 @@ def open_orchestrator(settings: ServiceSettings, metrics: Metrics) -> Orchestrat
 
 
 def open_counting_store(settings: ServiceSettings) -> tuple[Store, Mapping[str, int] | None]:
-    """Return the store, and its count of requests if it has one."""
+    """Return the store, and its count of requests if the store counts them."""
     if not settings.store.startswith("gs://"):
         return open_store(settings.store), None
     from aiorch.stores.gcs import open_gcs  # noqa: PLC0415  imported when used
@@ -151,7 +151,7 @@ def engine_settings(settings: ServiceSettings) -> Settings:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return the factory of a fast event loop, `None` where uvloop is missing."""
+    """Return the factory of a fast event loop, `None` if uvloop is missing."""
     try:
         import uvloop  # noqa: PLC0415  it may be missing
     except ImportError:

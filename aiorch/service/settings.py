@@ -1,8 +1,8 @@
 """
-The settings of the service, from the environment: typed, and everything that is wrong with them told at once.
+The settings of the service, from the environment: typed, with all mistakes reported at once.
 
-Each field is the environment variable ``AIORCH_`` and its name in capitals. An empty variable counts as not set, but
-for the token: an empty one would protect nothing.
+The variable of a field is ``AIORCH_`` and its name in capitals. An empty variable counts as not set, except the token:
+an empty token would protect no request.
 """
 
 import os
@@ -23,11 +23,11 @@ from aiorch.system.environment import PREFIX, SERVICE_VARIABLES, unknown_variabl
 VALUE_CHARS_MAX = 200
 
 OWN_NAME_VARIABLES = ("K_SERVICE", "K_REVISION", "K_CONFIGURATION", "FUNCTION_TARGET", "FUNCTION_NAME")
-"""Where Cloud Run and Cloud Functions tell a container what it is called."""
+"""Variables in which Cloud Run and Cloud Functions give a container its name."""
 
 
 def _store(url: str) -> str:
-    open_store(url)  # connects to nothing, and makes no file
+    open_store(url)  # opens no connection, and creates no file
     return url
 
 
@@ -57,7 +57,7 @@ def _split(separator: str) -> Callable[[Any], Any]:
 
 def _there(path: Path) -> Path:
     if not path.exists():
-        raise ValueError(f"there is no {str(path)!r}")
+        raise ValueError(f"there is no file or folder {str(path)!r}")
     return path
 
 
@@ -78,12 +78,12 @@ _Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split(","))]
 
 
 def _variable(default: Any, meaning: str, give: str, **more: Any) -> Any:
-    """A setting: what it means, and what to give when it was wrong."""
+    """A setting: its default, its meaning, and the expected form for error messages."""
     return Field(default, description=meaning, json_schema_extra={"give": give}, **more)
 
 
 class ServiceSettings(BaseSettings):
-    """What ``service.py`` reads from the environment. Made by `load_settings`."""
+    """The settings of ``service.py``. Created by `load_settings`."""
 
     model_config = SettingsConfigDict(
         alias_generator=lambda name: PREFIX + name.upper(),
@@ -94,17 +94,19 @@ class ServiceSettings(BaseSettings):
     )
 
     store: Annotated[str, AfterValidator(_store)] = _variable(
-        DEFAULT_STORE, "where runs are kept", "gs://bucket/prefix, sqlite:///path or memory:"
+        DEFAULT_STORE, "store of the runs", "gs://bucket/prefix, sqlite:///path or memory:"
     )
     subscription: Annotated[str, AfterValidator(_subscription)] | None = _variable(
         None,
-        "subscription that messages are pulled from; without one they come from within the process",
+        "subscription to pull messages from; without one, messages come only from within the process",
         "projects/PROJECT/subscriptions/NAME",
     )
     dags: _Paths = _variable(
-        (), "definitions that may be started by name, or folders of them", "files or folders that exist, between ':'"
+        (),
+        "definitions that may be started by name, or folders of definitions",
+        "files or folders that exist, between ':'",
     )
-    path: _Folders = _variable((), "more folders with callables", "folders that exist, between ':'")
+    path: _Folders = _variable((), "additional folders with callables", "folders that exist, between ':'")
     host: _Text = _variable("0.0.0.0", "address to bind", "an address of this machine")  # noqa: S104  a container's
     port: Annotated[int, Field(ge=0, le=65535)] = _variable(
         8080,
@@ -114,31 +116,29 @@ class ServiceSettings(BaseSettings):
     )
     project_id: _Text | None = _variable(
         None,
-        "project of steps that name none",
+        "project for steps without their own",
         "the id of a project",
         validation_alias=AliasChoices("AIORCH_PROJECT_ID", "GOOGLE_CLOUD_PROJECT"),
     )
-    region: _Text | None = _variable(None, "region of steps that name none", "a region like europe-west1")
+    region: _Text | None = _variable(None, "region for steps without their own", "a region like europe-west1")
     function_url: Annotated[str, AfterValidator(checked_pattern)] | None = _variable(
         None,
-        "URL of Cloud Functions whose step has none",
+        "URL of Cloud Functions whose step has no url",
         "an https URL with {name}, {service}, {project_id} and {region}",
     )
     function_impersonate: _Text | None = _variable(
-        None, "service account in whose name functions are called", "the e-mail of a service account"
+        None, "service account that calls the functions", "the e-mail of a service account"
     )
     function_anonymous: bool = _variable(False, "send no ID tokens to functions", "true or false")
     concurrency: _Count = _variable(1000, "messages held at once", "a whole number from 1")
     launches: _Count = _variable(10_000, "executions under way at once", "a whole number from 1")
     dataflow_jobs: _Count = _variable(25, "Dataflow jobs under way at once", "a whole number from 1")
     dataflow_api: Annotated[str, AfterValidator(_url)] | None = _variable(
-        None, "another endpoint of the Dataflow API", "an https URL"
+        None, "endpoint of the Dataflow API, if not the public one", "an https URL"
     )
-    poll_interval: _Seconds = _variable(
-        30.0, "longest pause between two questions about a Dataflow job", "seconds above 0"
-    )
+    poll_interval: _Seconds = _variable(30.0, "longest pause between two polls of a Dataflow job", "seconds above 0")
     sweep_interval: _Seconds | None = _variable(
-        None, "pause between two looks at the open runs; by default the store decides", "seconds above 0"
+        None, "pause between two sweeps of the open runs; by default the store decides", "seconds above 0"
     )
     heartbeat: _Seconds = _variable(
         20.0, "pause between two heartbeats, in a bucket", "seconds above 0, at most half of AIORCH_DEAD_AFTER"
@@ -147,20 +147,22 @@ class ServiceSettings(BaseSettings):
         60.0, "silence after which a process counts as dead, in a bucket", "seconds, at least twice AIORCH_HEARTBEAT"
     )
     drain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _variable(
-        3.0, "how long work under way may go on at the end", "seconds from 0"
+        3.0, "time for running tasks to end after SIGTERM", "seconds from 0"
     )
     log_level: Literal["debug", "info", "warning", "error"] = _variable(
-        "info", "what is logged", "debug, info, warning or error"
+        "info", "lowest level of the logged records", "debug, info, warning or error"
     )
     serve_token: Annotated[SecretStr, Field(min_length=1)] | None = _variable(
         None,
-        "bearer token that every request but the probes must carry",
+        "bearer token that every request except the probes must carry",
         "a secret, or leave it unset",
     )
     serve_allow_definitions: bool = _variable(
-        False, "let requests carry definitions of their own, which can name any callable", "true or false"
+        False, "let requests carry their own definitions, which can name any callable", "true or false"
     )
-    own_names: _Names = _variable(frozenset(), "more names under which this service is deployed", "names, between ','")
+    own_names: _Names = _variable(
+        frozenset(), "further names under which this service is deployed", "names, between ','"
+    )
     storage_emulator_host: _Text | None = _variable(
         None,
         "emulator of Cloud Storage, without credentials",
@@ -179,50 +181,50 @@ class ServiceSettings(BaseSettings):
     def _fits(cls, dead_after: float, info: ValidationInfo) -> float:
         heartbeat = info.data.get("heartbeat")
         if heartbeat is not None and dead_after < 2 * heartbeat:
-            raise ValueError(f"one heartbeat that is lost, of every {heartbeat:g} s, would be taken for death")
+            raise ValueError(f"with a heartbeat every {heartbeat:g} s, one lost heartbeat would count as death")
         return dead_after
 
     @property
     def log_project_id(self) -> str | None:
-        """Project to which traces belong: ours, as far as it is known."""
+        """Project of the traces: that of the service, if known."""
         return self.project_id or (self.subscription.split("/")[1] if self.subscription else None)
 
     def with_own_names(self, environment: Mapping[str, str]) -> Self:
-        """Add the names that the platform says this process has."""
+        """Add the names that the platform gives this process."""
         told = {name for variable in OWN_NAME_VARIABLES if (name := environment.get(variable))}
         return self.model_copy(update={"own_names": self.own_names | told})
 
 
 class Wrong(NamedTuple):
-    """One thing that is wrong with the environment."""
+    """One mistake in the environment."""
 
     variable: str
     value: str
-    """As it may be shown."""
+    """The value in a form that may be shown."""
 
     problem: str
-    """What is wrong, and the next move."""
+    """The problem and the remedy."""
 
     def __str__(self) -> str:
         return f"{self.variable} is {self.value}: {self.problem}"
 
 
 class SettingsError(AiorchError):
-    """The environment does not say what the service needs. Nothing was started. Mend every entry of `wrong`."""
+    """The settings in the environment are wrong, so the service was not started. Correct every entry of `wrong`."""
 
     def __init__(self, wrong: Iterable[Wrong]) -> None:
         self.wrong = tuple(wrong)
         count = f"{len(self.wrong)} setting{'s are' if len(self.wrong) != 1 else ' is'} wrong"
-        super().__init__("\n  - ".join([f"{count}, so nothing was started:", *map(str, self.wrong)]))
+        super().__init__("\n  - ".join([f"{count}, so the service was not started:", *map(str, self.wrong)]))
 
 
 def variables(field: str) -> tuple[str, ...]:
-    """The environment variables of a setting, the one that wins first."""
+    """Return the environment variables of a setting, in order of precedence."""
     return _variables(ServiceSettings.model_fields[field])
 
 
 def shown_default(field: str) -> str:
-    """The default of a setting as it is written, ``""`` for none."""
+    """Return the default of a setting as text, ``""`` for none."""
     return _shown(ServiceSettings.model_fields[field].default)
 
 
@@ -231,7 +233,7 @@ def load_settings() -> ServiceSettings:
     Read the environment.
 
     Raises:
-        SettingsError: With everything that is wrong with it.
+        SettingsError: With all mistakes in the environment.
     """
     environment = os.environ
     wrong = [*_unknown(environment), *_empty_secrets(environment)]
@@ -246,7 +248,7 @@ def load_settings() -> ServiceSettings:
 
 
 def effective(settings: ServiceSettings) -> str:
-    """Return every setting as a line ``NAME=value``, secrets masked, and mark those that have their default."""
+    """Return every setting as a line ``NAME=value``, with secrets masked and defaults marked."""
     lines = []
     for name, field in ServiceSettings.model_fields.items():
         value = getattr(settings, name)
@@ -268,21 +270,21 @@ _FIELDS = {variable: field for field in ServiceSettings.model_fields.values() fo
 def _unknown(environment: Mapping[str, str]) -> list[Wrong]:
     wrong = []
     for name, meant in unknown_variables(environment, SERVICE_VARIABLES).items():
-        hint = f"did you mean {meant}?" if meant else "unset it, or look at docs/service.md for those there are"
+        hint = f"did you mean {meant}?" if meant else "unset the variable, or see docs/service.md for all settings"
         wrong.append(Wrong(name, MASK, f"there is no such setting: {hint}"))
     return wrong
 
 
 def _empty_secrets(environment: Mapping[str, str]) -> list[Wrong]:
     return [
-        Wrong(name, "empty", f"it would protect nothing. Give {_give(_FIELDS[name])}")
+        Wrong(name, "empty", f"an empty token would protect no request. Give {_give(_FIELDS[name])}")
         for name in ("AIORCH_SERVE_TOKEN",)
         if environment.get(name) == ""
     ]
 
 
 def _wrong(problem: Any, environment: Mapping[str, str]) -> Wrong:
-    where = str(problem["loc"][0])  # a variable; of a default that fits no more, the field
+    where = str(problem["loc"][0])  # the variable; for a default that is no longer valid, the field
     field = _FIELDS[where] if where in _FIELDS else ServiceSettings.model_fields[where]
     names = _variables(field)
     variable = next((name for name in names if environment.get(name)), names[0])

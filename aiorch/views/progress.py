@@ -223,9 +223,9 @@ class ProgressLog:
         self._order: dict[str, tuple[int, int]] = {}
         """Order of the start and the end of a node among changes of one moment: inner nodes end first."""
         self._crowd_of: dict[str, str] = {}
-        """The outermost very wide `Parallel` that a node is in."""
+        """The outermost very wide `Parallel` around each node."""
         self._crowds: dict[str, Node] = {}
-        """Very wide `Parallel`s that have not been counted for the last time."""
+        """Very wide `Parallel`s whose final count is still to come."""
         self._counted: dict[str, tuple[datetime, Counter[TaskStatus]]] = {}
         self._failures: Counter[str] = Counter()
         for index, (name, node) in enumerate(dag.all_nodes.items()):

@@ -7,11 +7,11 @@ The connections of an HTTP server: their number, the time that a client may take
        no room    ▼        └─── the client reads no further ────────┘
                 closed
 
-The engine runs in the same process and needs files of its own, so connections have a limit. At the limit the connection
-that has waited longest for its client makes room: clients that stay silent close each other's connections, and a probe
-is still answered. While all connections are being served, one further connection waits here and the others in the
-backlog of the kernel. The server accepts one connection per turn of the event loop, so a flood never opens more files
-than the limit and one for each listening socket.
+The engine runs in the same process and needs open files, so connections have a limit. At the limit, the server closes
+the connection that has waited longest for its client. So silent clients only displace each other, and a probe is still
+answered. While all connections are being served, one further connection waits here and the rest in the backlog of the
+kernel. The server accepts one connection per turn of the event loop, so a flood never opens more files than the limit
+and one for each listening socket.
 """
 
 import asyncio
@@ -28,47 +28,47 @@ from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 logger = logging.getLogger(__name__)
 
 HEADERS_S = 10.0
-"""How long the headers of a request may take: from the accept, or from the first byte of a later request."""
+"""Deadline for the headers of a request: from the accept, or from the first byte of a later request."""
 
 CONNECTIONS_MAX = 500
-"""Connections at once, however many files the process may open."""
+"""Largest number of connections, also if the process may open more files."""
 
 FILES_KEPT = 64
-"""Files that connections leave free: for the store, and for calls of targets."""
+"""Files that are reserved for the store and for calls of targets."""
 
 BACKLOG = 128
 """Connections that the kernel holds until they are accepted."""
 
 ACCEPT_PAUSE_S = 1.0
-"""Pause after an accept that failed, for want of a free file as a rule."""
+"""Pause after a failed accept; the usual cause is that no file is free."""
 
 BANNER = "aiorch"
-"""Header ``Server`` of every answer. Without one of ours, aiohttp would send its version and that of Python."""
+"""Header ``Server`` of every answer. The default of aiohttp shows the versions of aiohttp and Python."""
 
 REASON_CHARS_MAX = 200
 
 _BYTES = re.compile(r"(?:bytearray\()?b['\"]")
-"""Where a message of aiohttp begins to quote what was sent."""
+"""The place where a message of aiohttp begins to quote the request."""
 
 CLIENT_FAULTS = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
-"""Exceptions that a client causes: by a malformed request, a malformed body, or by leaving."""
+"""Exceptions that a client causes, by a malformed request, a malformed body, or a disconnect."""
 
 
 def files_max() -> int:
-    """Return how many files this process may open at once."""
+    """Return the number of files that this process may open at once."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 2**31 if soft == resource.RLIM_INFINITY else soft
 
 
 def connections_max(files: int) -> int:
-    """Return how many connections a process that may open *files* files may have; less than 1 means none."""
+    """Return the number of connections for a process that may open *files* files; less than 1 means none."""
     return min(files // 4, CONNECTIONS_MAX, files - FILES_KEPT)
 
 
 def reason_of(fault: BaseException) -> str:
-    """Return why a request is malformed, in one short line without the bytes that were sent."""
+    """Return the reason why a request is malformed, in one short line without bytes of the request."""
     cause = fault.__cause__ or fault
-    if isinstance(cause, InvalidURLError):  # whose message is the URL
+    if isinstance(cause, InvalidURLError):  # its message is the URL
         return "the URL is malformed"
     text = str(cause.message if isinstance(cause, HttpProcessingError) else cause)
     return _BYTES.split(text.partition("\n")[0])[0].rstrip(" :.")[:REASON_CHARS_MAX] or type(cause).__name__
@@ -81,11 +81,11 @@ class Connections:
     Args:
         server: Handles the requests.
 
-        as_json: Turns an error of the protocol into the answer that clients get.
+        as_json: Turns an error of the protocol into the answer for the client.
 
         count_max: Connections at once, at least 1.
 
-        headers_s: How long the headers of a request may take.
+        headers_s: Deadline for the headers of a request.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Connections:
         self.headers_s = headers_s
         self.open: set[Connection] = set()
         self.waiting: dict[Connection, None] = {}
-        """Connections whose client has to act, in the order in which they began to wait."""
+        """Connections that wait for their client, in the order in which they began to wait."""
         self._count_max = count_max
         self.changed = asyncio.Event()
         """Set when a connection was closed or begins to wait."""
@@ -114,12 +114,12 @@ class Connections:
         server.request_factory = begin
 
     async def accept(self, listener: socket.socket) -> None:
-        """Accept connections from *listener*, for ever."""
+        """Accept connections from *listener* for ever."""
         loop = asyncio.get_running_loop()
         while True:
             try:
                 accepted, _ = await loop.sock_accept(listener)
-            except ConnectionError:  # the client has left already
+            except ConnectionError:  # the client has disconnected already
                 continue
             except OSError as error:
                 logger.warning("no connection accepted", extra={"action": "accept_failed", "error": str(error)})
@@ -160,7 +160,7 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Leave the room of this connection to another one."""
+        """Close this connection in favour of a new one."""
         self._connections.open.discard(self)
         self.stop_waiting()
         self._connections.changed.set()
@@ -168,9 +168,9 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """
-        Take in bytes. The first bytes of a request on an idle connection start the deadline of its headers.
+        Receive bytes. The first bytes of a request on an idle connection start the deadline of its headers.
 
-        A request that begins while an earlier one is served has no deadline, and makes room like an idle connection.
+        A request that begins while an earlier one is served has no deadline, and is closed like an idle connection.
         """
         is_idle = self in self._connections.waiting and not self.writing_paused
         if is_idle and self._deadline is None and data:
@@ -178,30 +178,30 @@ class Connection(web.RequestHandler):
         super().data_received(data)
 
     def pause_writing(self) -> None:
-        """Count as waiting for the client, which does not read."""
+        """Count the connection as waiting for the client, which does not read."""
         super().pause_writing()
         self._wait_for_client()
 
     def resume_writing(self) -> None:
-        """Count as served again."""
+        """Count the connection as served again."""
         super().resume_writing()
         self._connections.waiting.pop(self, None)
 
     def stop_waiting(self) -> None:
-        """End the wait for the client, and its deadline."""
+        """End the wait for the client, and cancel the deadline."""
         self._connections.waiting.pop(self, None)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def abort(self) -> None:
-        """Close the connection at once, and free its file, whatever the client has not read yet."""
+        """Close the connection at once and free its file, even if the client has not read the whole answer."""
         self.stop_waiting()
         if self.transport is not None:
             self.transport.abort()
 
     async def finish_response(self, request: web.BaseRequest, resp: Any, start_time: float | None) -> Any:
-        """Send an answer: an error of aiohttp itself in our shape, and no answer with a version in its headers."""
+        """Send an answer: errors of aiohttp itself as JSON, and no version in the headers."""
         if isinstance(resp, web.HTTPException):
             resp = self._connections.as_json(resp)
         resp.headers.setdefault(hdrs.SERVER, BANNER)
@@ -218,17 +218,17 @@ class Connection(web.RequestHandler):
         Return the answer to a malformed request, or to a fault of the server.
 
         Raises:
-            ConnectionError: A part of another answer was sent already.
+            ConnectionError: A part of an earlier answer was sent already.
         """
         if status >= 500:
-            super().handle_error(request, status, exc, message)  # which logs it
+            super().handle_error(request, status, exc, message)  # logs the fault
             error: web.HTTPException = web.HTTPInternalServerError(text="the request met a fault of the server")
         else:
             reason = reason_of(exc) if exc else message
             self._note(reason)
             if request.writer.output_size > 0:
                 raise ConnectionResetError("a part of the answer was sent already, so the error cannot be sent")
-            error = web.HTTPBadRequest(text=f"the request is no valid HTTP, so nothing was done: {reason}")
+            error = web.HTTPBadRequest(text=f"the request is no valid HTTP, so it was not carried out: {reason}")
         answer = self._connections.as_json(error)
         answer.force_close()
         return answer
@@ -242,7 +242,7 @@ class Connection(web.RequestHandler):
             super().log_exception(*args, **kw)
 
     def _note(self, reason: str | None) -> None:
-        # At DEBUG: anyone who can connect can send any number of these requests, and would flood the log.
+        # At DEBUG: every client can send any number of these requests, and would flood the log.
         logger.debug("request malformed", extra={"action": "request_malformed", "error": reason})
 
     def _wait_for_client(self) -> None:

@@ -9,11 +9,11 @@ The HTTP endpoint of ``aiorch serve``: start, list, show, cancel and resume runs
     POST /runs/{run_id}/resume                                          200 the new run, the same one each time
     GET  /healthz, /readyz                                              200, or 503 while the store does not answer
 
-Every answer is JSON, every error ``{"error": {"type", "message", "problems"?}}``. A web page that somebody looks at can
-reach a server on their machine, so a POST needs ``Content-Type: application/json`` (which a page of another origin may
-not send unasked) and a server on a loopback address answers only to loopback names (a name that is bound to 127.0.0.1
-later would make the page one of the same origin). Definitions name importable callables, so by default only the served
-DAGs can be started.
+Every answer is JSON, every error ``{"error": {"type", "message", "problems"?}}``. A web page in the browser of a user
+can reach a server on the machine of that user. So a POST needs ``Content-Type: application/json``, which a page of a
+different origin may not send without permission. For the same reason, a server on a loopback address answers only
+requests to loopback names: a name that is rebound to 127.0.0.1 would give the page the same origin. Definitions name
+importable callables, so by default only the served DAGs can be started.
 """
 
 import asyncio
@@ -64,22 +64,22 @@ from aiorch.web.connections import (
 logger = logging.getLogger(__name__)
 
 BODY_BYTES_MAX = 1024 * 1024
-"""A run's input is stored in its document; what is larger belongs into an object of its own."""
+"""Largest body. The input of a run is stored in its document; larger data belongs into a separate object."""
 
 DEADLINE_S = 30.0
-"""How long a request may take. The engine waits for a store that does not answer; a client should not have to."""
+"""Deadline of a request. The engine waits for a silent store; a client should not have to."""
 
 STOP_GRACE_S = 5.0
-"""How long requests under way may take to end when the server stops."""
+"""Time for running requests to end when the server stops."""
 
 RUNS_MAX = 1000
-"""Runs in one listing, whatever limit was asked for."""
+"""Largest number of runs in one listing."""
 
 RESULTS_BYTES_MAX = 32 * 1024 * 1024
-"""Size of a run document with all results in it: above it each result is to be asked for by itself."""
+"""Largest run document with all results; above this size, clients read each result separately."""
 
 READY_S = 2.0
-"""How long the store may take to answer `/readyz`. What probes a process does not wait much longer."""
+"""Deadline of the store for `/readyz`. Probes do not wait much longer."""
 
 _PROBES = frozenset({"/healthz", "/readyz"})
 _ANSWERED_ALWAYS = frozenset({"/healthz", "/metrics"})
@@ -103,7 +103,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _Refused(Exception):  # noqa: N818  an answer, not a fault
-    """A request that is answered with an error of the protocol."""
+    """A request that is answered with an error."""
 
     def __init__(self, status: int, kind: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         self.status, self.kind, self.headers = status, kind, headers
@@ -138,21 +138,22 @@ def make_app(  # noqa: PLR0913  all optional but the first
     not_ready: Callable[[], str | None] = lambda: None,
 ) -> web.Application:
     """
-    Return the application; the orchestrator stays the caller's to open and to close.
+    Return the application. The caller opens and closes the orchestrator.
 
     Args:
-        orchestrator: An open one; its `dags` are what can be started.
+        orchestrator: An open orchestrator; requests can start its `dags`.
 
-        token: Bearer token that every request but the probes must carry; `None` for none.
+        token: Bearer token that every request except the probes must carry; `None` for none.
 
         only_loopback_names: Refuse a ``Host`` that is not a loopback name. Right for a server on a loopback address.
 
-        allow_definitions: Let a start carry a definition of its own. Whoever can send requests can then call
-            everything that this process can import.
+        allow_definitions: Let a start carry its own definition. Every client can then call any code that this process
+            can import.
 
-        deadline_s: How long a request may take before it is answered with a 503.
+        deadline_s: Time after which a request is answered with a 503.
 
-        not_ready: Says why nothing but ``/healthz`` and ``/metrics`` can be asked for at present; `None` when all can.
+        not_ready: Returns the reason why all requests except ``/healthz`` and ``/metrics`` are refused at present;
+            `None` when they are accepted.
     """
     routes = _Routes(orchestrator, allow_definitions=allow_definitions)
     guard = _guard(token, only_loopback_names=only_loopback_names)
@@ -185,7 +186,7 @@ async def listening(app: web.Application, host: str, port: int, *, headers_s: fl
 
         port: Port to bind, 0 for a free one.
 
-        headers_s: How long the headers of a request may take before its connection is closed.
+        headers_s: Time for the headers of a request, after which the connection is closed.
 
     Returns:
         The URL, with the port that was bound.
@@ -199,8 +200,9 @@ async def listening(app: web.Application, host: str, port: int, *, headers_s: fl
     count_max = connections_max(files)
     if count_max < 1:
         raise AiorchError(
-            f"this process may open {files} files and keeps {FILES_KEPT} of them for the store and for calls, so "
-            f"none is left for HTTP connections, and nothing is served. Raise the limit, e.g. with `ulimit -n 1024`."
+            f"this process may open {files} files and keeps {FILES_KEPT} of them for the store and for calls, so no "
+            f"file is left for HTTP connections, and the server was not started. Raise the limit, e.g. with "
+            f"`ulimit -n 1024`."
         )
     loop = asyncio.get_running_loop()
     addresses = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -231,14 +233,14 @@ async def _cancelled(work: "asyncio.Future[Any]") -> None:
 
 
 def cannot_bind(host: str, port: int, error: OSError) -> str:
-    """Return what to say when `listening` has raised *error*."""
-    # What asyncio makes of it says the address once more; a name that is not found has a number that is not of errno.
+    """Return the message for an *error* that `listening` has raised."""
+    # The message of asyncio repeats the address; the number of a name that is not found is none of errno.
     reason = os.strerror(error.errno) if error.errno and error.errno in errno.errorcode else error.strerror
-    return f"{host}:{port} cannot be bound, so nothing is served: {reason}."
+    return f"{host}:{port} cannot be bound, so the server was not started: {reason}."
 
 
 def is_loopback(host: str) -> bool:
-    """Whether *host* (a name or an address, without a port) can only mean this machine."""
+    """Whether *host* (a name or an address, without a port) always means this machine."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -249,11 +251,11 @@ def is_loopback(host: str) -> bool:
 
 
 def exposure_warning(host: str, token: str | None, *, host_setting: str) -> str | None:
-    """Return the warning about a server on *host*, which *host_setting* sets, `None` when there is none to give."""
+    """Return the warning about a server on *host*, which *host_setting* sets, `None` if the server is safe."""
     if token is not None or is_loopback(host):
         return None
     return (
-        f"WARNING: serving on {host} WITHOUT AUTHENTICATION: everyone who can reach this address can start, cancel "
+        f"WARNING: serving on {host} WITHOUT AUTHENTICATION: every host that can reach this address can start, cancel "
         f"and read runs. Set AIORCH_SERVE_TOKEN to require a bearer token, or {host_setting} to 127.0.0.1."
     )
 
@@ -272,9 +274,7 @@ class _Routes:
 
     def _dag(self, body: _Start) -> DAG | Mapping[str, Any]:
         if (body.dag is None) == (body.definition is None):
-            raise _Refused(
-                400, "InvalidRequest", "exactly one of 'dag' and 'definition' is needed: nothing was started"
-            )
+            raise _Refused(400, "InvalidRequest", "no run was started: give either 'dag' or 'definition'")
         if body.definition is not None:
             if self._allow_definitions:
                 return body.definition
@@ -282,13 +282,13 @@ class _Routes:
                 403,
                 "DefinitionsNotAllowed",
                 "this server starts only the DAGs that it serves, by name: a definition can name any callable that "
-                "the server can import. Nothing was started. AIORCH_SERVE_ALLOW_DEFINITIONS=1 switches it on.",
+                "the server can import. No run was started. AIORCH_SERVE_ALLOW_DEFINITIONS=1 allows definitions.",
             )
         assert body.dag is not None
         dag = self._orchestrator.dags.get(body.dag)
         if dag is None:
             served = ", ".join(repr(name) for name in sorted(self._orchestrator.dags)) or "none"
-            message = f"no DAG {body.dag!r} is served here, so nothing was started; served: {served}"
+            message = f"this server does not serve a DAG {body.dag!r}, so no run was started; served: {served}"
             raise _Refused(404, "DAGNotFound", message)
         return dag
 
@@ -308,7 +308,7 @@ class _Routes:
         handle = await self._orchestrator.attach(request.match_info["run_id"])
         results = request.query.get("results", "0")
         if results not in ("0", "1"):
-            raise _Refused(400, "InvalidRequest", f"results is {results!r} and can be 0 or 1")
+            raise _Refused(400, "InvalidRequest", f"results is {results!r}, but must be 0 or 1")
         if results == "0":
             return web.Response(body=handle.document(), content_type="application/json")
         document = await handle.document_with_results(bytes_max=RESULTS_BYTES_MAX)
@@ -354,18 +354,20 @@ async def _body(request: web.Request, kind: type[_Body]) -> _Body:
         raise _Refused(
             415,
             "UnsupportedMediaType",
-            f"Content-Type {request.content_type!r} is refused, and nothing was done: send JSON with "
+            f"Content-Type {request.content_type!r} is refused, and the request was not carried out: send JSON with "
             f"'Content-Type: application/json' (an empty body too)",
         )
     try:
         data = await request.read()
     except CLIENT_FAULTS as error:
-        message = f"the body broke off or is malformed, and nothing was done: {reason_of(error)}"
+        message = f"the body is incomplete or malformed, and the request was not carried out: {reason_of(error)}"
         raise _Refused(400, "InvalidRequest", message, {"Connection": "close"}) from error
     try:
         return msgspec.json.decode(data or b"{}", type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _Refused(400, "InvalidRequest", f"the body cannot be read, and nothing was done: {error}") from error
+        raise _Refused(
+            400, "InvalidRequest", f"the body cannot be read, and the request was not carried out: {error}"
+        ) from error
 
 
 def _answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -388,7 +390,7 @@ def _error(
 
 
 def _protocol_error(error: web.HTTPException) -> web.Response:
-    """Return the answer for an error of the framework: no such route, a method that a route does not know, …."""
+    """Return the answer for an error of the framework: an unknown route, a method that a route does not support, …."""
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
     return _error(error.status, type(error).__name__.removeprefix("HTTP"), error.text or error.reason, headers=headers)
 
@@ -418,8 +420,8 @@ def _deadline(deadline_s: float) -> Any:
                 return await handler(request)
         except TimeoutError as error:
             message = (
-                f"this took longer than {deadline_s:g} s and was given up, so whether it was done is unknown. The same "
-                f"request with the same run id can be sent again: nothing is done twice."
+                f"the request took longer than {deadline_s:g} s and was given up, so it may have been carried out or "
+                f"not. Send the same request with the same run id again: its effect happens only once."
             )
             raise _Refused(503, "Timeout", message) from error
 
@@ -443,7 +445,7 @@ def _guard(token: str | None, *, only_loopback_names: bool) -> Any:
                 raise _Refused(
                     401,
                     "Unauthorized",
-                    "a bearer token is needed: send 'Authorization: Bearer <token>' with the server's token",
+                    "a bearer token is needed: send 'Authorization: Bearer <token>' with the token of the server",
                     {"WWW-Authenticate": "Bearer"},
                 )
         return await handler(request)

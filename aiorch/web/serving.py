@@ -1,4 +1,4 @@
-"""Which DAGs a process serves: definition files, and folders of them."""
+"""The DAGs that a process serves: definition files, and folders of definitions."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,10 +12,10 @@ def serve_dags(orchestrator: Orchestrator, paths: Iterable[Path]) -> list[str]:
     """
     Let *orchestrator* serve every definition of *paths*.
 
-    The modules of these DAGs are looked up in the current folder, too.
+    The modules of these DAGs are also looked up in the current folder.
 
     Returns:
-        All that is wrong with any of the definitions.
+        All mistakes in the definitions.
     """
     wrong: list[str] = []
     files: dict[str, Path] = {}
@@ -33,7 +33,7 @@ def serve_dags(orchestrator: Orchestrator, paths: Iterable[Path]) -> list[str]:
                 wrong.append(f"{file}: {error}" if str(file) not in str(error) else str(error))
                 continue
             if dag.name in files:
-                wrong.append(f"{file} and {files[dag.name]} both define a DAG {dag.name!r}: give one another name.")
+                wrong.append(f"{file} and {files[dag.name]} both define a DAG {dag.name!r}: rename one of them.")
             files[dag.name] = file
             orchestrator.serve_dag(dag)
     return wrong

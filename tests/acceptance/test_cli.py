@@ -688,7 +688,10 @@ def test_serve_refuses_wrong_dags_and_a_port_in_use(folder):
     folder.run("start", "a.json", "--run-id", "r1", "--store", "sqlite:///other.db")
     done = folder.run("serve", "--port", port, "--store", "sqlite:///other.db")
     assert done.returncode == 2
-    assert f"127.0.0.1:{port} cannot be bound, so nothing is served: Address already in use. --host and" in done.stderr
+    assert (
+        f"127.0.0.1:{port} cannot be bound, so the server was not started: Address already in use. --host and"
+        in done.stderr
+    )
     assert folder.calls() == []
 
 

@@ -133,7 +133,7 @@ async def test_results_are_read_wherever_they_are_kept(client, monkeypatch):
     assert (status, document["S1"]["result"]) == (200, large)
     assert (await client.get("/runs/r1?results=0"))[1] == (await client.get("/runs/r1"))[1]
     status, answer, _ = await client.get("/runs/r1?results=yes")
-    assert (status, answer["error"]["message"]) == (400, "results is 'yes' and can be 0 or 1")
+    assert (status, answer["error"]["message"]) == (400, "results is 'yes', but must be 0 or 1")
     monkeypatch.setattr(server, "RESULTS_BYTES_MAX", 5000)
     status, answer, _ = await client.get("/runs/r1?results=1")
     assert (status, answer["error"]["type"]) == (413, "RunTooLargeError")

@@ -96,10 +96,10 @@ def test_everything_wrong_is_told_at_once(wrong):
     )
     assert told["AIORCH_PORT"][0] == "'80x'"
     assert "a whole number from 0 to 65535" in told["AIORCH_PORT"][1]
-    assert "there is no 'nowhere'" in told["AIORCH_DAGS"][1]
+    assert "there is no file or folder 'nowhere'" in told["AIORCH_DAGS"][1]
     assert "projects/PROJECT/subscriptions/NAME" in told["AIORCH_SUBSCRIPTION"][1]
     assert "debug, info, warning or error" in told["AIORCH_LOG_LEVEL"][1]
-    assert "of every 40 s" in told["AIORCH_DEAD_AFTER"][1]
+    assert "with a heartbeat every 40 s" in told["AIORCH_DEAD_AFTER"][1]
     assert told.keys() == {
         *("AIORCH_PORT", "AIORCH_DAGS", "AIORCH_PATH", "AIORCH_STORE", "AIORCH_SUBSCRIPTION", "AIORCH_FUNCTION_URL"),
         *("AIORCH_DATAFLOW_API", "AIORCH_CONCURRENCY", "AIORCH_DRAIN", "AIORCH_DEAD_AFTER", "AIORCH_LOG_LEVEL"),
@@ -131,8 +131,8 @@ def test_the_table_of_variables_is_that_of_the_settings():
 
 
 def test_an_empty_token_is_refused(wrong):
-    """An empty token would protect nothing, so it does not count as not set."""
-    assert "protect nothing" in wrong(AIORCH_SERVE_TOKEN="")["AIORCH_SERVE_TOKEN"][1]
+    """An empty token would protect no request, so it does not count as not set."""
+    assert "protect no request" in wrong(AIORCH_SERVE_TOKEN="")["AIORCH_SERVE_TOKEN"][1]
 
 
 def test_secrets_are_masked(monkeypatch):
