@@ -10,6 +10,7 @@ from importlib import import_module
 
 TYPE_CHECKING = False  # type checkers know better; `typing` itself takes as long to import as all of this
 if TYPE_CHECKING:
+    from aiorch.client import Client as Client
     from aiorch.definition import DAGBuilder as DAGBuilder
     from aiorch.definition import NodeFactory as NodeFactory
     from aiorch.documents import Execution as Execution
@@ -68,6 +69,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DAG",
     "AiorchError",
+    "Client",
     "DAGBuilder",
     "DefinitionError",
     "Failure",
@@ -87,6 +89,7 @@ __all__ = [
 
 if not TYPE_CHECKING:
     _HOMES = {
+        "client": ("Client",),
         "definition": ("DAGBuilder", "NodeFactory"),
         "documents": ("Execution", "ExecutionStatus", "OrchestrationStatus"),
         "engine": ("CurrentExecution", "DAGExecutor", "ExecutionFilter", "current_execution"),

@@ -4,6 +4,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
     AiorchError
     ├── DefinitionError          fix the DAG definition; lists every problem
     ├── InvalidIdError           choose another run id or execution id
+    ├── UnknownDAGError          name a DAG that is served here
     ├── MalformedEventError      park the message, acknowledge it, look at who sent it
     ├── InvalidInputError        give the run an input that is JSON
     ├── InvalidSettingError      correct the setting
@@ -29,7 +30,7 @@ Every exception that aiorch raises on purpose. One type per distinct reaction of
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -123,6 +124,16 @@ class MalformedEventError(AiorchError, ValueError):
             f"{what} is malformed: {reason}. It was applied to no run, and repeating it changes nothing: "
             f"look at who publishes to the topic."
         )
+
+
+class UnknownDAGError(AiorchError, LookupError):
+    """A start names no DAG that is served here. No run was started."""
+
+    def __init__(self, name: str | None, served: Iterable[str]) -> None:
+        self.name = name
+        listed = ", ".join(sorted(served)) or "none"
+        asked = f"DAG {name!r} is not served here" if name else "a start message must name one of several DAGs"
+        super().__init__(f"{asked}, so no run was started; served: {listed}")
 
 
 class InvalidInputError(AiorchError, ValueError):

@@ -4,45 +4,36 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-import msgspec
-
+from aiorch.client import Client, Definition, build, refuse_wrong_types
 from aiorch.definition.files import folder_of
-from aiorch.documents.executions import ExecutionStatus
-from aiorch.documents.runs import OrchestrationStatus, RunSummary
-from aiorch.engine.executor import DAGExecutor
-from aiorch.engine.sweeper import Sweeper
 from aiorch.errors import (
     AiorchError,
     DefinitionError,
-    InvalidInputError,
     Problem,
-    StoreError,
     StoreThrottled,
     StoreUnavailable,
     UnresolvedFunctionError,
 )
+from aiorch.events.decode import EventFactory
 from aiorch.intake.intake import Intake
 from aiorch.model import names
 from aiorch.model.dag import DAG, Task
 from aiorch.model.enums import TargetTypes
-from aiorch.model.run_document import StartCommand, is_json
-from aiorch.ports.observer import NoObserver, Observer
+from aiorch.model.run_document import StartCommand
+from aiorch.ports.observer import Observer
 from aiorch.ports.source import EventSource
 from aiorch.ports.store import Store
 from aiorch.ports.target import Target
 from aiorch.ports.world import Clock, Entropy
-from aiorch.run_handle import RunHandle, refuse_wrong_reason
+from aiorch.run_handle import RunHandle
 from aiorch.settings import Settings
 from aiorch.sources.local import LocalSource
-from aiorch.stores import DEFAULT_STORE, open_store
-from aiorch.system.chance import SystemEntropy
-from aiorch.system.clock import SystemClock
+from aiorch.stores import DEFAULT_STORE
 from aiorch.system.watch import PROCESS_WATCH
 from aiorch.targets import http_targets
 from aiorch.targets.function.target import FunctionTarget
@@ -52,13 +43,10 @@ logger = logging.getLogger(__name__)
 INTERRUPTED_LOOKS_MAX = 20
 """Open runs read at most to find out whether a process works on them."""
 
-Definition = DAG | Mapping[str, Any] | str | os.PathLike[str]
-"""A DAG, a definition as a mapping, or the path of a definition file (JSON or YAML)."""
 
-
-class Orchestrator:
+class Orchestrator(Client):
     """
-    Runs DAGs, durably.
+    Runs DAGs, durably: a `Client` that carries out the runs of its store, too.
 
     ::
 
@@ -82,9 +70,6 @@ class Orchestrator:
 
         definition_folders: Folders with definition files. The modules of a stored run whose DAG was not given here are
             looked up in the first of these folders that holds a definition of its DAG, and in the *search_paths*.
-
-        launch: `False` for a client: what it starts, resumes or cancels is carried out by the other processes of the
-            store.
 
         targets: Targets to use instead of, or besides, the built-in ones.
 
@@ -112,7 +97,6 @@ class Orchestrator:
         functions: Mapping[str, Callable[..., Any]] | None = None,
         search_paths: Sequence[str | os.PathLike[str]] = (),
         definition_folders: Sequence[str | os.PathLike[str]] = (),
-        launch: bool = True,
         only_own_runs: bool = False,
         targets: Mapping[str, Target] | None = None,
         source: EventSource | None = None,
@@ -127,68 +111,39 @@ class Orchestrator:
                 "the messages of a source are about any run, and this orchestrator carries out only its own: no "
                 "orchestrator was made. Leave out `source` or `only_own_runs`."
             )
-        _refuse_wrong_types(store=store, dags=dags, functions=functions, search_paths=search_paths, settings=settings)
-        self.settings = settings or Settings()
-        self.store = open_store(store) if isinstance(store, str) else store
-        self.launch = launch
-        self.dags: dict[str, DAG] = {}
-        self.runs_status = OrchestrationStatus(self.store)
-        self.executions = ExecutionStatus(self.store)
+        refuse_wrong_types(store, settings, made="orchestrator")
+        _refuse_wrong_types(dags=dags, functions=functions, search_paths=search_paths)
+        settings = settings or Settings()
         self._functions = FunctionTarget(
             functions or {},
             search_paths=[Path(path) for path in search_paths],
             find_folder=partial(folder_of, folders=[Path(path).resolve() for path in definition_folders]),
-            threads_max=self.settings.threads_max,
+            threads_max=settings.threads_max,
             watch=PROCESS_WATCH if clock is None else None,
         )
-        self._targets = self._own_targets(targets or {}) if launch else {}
-        pace = self.store.pace
-        sweep_interval_s = self.settings.sweep_interval_s or pace.sweep_interval_s
-        interval_s = self.settings.commit_interval_s
-        launches = self.settings.launches
-        if launches.running_after_s is None:
-            launches = replace(launches, running_after_s=pace.running_after_s)
-        self._executor = DAGExecutor(
-            runs=self.runs_status,
-            executions=self.executions,
+        self._connect(
+            store,
+            settings,
             functions=self._functions,
-            targets=self._targets,
-            liveness=self.store,
-            clock=clock or SystemClock(),
-            entropy=entropy or SystemEntropy(),
-            observer=observer or NoObserver(),
+            targets={TargetTypes.FUNCTION: self._functions, **http_targets(settings), **(targets or {})},
+            clock=clock,
+            entropy=entropy,
+            observer=observer,
+            events=EventFactory(frozenset(own_names)),
             awaits_events=source is not None,
             only_own_runs=only_own_runs,
-            default_region=self.settings.region,
-            settings=launches,
-            commit_interval_s=pace.commit_interval_s if interval_s is None else interval_s,
         )
+        self._executor.on_release = self._sweeper.remember
+        self.dags = self._executor.dags
         self._local = LocalSource(self._executor.clock, self._executor.entropy) if source is None else None
         self.source: EventSource = source or cast("EventSource", self._local)
-        self._intake = Intake(self._executor, self.source, self.dags, own_names=frozenset(own_names))
-        self._sweeper = Sweeper(
-            self._executor,
-            self.store,
-            interval_s=sweep_interval_s,
-            relook_s=self.settings.relook_s or pace.relook_s,
-            refresh_s=self.settings.relook_s or pace.refresh_s,
-        )
-        if self.launch:
-            self._executor.on_release = self._sweeper.remember
-        self._background: list[asyncio.Task[None]] = []
+        self._intake = Intake(self._executor, self.source)
         for each in dags:
             self.serve_dag(each)
 
-    def _own_targets(self, targets: Mapping[str, Target]) -> dict[str, Target]:
-        return {
-            TargetTypes.FUNCTION: self._functions,
-            **http_targets(self.settings),
-            **targets,
-        }
-
     @property
     def open_runs(self) -> int | None:
-        """How many runs of the store were open at the last look; `None` before the first, and for a client."""
+        """How many runs of the store were open at the last look; `None` before the first."""
         return self._sweeper.open_runs
 
     @property
@@ -200,11 +155,8 @@ class Orchestrator:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        if not self.launch:
-            self._background = [loop.create_task(self._sweeper.watch())]
-            return self
         try:
-            await self.store.join(self._executor.process.id, self._executor.is_working)
+            await self._executor.join()
             await self._sweep()
         except BaseException:
             await self._close(0)
@@ -216,11 +168,7 @@ class Orchestrator:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.source.stop()
-        for task in self._background:
-            task.cancel()
-        if self._background:
-            await asyncio.wait(self._background)
-        await self._close(self.settings.drain_s)
+        await super().__aexit__(kind, error, traceback)
 
     async def _sweep(self) -> None:
         """Take on what is open. A store that does not answer yet is asked again in the background."""
@@ -229,17 +177,8 @@ class Orchestrator:
         except (StoreThrottled, StoreUnavailable) as error:
             logger.warning("sweep failed, trying again", extra={"error": str(error)})
 
-    async def _close(self, drain_s: float) -> None:
-        try:
-            await self._executor.close(drain_s)
-            await self.source.aclose()  # what was committed is acknowledged
-            await self.store.leave(self._executor.process.id)
-        except StoreError as error:
-            logger.warning("not announced as left: the others will find out", extra={"error": str(error)})
-        finally:
-            for target in self._targets.values():
-                await target.aclose()
-            await self.store.aclose()
+    async def _close_source(self) -> None:
+        await self.source.aclose()  # what was committed is acknowledged
 
     def publish(self, message: Mapping[str, Any], *, message_id: str | None = None) -> str:
         """
@@ -273,15 +212,8 @@ class Orchestrator:
         Raises:
             DefinitionError: With every problem of the definition.
         """
-        folder = None
-        if isinstance(definition, DAG):
-            dag = definition
-        else:
-            from aiorch.definition.build import DAGBuilder  # noqa: PLC0415  slow to import
-
-            dag = DAGBuilder(definition).build_dag()
-            if isinstance(definition, (str, os.PathLike)):
-                folder = Path(definition).resolve().parent
+        folder = Path(definition).resolve().parent if isinstance(definition, (str, os.PathLike)) else None
+        dag = build(definition)
         try:
             is_new = self._functions.learn(dag, folder, [Path(path) for path in search_paths])
         except LookupError as error:
@@ -297,34 +229,8 @@ class Orchestrator:
         self.dags[dag.name] = dag
         return dag
 
-    async def start(self, dag: Definition, *, input: Any = None, run_id: str | None = None) -> RunHandle:  # noqa: A002
-        """
-        Begin a run; with the id of a run that exists, and the same definition and input, get that run.
-
-        Args:
-            dag: What to run.
-
-            input: Anything that JSON can hold; the tasks see it as ``context.input``.
-
-            run_id: Id of the run, by default one of the time and chance.
-
-        Raises:
-            DefinitionError: The definition is not valid.
-
-            UnresolvedFunctionError: This process cannot launch some of its tasks.
-
-            InvalidIdError: The run id cannot be part of an object name.
-
-            RunConflictError: The run exists with another definition or input.
-
-            RunTooLargeError: The run could outgrow its document.
-        """
-        dag, command = self._start_command(dag, input, run_id)
-        self.check(dag)
-        return await self._begin(dag, command)
-
     async def _begin(self, dag: DAG, command: StartCommand) -> RunHandle:
-        handle = RunHandle(self._executor, await self._executor.start(dag, command))
+        handle = await super()._begin(dag, command)
         if handle.run.header.nonce != command.nonce:  # it existed
             await self._carry_out(handle)
         return handle
@@ -334,49 +240,6 @@ class Orchestrator:
         if self._executor.own_runs is not None and not run.status.is_terminal:
             self._executor.own_runs.add(run.run_id)
             await self._sweeper.look(run.run_id)
-
-    async def attach(self, run_id: str) -> RunHandle:
-        """
-        Return a run that exists.
-
-        Raises:
-            RunNotFoundError: There is none of this id.
-        """
-        committer = self._executor.committer(names.run_id(run_id))
-        await committer.apply(None)
-        return RunHandle(self._executor, committer)
-
-    async def cancel(self, run_id: str, *, reason: str = "cancelled on request") -> RunHandle:
-        """
-        Ask for the end of a run. A run that has ended stays as it is.
-
-        Raises:
-            RunNotFoundError: There is none of this id.
-
-            TypeError: The reason is no text.
-        """
-        refuse_wrong_reason(reason)
-        committer = await self._executor.cancel(names.run_id(run_id), reason)
-        handle = RunHandle(self._executor, committer)
-        if handle.status.is_terminal:
-            return handle
-        await self._sweeper.look(run_id)  # a dead owner cannot stop anything
-        return await self.attach(run_id)
-
-    async def resume(self, run_id: str) -> RunHandle:
-        """
-        Begin the run that goes on where *run_id* failed or was cancelled; asked again, return the same run.
-
-        Raises:
-            RunNotFoundError: There is none of this id.
-
-            RunStateError: It has neither failed nor been cancelled.
-
-            UnresolvedFunctionError: This process cannot launch some of its tasks.
-        """
-        dag, command = await self._executor.resume_command(run_id)
-        self.check(dag)
-        return await self._begin(dag, command)
 
     async def continue_run(self, run_id: str) -> RunHandle:
         """
@@ -421,19 +284,8 @@ class Orchestrator:
         owners = stored.run.owners
         return stored.run.waits_for_process(await self.store.dead_among(owners) if owners else owners)
 
-    async def runs(self) -> list[RunSummary]:
-        """All runs of the store, the newest first."""
-        return await self.runs_status.list_runs()
-
-    async def dead_owners(self, run: RunHandle) -> frozenset[str]:
-        """
-        Return the ids of the processes that owe something to a run and are known to be gone.
-
-        Raises:
-            StoreError: The store does not tell.
-        """
-        owners = run.run.owners
-        return await self.store.dead_among(owners) if owners else owners
+    def _check(self, dag: DAG) -> None:
+        self.check(dag)
 
     def check(self, dag: DAG) -> None:
         """
@@ -442,8 +294,6 @@ class Orchestrator:
         Raises:
             UnresolvedFunctionError: With every task that it cannot launch, and why.
         """
-        if not self.launch:
-            return  # the process that launches them checks them
         reasons = [
             (task, reason) for task in dag.all_tasks.values() if (reason := self._executor.why_not(task)) is not None
         ]
@@ -454,32 +304,16 @@ class Orchestrator:
 
     def _lacks_callable(self, task: Task) -> bool:
         """Whether a task that cannot be launched lacks its callable, rather than a target that is ready for it."""
-        target = self._targets.get(task.target_type)
+        target = self._executor.targets.get(task.target_type)
         if target is None or target is self._functions:
             return target is not None
         return task.function is not None and target.resolve(task) is None
 
-    def _start_command(self, definition: Definition, input: Any, run_id: str | None) -> tuple[DAG, StartCommand]:  # noqa: A002
-        dag = self.dag(definition)
-        try:
-            encoded = msgspec.json.encode(input)
-            if not is_json(encoded):
-                raise ValueError("it is nested too deeply")
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise InvalidInputError(f"the input is not JSON, so no run was started: {error}") from error
-        if run_id is None:
-            run_id = f"run_{int(self._executor.clock.now().timestamp())}_{self._executor.entropy.token()[:16]}"
-        return dag, self._executor.start_command(dag, run_id, encoded)
 
-
-def _refuse_wrong_types(store: Any, dags: Any, functions: Any, search_paths: Any, settings: Any) -> None:
+def _refuse_wrong_types(dags: Any, functions: Any, search_paths: Any) -> None:
     """Raise a TypeError that names the argument: what goes wrong later would not tell which one it was."""
     wrong = None
-    if not isinstance(store, str) and not hasattr(store, "pace"):
-        wrong = f"store is of type {type(store).__name__} and must be a URL or a Store"
-        if isinstance(store, os.PathLike):
-            wrong += f"; a file is named by {f'sqlite:///{os.fspath(store)}'!r}"
-    elif isinstance(dags, (str, os.PathLike, Mapping, DAG)):
+    if isinstance(dags, (str, os.PathLike, Mapping, DAG)):
         wrong = "dags is one definition and must be a list of definitions"
     elif functions is not None and not isinstance(functions, Mapping):
         wrong = f"functions is of type {type(functions).__name__} and must be a mapping of names to callables"
@@ -488,7 +322,5 @@ def _refuse_wrong_types(store: Any, dags: Any, functions: Any, search_paths: Any
         wrong = f"functions[{name!r}] is of type {type(each).__name__} and must be a callable"
     elif isinstance(search_paths, (str, os.PathLike)):
         wrong = "search_paths is one folder and must be a list of folders"
-    elif settings is not None and not isinstance(settings, Settings):
-        wrong = f"settings is of type {type(settings).__name__} and must be a Settings"
     if wrong is not None:
         raise TypeError(f"{wrong}; no orchestrator was made.")

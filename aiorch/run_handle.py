@@ -1,9 +1,13 @@
 """A run in the hands of those who started it: look at it, wait for its end, cancel it."""
 
-from collections.abc import AsyncIterator, Container
+from collections import Counter
+from collections.abc import AsyncIterator, Container, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -11,10 +15,11 @@ from aiorch.documents.results import FETCHES_MAX, AllNodes, Results, SpilledResu
 from aiorch.engine.committer import Committer
 from aiorch.engine.executor import DAGExecutor
 from aiorch.errors import NoResultError, ResultPendingError, RunTooLargeError
+from aiorch.model.dag import DAG
 from aiorch.model.failure import Failure
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState
-from aiorch.model.status import RunStatus
+from aiorch.model.status import RunStatus, TaskStatus
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,73 @@ class RunResult:
     """Results of the completed tasks by node name."""
 
 
+class RunView:
+    """
+    A run as of one commit. It stays as it is while the run goes on.
+
+    Attributes:
+        nodes: The entry of every node by name, read-only: a `NodeState` each, with ``status``, ``attempt``,
+            ``started_at``, ``ended_at``, ``error``, …
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._header = run.header
+        self.nodes: Mapping[str, NodeState] = MappingProxyType(run.snapshot().nodes)
+
+    def __repr__(self) -> str:
+        return f"<RunView {self.run_id} {self.status}>"
+
+    @property
+    def run_id(self) -> str:
+        """Id of the run."""
+        return self._header.run_id
+
+    @property
+    def dag(self) -> str:
+        """Name of its DAG."""
+        return self._header.dag
+
+    @property
+    def status(self) -> RunStatus:
+        """Status of the run."""
+        return self._header.status
+
+    @property
+    def error(self) -> Failure | None:
+        """Why the run failed, `None` when it has not."""
+        return self._header.error
+
+    @property
+    def input(self) -> Any:
+        """The input of the run. Decoded from JSON on each access."""
+        return msgspec.json.decode(self._header.input)
+
+    @property
+    def created_at(self) -> datetime:
+        """When the run was started."""
+        return self._header.created_at
+
+    @property
+    def updated_at(self) -> datetime:
+        """When the commit was made."""
+        return self._header.updated_at
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the run ended, `None` while it is open."""
+        return self._header.ended_at
+
+    @property
+    def resumed_from(self) -> str | None:
+        """Id of the run whose results this one took over, `None` for a run that was started."""
+        return self._header.resumed_from
+
+    @property
+    def counts(self) -> dict[TaskStatus, int]:
+        """How many tasks have each status. A status that no task has is left out."""
+        return dict(Counter(state.status for state in self.nodes.values() if state.target_type is not None))
+
+
 def refuse_wrong_reason(reason: Any) -> None:
     """Raise a TypeError for a reason of a cancel that a run document cannot keep."""
     if not isinstance(reason, str):
@@ -47,8 +119,6 @@ class RunHandle:
         run_id: Its id.
 
         dag: Its DAG.
-
-        run: Its state: ``run.header``, and ``run.nodes[name]`` with a `NodeState` each. It changes as the run goes on.
     """
 
     def __init__(self, executor: DAGExecutor, committer: Committer) -> None:
@@ -58,14 +128,19 @@ class RunHandle:
         self._committer = committer
         self._run = committer.run
         self.run_id: str = committer.run_id
-        self.dag = committer.dag
+        self.dag: DAG = committer.dag
 
     def __repr__(self) -> str:
         return f"<RunHandle {self.run_id} {self.status}>"
 
     @property
+    def view(self) -> RunView:
+        """The run as of the last commit that this process knows."""
+        return RunView(self.run)
+
+    @property
     def run(self) -> Run:
-        """State as of the last commit that this process knows."""
+        """The engine's own state of the run, which changes as the run goes on; `view` is the public one."""
         if self._committer.run is not None:
             self._run = self._committer.run
         return self._run
@@ -165,28 +240,24 @@ class RunHandle:
         large = await SpilledResults(self._executor.executions).fetch(run, names) if run.spilled else {}
         return Results(run, AllNodes(self.dag), large)
 
-    async def changes(self) -> AsyncIterator[None]:
+    async def changes(self) -> AsyncIterator[RunView]:
         """
-        Yield now, and after every commit until the run has ended. Commits in quick succession may be seen as one.
+        Yield the run as it is now, and after every commit until the run has ended.
+
+        Commits in quick succession may be seen as one.
 
         Raises:
             StoreError: As `wait`.
         """
         generation = self._committer.generation
-        yield
+        yield self.view
         while not self.status.is_terminal:
             generation = await self._next_commit(generation)
-            yield
+            yield self.view
 
     async def _next_commit(self, since: int | None) -> int:
-        held = self._executor.committer(self.run_id)
-        if held is not self._committer:  # it was forgotten here, since all that is owed to the run is owed elsewhere
-            self._committer = held
-            held.refresh()
-        if held.error is not None:
-            raise held.error
-        await held.changed(since)
-        return held.generation
+        self._committer = await self._executor.next_commit(self._committer, since)
+        return self._committer.generation
 
     async def cancel(self, *, reason: str = "cancelled on request") -> None:
         """

@@ -12,7 +12,7 @@ import click
 from aiorch.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from aiorch.orchestrator import Orchestrator
+    from aiorch.client import Client
     from aiorch.run_handle import RunHandle
 
 _Answer = TypeVar("_Answer")
@@ -21,14 +21,14 @@ PATIENCE_S = 30.0
 """Longest wait for the answer of a store about one run."""
 
 
-def open_client(store: str, *, create: bool = False) -> "Orchestrator":
+def open_client(store: str, *, create: bool = False) -> "Client":
     """
-    Return an orchestrator that starts, reads and cancels runs and launches no task; not entered yet.
+    Return a client of a store, not entered yet.
 
     Raises:
         click.UsageError: The file does not exist, and *create* is false; or the store is in memory.
     """
-    from aiorch.orchestrator import Orchestrator
+    from aiorch.client import Client
     from aiorch.settings import Settings
 
     if store == "memory:":
@@ -42,7 +42,7 @@ def open_client(store: str, *, create: bool = False) -> "Orchestrator":
             f"there is no file {file} here, so this store has no runs yet; --store or AIORCH_STORE names another store."
         )
         raise click.UsageError(message)
-    return Orchestrator(store, launch=False, settings=Settings(drain_s=0))
+    return Client(store, settings=Settings(drain_s=0))
 
 
 def ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:

@@ -20,7 +20,7 @@ from aiorch.errors import StoreError
 from aiorch.model.status import RunStatus
 
 if TYPE_CHECKING:
-    from aiorch.orchestrator import Orchestrator
+    from aiorch.client import Client
     from aiorch.run_handle import RunHandle
 
 
@@ -126,7 +126,7 @@ def result(run_id: str, node: str | None, store: str) -> None:
 
 
 @asynccontextmanager
-async def _attached(run_id: str, store: str) -> AsyncIterator[tuple["Orchestrator", "RunHandle"]]:
+async def _attached(run_id: str, store: str) -> AsyncIterator[tuple["Client", "RunHandle"]]:
     """Open a client, and attach it to a run."""
     async with open_client(store) as client, patience(store):
         await client.runs_status.ping()  # reports at once when the store does not answer, with the reason

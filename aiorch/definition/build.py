@@ -42,6 +42,9 @@ class DAGBuilder:
             `parse_definition` returned.
 
         source: What to call the definition in messages; its file's name if there is one.
+
+        execution_status, orchestration_status: The `ExecutionStatus` and `OrchestrationStatus` that a `DAGExecutor` of
+            this DAG works with.
     """
 
     def __init__(
@@ -49,9 +52,13 @@ class DAGBuilder:
         definition: Mapping[str, Any] | str | os.PathLike[str] | LoadedDefinition,
         *,
         source: str | None = None,
+        execution_status: object | None = None,
+        orchestration_status: object | None = None,
     ) -> None:
         self._definition = definition
         self._source = source
+        self._execution_status = execution_status
+        self._orchestration_status = orchestration_status
 
     def build_dag(self) -> DAG:
         """
@@ -71,7 +78,9 @@ class DAGBuilder:
         findings = [*loaded.text_findings(), *plain.findings, *check.findings]
         if findings:
             raise loaded.error(findings)
-        return _build(root, plain, _dag_name(root, loaded.stem))
+        dag = _build(root, plain, _dag_name(root, loaded.stem))
+        dag.execution_status, dag.orchestration_status = self._execution_status, self._orchestration_status
+        return dag
 
 
 class NodeFactory:

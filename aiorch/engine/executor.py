@@ -8,8 +8,10 @@ process: launches, stops, retries when they are due. What happens next is decide
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from datetime import timedelta
-from typing import Any, Protocol, TypeVar, assert_never
+from dataclasses import replace
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar, assert_never, cast
 from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
@@ -21,21 +23,26 @@ from aiorch.core.run_events import CancelRequested, ProcessesDied, RunStarted, T
 from aiorch.documents.executions import Execution, ExecutionStatus, new_execution
 from aiorch.documents.results import SpilledResults
 from aiorch.documents.runs import OrchestrationStatus, StoredRun
+from aiorch.engine import defaults
+from aiorch.engine.answers import completion, is_at, is_called_here, is_of, let_answer_come
 from aiorch.engine.committer import Committer
 from aiorch.engine.launches import Launches
 from aiorch.engine.markers import Markers
 from aiorch.engine.outcomes import Outcomes, SupplementaryFunctions
+from aiorch.engine.receipt import Outcome, Receipt
 from aiorch.engine.slots import Slots
 from aiorch.engine.standstill import Standstill
 from aiorch.engine.timers import Timers
-from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable
+from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable, UnknownDAGError
+from aiorch.events.decode import EventFactory, start_run_id
+from aiorch.events.event import CancelEvent, CloudFunctionEvent, DataflowEvent, StartEvent
 from aiorch.model import names
 from aiorch.model.dag import DAG, Task
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState, RunHeader, StartCommand
 from aiorch.model.status import RunStatus, TaskStatus
-from aiorch.ports.observer import Observer
-from aiorch.ports.store import LOCAL_PACE, Liveness
+from aiorch.ports.observer import NoObserver, Observer
+from aiorch.ports.store import LOCAL_PACE, Liveness, Pace
 from aiorch.ports.target import Target
 from aiorch.ports.world import Clock, Entropy
 from aiorch.settings import LaunchSettings
@@ -49,6 +56,11 @@ _T = TypeVar("_T")
 COMMIT_GRACE_S = 2.0
 """How long the last commits may take at the end, at least."""
 
+DRAIN_S = 5.0
+"""How long running tasks may go on when the context of an executor is left."""
+
+_encode = msgspec.json.Encoder().encode
+
 
 class Functions(Target, SupplementaryFunctions, Protocol):
     """The target of ``Function`` tasks, which also calls the supplementary functions of other tasks."""
@@ -56,12 +68,53 @@ class Functions(Target, SupplementaryFunctions, Protocol):
 
 class DAGExecutor:
     """
-    The engine of one process. `aiorch.Orchestrator` wires it.
+    The engine of one process: events in, commits and launches out. `aiorch.Orchestrator` is built on it.
+
+    ::
+
+        async with DAGExecutor(dag) as executor:
+            await executor.handle({"resource": {"type": "start", "labels": {"run_id": "one"}}})
+            await executor.wait("one")
 
     Its state needs no lock: only the event loop's thread touches it, and no method awaits between read and write.
 
+    Args:
+        dags: The DAGs that a start may name. A start that names none is about the only one.
+
+        orchestration_status: Reads and writes the runs; `None`: the one that *dags* were built with.
+
+        execution_status: Reads and writes the records of executions; `None`: as above.
+
+        targets: Targets by `target_type`, closed together with this; `None`: the built-in ones. An empty mapping is
+            for a client, which launches no task.
+
+        functions: Calls the supplementary functions of tasks, and ``Function`` tasks where *targets* is `None`; `None`:
+            callables are found by import.
+
+        liveness: Tells which processes are alive; `None`: the store of the statuses.
+
+        clock, entropy: Time and chance; `None`: the real ones.
+
+        observer: Is told what happens; `None`: no observer.
+
+        events: Decodes event data.
+
+        awaits_events: The ends of executions arrive as events, so a call whose answer was lost is waited for.
+
+        only_own_runs: See `own_runs`.
+
+        settings: What can be tuned about launches.
+
+        commit_interval_s: See `aiorch.ports.Pace`; `None`: the store decides.
+
+        default_region: Region of steps that name none.
+
     Attributes:
         process: Who we are, in ``by`` of the entries that this process owes something to.
+
+        dags: The DAGs that a start may name, by name.
+
+        targets: Targets by `target_type`.
 
         committers: Of the runs that are in memory, by run id.
 
@@ -86,30 +139,49 @@ class DAGExecutor:
 
     def __init__(  # noqa: PLR0913  the ports, one each
         self,
-        *,
-        runs: OrchestrationStatus,
-        executions: ExecutionStatus,
-        functions: Functions,
-        targets: Mapping[str, Target],
-        liveness: Liveness,
-        clock: Clock,
-        entropy: Entropy,
-        observer: Observer,
+        *dags: DAG,
+        orchestration_status: OrchestrationStatus | None = None,
+        execution_status: ExecutionStatus | None = None,
+        targets: Mapping[str, Target] | None = None,
+        functions: Functions | None = None,
+        liveness: Liveness | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+        observer: Observer | None = None,
+        events: EventFactory | None = None,
         awaits_events: bool = False,
         only_own_runs: bool = False,
         settings: LaunchSettings | None = None,
-        commit_interval_s: float = 0.0,
+        commit_interval_s: float | None = None,
         default_region: str | None = None,
     ) -> None:
-        self.runs = runs
-        self.executions = executions
-        self.clock = clock
-        self.entropy = entropy
-        self.observer = observer
-        self.commit_interval_s = commit_interval_s
+        self.runs = _status(
+            "orchestration_status",
+            OrchestrationStatus,
+            orchestration_status,
+            [dag.orchestration_status for dag in dags],
+        )
+        self.executions = _status(
+            "execution_status", ExecutionStatus, execution_status, [dag.execution_status for dag in dags]
+        )
+        if functions is None and (targets is None or targets):
+            functions = defaults.importing_functions()
+        if targets is None:
+            assert functions is not None
+            targets = defaults.built_in_targets(functions)
+        if liveness is None:
+            liveness = cast("Liveness", self.runs.store)  # every store of ours is one
+        pace: Pace = getattr(self.runs.store, "pace", LOCAL_PACE)
+        settings = settings or LaunchSettings()
+        if settings.running_after_s is None:
+            settings = replace(settings, running_after_s=pace.running_after_s)
+        self.dags = {dag.name: dag for dag in dags}
+        self.clock = clock = clock or defaults.system_clock()
+        self.entropy = entropy = entropy or defaults.system_entropy()
+        self.observer = observer or NoObserver()
+        self.commit_interval_s = pace.commit_interval_s if commit_interval_s is None else commit_interval_s
         self.on_store_away: Callable[[], None] = lambda: None
         self.on_release: Callable[[Committer], None] = lambda _: None
-        settings = settings or LaunchSettings(running_after_s=LOCAL_PACE.running_after_s)
         process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
         self.own_runs: set[str] | None = set() if only_own_runs else None
@@ -125,11 +197,12 @@ class DAGExecutor:
         self.process = Process(
             process_id, self._can_launch, awaits_events, self._why_never, slots=self.slots.left_by_type
         )
-        self.markers = Markers(runs, entropy)
+        self.markers = Markers(self.runs, entropy)
+        self._events = events or EventFactory()
         self._liveness = liveness
         self._default_region = default_region
         self._functions = functions
-        self._targets = targets
+        self.targets = targets
         self._resolved: WeakKeyDictionary[Task, str | None] = WeakKeyDictionary()
         self._untold: WeakSet[Task] = WeakSet()
         self._tasks: dict[asyncio.Task[Any], None] = {}
@@ -137,11 +210,11 @@ class DAGExecutor:
         self.standstill = Standstill()
         self._timers = Timers(clock, self.slots, self.committers, awaits_events=awaits_events)
         self._is_closing = False
-        self._spilled = SpilledResults(executions)
+        self._spilled = SpilledResults(self.executions)
         outcomes = Outcomes(
             targets=targets,
             functions=functions,
-            executions=executions,
+            executions=self.executions,
             spilled=self._spilled,
             process=self.process,
             liveness=liveness,
@@ -162,6 +235,32 @@ class DAGExecutor:
             slots=self.slots,
             is_closing=lambda: self._is_closing,
         )
+
+    async def __aenter__(self) -> Self:
+        await self.join()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self.close(DRAIN_S)
+            await self.leave()
+        finally:
+            await self.close_targets()
+
+    async def join(self) -> None:
+        """Let this process count as alive. Called before any other method. Raises: StoreError."""
+        await self._liveness.join(self.process.id, self.is_working)
+
+    async def leave(self) -> None:
+        """Announce that this process has ended. Called after `close`. Raises: StoreError."""
+        await self._liveness.leave(self.process.id)
+
+    async def close_targets(self) -> None:
+        """Release what the targets hold. Called last."""
+        for target in self.targets.values():
+            await target.aclose()
 
     def spawn(self, work: Coroutine[Any, Any, _T], *, may_be_cut: bool = False) -> asyncio.Task[_T]:
         """
@@ -206,7 +305,156 @@ class DAGExecutor:
         if left:
             await asyncio.wait(left)
 
+    # -- events --------------------------------------------------------------------------------------------------
+
+    async def handle(
+        self,
+        event_data: dict[str, Any],
+        *,
+        message_id: str | None = None,
+        publish_time: datetime | None = None,
+        receipt: Receipt | None = None,
+    ) -> Receipt:
+        """
+        Bring an event into its run: begin the run, cancel it, record the end of a task, or ask the target about one.
+
+        Returns when a commit contains the event. The launches that follow from it go on in the background.
+
+        Args:
+            event_data: A start, a cancel, or what a platform says about the end of an execution; see `EventFactory`.
+
+            message_id: Id of the message that carried the event.
+
+            publish_time: When that message was published. A start without a run id gets one made of both, so that the
+                same message again is the same run; without the two, one made of time and chance.
+
+            receipt: The receipt to write on, which holds what is known of the event also when this raises.
+
+        Raises:
+            MalformedEventError: *event_data* has the shape of an event of a run, and cannot be read.
+
+            UnknownDAGError: A start names no DAG of `dags`.
+
+            RunConflictError, RunTooLargeError: See `start`.
+
+            RunNotFoundError: The run of a cancel does not exist, or that of an execution no longer does.
+
+            StoreError, DocumentError: The event could not be committed.
+        """
+        receipt = receipt or Receipt()
+        event = self._events.create_from_event(event_data)
+        match event:
+            case StartEvent():
+                receipt.kind = "start"
+                receipt.run_id = event.run_id or self._new_run_id(message_id, publish_time)
+                dag = self._served(event.dag)
+                await self.start(dag, self.start_command(dag, receipt.run_id, _encode(event.parameters)))
+                receipt.outcome = Outcome.APPLIED
+            case CancelEvent():
+                assert event.run_id is not None
+                receipt.kind, receipt.run_id = "cancel", event.run_id
+                await self.cancel(event.run_id, event.reason)
+                receipt.outcome = Outcome.APPLIED
+            case CloudFunctionEvent():
+                receipt.kind = "function"
+                receipt.outcome = Outcome.OWN if self._events.is_own(event) else await self._complete(event, receipt)
+            case DataflowEvent():
+                receipt.kind = "dataflow"
+                receipt.outcome = await self._poll_soon(event, receipt)
+            case _:
+                receipt.outcome = Outcome.FOREIGN
+        return receipt
+
+    def _new_run_id(self, message_id: str | None, publish_time: datetime | None) -> str:
+        if message_id is None or publish_time is None:
+            return self.new_run_id()
+        return start_run_id(message_id, publish_time)
+
+    def _served(self, name: str | None) -> DAG:
+        if name is None and len(self.dags) == 1:
+            return next(iter(self.dags.values()))
+        if name is None or name not in self.dags:
+            raise UnknownDAGError(name, self.dags)
+        return self.dags[name]
+
+    async def _complete(self, event: CloudFunctionEvent, receipt: Receipt) -> Outcome:
+        """Record the end of a call."""
+        key = event.execution_key
+        record = await self.executions.get_record(key) if key is not None else None
+        if key is None or record is None or not is_of(event, record):
+            return Outcome.FOREIGN
+        receipt.is_about(record)
+        if event.never_ran and is_called_here(self.committers.get(record.run_id), record.node_name):
+            return Outcome.APPLIED  # the call itself is told so, and there may be thousands of these
+        committer = self.committer(record.run_id)
+        committer.visitors += 1  # it stays in memory: the events of a thousand calls shall not read it a thousand times
+        try:
+            is_missing = await let_answer_come(
+                committer,
+                record.node_name,
+                record.attempt,
+                standstill=self.standstill,
+                commit_interval_s=self.commit_interval_s,
+            )
+        finally:
+            committer.visitors -= 1
+            self.release(committer)
+        if is_missing:
+            # A large result is stored before its commit, and outlives the process that did not come to that.
+            record = await self.executions.get_record(key) or record
+        await self.committer(record.run_id).apply(completion(event, record))
+        return Outcome.APPLIED
+
+    async def _poll_soon(self, event: DataflowEvent, receipt: Receipt) -> Outcome:
+        """Ask the target about an execution that an event calls over."""
+        record = None
+        for known_as in (event.execution_key, event.execution_id):
+            if known_as is not None and record is None:
+                record = await self.executions.get_record(known_as)
+        if record is None or record.target_type != event.target_type or not is_at(event, record):
+            return Outcome.FOREIGN
+        receipt.is_about(record)
+        await self.hint(record.run_id, record.node_name, record.attempt)
+        return Outcome.HINTED
+
+    async def wait(self, run_id: str) -> StoredRun:
+        """
+        Wait for the end of a run, and return the run as it is stored then.
+
+        Raises:
+            RunNotFoundError: There is no such run.
+
+            StoreError: The store refuses the run's commits for good. The run stays open.
+        """
+        committer = self.committer(run_id)
+        await committer.apply(None)
+        while committer.run is not None and not committer.run.status.is_terminal:
+            committer = await self.next_commit(committer, None)
+        return await self.stored_run(run_id)
+
+    async def next_commit(self, committer: Committer, since: int | None) -> Committer:
+        """
+        Wait for a commit after that of generation *since*; `None`: for the end of the run.
+
+        Returns:
+            The committer that the run has now: this process may have forgotten the run, and read it again.
+
+        Raises:
+            AiorchError: The run cannot be committed at present.
+        """
+        held = self.committer(committer.run_id)
+        if held is not committer:  # it was forgotten here, since all that is owed to the run is owed elsewhere
+            held.refresh()
+        if held.error is not None:
+            raise held.error
+        await held.changed(since)
+        return held
+
     # -- commands ------------------------------------------------------------------------------------------------
+
+    def new_run_id(self) -> str:
+        """Return a run id made of time and chance."""
+        return f"run_{int(self.clock.now().timestamp())}_{self.entropy.token()[:16]}"
 
     def start_command(self, dag: DAG, run_id: str, encoded_input: bytes) -> StartCommand:
         """Return a start command for a run of *dag*. Raises: InvalidIdError."""
@@ -488,12 +736,12 @@ class DAGExecutor:
             return False  # what begins now is left to others: we could only commit to it, and never do it
         if task not in self._resolved:
             reason = self._resolved[task] = self.why_not(task)
-            if reason is not None and self._targets:  # a client has none, and launches nothing on purpose
+            if reason is not None and self.targets:  # a client has none, and launches nothing on purpose
                 self._untold.add(task)
         return self._resolved[task] is None
 
     def _why_never(self, task: Task) -> str | None:
-        return self._resolved.get(task) if self._targets else None
+        return self._resolved.get(task) if self.targets else None
 
     def _tell_why_not(self, committer: Committer, task: Task, state: NodeState) -> None:
         """Say why this process will never be able to launch *task*: in the entry, and once per task in the log."""
@@ -513,13 +761,29 @@ class DAGExecutor:
 
     def why_not(self, task: Task) -> str | None:
         """Say why this process cannot launch *task*, or `None` if it can."""
-        target = self._targets.get(task.target_type)
+        target = self.targets.get(task.target_type)
         if target is None:
             return f"this process has no target for {task.target_type} tasks"
         reason = target.resolve(task)
         if reason is None and task.supplement:
+            assert self._functions is not None
             reason = self._functions.resolve(task)
         return reason
+
+
+_Status = TypeVar("_Status", OrchestrationStatus, ExecutionStatus)
+
+
+def _status(name: str, kind: type[_Status], given: _Status | None, built_with: Iterable[object]) -> _Status:
+    """Return the status that was given, or else the one that the DAGs were built with."""
+    found = {given} if given is not None else {each for each in built_with if isinstance(each, kind)}
+    if len(found) != 1:
+        count = "none was given" if not found else f"{len(found)} different ones were given"
+        raise TypeError(
+            f"a DAGExecutor works with one {name}, and {count} to the builders of its DAGs, so no executor was made; "
+            f"pass {name} to the DAGExecutor."
+        )
+    return found.pop()
 
 
 class _Launcher:

@@ -85,7 +85,7 @@ class Outcomes:
         self,
         *,
         targets: Mapping[str, Target],
-        functions: SupplementaryFunctions,
+        functions: SupplementaryFunctions | None,
         executions: ExecutionStatus,
         spilled: SpilledResults,
         process: Process,
@@ -388,6 +388,7 @@ class Outcomes:
         """Let the task's own function have a say in its parameters."""
         try:
             with executing(context):
+                assert self._functions is not None
                 parameters = await self._functions.call(function, context)
         except asyncio.CancelledError:
             task = asyncio.current_task()

@@ -332,7 +332,13 @@ class DAG:
         timeout: Seconds that a run may take, `None` for no limit.
 
         functions: Callables that the definition held as objects, by the name that stands for them in it.
+
+        orchestration_status, execution_status: Keep the runs of this DAG and the records of their executions in a
+            store: given by the builder to a `DAGExecutor`; `None` where it was given none.
     """
+
+    orchestration_status: object | None = None
+    execution_status: object | None = None
 
     def __init__(  # noqa: PLR0913
         self,

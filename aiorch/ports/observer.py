@@ -16,7 +16,7 @@ class Observer(Protocol):
         Args:
             kind: ``start``, ``cancel``, ``function``, ``dataflow``; ``other``: none of ours, or it cannot be read.
 
-            outcome: What became of it, see `aiorch.intake.intake.Outcome`.
+            outcome: What became of it, see `aiorch.engine.receipt.Outcome`.
 
             seconds: Since it was received.
         """

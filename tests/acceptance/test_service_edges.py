@@ -218,7 +218,7 @@ def test_interrupted_check_is_no_success(place, module):
         ("serve --dag dags", "work"),
         ("run dags/echo.json", "click"),
         ("run dags/echo.json", "aiorch.orchestrator"),
-        ("runs", "aiorch.orchestrator"),
+        ("runs", "aiorch.client"),
     ],
 )
 def test_sigterm_during_imports_interrupts_commands(place, words, module):

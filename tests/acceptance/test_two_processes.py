@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from aiorch import Orchestrator, RunStatus, Settings, TaskStatus
+from aiorch import Client, RunStatus, Settings, TaskStatus
 from tests import definitions
 from tests.definitions import chain, parallel
 
@@ -46,8 +46,8 @@ def calls_of(tmp_path: Path) -> list[list[str]]:
     return [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
 
 
-def client_of(tmp_path: Path) -> Orchestrator:
-    return Orchestrator(f"sqlite:///{tmp_path}/state.db", launch=False, settings=Settings(sweep_interval_s=0.05))
+def client_of(tmp_path: Path) -> Client:
+    return Client(f"sqlite:///{tmp_path}/state.db", settings=Settings(sweep_interval_s=0.05))
 
 
 async def test_tasks_alternate_between_two_processes(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ from tests.acceptance.folder import PATIENCE_S, Folder, calls
 
 STARTS = """
 import asyncio
-from aiorch import Orchestrator
+from aiorch import Client
 
 async def main():
-    async with Orchestrator(launch=False) as client:
+    async with Client() as client:
         for number in range(52):
             await client.start("a.json", run_id=f"r{number:02}")
 

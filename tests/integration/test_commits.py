@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from aiorch import (
+    Client,
     Orchestrator,
     OrchestratorLeftError,
     RunHandle,
@@ -128,6 +129,11 @@ class World:
             yield orchestrator
         assert not self.memory.taken_back
 
+    def client(self, store: Any = None) -> Client:
+        self._seeds += 1
+        chance = SeededEntropy(self._seeds)
+        return Client(store or self.memory, settings=SETTINGS, clock=ManualClock(), entropy=chance)
+
     async def work(self, context: TaskContext) -> Any:
         self.calls[context.node] += 1
         if f"executions/{context.execution_id}.json" not in self.memory._objects:
@@ -216,7 +222,7 @@ async def test_412_by_somebody_else_is_folded_onto_what_they_wrote() -> None:
     world = World()
     store = world.faulty()
     observer = CountingObserver()
-    async with world.engine(store, observer=observer) as orchestrator, world.engine(launch=False) as client:
+    async with world.engine(store, observer=observer) as orchestrator, world.client() as client:
         held = store.arm("write", "runs/", nth=2, hold=True)
         run = await orchestrator.start(chain("A", "B"), run_id="r")
         await held.reached.wait()
@@ -547,7 +553,7 @@ async def test_an_outage_while_the_orchestrator_is_entered() -> None:
     """A store that does not answer yet is waited for: what was open goes on as soon as it does."""
     for kind, prefix in (("list", "open/"), ("read", "runs/"), ("write", "runs/"), ("read", "definitions/")):
         world = World()
-        async with world.engine(launch=False) as client:
+        async with world.client() as client:
             await client.start(sample(), run_id="r")
         store = world.faulty()
         store.arm(kind, prefix, Fault.UNAVAILABLE, times=2)
@@ -578,7 +584,7 @@ async def test_a_store_that_refuses_while_the_orchestrator_is_entered() -> None:
 async def test_one_run_that_cannot_be_committed_does_not_keep_the_others_waiting() -> None:
     """An orchestrator that is entered takes on every other run."""
     world = World()
-    async with world.engine(launch=False) as client:
+    async with world.client() as client:
         for run_id in ("bad", "r"):
             await client.start(sample(), run_id=run_id)
     store = world.faulty()
@@ -859,7 +865,7 @@ async def test_marker_of_a_run_that_was_taken_on_goes_though_its_removal_failed(
     """The same of a run whose marker is none of our own making, and was looked at when the run was still open."""
     world = World()
     world.bodies["A"] = lambda _: asyncio.sleep(10)
-    async with world.engine(launch=False) as client:
+    async with world.client() as client:
         await client.start(chain("A"), run_id="r")
     store = world.faulty()
     async with world.engine(store):
@@ -1179,7 +1185,7 @@ async def test_a_client_may_wait_for_a_run_that_others_carry_out() -> None:
     gate = asyncio.Event()
     world.bodies["B"] = lambda _: gate.wait()
     store = world.faulty()
-    async with asyncio.timeout(200), world.engine(), world.engine(store, launch=False) as client:
+    async with asyncio.timeout(200), world.engine(), world.client(store) as client:
         run = await client.start(sample(), run_id="r")
         async for _ in run.changes():
             if run.run.nodes["A2"].status is TaskStatus.COMPLETED:
@@ -1213,7 +1219,7 @@ async def test_a_run_has_one_committer_in_a_process() -> None:
     """One that was forgotten hands its events on to the one that has taken its place."""
     world = World()
     world.bodies["A"] = lambda _: asyncio.Event().wait()
-    async with asyncio.timeout(200), world.engine(), world.engine(launch=False) as client:
+    async with asyncio.timeout(200), world.engine(), world.client() as client:
         await client.start(chain("A"), run_id="r")
         await until(lambda: "A" in world.calls)
         forgotten = client._executor.committer("r")

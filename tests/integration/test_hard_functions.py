@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from aiorch import RunConflictError, RunStatus, Settings, TaskContext, TaskStatus, UnresolvedFunctionError
+from aiorch import Client, RunConflictError, RunStatus, Settings, TaskContext, TaskStatus, UnresolvedFunctionError
 from aiorch.errors import StoreUnavailable
 from aiorch.model.dag import Function
 from aiorch.ports.store import StoredObject
@@ -238,7 +238,7 @@ async def test_one_unreadable_run_does_not_stop_the_others(monkeypatch: pytest.M
     async def works(context: TaskContext) -> str:
         return "done"
 
-    async with engine(store=store, launch=False) as client:
+    async with Client(store, settings=FAST) as client:
         await client.start(named(chain("works")), run_id="bad")
         await client.start(named(chain("works")), run_id="good")
     async with asyncio.timeout(5):
@@ -264,13 +264,12 @@ async def test_a_process_sweeps_on_after_an_unexpected_failure() -> None:
     async def works(context: TaskContext) -> str:
         return "done"
 
-    async with engine({"works": works}, store=store) as orchestrator, engine(store=store, launch=False) as client:
+    async with engine({"works": works}, store=store), Client(store, settings=FAST) as client:
         async with asyncio.timeout(5):
             while store.moods < 6:
                 await asyncio.sleep(0.01)
             run = await client.start(named(chain("works")))
             assert (await run.wait()).status is RunStatus.COMPLETED
-        assert orchestrator.launch
 
 
 async def test_a_resume_never_returns_somebody_elses_run() -> None:

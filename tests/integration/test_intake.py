@@ -16,7 +16,7 @@ from aiorch.core.run_events import ProcessesDied
 from aiorch.documents.executions import ExecutionStatus
 from aiorch.documents.runs import REJECTED_BYTES_MAX, OrchestrationStatus
 from aiorch.engine.executor import DAGExecutor
-from aiorch.events.decode import MESSAGE_BYTES_MAX
+from aiorch.events.decode import MESSAGE_BYTES_MAX, EventFactory
 from aiorch.intake.intake import Intake
 from aiorch.model.dag import Task
 from aiorch.ports.target import Answer, Failed, Succeeded, Unknown
@@ -66,23 +66,23 @@ class Engine:
         self.store = FaultyStore(self.memory)
         self.target = Silent()
         entropy, clock = SeededEntropy(1 if beside else 0), ManualClock()
-        runs = OrchestrationStatus(self.store)
         functions = FunctionTarget()
         self.executor = DAGExecutor(
-            runs=runs,
-            executions=ExecutionStatus(runs.store),
+            *dags,
+            orchestration_status=OrchestrationStatus(self.store),
+            execution_status=ExecutionStatus(self.store),
             functions=functions,
             targets={TargetTypes.CLOUD_FUNCTION: self.target, TargetTypes.FUNCTION: functions},
             liveness=self.memory,
             observer=CountingObserver(),
             clock=clock,
             entropy=entropy,
+            events=EventFactory(frozenset({"orchestrator-dev-default"})),
             awaits_events=True,
             settings=LaunchSettings(running_after_s=1000),
         )
         self.source = LocalSource(clock, entropy)
-        own = frozenset({"orchestrator-dev-default"})
-        self.intake = Intake(self.executor, self.source, {dag.name: dag for dag in dags}, own_names=own)
+        self.intake = Intake(self.executor, self.source)
 
     def names(self, prefix: str) -> list[str]:
         return sorted(name for name in self.memory._objects if name.startswith(prefix))

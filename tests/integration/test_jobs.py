@@ -367,7 +367,7 @@ async def test_a_launch_that_was_not_answered_is_not_given_back() -> None:
         async def unanswered(task: Task, context: TaskContext) -> Answer:
             return NotStarted("no answer, and no job of that name")
 
-        process._targets[TargetTypes.DATAFLOW].launch = unanswered  # type: ignore[method-assign]
+        process._executor.targets[TargetTypes.DATAFLOW].launch = unanswered  # type: ignore[method-assign]
         await process.start(single(on_lost="fail"), run_id="r")
         await asyncio.sleep(10)
     assert (world.entry()["status"], world.entry()["attempt"]) == ("Starting", 1)
@@ -385,7 +385,7 @@ async def test_a_launch_that_was_not_answered_is_stopped_when_the_next_one_is_re
             world.jobs.states[context.execution_id] = "running"
             return NotStarted("no answer, and no job of that name", may_arrive=True)
 
-        process._targets[TargetTypes.DATAFLOW].launch = unanswered_then_refused  # type: ignore[method-assign]
+        process._executor.targets[TargetTypes.DATAFLOW].launch = unanswered_then_refused  # type: ignore[method-assign]
         await process.start(single(), run_id="r")
         await world.until(lambda: world.document()["$run"]["status"] == "Failed")
         assert list(world.jobs.states.values()) == ["stopped"]
@@ -578,7 +578,7 @@ async def test_a_process_that_was_silent_reads_again_before_it_sends(heard_again
     world = World()
     world.memory = store = Unheard()
     async with world.process() as paused:
-        jobs = paused._targets[TargetTypes.DATAFLOW]
+        jobs = paused._executor.targets[TargetTypes.DATAFLOW]
         sends: list[str] = []
         launch = jobs.launch
 
@@ -667,7 +667,7 @@ async def test_a_refusal_is_none_where_another_process_has_the_job() -> None:
             await goes_on.wait()
             return Failed(Failure.of("HTTP 403", "no more"))
 
-        process._targets[TargetTypes.DATAFLOW].launch = refuse_late  # type: ignore[method-assign]
+        process._executor.targets[TargetTypes.DATAFLOW].launch = refuse_late  # type: ignore[method-assign]
         await process.start(single(retry={"max_attempts": 3}), run_id="r")
         await world.let_another_take_over()
         goes_on.set()
@@ -685,7 +685,7 @@ async def test_a_stop_is_not_tried_again_by_a_process_that_has_lost_the_job() ->
             tries.append(context.node)
             raise StoreUnavailable("503")
 
-        process._targets[TargetTypes.DATAFLOW].stop = refuse  # type: ignore[method-assign]
+        process._executor.targets[TargetTypes.DATAFLOW].stop = refuse  # type: ignore[method-assign]
         await process.start(single(timeout=100), run_id="r")
         await world.until_running()
         await world.until(lambda: bool(tries))
@@ -709,7 +709,7 @@ async def test_the_timeout_does_not_hide_why_a_launch_was_refused() -> None:
         async def look_for_long(task: Task, context: TaskContext, job_id: str | None) -> None:
             await asyncio.sleep(30)
 
-        target = process._targets[TargetTypes.DATAFLOW]
+        target = process._executor.targets[TargetTypes.DATAFLOW]
         target.launch, target.stop = refuse, look_for_long  # type: ignore[method-assign]
         await process.start(single(timeout=20, retry={"max_attempts": 2, "on": ["Timeout"]}), run_id="r")
         await world.until(lambda: world.document()["$run"]["status"] == "Failed")
@@ -745,7 +745,7 @@ async def test_a_launch_that_was_never_sent_is_not_looked_for() -> None:
         async def refuse_too(task: Task, context: TaskContext, job_id: str | None) -> None:
             raise StoreUnavailable("403")
 
-        target = process._targets[TargetTypes.DATAFLOW]
+        target = process._executor.targets[TargetTypes.DATAFLOW]
         target.launch, target.stop = refuse, refuse_too  # type: ignore[method-assign]
         await process.start(single(), run_id="r")
         await world.until(lambda: world.document()["$run"]["status"] == "Failed")

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from aiorch import (
+    Client,
     DefinitionError,
     InvalidIdError,
     InvalidInputError,
@@ -688,7 +689,7 @@ async def test_a_process_runs_only_callables_that_it_can_resolve() -> None:
 
 
 async def test_a_client_leaves_the_work_to_others() -> None:
-    """With `launch=False` a start, a cancel and a resume are recorded, and another process carries them out."""
+    """A start, a cancel and a resume of a `Client` are recorded, and another process carries them out."""
     store = MemoryStore()
     running = asyncio.Event()
 
@@ -697,7 +698,7 @@ async def test_a_client_leaves_the_work_to_others() -> None:
         if context.input is None:
             await asyncio.Event().wait()
 
-    async with engine({"hangs": hangs}, store=store), engine(store=store, launch=False) as client:
+    async with engine({"hangs": hangs}, store=store), Client(store, settings=FAST) as client:
         run = await client.start(named(chain("hangs")), run_id="r")
         assert run.run.nodes["hangs"].status is TaskStatus.NEW
         async with asyncio.timeout(5):
@@ -744,7 +745,7 @@ async def test_a_marker_without_a_document_begins_the_run() -> None:
     async def work(context: TaskContext) -> str:
         return "done"
 
-    async with engine({"work": work}, store=store, launch=False) as client:
+    async with Client(store, settings=FAST) as client:
         dag = client.dag(named(chain("work")))
         await client.runs_status.save_dag(dag)
         command = client._executor.start_command(dag, "r", b"null")
@@ -845,3 +846,46 @@ async def test_a_task_that_must_not_run_twice_is_not_given_back() -> None:
     error = run.run.nodes["slow"].error
     assert error is not None
     assert (run.status, error.type) == (RunStatus.FAILED, "Interrupted")
+
+
+async def test_run_starts_and_waits() -> None:
+    """`run` returns the result of a run that has ended, and of one that exists already, of a client as well."""
+    store = MemoryStore()
+
+    async def works(context: TaskContext) -> int:
+        return context.input + 1
+
+    async with asyncio.timeout(5), engine({"works": works}, store=store) as orchestrator:
+        first = await orchestrator.run(named(chain("works")), input=1, run_id="r")
+        assert (first.run_id, first.status, dict(first.results)) == ("r", RunStatus.COMPLETED, {"works": 2})
+        async with Client(store, settings=FAST) as client:
+            again = await client.run(named(chain("works")), input=1, run_id="r")
+            other = await client.run(named(chain("works")), input=2)
+        assert (again.results["works"], other.results["works"]) == (2, 3)
+
+
+async def test_a_view_stays_as_it_is() -> None:
+    """`changes` yields views: the first one has no outcome yet when the last one has, and none can be written to."""
+
+    async def works(context: TaskContext) -> None: ...
+
+    async def fails(context: TaskContext) -> None:
+        raise ValueError("no")
+
+    async with asyncio.timeout(5), engine({"works": works, "fails": fails}) as orchestrator:
+        run = await orchestrator.start(named(chain("works", "fails")), input={"n": 1}, run_id="r")
+        views = [view async for view in run.changes()]
+    first, last = views[0], views[-1]
+    assert (first.status, last.status) == (RunStatus.RUNNING, RunStatus.FAILED)
+    assert first.nodes["works"].status is not TaskStatus.COMPLETED
+    assert last.counts == {TaskStatus.COMPLETED: 1, TaskStatus.FAILED: 1}
+    assert sum(first.counts.values()) == 2
+    assert (last.run_id, last.dag, last.input, last.resumed_from) == ("r", "chain", {"n": 1}, None)
+    assert last.error is not None
+    assert last.ended_at is not None
+    assert first.ended_at is None
+    assert first.created_at == last.created_at <= last.updated_at == last.ended_at
+    with pytest.raises(TypeError):
+        last.nodes["works"] = last.nodes["fails"]  # type: ignore[index]
+    with pytest.raises(AttributeError):
+        last.nodes["works"].status = TaskStatus.FAILED  # type: ignore[misc]

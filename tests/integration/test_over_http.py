@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from aiorch import Orchestrator, RunStatus, Settings, TargetTypes
+from aiorch import Client, Orchestrator, RunStatus, Settings, TargetTypes
 from aiorch.events.decode import NESTING_MAX
 from aiorch.settings import LaunchSettings
 from aiorch.sources import pubsub as pubsub_source
@@ -212,7 +212,7 @@ async def test_412_somebody_else_wrote_what_was_learned_is_folded_onto_it(cloud:
     held = cloud.gcs.arm(Fault.HOLD, "POST", "runs/r.json")
     cloud.functions.held["A"].set()
     await held.reached.wait()
-    async with Orchestrator(GCSStore(BUCKET), launch=False) as client:
+    async with Client(GCSStore(BUCKET)) as client:
         await client.cancel("r")
         held.released.set()
         await cloud.until(lambda: cloud.status() == "Cancelled")
@@ -427,7 +427,7 @@ async def test_a_cancel_that_races_with_a_launch_leaves_no_job_running(
     else:
         await cloud.publish(start("job"))
         await cloud.until(lambda: bool(cloud.dataflow.requests("launch")))
-    async with Orchestrator(GCSStore(BUCKET), launch=False) as client:
+    async with Client(GCSStore(BUCKET)) as client:
         await client.cancel("r")
     cloud.orchestrator._executor.committer("r").refresh()  # what the next sweep would do
     if not faults:

@@ -7,6 +7,7 @@ import pytest
 
 from aiorch import (
     AiorchError,
+    Client,
     Orchestrator,
     OrchestratorLeftError,
     RunStatus,
@@ -51,7 +52,7 @@ def own(store: MemoryStore, work: Work, jobs: Jobs, seed: int) -> Orchestrator:
 
 async def recorded(store: MemoryStore, definition: dict[str, Any], run_id: str) -> None:
     """Record the start of a run that no process carries out."""
-    async with Orchestrator(store, launch=False, clock=ManualClock(), entropy=SeededEntropy(99)) as client:
+    async with Client(store, clock=ManualClock(), entropy=SeededEntropy(99)) as client:
         await client.start(definition, run_id=run_id)
 
 

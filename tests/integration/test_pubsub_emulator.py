@@ -143,6 +143,7 @@ async def test_start_messages_start_runs(topic):
     """Start messages, each sent twice under its run id, start one run each; in the end all are acknowledged."""
     done = []
     definition = {
+        "name": "etl",
         "start": "Work",
         "steps": {"Work": {"type": "Task", "target_type": "Function", "target_name": "tests:work", "end": True}},
     }
@@ -150,8 +151,8 @@ async def test_start_messages_start_runs(topic):
         Orchestrator("memory:", functions={"tests:work": lambda context: done.append(context.input)}) as orchestrator,
         a_source(topic) as source,
     ):
-        dag = orchestrator.serve_dag(definition)
-        intake = Intake(orchestrator._executor, source, {"etl": dag})
+        orchestrator.serve_dag(definition)
+        intake = Intake(orchestrator._executor, source)
         receiving = asyncio.create_task(intake.run())
         for number in [*range(20), *range(20)]:
             labels = {"dag": "etl", "run_id": f"run-{number}"}

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aiorch import Orchestrator, RunHandle, RunStatus, Settings, StoreError, TaskContext, TaskStatus
+from aiorch import Client, Orchestrator, RunHandle, RunStatus, Settings, StoreError, TaskContext, TaskStatus
 from aiorch.ports.store import ObjectInfo, StoredObject
 from aiorch.stores import sqlite_file, sqlite_schema
 from aiorch.stores.memory import MemoryStore
@@ -39,6 +39,10 @@ class CountingStore(MemoryStore):
     async def read(self, name: str) -> StoredObject | None:
         self.reads += 1
         return await super().read(name)
+
+
+def client_of(store: MemoryStore) -> Client:
+    return Client(store, settings=Settings(drain_s=0), clock=ManualClock(), entropy=SeededEntropy(1))
 
 
 def engine(store: Any, kind: str = "call", *, seed: int = 1, **options: Any) -> Orchestrator:
@@ -105,7 +109,7 @@ async def test_a_run_of_which_a_look_failed_is_looked_at_again_although_nothing_
     """A sweep whose look at a run was refused is followed by another one, until the look succeeds."""
     memory = MemoryStore()
     store = FaultyStore(memory)
-    async with engine(memory, launch=False) as client, engine(store, seed=2, clock=ManualClock()) as orchestrator:
+    async with client_of(memory) as client, engine(store, seed=2, clock=ManualClock()) as orchestrator:
         refusal = store.arm("read", "runs/", Fault.REFUSED, times=None)
         await start(client, "call", "r")
         await asyncio.sleep(SETTLED_S)
@@ -165,7 +169,7 @@ async def test_a_start_and_a_cancel_by_another_connection_are_noticed_at_rest(tm
     settings = Settings(sweep_interval_s=0.05, drain_s=0)
     async with (
         engine(SQLiteStore(path), settings=settings) as orchestrator,
-        engine(SQLiteStore(path), settings=settings, launch=False) as client,
+        Client(SQLiteStore(path), settings=settings) as client,
     ):
         await rested(orchestrator)
         async with asyncio.timeout(20):

@@ -9,6 +9,7 @@ import pytest
 
 from aiorch import (
     AiorchError,
+    Client,
     NoResultError,
     ResultPendingError,
     RunTooLargeError,
@@ -157,7 +158,7 @@ async def test_a_handle_says_why_there_is_no_result() -> None:
         "start": "Good",
         "steps": {"Good": task("returns", next="Bad"), "Bad": task("fails", next="Rest"), "Rest": task("returns")},
     }
-    async with engine(FUNCTIONS, launch=False) as client:
+    async with Client("memory:") as client:
         waiting = await client.start(named(definition))
         for ask in (waiting.result(), waiting.result("Good")):
             with pytest.raises(ResultPendingError):

@@ -194,7 +194,7 @@ async def test_the_work_per_ended_execution_does_not_grow_with_the_tasks_that_wa
                 return super()._can_launch(task)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("aiorch.orchestrator.DAGExecutor", Counting)
+            patch.setattr("aiorch.client.DAGExecutor", Counting)
             async with engine(Jobs()) as orchestrator:
                 steps = {f"j{number}": job() for number in range(width)}
                 await (await orchestrator.start(side_by_side(**steps))).wait()

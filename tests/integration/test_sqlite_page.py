@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aiorch import Orchestrator, RunStatus, Settings, TaskContext
+from aiorch import Client, Orchestrator, RunStatus, Settings, TaskContext
 from tests.definitions import chain, task
 from tests.documentation import REPOSITORY, blocks
 
@@ -30,7 +30,7 @@ async def store(tmp_path: Path) -> Path:
         for run_id in ("monday", "tuesday"):
             run = await orchestrator.start(chain(A=task(function="tests:work")), run_id=run_id)
             assert (await run.wait()).status is RunStatus.COMPLETED
-    async with Orchestrator(f"sqlite:///{path}", launch=False) as client:
+    async with Client(f"sqlite:///{path}") as client:
         await client.start(chain(A=task(function="tests:work")), run_id="open")
     return path
 

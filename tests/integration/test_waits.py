@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from aiorch import DAGBuilder, Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
+from aiorch import Client, DAGBuilder, Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
 from aiorch.core.begin import new_header, new_run
 from aiorch.core.draft import Process
 from aiorch.core.fold import fold
@@ -212,7 +212,7 @@ async def test_a_task_that_no_process_can_launch_says_why() -> None:
     """A ready task whose callable a process does not find says so within 5 s of that process's look, and once."""
     store = Commits()
     definition = chain(A=task(function="no_such_module:f"))
-    async with Orchestrator(store, launch=False, clock=ManualClock(), entropy=SeededEntropy(2)) as client:
+    async with Client(store, clock=ManualClock(), entropy=SeededEntropy(2)) as client:
         await client.start(definition, run_id="r")
     assert "waits_because" not in await store.entry("A")
     async with engine(store, Calls()):
@@ -228,7 +228,7 @@ async def test_a_task_that_no_process_can_launch_says_why() -> None:
 async def test_a_reason_that_waits_is_not_written_by_a_process_that_has_left(caplog: pytest.LogCaptureFixture) -> None:
     """An orchestrator that is left two seconds after its look at a run commits nothing and logs no error later."""
     store = Commits()
-    async with Orchestrator(store, launch=False, clock=ManualClock(), entropy=SeededEntropy(2)) as client:
+    async with Client(store, clock=ManualClock(), entropy=SeededEntropy(2)) as client:
         await client.start(chain(A=task(function="no_such_module:f")), run_id="r")
     async with engine(store, Calls()):
         await asyncio.sleep(2)

@@ -401,9 +401,9 @@ MUTANTS = (
     # -- events --------------------------------------------------------------------------------------------------
     Mutant(
         "completion accepted of whatever function",
-        "aiorch.intake.intake",
-        "        record.task_name in event.names\n        and _is_at",
-        "        _is_at",
+        "aiorch.engine.answers",
+        "        record.task_name in event.names\n        and is_at",
+        "        is_at",
         seed=100080,
     ),
     Mutant(

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from aiorch.engine.answers import USER_AGENT_PREFIX
 from aiorch.errors import MalformedEventError
 from aiorch.events.decode import EventFactory
 from aiorch.events.event import CloudFunctionEvent, StartEvent
-from aiorch.intake.intake import USER_AGENT_PREFIX
 from aiorch.model import names
 from aiorch.service.settings import ServiceSettings, variables
 from tests.documentation import REPOSITORY, named, rows, section

@@ -15,7 +15,7 @@ import yaml
 from aiohttp import web
 
 import aiorch
-from aiorch import Orchestrator, Settings, errors
+from aiorch import Client, Orchestrator, Settings, errors
 from aiorch.cli import main as cli
 from aiorch.cli import output
 from aiorch.definition import models
@@ -243,13 +243,18 @@ def test_every_public_name_is_documented() -> None:
     assert [name for name in aiorch._HOME_OF if not re.search(rf"\b{name}\b", text)] == []
 
 
-def test_every_argument_of_the_orchestrator_is_documented() -> None:
-    """The section has every argument and every public method, and no method that there is not."""
-    text = section("docs/library.md", "Orchestrator")
-    arguments = set(Orchestrator.__init__.__annotations__) - {"return"}
-    methods = {name for name, value in vars(Orchestrator).items() if not name.startswith("_") and callable(value)}
+@pytest.mark.parametrize("kind", [Client, Orchestrator], ids=["Client", "Orchestrator"])
+def test_every_argument_and_method_is_documented(kind: type[Client]) -> None:
+    """The section of a class has every argument, every public method of its own, and no other."""
+    text = section("docs/library.md", kind.__name__)
+    arguments = set(kind.__init__.__annotations__) - {"return"}
+    methods = {name for name, value in vars(kind).items() if not name.startswith("_") and callable(value)}
     documented = first_column(text)
-    assert {name for name in documented if name.isidentifier()} == arguments
+    if kind is Client:
+        text = text.partition("\n")[2]
+        assert all(re.search(rf"`Client\(.*\b{name}\b.*\)`", text) for name in arguments)
+    else:
+        assert {name for name in documented if name.isidentifier()} == arguments
     assert {re.sub(r"^await |\(.*", "", name) for name in documented if "(" in name} == methods
 
 
@@ -294,7 +299,16 @@ def test_every_route_of_the_service_is_documented() -> None:
     assert requests == {"GET /metrics", "GET /readyz", "GET /healthz"}
 
 
-ROOT_FILES = {"__init__.py", "__main__.py", "errors.py", "orchestrator.py", "py.typed", "run_handle.py", "settings.py"}
+ROOT_FILES = {
+    "__init__.py",
+    "__main__.py",
+    "client.py",
+    "errors.py",
+    "orchestrator.py",
+    "py.typed",
+    "run_handle.py",
+    "settings.py",
+}
 
 # -- the architecture ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiorch.documents.executions import Execution
+from aiorch.engine.answers import is_of
 from aiorch.errors import MalformedEventError
 from aiorch.events.decode import MESSAGE_BYTES_MAX, NESTING_MAX, EventFactory, decode_message, start_run_id
 from aiorch.events.event import (
@@ -22,7 +23,6 @@ from aiorch.events.event import (
     Event,
     StartEvent,
 )
-from aiorch.intake.intake import is_of
 from aiorch.model import names
 from aiorch.model.enums import TargetTypes
 from aiorch.model.status import TaskStatus

@@ -11,7 +11,7 @@ import pytest
 import aiorch
 
 TOP = """
-    AiorchError DAG DAGBuilder DefinitionError Failure Node Orchestrator Parallel RunHandle RunNotFoundError
+    AiorchError Client DAG DAGBuilder DefinitionError Failure Node Orchestrator Parallel RunHandle RunNotFoundError
     RunResult RunStatus Settings StoreError Task TaskContext TaskStatus
 """
 

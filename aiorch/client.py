@@ -1,0 +1,268 @@
+"""`Client`: the runs of a store, started, found, cancelled and resumed from a process that carries out none of them."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from aiorch.documents.executions import ExecutionStatus
+from aiorch.documents.runs import OrchestrationStatus, RunSummary
+from aiorch.engine.executor import DAGExecutor
+from aiorch.engine.sweeper import Sweeper
+from aiorch.errors import InvalidInputError, StoreError
+from aiorch.model import names
+from aiorch.model.dag import DAG
+from aiorch.model.run_document import StartCommand, is_json
+from aiorch.ports.store import Store
+from aiorch.ports.world import Clock, Entropy
+from aiorch.run_handle import RunHandle, RunResult, refuse_wrong_reason
+from aiorch.settings import Settings
+from aiorch.stores import DEFAULT_STORE, open_store
+
+logger = logging.getLogger(__name__)
+
+Definition = DAG | Mapping[str, Any] | str | os.PathLike[str]
+"""A DAG, a definition as a mapping, or the path of a definition file (JSON or YAML)."""
+
+
+class Client:
+    """
+    Starts, finds, cancels and resumes the runs of a store. Other processes of the store carry them out.
+
+    ::
+
+        async with Client("sqlite:///state.db") as client:
+            run = await client.start("sample.yaml", input={"day": "2026-11-23"})
+            result = await run.wait()
+
+    Args:
+        store: URL of a store (``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``gs://bucket/prefix``), or a
+            store.
+
+        settings: What can be tuned.
+
+        clock, entropy: Time and chance, replaceable for tests.
+    """
+
+    settings: Settings
+    store: Store
+    runs_status: OrchestrationStatus
+    executions: ExecutionStatus
+
+    def __init__(
+        self,
+        store: str | Store = DEFAULT_STORE,
+        *,
+        settings: Settings | None = None,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        refuse_wrong_types(store, settings, made="client")
+        self._connect(store, settings or Settings(), targets={}, clock=clock, entropy=entropy)
+
+    def _connect(self, store: str | Store, settings: Settings, **executor: Any) -> None:
+        """Open the store, and make the executor with these arguments."""
+        self.settings = settings
+        self.store = open_store(store) if isinstance(store, str) else store
+        self.runs_status = OrchestrationStatus(self.store)
+        self.executions = ExecutionStatus(self.store)
+        self._executor = DAGExecutor(
+            orchestration_status=self.runs_status,
+            execution_status=self.executions,
+            settings=self.settings.launches,
+            commit_interval_s=self.settings.commit_interval_s,
+            default_region=self.settings.region,
+            **executor,
+        )
+        pace = self.store.pace
+        self._sweeper = Sweeper(
+            self._executor,
+            self.store,
+            interval_s=self.settings.sweep_interval_s or pace.sweep_interval_s,
+            relook_s=self.settings.relook_s or pace.relook_s,
+            refresh_s=self.settings.relook_s or pace.refresh_s,
+        )
+        self._background: list[asyncio.Task[None]] = []
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._background = [asyncio.get_running_loop().create_task(self._sweeper.watch())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for task in self._background:
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
+        await self._close(self.settings.drain_s)
+
+    async def _close(self, drain_s: float) -> None:
+        try:
+            await self._executor.close(drain_s)
+            await self._close_source()
+            await self._executor.leave()
+        except StoreError as error:
+            logger.warning("heartbeat not withdrawn; other replicas will time it out", extra={"error": str(error)})
+        finally:
+            await self._executor.close_targets()
+            await self.store.aclose()
+
+    async def _close_source(self) -> None:
+        """Give back the messages that were not settled: a client takes none."""
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def dag(self, definition: Definition) -> DAG:
+        """
+        Build a DAG.
+
+        Raises:
+            DefinitionError: With every problem of the definition.
+        """
+        return self.runs_status.known(build(definition))
+
+    async def start(self, dag: Definition, *, input: Any = None, run_id: str | None = None) -> RunHandle:  # noqa: A002
+        """
+        Begin a run; with the id of a run that exists, and the same definition and input, get that run.
+
+        Args:
+            dag: What to run.
+
+            input: Anything that JSON can hold; the tasks see it as ``context.input``.
+
+            run_id: Id of the run, by default one of the time and chance.
+
+        Raises:
+            DefinitionError: The definition is not valid.
+
+            UnresolvedFunctionError: This process cannot launch some of its tasks.
+
+            InvalidIdError: The run id cannot be part of an object name.
+
+            RunConflictError: The run exists with a different definition or input.
+
+            RunTooLargeError: The run could outgrow its document.
+        """
+        dag, command = self._start_command(dag, input, run_id)
+        self._check(dag)
+        return await self._begin(dag, command)
+
+    async def run(self, dag: Definition, *, input: Any = None, run_id: str | None = None) -> RunResult:  # noqa: A002
+        """
+        Begin a run, or find it, and wait for its end.
+
+        Args:
+            dag: As of `start`.
+
+            input: As of `start`.
+
+            run_id: As of `start`.
+
+        Raises:
+            AiorchError: As `start` and `RunHandle.wait`. A run that has failed raises nothing: see its status.
+        """
+        return await (await self.start(dag, input=input, run_id=run_id)).wait()
+
+    async def attach(self, run_id: str) -> RunHandle:
+        """
+        Return a run that exists.
+
+        Raises:
+            RunNotFoundError: There is none of this id.
+        """
+        committer = self._executor.committer(names.run_id(run_id))
+        await committer.apply(None)
+        return RunHandle(self._executor, committer)
+
+    async def cancel(self, run_id: str, *, reason: str = "cancelled on request") -> RunHandle:
+        """
+        Ask for the end of a run. A run that has ended stays as it is.
+
+        Raises:
+            RunNotFoundError: There is none of this id.
+
+            TypeError: The reason is no text.
+        """
+        refuse_wrong_reason(reason)
+        committer = await self._executor.cancel(names.run_id(run_id), reason)
+        handle = RunHandle(self._executor, committer)
+        if handle.status.is_terminal:
+            return handle
+        await self._sweeper.look(run_id)  # a dead owner cannot stop anything
+        return await self.attach(run_id)
+
+    async def resume(self, run_id: str) -> RunHandle:
+        """
+        Begin the run that goes on where *run_id* failed or was cancelled; asked again, return the same run.
+
+        Raises:
+            RunNotFoundError: There is none of this id.
+
+            RunStateError: It has neither failed nor been cancelled.
+
+            UnresolvedFunctionError: This process cannot launch some of its tasks.
+        """
+        dag, command = await self._executor.resume_command(run_id)
+        self._check(dag)
+        return await self._begin(dag, command)
+
+    async def runs(self) -> list[RunSummary]:
+        """All runs of the store, the newest first."""
+        return await self.runs_status.list_runs()
+
+    async def dead_owners(self, run: RunHandle) -> frozenset[str]:
+        """
+        Return the ids of the processes that owe something to a run and are known to be gone.
+
+        Raises:
+            StoreError: The store does not tell.
+        """
+        owners = run.run.owners
+        return await self.store.dead_among(owners) if owners else owners
+
+    def _check(self, dag: DAG) -> None:
+        """Raise if this process could not launch a task of a run that it is about to begin."""
+
+    async def _begin(self, dag: DAG, command: StartCommand) -> RunHandle:
+        return RunHandle(self._executor, await self._executor.start(dag, command))
+
+    def _start_command(self, definition: Definition, input: Any, run_id: str | None) -> tuple[DAG, StartCommand]:  # noqa: A002
+        dag = self.dag(definition)
+        try:
+            encoded = msgspec.json.encode(input)
+            if not is_json(encoded):
+                raise ValueError("it is nested too deeply")
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InvalidInputError(f"the input is not JSON, so no run was started: {error}") from error
+        if run_id is None:
+            run_id = self._executor.new_run_id()
+        return dag, self._executor.start_command(dag, run_id, encoded)
+
+
+def build(definition: Definition) -> DAG:
+    """Return the DAG of a definition. Raises: DefinitionError."""
+    if isinstance(definition, DAG):
+        return definition
+    from aiorch.definition.build import DAGBuilder  # noqa: PLC0415  slow to import
+
+    return DAGBuilder(definition).build_dag()
+
+
+def refuse_wrong_types(store: Any, settings: Any, *, made: str) -> None:
+    """Raise a TypeError that names the argument: what goes wrong later would not tell which one it was."""
+    wrong = None
+    if not isinstance(store, str) and not hasattr(store, "pace"):
+        wrong = f"store is of type {type(store).__name__} and must be a URL or a Store"
+        if isinstance(store, os.PathLike):
+            wrong += f"; a file is named by {f'sqlite:///{os.fspath(store)}'!r}"
+    elif settings is not None and not isinstance(settings, Settings):
+        wrong = f"settings is of type {type(settings).__name__} and must be a Settings"
+    if wrong is not None:
+        raise TypeError(f"{wrong}; no {made} was made.")
