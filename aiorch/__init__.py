@@ -44,11 +44,8 @@ if TYPE_CHECKING:
     from aiorch.events import EventFactory as EventFactory
     from aiorch.events import StartEvent as StartEvent
     from aiorch.model import DAG as DAG
-    from aiorch.model import CloudFunction as CloudFunction
-    from aiorch.model import DataflowJob as DataflowJob
     from aiorch.model import DataflowTemplateType as DataflowTemplateType
     from aiorch.model import Failure as Failure
-    from aiorch.model import Function as Function
     from aiorch.model import Node as Node
     from aiorch.model import NodeTypes as NodeTypes
     from aiorch.model import OnFailure as OnFailure
@@ -64,6 +61,9 @@ if TYPE_CHECKING:
     from aiorch.run_handle import RunHandle as RunHandle
     from aiorch.run_handle import RunResult as RunResult
     from aiorch.settings import Settings as Settings
+    from aiorch.targets import CloudFunction as CloudFunction
+    from aiorch.targets import DataflowJob as DataflowJob
+    from aiorch.targets import Function as Function
 
 __version__ = "0.1.0"
 __all__ = [
@@ -114,12 +114,9 @@ if not TYPE_CHECKING:
         ),
         "events": ("CancelEvent", "CloudFunctionEvent", "DataflowEvent", "Event", "EventFactory", "StartEvent"),
         "model": (
-            "CloudFunction",
             "DAG",
-            "DataflowJob",
             "DataflowTemplateType",
             "Failure",
-            "Function",
             "Node",
             "NodeTypes",
             "OnFailure",
@@ -135,6 +132,7 @@ if not TYPE_CHECKING:
         "ports": ("TaskContext",),
         "run_handle": ("RunHandle", "RunResult"),
         "settings": ("Settings",),
+        "targets": ("CloudFunction", "DataflowJob", "Function"),
     }
     _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

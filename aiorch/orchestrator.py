@@ -35,8 +35,8 @@ from aiorch.settings import Settings
 from aiorch.sources.local import LocalSource
 from aiorch.stores import DEFAULT_STORE
 from aiorch.system.watch import PROCESS_WATCH
-from aiorch.targets import http_targets
 from aiorch.targets.function.target import FunctionTarget
+from aiorch.targets.lazy import http_targets
 
 logger = logging.getLogger(__name__)
 

@@ -59,7 +59,7 @@ class Waiting:
         self._kind = kind
 
     def resolve(self, task: Task) -> str | None:
-        return "nobody knows it" if task.target_type is TargetTypes.FUNCTION else None
+        return "nobody knows it" if task.target_type == TargetTypes.FUNCTION else None
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:  # noqa: ARG002
         if self._kind == "retry":

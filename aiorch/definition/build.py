@@ -14,21 +14,12 @@ from typing import Any, cast
 import msgspec
 
 from aiorch.definition.check import Check, Level
-from aiorch.definition.models import (
-    CloudFunctionStep,
-    DataflowStep,
-    Definition,
-    FunctionStep,
-    ParallelStep,
-    Step,
-    TaskStep,
-)
+from aiorch.definition.models import Definition
 from aiorch.definition.plain import PlainDefinition
 from aiorch.definition.source import LoadedDefinition, load_definition
-from aiorch.model.dag import DAG, CloudFunction, DataflowJob, Function, Node
-from aiorch.model.retry import RetryPolicy
+from aiorch.model.dag import DAG, Node
 from aiorch.nodes import KINDS
-from aiorch.nodes.parallel import Parallel
+from aiorch.steps import Step
 
 DEFAULT_NAME = "dag"
 
@@ -99,71 +90,26 @@ class NodeFactory:
             name: Name of the node.
 
         Returns:
-            The node. A `Parallel` has no branches yet: they are DAGs, which take more than one step to build.
+            The node. A `Parallel` has no branches yet: they are DAGs, and take more than one step to build.
 
         Raises:
             DefinitionError: *step* is not valid.
         """
         if not isinstance(step, Step):
             step = _checked(step, name)
-        node = _node(step, parent_dag, name)
+        node = step.node(name, parent_dag)
         node.kind = KINDS[cast("Any", step).type]
         return node
-
-
-def _node(step: Step, parent_dag: DAG, name: str) -> Node:
-    if isinstance(step, ParallelStep):
-        return Parallel(name, parent_dag, next=step.next, on_failure=step.on_failure, comment=step.comment or "")
-    assert isinstance(step, TaskStep)
-    return _task(step, parent_dag, name)
 
 
 def _checked(data: Mapping[str, Any], name: str) -> Step:
     loaded = LoadedDefinition(data, source=f"step {name!r}")
     plain = PlainDefinition(loaded)
     check = Check(finding.key for finding in plain.findings)
-    step = check.step((), plain.data)
+    _, step = check.step((), plain.data)
     if step is None or plain.findings or check.findings:
         raise loaded.error([*plain.findings, *check.findings])
     return step
-
-
-def _task(step: TaskStep, parent_dag: DAG, name: str) -> Node:
-    task: dict[str, Any] = {
-        "target_name": step.target_name or step.function,
-        "next": step.next,
-        "parameters": step.parameters,
-        "function": step.function,
-        "timeout": step.timeout,
-        "retry": RetryPolicy(**{**dict(step.retry), "on": tuple(step.retry.on or ())}) if step.retry else None,
-        "on_lost": step.on_lost,
-        "comment": step.comment or "",
-    }
-    match step:
-        case FunctionStep():
-            return Function(name, parent_dag, **{**task, "function": step.function or step.target_name})
-        case CloudFunctionStep():
-            return CloudFunction(
-                name,
-                parent_dag,
-                project_id=step.project_id,
-                region=step.region,
-                url=step.url,
-                on_no_result=step.on_no_result,
-                **task,
-            )
-        case DataflowStep():
-            return DataflowJob(
-                name,
-                parent_dag,
-                project_id=step.project_id,
-                region=step.region,
-                container_gcs_path=step.container_gcs_path,
-                template_path=step.template_path,
-                environment=step.environment,
-                **task,
-            )
-    raise AssertionError(f"no node is made of a {type(step).__name__}")
 
 
 def _dag_name(root: Level, stem: str | None) -> str:
@@ -191,17 +137,17 @@ def _build(root: Level, plain: PlainDefinition, name: str) -> DAG:
 
 
 def _build_level(dag: DAG, level: Level) -> list[tuple[DAG, Level]]:
-    """Fill *dag* with the nodes of its level, in the order in which they run; return the branches still to fill."""
-    branches = []
+    """Fill *dag* with the nodes of its level, in the order in which they run; return the levels inside them."""
+    scopes: list[tuple[DAG, Level]] = []
     name: str | None = dag.start_node
     while name is not None:
         step = level.steps[name]
         assert step is not None
         node = dag.nodes[name] = NodeFactory.create_node(step, dag, name=name)
-        if isinstance(node, Parallel):
-            inner = [(DAG(branch.start, parent_node=node, name=dag.name), branch) for branch in level.branches[name]]
+        inner = [(DAG(scope.start, parent_node=node, name=dag.name), scope) for scope in level.scopes.get(name, ())]
+        if inner:
             node.scopes = tuple(child for child, _ in inner)
-            branches += inner
-        name = step.next
+            scopes += inner
+        name = node.next
     dag.init()
-    return branches
+    return scopes

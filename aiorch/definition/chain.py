@@ -6,18 +6,19 @@ step leads back. What one mistake only makes look wrong is not reported: a missp
 was probably meant, and where that is not clear nothing is said about the steps that it could lead to.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
-from aiorch.definition.hints import Hints, shown
 from aiorch.definition.source import format_path
-from aiorch.definition.syntax import Finding, Key
+from aiorch.model.findings import Finding, Hints, Key, shown
 
 _CYCLE_SHOWN_MAX = 6
 _KNOWN_SHOWN_MAX = 6
 
 
-def check_chain(key: Key, level: dict[str, Any], names: Mapping[str, Key], hints: Hints) -> list[Finding]:
+def check_chain(
+    key: Key, level: dict[str, Any], ends: Container[str], names: Mapping[str, Key], hints: Hints
+) -> list[Finding]:
     """
     Return every violation of the rules on one level.
 
@@ -26,19 +27,25 @@ def check_chain(key: Key, level: dict[str, Any], names: Mapping[str, Key], hints
 
         level: The level as it was written, with a mapping of `steps`.
 
+        ends: Names of steps of kinds that no step ever follows.
+
         names: Where each step of the whole definition stands, by name.
 
         hints: For "did you mean".
     """
-    return [] if _is_chain(level.get("start"), level["steps"]) else _Chain(key, level, names, hints).findings
+    if _is_chain(level.get("start"), level["steps"], ends):
+        return []
+    return _Chain(key, level, ends, names, hints).findings
 
 
-def _is_chain(start: Any, steps: dict[str, Any]) -> bool:
+def _is_chain(start: Any, steps: dict[str, Any], ends: Container[str]) -> bool:
     name = start
     for count in range(1, len(steps) + 1):
         step = steps.get(name) if isinstance(name, str) else None
         if not isinstance(step, dict):
             return False
+        if name in ends:
+            return count == len(steps)
         if "next" not in step:
             return step.get("end") is True and count == len(steps)
         if step.get("end", False) is not False:
@@ -50,7 +57,9 @@ def _is_chain(start: Any, steps: dict[str, Any]) -> bool:
 class _Chain:
     """The explanation of what keeps a level from being a chain."""
 
-    def __init__(self, key: Key, level: dict[str, Any], names: Mapping[str, Key], hints: Hints) -> None:
+    def __init__(
+        self, key: Key, level: dict[str, Any], ends: Container[str], names: Mapping[str, Key], hints: Hints
+    ) -> None:
         self.findings: list[Finding] = []
         self._key = key
         self._steps = level["steps"]
@@ -59,7 +68,10 @@ class _Chain:
         self._following: dict[str, str | None] = {}
         """What follows each step, `None` for an end. A step is missing here when that is not clear."""
         for name, step in self._steps.items():
-            self._follow(name, step)
+            if name in ends:
+                self._following[name] = None
+            else:
+                self._follow(name, step)
         start = level.get("start")
         first = self._resolve(("start",), start) if isinstance(start, str) else None
         if len(self._following) == len(self._steps) and None not in self._following.values():

@@ -6,35 +6,32 @@ The words are ours, not the validator's: what is wrong, what would be right, and
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from aiorch.definition.chain import check_chain
-from aiorch.definition.hints import Hints, shown
 from aiorch.definition.models import (
-    FUNCTION_PATTERN,
     NODE_NAME_PATTERN,
-    TASK_STEPS,
+    TASK,
+    TYPES,
     Branch,
-    CloudFunctionStep,
-    DataflowStep,
     Definition,
-    FunctionStep,
-    ParallelStep,
-    Retry,
-    Step,
-    TaskStep,
+    all_steps,
+    step_of_target,
+    step_of_type,
 )
 from aiorch.definition.source import format_path
-from aiorch.definition.syntax import Finding, Key
-from aiorch.model.enums import DataflowTemplateType
+from aiorch.model.findings import Finding, Hints, Key, shown
+from aiorch.nodes.steps import STEPS
+from aiorch.steps import Step, TaskStep
+from aiorch.targets.kind import target_kinds
 
-Model = TypeVar("Model", bound=BaseModel)
+M = TypeVar("M", bound=BaseModel)
 
 
 class Level:
@@ -50,17 +47,20 @@ class Level:
 
         steps: The validated steps by name.
 
-        branches: The branches of each `Parallel`, by its name.
+        scopes: The levels inside each step that has some, by its name.
+
+        ends: Names of the steps after which none ever follows.
     """
 
-    __slots__ = ("branches", "data", "key", "model", "steps")
+    __slots__ = ("data", "ends", "key", "model", "scopes", "steps")
 
     def __init__(self, key: Key, data: Any) -> None:
         self.key = key
         self.data = data
         self.model: Branch | None = None
         self.steps: dict[str, Step | None] = {}
-        self.branches: dict[str, list[Level]] = {}
+        self.scopes: dict[str, list[Level]] = {}
+        self.ends: set[str] = set()
 
     @property
     def start(self) -> str:
@@ -93,23 +93,25 @@ class Check:
         while done < len(levels):
             level = levels[done]
             self._level(level, Definition if level is root else Branch)
-            for branches in level.branches.values():
-                levels += branches
+            for scopes in level.scopes.values():
+                levels += scopes
             done += 1
         for level in levels:
             if _has_steps(level.data):
-                self.findings += check_chain(level.key, level.data, self._names, self._hints)
+                self.findings += check_chain(level.key, level.data, level.ends, self._names, self._hints)
         return root
 
-    def step(self, key: Key, data: Any) -> Step | None:
-        """Check one step, apart from where it leads; return it validated when it is right."""
+    def step(self, key: Key, data: Any) -> tuple[type[Step], Step | None]:
+        """Check one step, apart from where it leads; return its kind, and the step validated when it is right."""
         if not isinstance(data, dict):
             self._report(key, f"must be a mapping of keys to values, not {shown(data)}", at_value=True)
-            return None
+            return Step, None
         model = self._model_of(key, data)
-        if issubclass(model, TaskStep):
-            self._task(key, data, model)
-        return self._validate(key, data, model)
+        explained = set()
+        for finding in model.problems(data, self._hints):
+            self._report((*key, *finding.key), finding.message, at_value=finding.at_value)
+            explained.add(finding.key)
+        return model, self._validate(key, data, model, explained)
 
     def _level(self, level: Level, model: type[Branch]) -> None:
         if not isinstance(level.data, dict):
@@ -122,12 +124,13 @@ class Check:
         for name, step in level.data["steps"].items():
             key = (*level.key, "steps", name)
             self._name(key, name)
-            level.steps[name] = self.step(key, step)
-            branches = step.get("branches") if isinstance(step, dict) and step.get("type") != "Task" else None
-            if isinstance(branches, list):
-                level.branches[name] = [
-                    Level((*key, "branches", index), branch) for index, branch in enumerate(branches)
-                ]
+            kind, level.steps[name] = self.step(key, step)
+            if kind.ends_chain:
+                level.ends.add(name)
+            if isinstance(step, dict):
+                scopes = [Level((*key, *inside), scope) for inside, scope in kind.scopes(step)]
+                if scopes:
+                    level.scopes[name] = scopes
 
     def _name(self, key: Key, name: str) -> None:
         if name in self._names:
@@ -143,11 +146,16 @@ class Check:
             self._report(key, "the name of a step has 1 to 128 characters, no control characters, and is not blank")
 
     def _model_of(self, key: Key, data: dict[str, Any]) -> type[Step]:
-        """Return what *data* is, or was probably meant to be; `TaskStep` when only its target is not known."""
-        kind = self._choice((*key, "type"), data, ("Task", "Parallel"))
-        if kind == "Parallel" or (kind is None and "branches" in data):
-            return ParallelStep
-        return TASK_STEPS.get(self._choice((*key, "target_type"), data, tuple(TASK_STEPS)) or "", TaskStep)
+        """Return the kind that the author of a step has meant; `TaskStep` for a task whose target type is not known."""
+        kind = self._choice((*key, "type"), data, TYPES) or _kind_by_keys(data)
+        if kind != TASK:
+            return step_of_type(kind)
+        name = data.get("target_type")
+        step = step_of_target(name) if isinstance(name, str) else None
+        if step is not None:
+            return step
+        meant = self._choice((*key, "target_type"), data, tuple(target_kinds()))
+        return (meant and step_of_target(meant)) or TaskStep
 
     def _choice(self, key: Key, data: dict[str, Any], known: tuple[str, ...]) -> str | None:
         name = str(key[-1])
@@ -161,52 +169,20 @@ class Check:
             return None
         closest = self._hints.closest(value, known) if isinstance(value, str) else None
         hint = f"; did you mean `{closest}`?" if closest else ""
-        if name == "type" and isinstance(value, str) and value in TASK_STEPS:
+        if name == "type" and isinstance(value, str) and step_of_target(value) is not None:
             hint = f": what a task launches is its target, so write `type: Task` and `target_type: {value}`"
         self._report(key, f"must be {options}, not {shown(value)}{hint}", at_value=True)
         return closest
 
-    def _task(self, key: Key, data: dict[str, Any], model: type[TaskStep]) -> None:
-        """Report what the model does not know: rules between keys, and what text means."""
-        names = ["function"]
-        if model is FunctionStep and "function" not in data:
-            names = ["target_name"]
-            if "target_name" not in data:
-                message = "this key is missing; it is the function that runs, as `module:callable` (or give `function`)"
-                self._report((*key, "target_name"), message)
-        for name in names:
-            wrong = _function_problem(data[name]) if isinstance(data.get(name), str) else None
-            if wrong is not None:
-                self._report((*key, name), wrong, at_value=True)
-        if model is DataflowStep:
-            given = [name for name in ("container_gcs_path", "template_path") if name in data]
-            if len(given) != 1:
-                what = "both" if given else "neither"
-                message = (
-                    f"this step has {what} of `container_gcs_path` (of a Flex template) and `template_path` (of a "
-                    f"Classic one), and needs one of them"
-                )
-                self._report(key, message)
-            elif isinstance(data.get("environment"), dict):
-                self._environment((*key, "environment"), data["environment"], is_flex=given == ["container_gcs_path"])
-        if model is CloudFunctionStep and isinstance(data.get("url"), str):
-            wrong = _url_problem(data["url"])
-            if wrong is not None:
-                self._report((*key, "url"), wrong, at_value=True)
-
-    def _environment(self, key: Key, environment: dict[str, Any], *, is_flex: bool) -> None:
-        from aiorch.definition.environment import check_environment  # noqa: PLC0415  few steps are Dataflow jobs
-
-        template_type = DataflowTemplateType.FLEX if is_flex else DataflowTemplateType.CLASSIC
-        for finding in check_environment(key, environment, template_type, self._hints):
-            self._report(finding.key, finding.message, at_value=finding.at_value)
-
-    def _validate(self, key: Key, data: dict[str, Any], model: type[Model]) -> Model | None:
+    def _validate(
+        self, key: Key, data: dict[str, Any], model: type[M], explained: Container[Key] = frozenset()
+    ) -> M | None:
         try:
             return model.model_validate(data)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                self._explain(key, detail, model, data)
+                if detail["type"] != "string_pattern_mismatch" or detail["loc"] not in explained:
+                    self._explain(key, detail, model, data)
             return None
 
     def _explain(self, key: Key, detail: ErrorDetails, model: type[BaseModel], data: dict[str, Any]) -> None:
@@ -215,27 +191,29 @@ class Check:
         name = str(location[0])
         if issubclass(model, Step) and name in ("type", "target_type"):
             return  # reported when the model was chosen
-        if name == "function" and kind == "string_pattern_mismatch":
-            return  # reported with its hint
-        if name == "retry" and len(location) > 1:
-            model, name = Retry, str(location[1])
+        for part in location[:-1]:
+            inner = _model_in(_fields(model)[str(part)]) if str(part) in _fields(model) else None
+            if inner is None:
+                break
+            model, data, name = inner, data[str(part)], str(location[location.index(part) + 1])
         if kind == "extra_forbidden":
-            self._unknown((*key, *location), name, model, data["retry"] if model is Retry else data)
+            self._unknown((*key, *location), name, model, data)
             return
         field = _fields(model)[name]
         if kind == "missing":
-            if name != "target_name" or model in TASK_STEPS.values():
+            if name != "target_name" or model is not TaskStep:
                 self._report((*key, *location), f"this key is missing. {field.description}")
             return
         example = f", e.g. {json.dumps(field.examples[0])}" if field.examples and location[-1] == name else ""
         self._report((*key, *location), _wrong_value(detail, name) + example, at_value=True)
 
     def _unknown(self, key: Key, name: str, model: type[BaseModel], given: Iterable[str]) -> None:
-        owners = [label for label, step in _STEPS.items() if name in _fields(step)] if issubclass(model, Step) else []
+        steps = all_steps() if issubclass(model, Step) else {}
+        owners = [label for label, step in steps.items() if name in _fields(step)]
         if owners and model is TaskStep:
             return  # it may be right: which target is meant is not clear
         if owners:
-            what = next(label for label, step in _STEPS.items() if step is model)
+            what = next(label for label, step in steps.items() if step is model)
             message = f"`{name}` is a key of {' and '.join(owners)} steps, and this is a {what} step"
         else:
             closest = self._hints.closest(name, [field for field in _fields(model) if field not in given])
@@ -248,7 +226,6 @@ class Check:
             self.findings.append(Finding(key, message, at_value))
 
 
-_STEPS: dict[str, type[Step]] = {**TASK_STEPS, "Parallel": ParallelStep}
 _SHAPES = {
     "string_type": "a string",
     "int_type": "a whole number",
@@ -295,22 +272,16 @@ def _has_steps(data: Any) -> bool:
     return isinstance(data, dict) and isinstance(data.get("steps"), dict) and bool(data["steps"])
 
 
-def _function_problem(text: str) -> str | None:
-    if re.fullmatch(FUNCTION_PATTERN, text) and ".py:" not in text:
-        return None
-    module, colon, name = text.partition(":")
-    if not colon:
-        module, _, name = text.rpartition(".")
-    guess = f"{module.removesuffix('.py').replace('/', '.').strip('.')}:{name}"
-    hint = f"; did you mean {shown(guess)}?" if re.fullmatch(FUNCTION_PATTERN, guess) else ""
-    return f"a function is named `module:callable`, not {shown(text)}{hint}"
+def _kind_by_keys(data: dict[str, Any]) -> str:
+    """Return the type of step whose own required keys are all there, `Task` when there is none."""
+    for name in STEPS:
+        needed = {key for key, field in _fields(step_of_type(name)).items() if field.is_required()} - {"type"}
+        if needed and needed <= data.keys():
+            return name
+    return TASK
 
 
-def _url_problem(url: str) -> str | None:
-    from aiorch.model.url import checked_url  # noqa: PLC0415  most definitions hold no URL
-
-    try:
-        checked_url(url)
-    except ValueError as error:
-        return str(error)
-    return None
+def _model_in(field: FieldInfo) -> type[BaseModel] | None:
+    """Return the model that the value of a field is of, `None` for other values."""
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

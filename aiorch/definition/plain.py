@@ -20,9 +20,8 @@ from aiorch.definition.syntax import (
     TOO_LONG,
     TOO_MANY,
     VALUES_MAX,
-    Finding,
-    Key,
 )
+from aiorch.model.findings import Finding, Key
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

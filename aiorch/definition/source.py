@@ -11,9 +11,6 @@ from typing import Any, Literal
 from aiorch.definition.syntax import (
     TEXT_BYTES_MAX,
     Composer,
-    Finding,
-    Key,
-    Position,
     json_events,
     position_after,
     read_json,
@@ -21,6 +18,7 @@ from aiorch.definition.syntax import (
     yaml_events,
 )
 from aiorch.errors import DefinitionError, Problem
+from aiorch.model.findings import Finding, Key, Position
 
 Format = Literal["json", "yaml"]
 FORMATS: dict[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from aiorch.errors import DefinitionError, Problem
+from aiorch.model.findings import Finding, Key, Position
 
 TEXT_BYTES_MAX = 8 * 1024 * 1024
 """A definition is kept whole in memory and stored as one object; 10,000 branches take about 1 MiB."""
@@ -27,28 +28,6 @@ NESTING_MAX = 500
 TOO_DEEP = f"this is nested more than {NESTING_MAX} levels deep (each `Parallel` takes 4)"
 TOO_MANY = f"this holds more than the {VALUES_MAX} values that a definition may have; pass data by reference"
 TOO_LONG = f"this is longer than the {TEXT_BYTES_MAX} bytes that a definition may have; pass data by reference"
-
-Key = tuple[str | int, ...]
-"""Where in a definition: keys of mappings and indexes of lists, from the outside in."""
-
-
-class Position(NamedTuple):
-    """Where in the text, both counted from 1."""
-
-    line: int
-    column: int
-
-
-class Finding(NamedTuple):
-    """A problem before its path is written out and its position is known."""
-
-    key: Key
-    message: str
-    at_value: bool = False
-    """Point at the value in the text, not at its key."""
-
-    position: Position | None = None
-    """Where in the text, if its key does not lead there."""
 
 
 class Spot:

@@ -112,7 +112,7 @@ class AllNodes:
 def _why_none(name: str, run: Run, nodes: Mapping[str, Node], more: str) -> NoResultError:
     state = run.nodes.get(name)
     if state is None:
-        from aiorch.definition.hints import Hints  # noqa: PLC0415  only a mistake needs it
+        from aiorch.model.findings import Hints  # noqa: PLC0415  only a mistake needs it
 
         meant = Hints().closest(str(name), islice(nodes, NAMES_COMPARED))
         hint = f"; did you mean {meant!r}?" if meant else "."

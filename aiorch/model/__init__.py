@@ -5,9 +5,6 @@ from importlib import import_module
 TYPE_CHECKING = False  # see `aiorch`
 if TYPE_CHECKING:
     from aiorch.model.dag import DAG as DAG
-    from aiorch.model.dag import CloudFunction as CloudFunction
-    from aiorch.model.dag import DataflowJob as DataflowJob
-    from aiorch.model.dag import Function as Function
     from aiorch.model.dag import Node as Node
     from aiorch.model.dag import Task as Task
     from aiorch.model.enums import DataflowTemplateType as DataflowTemplateType
@@ -22,7 +19,7 @@ if TYPE_CHECKING:
     from aiorch.model.status import TaskStatus as TaskStatus
 else:
     _HOMES = {
-        "dag": ("DAG", "CloudFunction", "DataflowJob", "Function", "Node", "Task"),
+        "dag": ("DAG", "Node", "Task"),
         "enums": ("DataflowTemplateType", "NodeTypes", "OnFailure", "OnLost", "TargetTypes"),
         "failure": ("Failure",),
         "retry": ("RetryPolicy",),

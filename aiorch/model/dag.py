@@ -14,18 +14,12 @@ from typing import Any, Protocol, Self
 import msgspec
 
 from aiorch.errors import counted
-from aiorch.model.enums import DataflowTemplateType, OnLost, OnNoResult, TargetTypes
-from aiorch.model.execution_kind import CALL, CALLABLE, JOB, ExecutionKind
+from aiorch.model.enums import OnLost, OnNoResult
+from aiorch.model.execution_kind import ExecutionKind
 from aiorch.model.failure import Failure
 from aiorch.model.retry import RetryPolicy
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
-
-DEFAULT_TIMEOUT_GEN1_S = 540.0
-DEFAULT_TIMEOUT_GEN2_S = 3600.0
-TIMEOUT_SLACK_S = 60.0
-"""How much longer we wait by default: the platform's own end by timeout shall be what is recorded, not ours."""
-
 
 _ONE_ATTEMPT = RetryPolicy()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -151,11 +145,30 @@ class Node:
             node = node.parent_dag.parent_node
 
 
-class Task(Node):
-    """A node that launches something."""
+class TargetFacts(Protocol):
+    """The facts about a kind of target that do not depend on the process: see `aiorch.targets.kind.TargetKind`."""
 
-    target_type: str
-    execution: ExecutionKind
+    @property
+    def name(self) -> str: ...
+    @property
+    def execution(self) -> ExecutionKind: ...
+    @property
+    def default_timeout_s(self) -> float | None: ...
+    @property
+    def schema_version(self) -> int: ...
+
+
+class Task(Node):
+    """
+    A node that launches something. Each kind of target has a class of its own.
+
+    Attributes:
+        target_kind: The facts about its kind of target.
+
+        options: The keys of its step that only steps of this kind of target have, as far as they were given.
+    """
+
+    target_kind: TargetFacts
     _run: "_Run | None" = None
 
     def __init__(  # noqa: PLR0913  one argument per key of a step
@@ -171,6 +184,7 @@ class Task(Node):
         retry: RetryPolicy | None = None,
         on_lost: OnLost = OnLost.RETRY,
         comment: str = "",
+        **options: Any,
     ) -> None:
         super().__init__(name, parent_dag, next=next, comment=comment)
         self.target_name = target_name
@@ -179,11 +193,23 @@ class Task(Node):
         self.timeout = timeout
         self.retry = retry or _ONE_ATTEMPT
         self.on_lost = on_lost
+        self.options: Mapping[str, Any] = options or _NOTHING
+        self.schema_version = self.target_kind.schema_version
+
+    @property
+    def target_type(self) -> str:
+        """Name of its kind of target."""
+        return self.target_kind.name
+
+    @property
+    def execution(self) -> ExecutionKind:
+        """The kind of its executions."""
+        return self.target_kind.execution
 
     @property
     def timeout_s(self) -> float | None:
         """Seconds that one attempt may take, `None` for no limit."""
-        return self.timeout
+        return self.target_kind.default_timeout_s if self.timeout is None else self.timeout
 
     @property
     def supplement(self) -> str | None:
@@ -192,12 +218,12 @@ class Task(Node):
 
     @property
     def reads_results(self) -> bool:
-        """Whether the launch may read results of earlier tasks."""
-        return self.function is not None
+        """Whether the launch may read results of earlier tasks: they are loaded for it."""
+        return True
 
     @cached_property
     def on_no_result(self) -> OnNoResult:
-        """What becomes of a success without its result. Only calls know that: see `CloudFunction`."""
+        """The rule for a success without its result. Executions of the kind `CALL` need one."""
         return OnNoResult.ACCEPT
 
     @cached_property
@@ -221,95 +247,7 @@ class Task(Node):
         launcher.launch(self)
 
 
-class Function(Task):
-    """A Python callable, run in the engine's own process. `function` is its name, ``module:callable``."""
-
-    target_type = TargetTypes.FUNCTION
-    execution = CALLABLE
-
-    @property
-    def supplement(self) -> None:
-        """Its `function` is the target itself."""
-
-    @property
-    def reads_results(self) -> bool:
-        """The callable may read results of earlier tasks."""
-        return True
-
-
-class CloudFunction(Task):
-    """An HTTP call of a Cloud Function of either generation, or of any URL."""
-
-    target_type = TargetTypes.CLOUD_FUNCTION
-    execution = CALL
-
-    def __init__(  # noqa: PLR0913  one argument per key of a step
-        self,
-        name: str,
-        parent_dag: "DAG",
-        *,
-        project_id: str | None = None,
-        region: str | None = None,
-        url: str | None = None,
-        on_no_result: OnNoResult | None = None,
-        **task: Any,
-    ) -> None:
-        super().__init__(name, parent_dag, **task)
-        self.project_id = project_id
-        self.region = region
-        self.url = url
-        self._on_no_result = on_no_result
-
-    @cached_property
-    def on_no_result(self) -> OnNoResult:
-        """What becomes of a success without its result; by default that depends on what a second call may do."""
-        if self._on_no_result is not None:
-            return self._on_no_result
-        if self.on_lost is OnLost.FAIL:
-            return OnNoResult.FAIL
-        is_read = any(isinstance(node, Task) and node.reads_results for node in self.later_nodes())
-        return OnNoResult.CALL_AGAIN if is_read else OnNoResult.ACCEPT
-
-    @property
-    def timeout_s(self) -> float:
-        """
-        Seconds that one attempt may take: the platform's own limit when the step sets none.
-
-        Source: GCP documentation, "Configure function timeout": 540 s (gen1), 3,600 s (gen2, HTTP). Which generation
-        a function is cannot be told from its name, so the longer one stands, and a minute more.
-        """
-        return self.timeout if self.timeout is not None else DEFAULT_TIMEOUT_GEN2_S + TIMEOUT_SLACK_S
-
-
-class DataflowJob(Task):
-    """A Dataflow job from a Classic or Flex template."""
-
-    target_type = TargetTypes.DATAFLOW
-    execution = JOB
-
-    def __init__(  # noqa: PLR0913
-        self,
-        name: str,
-        parent_dag: "DAG",
-        *,
-        project_id: str | None = None,
-        region: str | None = None,
-        container_gcs_path: str | None = None,
-        template_path: str | None = None,
-        environment: Mapping[str, Any] | None = None,
-        **task: Any,
-    ) -> None:
-        super().__init__(name, parent_dag, **task)
-        self.project_id = project_id
-        self.region = region
-        self.container_gcs_path = container_gcs_path
-        self.template_path = template_path
-        self.environment: Mapping[str, Any] = environment or _NOTHING
-
-    @property
-    def template_type(self) -> DataflowTemplateType:
-        """Flex when the step names a container spec, Classic when it names a template."""
-        return DataflowTemplateType.FLEX if self.container_gcs_path else DataflowTemplateType.CLASSIC
+_NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 
 class DAG:

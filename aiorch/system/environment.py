@@ -21,7 +21,7 @@ def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> dict[
     names = sorted({name for name in environment if name.startswith(PREFIX)}.difference(known))
     if not names:
         return {}
-    from aiorch.definition.hints import Hints  # noqa: PLC0415  the command line starts faster without
+    from aiorch.model.findings import Hints  # noqa: PLC0415  the command line starts faster without
 
     hints, by_word = Hints(), {variable.removeprefix(PREFIX): variable for variable in sorted(known)}
     return {name: by_word.get(hints.closest(name.removeprefix(PREFIX), by_word) or "") for name in names}

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from aiorch.google.id_tokens import IdTokenError
-from aiorch.model.dag import CloudFunction
 from aiorch.ports.target import Answer, Failed, NotStarted, Succeeded, Unknown
 from aiorch.targets.cloud_function import target as cloud_function
+from aiorch.targets.cloud_function.node import CloudFunction
 from aiorch.targets.cloud_function.target import CloudFunctionTarget
 from tests import contexts
 from tests.contexts import KEY

@@ -10,11 +10,11 @@ import pytest
 
 from aiorch.events.decode import EventFactory
 from aiorch.events.event import EXECUTION_LABEL
-from aiorch.model.dag import DataflowJob
 from aiorch.ports.target import Accepted, NotStarted, Succeeded, Unknown
 from aiorch.targets.dataflow import client as dataflow_client
 from aiorch.targets.dataflow import target as dataflow
 from aiorch.targets.dataflow.client import DataflowClient, DataflowNoAnswer, DataflowRefused
+from aiorch.targets.dataflow.node import DataflowJob
 from aiorch.targets.dataflow.target import DataflowTarget
 from tests import contexts
 from tests.contexts import KEY

@@ -12,10 +12,10 @@ import pytest
 
 from aiorch import Client, RunConflictError, RunStatus, Settings, TaskContext, TaskStatus, UnresolvedFunctionError
 from aiorch.errors import StoreUnavailable
-from aiorch.model.dag import Function
 from aiorch.ports.store import StoredObject
 from aiorch.ports.target import Failed
 from aiorch.stores.memory import MemoryStore
+from aiorch.targets.function.node import Function
 from aiorch.targets.function.target import FunctionTarget
 from tests.contexts import a_context
 from tests.definitions import parallel

@@ -19,11 +19,14 @@ from aiorch.definition.build import DAGBuilder, NodeFactory
 from aiorch.definition.source import Format, load_definition, parse_definition
 from aiorch.definition.syntax import VALUES_MAX
 from aiorch.errors import DefinitionError, Problem
-from aiorch.model.dag import DAG, CloudFunction, DataflowJob, Function
+from aiorch.model.dag import DAG
 from aiorch.model.enums import DataflowTemplateType, OnFailure, OnLost, TargetTypes
 from aiorch.model.retry import RetryPolicy
 from aiorch.nodes.parallel import Parallel
 from aiorch.orchestrator import Orchestrator
+from aiorch.targets.cloud_function.node import CloudFunction
+from aiorch.targets.dataflow.node import DataflowJob
+from aiorch.targets.function.node import Function
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample.yaml"
 

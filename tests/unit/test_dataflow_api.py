@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from aiorch.events.decode import EventFactory
 from aiorch.events.event import EXECUTION_LABEL
-from aiorch.model.dag import DataflowJob
 from aiorch.ports.target import Accepted, Failed, Succeeded
 from aiorch.targets.dataflow import api, launch
 from aiorch.targets.dataflow.api import Job, Refusal
 from aiorch.targets.dataflow.launch import Place
+from aiorch.targets.dataflow.node import DataflowJob
 from tests.contexts import KEY, a_context
 
 OTHER_KEY = "f" * 32

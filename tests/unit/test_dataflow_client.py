@@ -7,10 +7,10 @@ from contextlib import aclosing
 import pytest
 from aioresponses import aioresponses
 
-from aiorch.model.dag import DataflowJob
 from aiorch.ports.target import Accepted, Failed, NotStarted
 from aiorch.targets.dataflow import client as dataflow_client
 from aiorch.targets.dataflow.client import DataflowClient, DataflowNoAnswer, DataflowRefused, DataflowUnreachable
+from aiorch.targets.dataflow.node import DataflowJob
 from aiorch.targets.dataflow.target import DataflowTarget
 from tests.contexts import KEY, a_context
 

@@ -15,7 +15,7 @@ import yaml
 from aiohttp import web
 
 import aiorch
-from aiorch import Client, Orchestrator, Settings, errors
+from aiorch import Client, Orchestrator, Settings, errors, steps
 from aiorch.cli import main as cli
 from aiorch.cli import output
 from aiorch.definition import models
@@ -126,28 +126,26 @@ def key_rows(heading: str) -> list[list[str]]:
     ("heading", "kinds"),
     [
         ("The definition", (models.Definition, models.Branch)),
-        ("Every step", (models.Step,)),
-        ("Task", (models.TaskStep,)),
-        ("Function", (models.FunctionStep,)),
-        ("CloudFunction", (models.CloudFunctionStep,)),
-        ("Dataflow", (models.DataflowStep,)),
-        ("Parallel", (models.ParallelStep,)),
+        ("Every step", (steps.Step, steps.Links)),
+        ("Task", (steps.TaskStep,)),
+        *((name, (step,)) for name, step in models.all_steps().items()),
         ("Branch", (models.Branch,)),
-        ("retry", (models.Retry,)),
+        ("retry", (steps.Retry,)),
     ],
 )
 def test_every_key_is_documented(heading: str, kinds: tuple[type[Any], ...]) -> None:
     """The table of each section has the keys that the language has there, and no others."""
-    keys = {kind.model_fields[name].alias or name for kind in kinds for name in kind.__annotations__}
-    if kinds[0] in models.TASK_STEPS.values():
+    fields = [(kind, name) for kind in kinds for name in kind.__annotations__ if name in kind.model_fields]
+    keys = {kind.model_fields[name].alias or name for kind, name in fields}
+    if issubclass(kinds[0], steps.TaskStep) and kinds[0] is not steps.TaskStep:
         keys.discard("target_type")  # the heading says it
     assert {name for row in key_rows(heading) for name in named(row[0])} == keys
 
 
-@pytest.mark.parametrize("kind", [models.Step, models.TaskStep, models.Retry, models.CloudFunctionStep])
+@pytest.mark.parametrize("kind", [steps.Links, steps.TaskStep, steps.Retry, models.all_steps()["CloudFunction"]])
 def test_documented_defaults_are_those_of_the_language(kind: type[Any]) -> None:
     """A default that is written as a value is the one that the language has."""
-    headings = {models.Step: "Every step", models.TaskStep: "Task", models.Retry: "retry"}
+    headings = {steps.Links: "Every step", steps.TaskStep: "Task", steps.Retry: "retry"}
     for key, _, default, _ in key_rows(headings.get(kind, "CloudFunction")):
         if re.fullmatch(r"`[\w.{}]+`", default):
             field = kind.model_fields[named(key)[0]]
@@ -308,6 +306,7 @@ ROOT_FILES = {
     "py.typed",
     "run_handle.py",
     "settings.py",
+    "steps.py",
 }
 
 # -- the architecture ------------------------------------------------------------------------------------------------

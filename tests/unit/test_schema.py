@@ -7,23 +7,12 @@ from importlib.resources import files
 from typing import Any
 
 from aiorch.definition.build import DAGBuilder
-from aiorch.definition.models import (
-    TASK_STEPS,
-    Branch,
-    CloudFunctionStep,
-    DataflowStep,
-    Definition,
-    FunctionStep,
-    ParallelStep,
-    Retry,
-    definition_schema,
-)
+from aiorch.definition.models import Branch, Definition, all_steps, definition_schema
 from aiorch.model.enums import OnFailure, OnLost
 from aiorch.model.retry import RetryPolicy
+from aiorch.steps import Retry
 
-MODELS = {
-    model.__name__: model for model in (Branch, CloudFunctionStep, DataflowStep, FunctionStep, ParallelStep, Retry)
-}
+MODELS = {model.__name__: model for model in (Branch, Retry, *all_steps().values())}
 
 
 def shipped() -> str:
@@ -61,7 +50,7 @@ def test_the_schema_nests_to_any_depth():
     assert parts["ParallelStep"]["properties"]["branches"]["items"] == {"$ref": "#/$defs/Branch"}
     assert parts["Branch"]["properties"]["steps"]["additionalProperties"] == {"$ref": "#/$defs/Step"}
     kinds = [kind["$ref"].rpartition("/")[2] for kind in parts["Step"]["oneOf"]]
-    assert kinds == [*(model.__name__ for model in TASK_STEPS.values()), "ParallelStep"]
+    assert kinds == [model.__name__ for model in all_steps().values()]
     assert set(references(definition_schema())) <= {f"#/$defs/{name}" for name in parts}
 
 

@@ -1,1 +1,23 @@
-"""Cloud Functions, and other URLs."""
+"""Cloud Functions and other URLs, called over HTTP."""
+
+from aiorch.model.execution_kind import CALL
+from aiorch.targets.kind import TargetKind
+
+TIMEOUT_GEN2_S = 3600.0
+"""
+The longest timeout that the platform has for a function that is called over HTTP.
+
+Source: GCP documentation, "Configure function timeout": 540 s (gen1), 3,600 s (gen2, HTTP). The name of a function does
+not tell its generation, so the longer one stands.
+"""
+
+TIMEOUT_SLACK_S = 60.0
+"""How much longer the default timeout is than the platform's: the platform ends the call, and its end is recorded."""
+
+KIND = TargetKind(
+    name="CloudFunction",
+    execution=CALL,
+    step="aiorch.targets.cloud_function.step:CloudFunctionStep",
+    default_timeout_s=TIMEOUT_GEN2_S + TIMEOUT_SLACK_S,
+    schema_version=1,
+)

@@ -26,12 +26,13 @@ from aiorch.errors import in_words
 from aiorch.google.extras import why_no_tokens
 from aiorch.google.id_tokens import IdTokenError, IdTokens
 from aiorch.model import url as function_url
-from aiorch.model.dag import CloudFunction, Task
+from aiorch.model.dag import Task
 from aiorch.model.failure import Failure
 from aiorch.ports.context import TaskContext
 from aiorch.ports.target import Answer, Failed, NotStarted, Unknown
 from aiorch.settings import FUNCTION_CONNECTIONS_MAX
 from aiorch.targets.calls import http_call
+from aiorch.targets.cloud_function.node import CloudFunction
 
 DEFAULT_URL_PATTERN = "https://{region}-{project_id}.cloudfunctions.net/{name}"
 """

@@ -13,9 +13,9 @@ from urllib.parse import quote
 import msgspec
 
 from aiorch.events.event import EXECUTION_LABEL
-from aiorch.model.dag import DataflowJob
 from aiorch.model.enums import DataflowTemplateType
 from aiorch.ports.context import TaskContext
+from aiorch.targets.dataflow.node import DataflowJob
 
 NODE_LABEL = "aiorch_node"
 RUN_LABEL = "aiorch_run"

@@ -27,7 +27,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from aiorch.google.extras import why_no_tokens
-from aiorch.model.dag import DataflowJob, Task
+from aiorch.model.dag import Task
 from aiorch.model.failure import Failure
 from aiorch.ports.context import TaskContext
 from aiorch.ports.target import Accepted, Answer, Failed, NotStarted, Unknown
@@ -42,6 +42,7 @@ from aiorch.targets.dataflow.client import (
 )
 from aiorch.targets.dataflow.jobs import DataflowJobs, JobKey
 from aiorch.targets.dataflow.launch import LaunchRequest, Place, job_name, launch_request
+from aiorch.targets.dataflow.node import DataflowJob
 
 if TYPE_CHECKING:
     from aiorch.google.access_token import AccessToken

@@ -1,1 +1,11 @@
 """Python callables, carried out in this process."""
+
+from aiorch.model.execution_kind import CALLABLE
+from aiorch.targets.kind import TargetKind
+
+KIND = TargetKind(
+    name="Function",
+    execution=CALLABLE,
+    step="aiorch.targets.function.step:FunctionStep",
+    schema_version=1,
+)

@@ -17,9 +17,9 @@ from aiorch.model.failure import Failure
 from aiorch.model.run_document import is_json
 from aiorch.ports.context import TaskContext
 from aiorch.ports.target import Answer, Failed, Succeeded
+from aiorch.targets.function.blocking import Steps, Watch
 from aiorch.targets.function.callables import Callables
 from aiorch.targets.function.exceptions import failure_of, raised_at
-from aiorch.targets.function.steps import Steps, Watch
 
 THREADS_MAX = 64
 """Sync callables that run at once; the others wait."""

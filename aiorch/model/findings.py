@@ -1,14 +1,39 @@
-"""What somebody who wrote a word that is not known may have meant."""
+"""Findings about a definition: where a mistake stands, and the words that tell it."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
+
+Key = tuple[str | int, ...]
+"""Where in a definition: keys of mappings and indexes of lists, from the outside in."""
 
 COMPARISONS_MAX = 20_000
 """Each takes some 50 microseconds: 10,000 misspelt names among 10,000 would take an hour."""
 
 WORD_CHARS_MAX = 128
 SHOWN_CHARS_MAX = 64
+
+
+class Position(NamedTuple):
+    """Where in the text, both counted from 1."""
+
+    line: int
+    column: int
+
+
+class Finding(NamedTuple):
+    """A problem before its path is written out and its position is known."""
+
+    key: Key
+    message: str
+    at_value: bool = False
+    """Point at the value in the text, not at its key."""
+
+    position: Position | None = None
+    """Where in the text, if its key does not lead there."""
+
+    def inside(self, key: Key) -> "Finding":
+        """Return the finding of a part, as a finding of the whole in which the part stands at *key*."""
+        return self._replace(key=(*key, *self.key))
 
 
 class Hints:
@@ -21,6 +46,8 @@ class Hints:
         """Return the one of *known* that is most like *word*, capitals and separators aside; `None` when none is."""
         if len(word) > WORD_CHARS_MAX or self._comparisons > COMPARISONS_MAX:
             return None
+        from difflib import get_close_matches  # noqa: PLC0415  only a mistake needs it
+
         plain = {_plain(one): one for one in known if len(one) <= WORD_CHARS_MAX}
         self._comparisons += len(plain)
         found = get_close_matches(_plain(word), plain, n=1)

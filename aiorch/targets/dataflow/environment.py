@@ -9,9 +9,8 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from aiorch.definition.hints import Hints, shown
-from aiorch.definition.syntax import Finding, Key
 from aiorch.model.enums import DataflowTemplateType
+from aiorch.model.findings import Finding, Hints, Key, shown
 
 OWN_LABELS = "aiorch_"
 """How the names of the labels begin that aiorch itself gives to a job."""

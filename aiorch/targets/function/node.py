@@ -1,0 +1,14 @@
+"""`Function`: a task that calls a Python callable."""
+
+from aiorch.model.dag import Task
+from aiorch.targets.function import KIND
+
+
+class Function(Task):
+    """A Python callable, run in the engine's own process. `function` is its name, ``module:callable``."""
+
+    target_kind = KIND
+
+    @property
+    def supplement(self) -> None:
+        """Its `function` is the target itself."""
