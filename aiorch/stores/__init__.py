@@ -1,4 +1,4 @@
-"""Where runs are kept: adapters of `aiorch.ports.Store`, and the URLs that name them."""
+"""Stores of runs: adapters of `aiorch.ports.Store`, and the URLs that name them."""
 
 import os.path
 from importlib import import_module
@@ -27,13 +27,13 @@ DEFAULT_STORE = "sqlite:///.aiorch/state.db"
 
 def open_store(url: str) -> "Store":
     """
-    Return the store that a URL names. It is opened when it is first used.
+    Return the store that a URL names. The first use opens the store.
 
     Raises:
-        StoreUrlError: No store has such a URL.
+        StoreUrlError: No kind of store has such a URL.
     """
     if url == "memory:":
-        from aiorch.stores.memory import MemoryStore  # noqa: PLC0415  only what is used is imported
+        from aiorch.stores.memory import MemoryStore  # noqa: PLC0415  imported when used
 
         return MemoryStore()
     if url.startswith("gs://"):

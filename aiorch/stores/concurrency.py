@@ -1,9 +1,9 @@
 """
-How many requests a store may have under way: more while they are answered, fewer when they are not.
+The limit of concurrent requests to a store: it grows with answers and shrinks with timeouts.
 
-A server that gets more requests than it can carry out answers each one later, until all of them time out and are sent
-again, and none is ever answered. So the limit follows the answers, as TCP's congestion window does (additive increase,
-multiplicative decrease). It begins at its maximum: a healthy server never meets it.
+A server with more requests than it can carry out answers each request later, until all of them time out and are sent
+again, and none is ever answered. So the limit follows the answers, like the congestion window of TCP (additive
+increase, multiplicative decrease). The limit begins at its maximum, which a healthy server never reaches.
 
 Source: RFC 5681, "TCP Congestion Control", section 3.1; Chiu and Jain, "Analysis of the Increase and Decrease
 Algorithms for Congestion Avoidance in Computer Networks" (1989).
@@ -19,10 +19,10 @@ REQUESTS_MAX = 256
 """Requests under way at once while the server keeps up."""
 
 REQUESTS_MIN = 8
-"""The limit never falls below this: so few requests overload no server."""
+"""Lower bound of the limit: so few requests overload no server."""
 
 INCREASE = 4.0
-"""Requests by which the limit grows while as many requests are answered as it allows at once."""
+"""Growth of the limit per round of answers."""
 
 DECREASE = 0.5
 """Factor by which the limit shrinks at a sign of overload."""
@@ -30,13 +30,13 @@ DECREASE = 0.5
 
 class ConcurrencyLimit:
     """
-    The limit itself, decided from answers alone.
+    The limit itself, computed from answers only.
 
-    One sign of overload comes as many signs: a server that stalls lets all requests under way time out together. So
-    the limit shrinks once in a round, and the next round is of requests that began after it shrank.
+    One overload causes many timeouts, because all requests under way time out together. So the limit shrinks once per
+    round, and the next round consists of requests that began after the limit shrank.
 
     Args:
-        least, most: Its bounds.
+        least, most: Bounds of the limit.
 
     Attributes:
         round: Number of the present round.
@@ -49,7 +49,7 @@ class ConcurrencyLimit:
 
     @property
     def value(self) -> int:
-        """How many requests may be under way."""
+        """Number of requests that may be under way."""
         return int(self._value)
 
     def answered(self) -> None:
@@ -58,13 +58,13 @@ class ConcurrencyLimit:
 
     def overloaded(self, began_in_round: int, under_way: int) -> None:
         """
-        A request got no answer in time, or the server said that it is overloaded.
+        A request got no answer in time, or the server reported an overload.
 
         Args:
             began_in_round: The round in which the request began.
 
-            under_way: Requests under way, this one included. The limit shrinks from here: a limit that was never
-                reached says nothing about the server.
+            under_way: Requests under way, including this one. The limit shrinks from this number, because a limit that
+                was never reached tells no property of the server.
         """
         if began_in_round == self.round:
             self.round += 1
@@ -73,12 +73,12 @@ class ConcurrencyLimit:
 
 class Gate:
     """
-    Lets in as many requests at a time as a `ConcurrencyLimit` allows, in the order of their arrival.
+    Admits as many requests at a time as a `ConcurrencyLimit` allows, in the order of their arrival.
 
-    Urgent requests do not wait, and count as under way: let them be few.
+    Urgent requests do not wait, but count as under way. There must be only few of them.
 
     Args:
-        limit: Its limit; `None`: one with the default bounds.
+        limit: The limit; `None`: a limit with the default bounds.
     """
 
     def __init__(self, limit: ConcurrencyLimit | None = None) -> None:
@@ -88,17 +88,17 @@ class Gate:
         self._closing: asyncio.Future[None] | None = None
 
     def turn(self, *, is_urgent: bool = False) -> "Turn":
-        """Return the context in which one request is sent: entering it waits for a free place."""
+        """Return the context for one request; entering the context waits for a free place."""
         return Turn(self, is_urgent=is_urgent)
 
     async def until_empty(self) -> None:
-        """Return when no request is under way and none waits. To be called once, when no more requests come."""
+        """Return when no request is under way or waits. To be called once, after the last request."""
         if self.under_way or self._waiting:
             self._closing = asyncio.get_running_loop().create_future()
             await self._closing
 
     async def enter(self, *, is_urgent: bool) -> None:
-        """Wait for a free place and take it."""
+        """Take a place, if necessary after a wait."""
         if is_urgent or (not self._waiting and self.under_way < self.limit.value):
             self.under_way += 1
             return
@@ -108,7 +108,7 @@ class Gate:
             await place
         except asyncio.CancelledError:
             if place.cancelled():
-                with suppress(ValueError):  # `leave` may have passed it over already
+                with suppress(ValueError):  # `leave` may have skipped the entry already
                     self._waiting.remove(place)
                 self._tell_if_empty()
             else:
@@ -116,7 +116,7 @@ class Gate:
             raise
 
     def leave(self) -> None:
-        """Give a place back, and let in those who may go in now."""
+        """Give a place back, and admit waiting requests."""
         self.under_way -= 1
         while self._waiting and self.under_way < self.limit.value:
             place = self._waiting.popleft()
@@ -132,7 +132,7 @@ class Gate:
 
 
 class Turn:
-    """The place of one request. Say in it how the request went, or nothing when that tells nothing of the server."""
+    """The place of one request. Report the outcome here if it tells how loaded the server is."""
 
     __slots__ = ("_gate", "_is_urgent", "_round")
 

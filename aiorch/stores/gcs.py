@@ -1,14 +1,13 @@
 """
 Objects in a bucket of Cloud Storage.
 
-Requests that may be sent twice are sent again here when their fate is unknown, a few times: reads, listings, deletes,
-and creations of objects that may exist already. A conditional write is sent exactly once: only the caller can tell from
-the document whether a write was its own, so an unknown outcome is handed on.
+Repeatable requests are sent again, a few times, when their outcome is unknown: reads, listings, deletes, and creations
+of objects that may exist already. A conditional write is sent exactly once. Only the caller can tell from the document
+whether a write was its own, so an unknown outcome is passed on.
 
 Every write is one multipart POST: emulators check no precondition on other uploads, and resumable ones are slow.
 
-A read is compared with the checksum and the length that Cloud Storage sends along. Content that was cut or replaced on
-its way is no answer.
+A read is compared with the checksum and the length in its headers. Truncated or replaced content counts as no answer.
 
 Source: Cloud Storage documentation, "Retry strategy", "Data validation and change detection", "HTTP headers for Cloud
 Storage" (X-Goog-Hash, X-Goog-Stored-Content-Length, X-Goog-Stored-Content-Encoding), "Transcoding of gzip-compressed
@@ -45,10 +44,10 @@ with gcp_imports():
 logger = logging.getLogger(__name__)
 
 OBJECT_BYTES_MAX = 5 * 1024 * 1024 - 1
-"""Above this the client library makes a resumable upload: several requests, repeated whatever the answer was."""
+"""Limit of a plain upload. Above it the client library makes several requests (a resumable upload) and repeats them."""
 
 CREATIONS_AT_ONCE = 64
-"""Of one call, so that commits are not queued behind ten thousand records. At 100 ms each it is 640 a second."""
+"""Concurrent creations of one call, so that commits do not wait behind ten thousand records: 640/s at 100 ms each."""
 
 TRIES_MAX = 4
 RETRY_S = 30.0
@@ -62,7 +61,7 @@ _T = TypeVar("_T")
 _Page = tuple[list[ObjectInfo], str]
 
 _Generation = Annotated[int, msgspec.Meta(gt=0)]
-"""In answers it is text of digits, as all 64-bit numbers in JSON of Google's APIs."""
+"""A generation in an answer: a text of digits, like all 64-bit numbers in JSON of Google's APIs."""
 
 
 class _Written(msgspec.Struct, gc=False):
@@ -80,7 +79,7 @@ class _Item(msgspec.Struct, gc=False):
 
 
 class _Listing(msgspec.Struct, rename="camel", gc=False):
-    """The answer to a listing. Without objects it has no ``items``."""
+    """The answer to a listing, without ``items`` if there are no objects."""
 
     items: list[_Item] = []
     next_page_token: str = ""
@@ -91,12 +90,12 @@ def open_gcs(url: str, **options: Any) -> "GCSStore":
     Return the store that ``gs://bucket`` or ``gs://bucket/prefix`` names.
 
     Args:
-        url: Its URL.
+        url: The URL of the store.
 
         options: See `GCSStore`.
 
     Raises:
-        StoreUrlError: The URL has another form.
+        StoreUrlError: The URL has a different form.
     """
     match = _URL.fullmatch(url)
     if match is None:
@@ -108,30 +107,30 @@ class GCSStore:
     """
     `ObjectStore` and `Liveness` in a bucket, for any number of processes on any number of machines.
 
-    Nothing is connected before the first call. ``STORAGE_EMULATOR_HOST`` (``host:port`` or a URL) leads to an emulator,
-    without credentials. To be used from one event loop, and to be closed.
+    The first call opens the connections. With ``STORAGE_EMULATOR_HOST`` (``host:port`` or a URL) the store uses an
+    emulator, without credentials. To be used from one event loop, and to be closed.
 
     Args:
         bucket: Name of the bucket.
 
-        prefix: What all object names begin with, without the slashes around it.
+        prefix: Beginning of all object names, without slashes around it.
 
-        api_url: Another endpoint of the JSON API, e.g. a private one.
+        api_url: Endpoint of the JSON API, if not the public one.
 
-        token: Access token shared with other adapters, closed by its maker; `None`: one of its own.
+        token: Access token shared with other adapters, which its creator closes; `None`: a new one.
 
-        request_s: Seconds that one request may take. Waiting for its turn does not count.
+        request_s: Deadline of one request in seconds. The wait for a free place does not count.
 
-        retry_base_s: The pause before the second try is a random part of this, and of twice as much each further time.
+        retry_base_s: The pause before the second try is a random part of this, and doubles with each further try.
 
         heartbeat_s, dead_after_s: See `aiorch.stores.heartbeats.Heartbeats`.
 
-        entropy: Chance, for the pauses.
+        entropy: Source of randomness for the pauses.
 
     Attributes:
         operations: Requests sent so far by class: ``A`` (writes and listings), ``B`` (reads), ``free`` (deletes).
 
-        heartbeats: The heartbeats of processes that joined here, and what was seen of the others.
+        heartbeats: The heartbeats of processes that joined here, and the observations of other processes.
     """
 
     pace: Pace = BUCKET_PACE
@@ -188,8 +187,8 @@ class GCSStore:
         """
         See `ObjectStore.write`. The document is one request, sent once, and each object to create is one more.
 
-        They are independent of one another: when the document was refused, objects to create may have been created;
-        when only they failed, that is `StoreUnavailable`, since the document was written.
+        The requests are independent. If the document was refused, the objects to create may still have been created. If
+        only a creation failed, the call raises `StoreUnavailable`, because the document was written.
         """
         self._check_sizes([(name, data), *create])
         document = self._insert(name, data, if_generation_match, metadata)
@@ -200,8 +199,8 @@ class GCSStore:
             raise written
         if isinstance(created, BaseException):
             raise StoreUnavailable(
-                f"{self}/{name} was written, and of the {len(create)} objects to be created beside it one or more were "
-                f"not ({created}). Read it again and create them."
+                f"{self}/{name} was written, but one or more of the {len(create)} objects to create with it were not "
+                f"({created}). Read the document again and create them."
             ) from created
         return written
 
@@ -226,7 +225,7 @@ class GCSStore:
         return None
 
     async def delete(self, name: str, *, if_generation_match: int) -> None:
-        """See `ObjectStore.delete`. The HTTP client may repeat it by itself: then 404 is its own success."""
+        """See `ObjectStore.delete`. The HTTP client may repeat the request: a 404 then means that a try succeeded."""
 
         async def delete(storage: Storage) -> None:
             condition = {"ifGenerationMatch": str(if_generation_match)}
@@ -242,7 +241,7 @@ class GCSStore:
         try:
             await self.heartbeats.aclose()
         except StoreError as error:
-            logger.warning("not announced as left: the others will find out", extra={"error": str(error)})
+            logger.warning("heartbeat not withdrawn; other replicas will time it out", extra={"error": str(error)})
         await self._api.aclose()
 
     async def join(self, process: str, is_working: Callable[[], bool] | None = None) -> None:
@@ -278,7 +277,7 @@ class GCSStore:
                 try:
                     await self._repeated(partial(self._insert, name, data, 0))
                 except GenerationConflict:
-                    continue  # it exists, and whoever made it
+                    continue  # it exists already, which counts as success
                 except BaseException:
                     waiting.clear()
                     raise
@@ -292,7 +291,7 @@ class GCSStore:
         self, name: str, data: bytes, if_generation_match: int, metadata: Mapping[str, str] | None = None
     ) -> int:
         async def post(storage: Storage) -> int:
-            # The library makes it `cacheControl`. Caches would serve old generations.
+            # The library sends this as `cacheControl`. Caches would serve old generations.
             resource: dict[str, Any] = {"cache-control": "no-store"}
             if metadata:
                 resource["metadata"] = dict(metadata)
@@ -309,7 +308,7 @@ class GCSStore:
         return await self._ask("A", "written", name, post)
 
     async def _ask(self, kind: str, done: str, name: str, request: Callable[[Storage], Awaitable[_T]]) -> _T:
-        """Send a request. Heartbeats are urgent: one that waits behind thousands of requests looks like a death."""
+        """Send a request. Heartbeats are urgent: behind thousands of requests, a heartbeat would come too late."""
         is_urgent = name.startswith(names.ALIVE)
         return await self._api.ask(kind, done, self._prefix + name, request, is_urgent=is_urgent)
 
@@ -325,7 +324,7 @@ class GCSStore:
         return infos, page.next_page_token
 
     async def _repeated(self, operation: Callable[[], Awaitable[_T]]) -> _T:
-        """Try again what may be tried again, after pauses with full jitter."""
+        """Send a repeatable request, with pauses with full jitter between tries."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + RETRY_S
         for tries in range(1, TRIES_MAX):
@@ -342,28 +341,28 @@ class GCSStore:
         for name, data in objects:
             if not data:
                 raise StoreError(
-                    f"{self}/{name} would be empty, so nothing was written: an empty answer to a read is damaged. "
+                    f"{self}/{name} would be empty, so it was not written: empty answers to reads count as damaged. "
                     f"Write at least one byte."
                 )
             if len(data) > OBJECT_BYTES_MAX:
                 raise StoreError(
-                    f"{self}/{name} would have {len(data)} bytes, and {OBJECT_BYTES_MAX} is the limit, so nothing was "
-                    f"written. Split it, or keep large data in objects of your own and pass their names."
+                    f"{self}/{name} would have {len(data)} bytes, more than the limit of {OBJECT_BYTES_MAX}, so it was "
+                    f"not written. Split the data, or keep large data in your own objects and pass their names."
                 )
 
 
 def _verify(data: bytes, headers: "CIMultiDictProxy[str]") -> None:
     """
-    Compare content with the headers of the answer that brought it.
+    Compare content with the headers of its answer.
 
-    An endpoint may leave headers out, as emulators do. An object that another program stored compressed is decompressed
-    on the way, and then the headers are about other bytes.
+    An endpoint may leave headers out, as emulators do. If a different program stored an object compressed, the content
+    is decompressed on the way, and the headers describe the compressed bytes.
 
     Raises:
-        ValueError: The content is not what is stored.
+        ValueError: The content differs from the stored object.
     """
     if not data:
-        raise ValueError("the content is empty, and no object is")
+        raise ValueError("the content is empty, but no stored object is empty")
     if headers.get("X-Goog-Stored-Content-Encoding", "identity") != "identity":
         return
     lengths = headers.getall("X-Goog-Stored-Content-Length", [])
@@ -371,9 +370,9 @@ def _verify(data: bytes, headers: "CIMultiDictProxy[str]") -> None:
         lengths += headers.getall("Content-Length", [])
     for length in lengths:
         if int(length) != len(data):
-            raise ValueError(f"the content has {len(data)} bytes, and {length} were announced")
+            raise ValueError(f"the content has {len(data)} bytes, but {length} were announced")
     hashes = dict(each.strip().split("=", 1) for line in headers.getall("X-Goog-Hash", []) for each in line.split(","))
     announced = hashes.get("crc32c")
     actual = b64encode(crc32c(data).to_bytes(4, "big")).decode()
     if announced is not None and announced != actual:
-        raise ValueError(f"the content has the checksum {actual}, and {announced} was announced")
+        raise ValueError(f"the content has the checksum {actual}, but {announced} was announced")

@@ -1,13 +1,13 @@
 """
-Requests to the JSON API of Cloud Storage, one at a time: connections, credentials, deadlines, and what answers mean.
+Single requests to the JSON API of Cloud Storage: connections, credentials, deadlines, and the meaning of answers.
 
     412                                       GenerationConflict
     429                                       StoreThrottled      not applied
-    408, 409, 5xx, timeout, reset, an answer  StoreUnavailable    unknown whether it was applied
-    that is damaged or of another form
+    408, 409, 5xx, timeout, reset, a damaged  StoreUnavailable    may have been applied or not
+    answer, an answer of a wrong form
     404 of an object                          `MissingError`, to reads and deletes
     401, after one try with a new token; every other 4xx; every 3xx; 404 of the bucket
-                                              StoreError          not applied, and repeating does not mend it
+                                              StoreError          not applied, and a repetition does not help
 
 Source: Cloud Storage documentation, "Request preconditions", "HTTP status and error codes for JSON".
 """
@@ -35,7 +35,7 @@ with gcp_imports():
 _REASON_CHARS_MAX = 300
 _UNKNOWN = frozenset({408, 409})
 _RATE_OF_AN_OBJECT = 429
-"""Says nothing of the bucket: one object is changed too often, and all others may be answered as fast as ever."""
+"""No sign of overload: one object is changed too often, and other objects may be answered as fast as before."""
 
 _T = TypeVar("_T")
 
@@ -51,17 +51,17 @@ class MissingError(StoreError):
 
 class BucketApi:
     """
-    One bucket, as seen by the client library, for one event loop. Nothing is connected before the first request.
+    A client of one bucket, for one event loop. The first request opens the connections.
 
     Args:
-        bucket: Its name.
+        bucket: Name of the bucket.
 
-        api_url: Another endpoint of the JSON API. `None`: Google's, or what ``STORAGE_EMULATOR_HOST`` names, which gets
-            no credentials.
+        api_url: Endpoint of the JSON API. `None`: the public one, or the emulator that ``STORAGE_EMULATOR_HOST`` names,
+            which gets no credentials.
 
-        token: Access token shared with others, closed by its maker; `None`: one of its own.
+        token: Access token shared with other adapters, which its creator closes; `None`: a new one.
 
-        request_s: Seconds that one request may take. Waiting for its turn does not count.
+        request_s: Deadline of one request in seconds. The wait for a free place does not count.
 
     Attributes:
         operations: Requests sent so far by class: ``A`` (writes and listings), ``B`` (reads), ``free`` (deletes).
@@ -83,19 +83,20 @@ class BucketApi:
         self, kind: str, done: str, name: str, request: Callable[[Storage], Awaitable[_T]], *, is_urgent: bool = False
     ) -> _T:
         """
-        Send one request, once more with a new token if that was refused, and raise what its answer means.
+        Send one request, once more with a new token if the token was refused, and raise the error that its answer
+        means.
 
         Args:
             kind: Class of the operation, for `operations`.
 
-            done: What it does, for messages: ``read``, ``written``, ``listed`` or ``deleted``.
+            done: The effect of the request, for messages: ``read``, ``written``, ``listed`` or ``deleted``.
 
             name: The object, or the prefix that is listed.
 
-            request: Sends it and reads the answer. An answer of another form than the API's raises `ValueError` or
-                `KeyError`.
+            request: Sends the request and reads the answer. Raises `ValueError` or `KeyError` if the answer does not
+                have the form of the API.
 
-            is_urgent: It does not wait for its turn.
+            is_urgent: The request does not wait for a free place.
         """
         about = f"gs://{self.bucket}/{name}"
         storage = self._open(about)
@@ -107,7 +108,9 @@ class BucketApi:
                 refusal = StoreError if error.is_final else StoreUnavailable
                 raise refusal(f"{about} was not {done}: {error}") from error
             except aiohttp.ClientResponseError as error:
-                if isinstance(error.__cause__, HttpProcessingError):  # it is no HTTP, and its status is made up
+                if isinstance(
+                    error.__cause__, HttpProcessingError
+                ):  # the answer is no HTTP, and the library invents its status
                     turn.overloaded()
                     raise self._no_answer(about, done, error) from error
                 if error.status == 408 or error.status >= 500:
@@ -123,7 +126,7 @@ class BucketApi:
             return answer
 
     async def _send(self, kind: str, storage: Storage, request: Callable[[Storage], Awaitable[_T]]) -> _T:
-        """Send a request, and once more with a new access token if the first one is refused."""
+        """Send a request, and once more with a new access token if the first token is refused."""
         try:
             self.operations[kind] += 1
             return await request(storage)
@@ -135,7 +138,7 @@ class BucketApi:
         return await request(storage)
 
     async def aclose(self) -> None:
-        """Take no more requests, wait for those that were taken, and close the connections."""
+        """Refuse further requests, wait for accepted ones, and close the connections."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -147,7 +150,7 @@ class BucketApi:
 
     def _open(self, about: str) -> Storage:
         if self._is_closed:
-            raise StoreError(f"the store is closed, so nothing was done about {about}. Make a new one for this bucket.")
+            raise StoreError(f"the store is closed, so the request for {about} was not sent. Create a new store.")
         if self._storage is None:
             emulator = None if self._api_url else os.environ.get("STORAGE_EMULATOR_HOST")
             if emulator and "://" not in emulator:
@@ -159,7 +162,7 @@ class BucketApi:
             self._token = self._shared_token or AccessToken(self._session)
             self._storage = Storage(
                 session=self._session,
-                token=cast("Token", self._token),  # all that is asked of it is `get`
+                token=cast("Token", self._token),  # the library only calls `get`
                 api_root=(emulator or self._api_url or "").rstrip("/") or None,
                 api_is_dev=bool(emulator),
             )
@@ -168,39 +171,39 @@ class BucketApi:
     @staticmethod
     def _no_answer(about: str, done: str, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(
-            f"no usable answer came about {about} ({in_words(error)}), so whether it was {done} is unknown. Trying "
-            f"again is safe; if this repeats, look whether {_endpoint()} can be reached."
+            f"no usable answer came about {about} ({in_words(error)}), so it may have been {done} or not. Trying "
+            f"again is safe; if this repeats, check that {_endpoint()} can be reached."
         )
 
     def _refusal(self, about: str, done: str, status: int, message: str) -> StoreError:
         reason = f"HTTP {status} {_reason_in(message)}"
         if status == 412:
             return GenerationConflict(
-                f"{about} is at another generation ({reason}), so it was not {done}. Somebody else changed it, or an "
-                f"earlier try of the same was applied: read it again and decide again."
+                f"{about} has a different generation ({reason}), so it was not {done}. A different process changed it, "
+                f"or an earlier try of the same write was applied: read it again and decide again."
             )
         if status == 429:
-            return StoreThrottled(f"{about} was not {done}: {reason}. Wait, then the same again.")
+            return StoreThrottled(f"{about} was not {done}: {reason}. Wait, then send the same request again.")
         if status in _UNKNOWN or status >= 500:
-            return StoreUnavailable(f"whether {about} was {done} is unknown: {reason}. Trying again is safe.")
+            return StoreUnavailable(f"{about} may have been {done} or not: {reason}. Trying again is safe.")
         if status == 404 and done in ("read", "deleted") and "bucket does not exist" not in message:
             return MissingError(f"{about} does not exist")
         if 300 <= status < 400:
             return StoreError(
-                f"{about} was not {done}: {reason}. It was not followed, since a POST could become a GET. A proxy or a "
-                f"sign-in page of this network answers in place of {_endpoint()}, or the address is wrong: let this "
-                f"process reach {_endpoint()} directly, or correct STORAGE_EMULATOR_HOST."
+                f"{about} was not {done}: {reason}. The redirect was not followed, since a POST could become a GET. A "
+                f"proxy or a sign-in page of this network answers in place of {_endpoint()}, or the address is wrong: "
+                f"let this process reach {_endpoint()} directly, or correct STORAGE_EMULATOR_HOST."
             )
         next_move = {
-            401: "Look whether the account, or its key, was deleted or disabled",
+            401: "Check whether the account, or its key, was deleted or disabled",
             403: f"Give the account of this process the role roles/storage.objectUser on bucket {self.bucket!r}",
-            404: f"Create bucket {self.bucket!r}, or name another store",
-        }.get(status, "Look at the name of the bucket and at the prefix")
+            404: f"Create bucket {self.bucket!r}, or correct the URL of the store",
+        }.get(status, "Check the name of the bucket and the prefix")
         return StoreError(f"{about} was not {done}: {reason}. {next_move}.")
 
 
 async def _refuse_redirect(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Raise for a redirect: the library follows redirects, and takes the answer of another server for the store's."""
+    """Raise for a redirect: the library would follow it, and trust the answer of a different server."""
     response = await send(request)
     if not 300 <= response.status < 400:
         return response
@@ -214,7 +217,7 @@ async def _refuse_redirect(request: aiohttp.ClientRequest, send: aiohttp.ClientH
 
 
 def _reason_in(message: str) -> str:
-    """Return what Google says, of the library's ``<reason>: <body>``."""
+    """Return the message of Google from the ``<reason>: <body>`` of the library."""
     reason, _, body = message.partition(": ")
     try:
         text = str(json.loads(body)["error"]["message"])

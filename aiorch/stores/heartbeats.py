@@ -1,17 +1,18 @@
 """
-Who is alive, told by objects that the living rewrite.
+Liveness by objects that each living process rewrites.
 
-Every process that has joined rewrites ``alive/<process>`` every 20 s while it works, until it leaves and removes it.
-One that owes nothing to any run is not heard: nobody asks whether it lives. Before it commits to work again it
-announces itself. An observer calls a process dead when it has seen the same generation for 60 s of its own clock, or
-when there is no such object. Clocks of different machines are never compared, and an observer that looks for the first
-time waits those 60 s. So does one that could not look for 60 s: the store may have been away, for everybody.
+A process that has joined rewrites ``alive/<process>`` every 20 s while it works, and removes the object when it leaves.
+A process that owes no run an action sends no heartbeats, because no process asks about it. It writes a heartbeat before
+it commits to work again. An observer calls a process dead when it has seen the same generation for 60 s of its own
+clock, or when the object does not exist. Clocks of different machines are never compared. An observer that looks for
+the first time waits those 60 s. So does an observer that could not look for 60 s: the store may have been away for all
+processes.
 
-Whoever calls a process dead removes its object, on condition of the generation that it saw, and the next observer need
-not wait. Nobody asks about a process that died owing nothing, so whoever joins looks for objects that stay the same,
-and removes them: nothing is left behind by processes that were killed. A process that was idle or only paused finds its
-object gone when it goes on, and writes it anew. It may have been called dead meanwhile: it can tell by the age of its
-own heartbeat (`is_silent`, `heard_since`), and reads a run again before it sends anything for it.
+An observer that calls a process dead removes its object, on condition of the generation that it saw, so that the next
+observer need not wait. No process asks about one that died without owing an action. So a process that joins looks for
+objects that do not change, and removes them. A process that was idle or only paused finds its object removed when it
+continues, and writes it again. It may have been called dead meanwhile. It can tell by the age of its own heartbeat
+(`is_silent`, `heard_since`), and reads a run again before it sends a request for the run.
 """
 
 import asyncio
@@ -28,11 +29,11 @@ from aiorch.ports.world import LATE_S
 logger = logging.getLogger(__name__)
 
 JOIN_PAUSES_S = (0.5, 1.0, 2.0)
-"""Between tries of the first heartbeat, without which nothing may be launched: a blip must not fail a start."""
+"""Pauses between tries of the first heartbeat, which every launch needs: a short fault must not fail a start."""
 
 
 class _Heartbeat:
-    """What is known of the object of a process that joined here."""
+    """State of the heartbeat of a process that joined here."""
 
     def __init__(self, is_working: Callable[[], bool] | None) -> None:
         self.is_working = is_working
@@ -47,7 +48,7 @@ class _Heartbeat:
 
 
 class _Observed(msgspec.Struct, frozen=True, gc=False):
-    """What was last seen of another process: its generation, since when, and when it was last looked at."""
+    """The last observation of another process: the generation, its age, and the time of the last look."""
 
     generation: int
     since: float
@@ -58,28 +59,28 @@ class _Observed(msgspec.Struct, frozen=True, gc=False):
 
 class Heartbeats:
     """
-    `Liveness` over any `ObjectStore`. Durations are those of the event loop's clock.
+    `Liveness` over any `ObjectStore`. Durations are measured by the clock of the event loop.
 
-    A process that works all day writes 4,320 times. It lists when it joins, and once more when it is not the only one.
+    A process that works all day writes 4,320 times. It lists when it joins, and once more if it is not the only one.
 
-    An observer reads one object per process asked about, and says from memory for a quarter of the interval that one
-    is alive: any number of runs with the same owners costs one look. Death is never told from memory, since a process
-    that was not heard may have announced itself just now. An observer must be asked more often than every
-    `dead_after_s`, or it calls nobody dead.
+    An observer reads one object per process in question. For a quarter of the interval it answers from memory that a
+    process is alive, so any number of runs with the same owners costs one look. It never answers from memory that a
+    process is dead, because the process may have sent a heartbeat just now. An observer must be asked more often than
+    every `dead_after_s`, or it never calls a process dead.
 
     Args:
-        store: Where the objects are.
+        store: The store of the objects.
 
         interval_s: Pause between two heartbeats.
 
-        dead_after_s: How long a generation must stay the same.
+        dead_after_s: Time for which a generation must stay the same.
     """
 
     def __init__(self, store: ObjectStore, *, interval_s: float = 20.0, dead_after_s: float = 60.0) -> None:
         if not 0 < interval_s <= dead_after_s / 2:
             raise ValueError(
-                f"a heartbeat every {interval_s} s and death after {dead_after_s} s of silence do not fit: one "
-                f"heartbeat that is lost must not be taken for death. Let the interval be half of it at most."
+                f"a heartbeat every {interval_s} s and death after {dead_after_s} s of silence do not fit: one lost "
+                f"heartbeat would count as death. Let the interval be at most half of that time."
             )
         self._store = store
         self._interval_s = interval_s
@@ -93,7 +94,7 @@ class Heartbeats:
 
     def own_age_s(self, process: str) -> float:
         """
-        Return how long ago the last heartbeat of *process* that was written here began; infinite for none.
+        Return the time since the start of the last heartbeat of *process* that was written here; infinite for none.
 
         No observer can have waited longer than this.
         """
@@ -155,7 +156,7 @@ class Heartbeats:
         name = names.alive_object(process)
         try:
             await self._store.delete(name, if_generation_match=heartbeat.generation)
-        except GenerationConflict:  # the last write was applied after all, and nobody heard of it
+        except GenerationConflict:  # the last write was applied after all, although its answer was lost
             stored = await self._store.read(name)
             if stored is not None:
                 await self._store.delete(name, if_generation_match=stored.generation)
@@ -191,7 +192,7 @@ class Heartbeats:
                 pause_s = self._interval_s
                 continue
             age_s = asyncio.get_running_loop().time() - heartbeat.begun_at
-            if age_s < self._interval_s / 2:  # it has announced itself meanwhile: once more would be too soon
+            if age_s < self._interval_s / 2:  # `announce` wrote a heartbeat meanwhile, so this one would be too early
                 pause_s = self._interval_s - age_s
                 continue
             pause_s = self._interval_s / 4
@@ -202,20 +203,20 @@ class Heartbeats:
             except (StoreError, TimeoutError) as error:
                 logger.warning("no heartbeat, trying again", extra={"object": name, "error": str(error)})
             except Exception:
-                # Whatever it is, silence would be taken for death.
+                # After any error, silence would count as death.
                 logger.exception("no heartbeat, trying again", extra={"object": name})
 
     def _expect(self, heartbeat: _Heartbeat, within_s: float) -> None:
-        """Note when the next step of a heartbeat is due, and whether this one came in time."""
+        """Note the due time of the next step of a heartbeat, and whether this step came in time."""
         self._notice_standstill()
         heartbeat.due_at = asyncio.get_running_loop().time() + within_s
 
     def _notice_standstill(self) -> None:
         """
-        Take note that this process stood still if a heartbeat is overdue: the process has heard no other one meanwhile.
+        Note a standstill of this process if a heartbeat is overdue: the process has observed no other one meanwhile.
 
-        A standstill may go unnoticed while it is shorter than `interval_s` and `LATE_S` together. With an interval of
-        20 s that leaves 35 s of the 60 s in which the observer did live, and heard nothing.
+        A standstill shorter than `interval_s` and `LATE_S` together may go unnoticed. With an interval of 20 s, the
+        observer then still ran for 35 s of the 60 s of silence.
         """
         now = asyncio.get_running_loop().time()
         if any(now - heartbeat.due_at > LATE_S for heartbeat in self._joined.values()):
@@ -228,7 +229,7 @@ class Heartbeats:
         try:
             written = await self._store.write(name, data, if_generation_match=heartbeat.generation)
         except GenerationConflict:
-            # An earlier write was applied and its answer lost, or somebody called this process dead.
+            # An earlier write was applied and its answer lost, or an observer called this process dead.
             stored = await self._store.read(name)
             written = await self._store.write(name, data, if_generation_match=stored.generation if stored else 0)
         heartbeat.generation = written
@@ -237,14 +238,14 @@ class Heartbeats:
         heartbeat.begun_at = begun_at
 
     def _is_due(self, process: str, now: float, asked_after: int) -> bool:
-        """Whether to look at *process* for a question that was asked when so many looks had begun."""
+        """Whether a question that was asked after *asked_after* looks needs a new look at *process*."""
         observed = self._observed.get(process)
         if observed is None or (observed.generation == 0 and observed.look <= asked_after):
             return True
         return now - observed.looked_at >= self._interval_s / 4
 
     async def _look(self, process: str) -> None:
-        """Read the object of *process*. Its age counts from the end of one read to the beginning of another."""
+        """Read the object of *process*. Its age counts from the end of one read to the start of the next."""
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
         self._notice_standstill()
@@ -252,7 +253,7 @@ class Heartbeats:
         look = self._looks
         try:
             name = names.alive_object(process)
-        except InvalidIdError:  # nobody can have joined under it
+        except InvalidIdError:  # no process can have joined under this id
             self._observed[process] = _Observed(0, begun_at, begun_at, look)
             return
         stored = await self._store.read(name)
@@ -269,20 +270,20 @@ class Heartbeats:
         self._observed[process] = _Observed(generation, since, loop.time(), look)
 
     async def _remove(self, name: str, generation: int) -> bool:
-        """Remove what a dead process left behind; `False` when it has come back in this very moment."""
+        """Remove the heartbeat of a dead process; `False` if the process has just come back."""
         try:
             await self._store.delete(name, if_generation_match=generation)
         except GenerationConflict:
             return False
-        except StoreError as error:  # it is dead all the same, and whoever looks next removes it
-            logger.warning("heartbeat of the dead not removed", extra={"object": name, "error": str(error)})
+        except StoreError as error:  # the process is dead anyway, and the next observer removes the object
+            logger.warning("heartbeat of a dead process not removed", extra={"object": name, "error": str(error)})
         return True
 
     async def _clear(self, own_name: str) -> None:
         """
-        Remove the objects of others that stay the same: whose they are died, or owes nothing.
+        Remove objects of other processes that do not change: their owners are dead, or owe no action.
 
-        One that lives and owes nothing writes anew before it commits to anything: by its own clock it is silent.
+        A living owner writes its object again before it commits to work: by its own clock it is silent.
         """
         try:
             others = [info for info in await self._store.list(names.ALIVE) if info.name != own_name]
@@ -297,8 +298,10 @@ class Heartbeats:
             known = {info.name: info.generation for info in others}
             for info in await self._store.list(names.ALIVE):
                 if known.get(info.name) == info.generation and await self._remove(info.name, info.generation):
-                    logger.info("heartbeat of nobody removed", extra={"object": info.name})
+                    logger.info("unchanged heartbeat removed", extra={"object": info.name})
         except StoreError as error:
-            logger.warning("no look for heartbeats of the dead", extra={"error": str(error)})  # the next to join looks
+            logger.warning(
+                "old heartbeats not looked for", extra={"error": str(error)}
+            )  # the next process to join looks
         except Exception:
-            logger.exception("no look for heartbeats of the dead")
+            logger.exception("old heartbeats not looked for")

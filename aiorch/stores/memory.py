@@ -1,4 +1,4 @@
-"""Objects in memory, as strict about generations as any other store. For tests, simulations and benchmarks."""
+"""Objects in memory, as strict about generations as every store. For tests, simulations and benchmarks."""
 
 import math
 from asyncio import sleep
@@ -12,10 +12,10 @@ _NO_METADATA: Mapping[str, str] = {}
 
 class MemoryStore:
     """
-    `ObjectStore` and `Liveness` for the engines of one Python process. Its content ends with the object.
+    `ObjectStore` and `Liveness` for the engines of one Python process. The content ends with the object.
 
-    Every call gives way to the event loop once and then acts without awaiting, so callers race as they would on a real
-    store, and no lock is needed.
+    Every call yields to the event loop once and then acts without awaiting, so callers race as on a real store, and no
+    lock is needed.
     """
 
     pace: Pace = LOCAL_PACE
@@ -79,7 +79,7 @@ class MemoryStore:
         return self._generation, self._deletions
 
     async def aclose(self) -> None:
-        """Nothing to release: the content stays, so that another engine can go on with it."""
+        """Keep the content, so that a second engine can continue with it."""
 
     async def join(self, process: str, is_working: Callable[[], bool] | None = None) -> None:  # noqa: ARG002
         """See `Liveness.join`."""
@@ -97,7 +97,7 @@ class MemoryStore:
         return processes - self._alive
 
     def is_silent(self, process: str) -> bool:  # noqa: ARG002
-        """See `Liveness.is_silent`. Never: others find out at once who is dead."""
+        """See `Liveness.is_silent`. Always `False`: every process learns of a death at once."""
         return False
 
     def heard_since(self, process: str) -> float:  # noqa: ARG002
@@ -105,7 +105,7 @@ class MemoryStore:
         return -math.inf
 
     async def announce(self, process: str) -> None:
-        """See `Liveness.announce`. Nothing to do."""
+        """See `Liveness.announce`. No announcement is needed."""
 
     def _check(self, name: str, expected: int) -> None:
         current = self._objects[name][1] if name in self._objects else 0

@@ -1,9 +1,9 @@
 """
 Objects in one SQLite file: the embedded default.
 
-The event loop puts operations into a queue. One thread takes everything that has gathered, applies it in one
-transaction, waits until that is on disk, and wakes the callers all at once. While it waits the next batch gathers
-(group commit): how many operations share a transaction follows from the load, and nobody waits for company.
+The event loop puts operations into a queue. One thread takes all waiting operations, applies them in one transaction,
+waits until the transaction is on disk, and wakes all callers. Meanwhile the next batch gathers (group commit). So the
+number of operations per transaction follows the load, and no operation waits for further ones.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from aiorch.stores.sqlite_file import NO_METADATA, Change, CreateAll, FileVersio
 BATCH_OPERATIONS_MAX = 1_000
 BATCH_BYTES_MAX = 16 * 1024 * 1024
 """
-A batch that has reached one of these takes no more: the first of a flood shall not wait for the last of it, and a
-failure shall not take everything along. The cost of a commit is spread thin long before.
+Limits of a batch: the first operation of a flood must not wait for the last, and one failure must not affect all of
+them. Smaller batches already spread the cost of a commit thin.
 """
 
 _T = TypeVar("_T")
 _Waiting = tuple[Operation[Any] | None, Future[Any], int]
-"""An operation (`None`: close the file), who waits for it, and its size in bytes."""
+"""An operation (`None`: close the file), the future of its caller, and its size in bytes."""
 
 _Batch = list[_Waiting]
 
@@ -43,9 +43,9 @@ class SQLiteStore:
     """
     `ObjectStore` and `Liveness` in one file, for any number of processes of one machine.
 
-    The file is opened by the first call, its directory created where missing. What makes it unusable (read-only, full,
-    damaged, not ours, of a newer schema) is raised by the calls as `StoreError`; the next call tries again. To be used
-    from one event loop, and to be closed.
+    The first call opens the file, and creates its directory if necessary. If the file is unusable (read-only, full,
+    damaged, foreign, of a newer schema), calls raise `StoreError`, and the next call tries again. To be used from one
+    event loop, and to be closed.
 
     Args:
         path: The file. SQLite keeps two more beside it (``-wal``, ``-shm``), and there is a directory
@@ -62,7 +62,7 @@ class SQLiteStore:
         self._loop: AbstractEventLoop | None = None
         self._closing: Future[None] | None = None
         self._changes = 0
-        """Changes that were asked for here: the file tells of those of other connections only."""
+        """Changes by this store: the version of the file counts only those of other connections."""
 
     def __str__(self) -> str:
         return f"sqlite:///{self._path}"
@@ -80,14 +80,14 @@ class SQLiteStore:
         metadata: Mapping[str, str] | None = None,
         create: Sequence[tuple[str, bytes]] = (),
     ) -> int:
-        """See `ObjectStore.write`. Here it is all or nothing. When its caller is cancelled it may still be applied."""
+        """See `ObjectStore.write`. All objects are written, or none. A cancelled call may still be applied."""
         self._changes += 1
         encoded = _encode(metadata).decode() if metadata else NO_METADATA
         change = Change(name, if_generation_match, data, encoded, create)
         return await self._submit(change, len(data) + _size_of(create))
 
     async def create_all(self, objects: Sequence[tuple[str, bytes]]) -> None:
-        """See `ObjectStore.create_all`. Here it is all of them or none."""
+        """See `ObjectStore.create_all`. All objects are created, or none."""
         self._changes += 1
         await self._submit(CreateAll(objects), _size_of(objects))
 
@@ -96,12 +96,12 @@ class SQLiteStore:
         return await self._submit(ListAll(prefix))
 
     async def delete(self, name: str, *, if_generation_match: int) -> None:
-        """See `ObjectStore.delete`. When its caller is cancelled it may still be applied."""
+        """See `ObjectStore.delete`. A cancelled call may still be applied."""
         self._changes += 1
         await self._submit(Change(name, if_generation_match, None))
 
     async def version(self) -> Hashable | None:
-        """See `ObjectStore.version`. No row is read for it."""
+        """See `ObjectStore.version`. Reads no row."""
         changes = self._changes
         return await self._submit(FileVersion()), changes
 
@@ -118,7 +118,7 @@ class SQLiteStore:
         return await asyncio.to_thread(self._locks.dead_among, processes)
 
     def is_silent(self, process: str) -> bool:  # noqa: ARG002
-        """See `Liveness.is_silent`. Never: others find out at once who is dead."""
+        """See `Liveness.is_silent`. Always `False`: every process learns of a death at once."""
         return False
 
     def heard_since(self, process: str) -> float:  # noqa: ARG002
@@ -126,10 +126,10 @@ class SQLiteStore:
         return -math.inf
 
     async def announce(self, process: str) -> None:
-        """See `Liveness.announce`. Nothing to do."""
+        """See `Liveness.announce`. No announcement is needed."""
 
     async def aclose(self) -> None:
-        """Finish what was accepted, close the file, and leave on behalf of every process that joined here."""
+        """Finish accepted operations, close the file, and leave on behalf of every process that joined here."""
         if self._closing is None:
             self._closing = self._submit(None)
             self._loop = None
@@ -146,14 +146,16 @@ class SQLiteStore:
 
     def _start(self, loop: AbstractEventLoop) -> None:
         if self._closing is not None:
-            raise StoreError(f"{self} is closed, so nothing was read or written. Make a new store for the same file.")
+            raise StoreError(
+                f"{self} is closed, so no object was read or written. Create a new store for the same file."
+            )
         if self._loop is not None:
             raise StoreError(
-                f"{self} belongs to the event loop that used it first, so nothing was read or written. Make a store of "
-                f"its own for every event loop: several may use one file."
+                f"{self} belongs to the event loop that used it first, so no object was read or written. Create one "
+                f"store per event loop: several stores may use one file."
             )
         self._loop = loop
-        # A daemon: a program that ends without closing the store ends at once, and every commit is on disk anyway.
+        # A daemon: a program that ends without closing the store ends at once; every commit is on disk anyway.
         Thread(target=self._work, args=(loop,), name=f"aiorch {self._path.name}", daemon=True).start()
 
     def _work(self, loop: AbstractEventLoop) -> None:
@@ -168,12 +170,12 @@ class SQLiteStore:
                 self._file.close()
             try:
                 loop.call_soon_threadsafe(_settle, batch)
-            except RuntimeError:  # the loop was closed before the store: nobody waits, and nobody can come any more
+            except RuntimeError:  # the loop was closed before the store: no caller waits, and none can come
                 self._file.close()
                 return
 
     def _gather(self) -> _Batch:
-        """Wait for an operation, and take what else is there. `None` in the place of one is the last of all."""
+        """Wait for an operation, and take all waiting ones. `None` in place of an operation is the end of the queue."""
         batch = [self._queue.get()]
         size = batch[0][2]
         while (

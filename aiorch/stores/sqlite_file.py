@@ -1,13 +1,13 @@
 """
 One SQLite file of named objects, used by one thread.
 
-Operations come in batches, and a batch is one transaction: the present generations of all objects that it changes are
-looked up together, each change is decided on, and what came of them is written together. That is a few statements for
-hundreds of operations, and not for their cost alone: at every step of a statement the interpreter's lock is given away,
-and a busy event loop keeps it for 5 ms or more.
+Operations come in batches, and a batch is one transaction. It looks up the present generations of all objects that it
+changes, decides each change, and writes all changed objects. That takes a few statements for hundreds of operations.
+Few statements also mean few waits: at every step of a statement the thread releases the lock of the interpreter, and a
+busy event loop keeps the lock for 5 ms or more.
 
-All operations of a batch are under way at the same time, so any order among them is right. Changes are decided in the
-order in which they came, then objects are created, and last is what was asked: reads see what is about to be durable.
+All operations of a batch are under way at the same time, so every order among them is valid. Changes are decided in the
+order of arrival, then objects are created, and reads come last: they see the state that is about to be durable.
 """
 
 import sqlite3
@@ -26,16 +26,16 @@ from aiorch.stores.sqlite_errors import store_error
 from aiorch.stores.sqlite_schema import open_file
 
 GENERATIONS_RESERVED = 1 << 20
-"""Taken from the file's counter at once: a commit writes one page less. 2**43 starts use up the numbers."""
+"""Generations reserved in advance, so that a commit writes one page less. 2**43 starts use up the numbers."""
 
 ROWS_MAX = 256
-"""Of one statement. Larger ones are not faster."""
+"""Largest number of rows of one statement. Larger statements are not faster."""
 
 NO_METADATA = "{}"
 
 _T = TypeVar("_T")
 _Statement = tuple[str, str]
-"""SQL with a gap for any number of rows, and what stands there for one row."""
+"""SQL with a gap for any number of rows, and the text for one row."""
 
 _LOOK_UP = ("SELECT json_group_object(name, generation) FROM objects WHERE name IN ({})", "?")
 _DELETE = ("DELETE FROM objects WHERE name IN ({})", "?")
@@ -54,7 +54,7 @@ _decode_listing = msgspec.json.Decoder(list[ObjectInfo]).decode
 
 
 class Operation(msgspec.Struct, Generic[_T], kw_only=True):
-    """Something to do with the file. `outcome` is there once its batch was applied."""
+    """One operation on the file. `outcome` is set when its batch was applied."""
 
     outcome: _T | StoreError | None = None
 
@@ -75,11 +75,11 @@ class Change(Operation[int]):
 
     metadata: str = NO_METADATA
     create: Sequence[tuple[str, bytes]] = ()
-    """What to create besides, if the change goes ahead."""
+    """Objects to create with the change, if it is allowed."""
 
 
 class CreateAll(Operation[None]):
-    """Create those that do not exist."""
+    """Create the objects that do not exist."""
 
     objects: Sequence[tuple[str, bytes]]
 
@@ -91,7 +91,7 @@ class ListAll(Operation[list[ObjectInfo]]):
 
 
 class FileVersion(Operation[tuple[int, int]]):
-    """Tell what differs once another connection has changed the file, without a look at its rows."""
+    """Return a number that changes when a different connection has changed the file, without reading rows."""
 
 
 class ObjectFile:
@@ -99,7 +99,7 @@ class ObjectFile:
     The file, opened by the first batch, and again by the next one after a failure.
 
     Args:
-        path: Where it is, absolute.
+        path: Absolute path of the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,7 +112,7 @@ class ObjectFile:
         """
         Apply a batch in one transaction, durable on return, and leave the outcome of each operation on it.
 
-        Raises nothing: when the transaction fails, the failure is the outcome of each.
+        Raises no error: when the transaction fails, the failure is the outcome of each operation.
         """
         try:
             if self._connection is None:
@@ -129,19 +129,19 @@ class ObjectFile:
                 elif isinstance(operation, ListAll):
                     operation.outcome = _list(connection, operation.prefix)
                 elif isinstance(operation, FileVersion):
-                    # The number means something to the connection that told it, and to no other.
+                    # The number is valid only for the connection that returned it.
                     (version,) = connection.execute("PRAGMA data_version").fetchone()
                     operation.outcome = self._openings, version
             connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001  whatever it is, everyone in the batch must hear of it
+        except Exception as error:  # noqa: BLE001  every caller of the batch must get the error
             self.close()
             for operation in batch:
                 operation.outcome = store_error(error, self._path)
 
     def close(self) -> None:
-        """Close the file; an open transaction is undone. The last one to close moves the log into the database."""
+        """Close the file; an open transaction is undone. The last close moves the log into the database."""
         connection, self._connection = self._connection, None
-        self._reserved = range(0)  # what was reserved in a transaction that failed was not reserved
+        self._reserved = range(0)  # a failed transaction has reserved no generations
         if connection is not None:
             connection.close()
 
@@ -209,7 +209,7 @@ def _read(connection: sqlite3.Connection, name: str) -> StoredObject | None:
 
 
 def _list(connection: sqlite3.Connection, prefix: str) -> list[ObjectInfo]:
-    # No byte of UTF-8 is 0xFF: this is above every name that begins with the prefix, and below all others.
+    # No byte of UTF-8 is 0xFF: this is above every name with the prefix, and below all greater names.
     (listing,) = connection.execute(
         "SELECT json_group_array(json_array(name, generation, json(metadata))) FROM objects"
         " WHERE name >= ? AND name < CAST(? AS TEXT)",

@@ -1,4 +1,4 @@
-"""Hints for a text that names no store: the URL that was probably meant, or the kinds of stores that there are."""
+"""Hints for a text that names no store: the most similar URL, or the kinds of stores."""
 
 import os.path
 import re
@@ -8,7 +8,7 @@ _FILE_NAME = "state.db"
 
 
 def hint(url: str) -> str:
-    """Return the hint in words, ``""`` where none suggests itself."""
+    """Return the hint in words, ``""`` without one."""
     meant = _meant(url)
     if meant is not None:
         return f"did you mean {meant!r}?"

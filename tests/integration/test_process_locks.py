@@ -107,7 +107,7 @@ def test_an_id_that_is_taken_is_refused(directory: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(process_locks, "_TRIES_MAX", 3)
     first, second = ProcessLocks(directory), ProcessLocks(directory)
     first.join(ONE)
-    with pytest.raises(StoreError, match="locked by somebody else"):
+    with pytest.raises(StoreError, match="locked by a different process"):
         second.join(ONE)
     second.leave(ONE)
     assert second.dead_among(frozenset({ONE})) == frozenset()
@@ -131,7 +131,7 @@ async def test_a_directory_that_cannot_be_made_is_reported(path: Path, directory
     store = SQLiteStore(path)
     with pytest.raises(StoreError, match="cannot be used"):
         await store.join(ONE)
-    with pytest.raises(StoreError, match="nobody was taken for dead"):
+    with pytest.raises(StoreError, match="no process was called dead"):
         await store.dead_among(frozenset({ONE}))
     await store.aclose()
 

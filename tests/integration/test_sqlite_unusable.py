@@ -71,7 +71,7 @@ async def test_a_directory_is_no_store(tmp_path: Path) -> None:
     """Naming a directory is reported for writes and reads, and nothing is put into it."""
     store = SQLiteStore(tmp_path)
     assert f"{tmp_path} cannot be opened" in await refusal(store)
-    with pytest.raises(StoreError, match="Look whether it is a directory"):
+    with pytest.raises(StoreError, match="Check that it is not a directory"):
         await store.read("runs/a")
     await store.aclose()
     assert list(tmp_path.iterdir()) == []
@@ -90,7 +90,7 @@ async def test_a_read_only_directory_is_reported(directory: Path) -> None:
     directory.chmod(0o555)
     store, deeper = SQLiteStore(directory / "state.db"), SQLiteStore(directory / "deeper" / "state.db")
     with permissions_bind():
-        assert "may write the file and create others beside it" in await refusal(store)
+        assert "may write the file and create files in its folder" in await refusal(store)
         assert "Permission denied" in await refusal(deeper)
     await store.aclose()
     await deeper.aclose()
@@ -109,7 +109,7 @@ async def test_a_read_only_file_is_reported(directory: Path, directory_mode: int
     store = SQLiteStore(path)
     with permissions_bind():
         message = await refusal(store)
-    assert f"{path} may only be read, so nothing was written. Make the file, those beside it" in message
+    assert f"{path} may only be read, so no object was written. Make the file, its -wal and -shm files" in message
     assert path.read_bytes() == content
     for file in directory.iterdir():
         file.chmod(0o666)
@@ -124,7 +124,7 @@ async def test_a_file_that_is_no_database_is_left_alone(path: Path, content: byt
     """Whatever somebody keeps there stays as it is."""
     path.write_bytes(content)
     store = SQLiteStore(path)
-    assert f"{path} is not an SQLite database; it was left alone" in await refusal(store)
+    assert f"{path} is not an SQLite database; it was not changed" in await refusal(store)
     await store.aclose()
     assert path.read_bytes() == content
 
@@ -192,7 +192,7 @@ async def test_a_lock_that_stays_is_unavailable_and_then_over(path: Path, monkey
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     assert await store.read("runs/a") is not None
-    with pytest.raises(StoreUnavailable, match=r"state\.db was locked by another process.*nothing was applied"):
+    with pytest.raises(StoreUnavailable, match=r"state\.db was locked by a different process.*no change was applied"):
         await store.write("runs/b", b"1", if_generation_match=0)
     other.execute("ROLLBACK")
     other.close()
@@ -206,7 +206,7 @@ async def test_a_full_store_says_so_and_goes_on_once_there_is_room(path: Path, m
     monkeypatch.setattr(sqlite_schema, "_SETTINGS", (*sqlite_schema._SETTINGS, limit))
     store = SQLiteStore(path)
     await store.write("runs/a", bytes(500_000), if_generation_match=0)
-    with pytest.raises(StoreError, match=r"state\.db cannot grow.*nothing of this was written.*Free some space"):
+    with pytest.raises(StoreError, match=r"state\.db cannot grow.*no part of this write was applied.*Free some space"):
         await store.create_all([(f"executions/{number}", bytes(50_000)) for number in range(20)])
     assert [info.name for info in await store.list("")] == ["runs/a"]
     monkeypatch.undo()
