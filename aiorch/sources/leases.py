@@ -1,7 +1,7 @@
 """
-The messages that a process holds: how many more there is room for, and whose lease is to be extended when.
+The messages that a process holds: the number of further messages to pull, and the times to extend leases.
 
-Pure: time comes in as seconds of a clock that only goes forward, chance as a number in [0, 1).
+Pure: time comes in as seconds of a monotonic clock, randomness as a number in [0, 1).
 """
 
 from collections.abc import Iterable
@@ -12,30 +12,30 @@ FIRST_EXTENSION_S = 4.0
 """
 Seconds after which a lease is extended for the first time.
 
-The first lease lasts as long as the subscription says, which a subscriber has no permission to ask; never under 10 s.
+The subscription determines the first lease, at least 10 s. A subscriber has no permission to read this setting.
 Source: Pub/Sub REST reference, "projects.subscriptions", ``ackDeadlineSeconds``.
 """
 
 FIRST_LEASE_S = 15.0
 """
-How long the first extension lasts; each further one lasts twice as long, up to the whole.
+Duration of the first extension; each further one lasts twice as long, up to the limit.
 
-After a crash, what a process had held for some seconds comes again some seconds later, and not a minute later.
+After a crash, messages that a process had held for some seconds come again some seconds later, not a minute later.
 """
 
 
 class Lease:
     """
-    A message that is ours until its deadline, or has been answered and not heard of by Pub/Sub yet.
+    A message that this process holds until its deadline, or whose answer Pub/Sub has not confirmed yet.
 
     Attributes:
-        ack_id: What Pub/Sub calls this handing-over of the message.
+        ack_id: Id of this delivery of the message.
 
-        size: Bytes of its content.
+        size: Bytes of the content.
 
-        since: When it came.
+        since: Time of arrival.
 
-        extend_at: When its deadline is to be moved.
+        extend_at: Time for the next extension.
 
         lasts_s: Seconds from there to the new deadline.
     """
@@ -51,35 +51,35 @@ class Lease:
 
 
 class Due(NamedTuple):
-    """What is to be done about leases now."""
+    """The leases that need an action now."""
 
     extend: list[Lease]
-    """Move their deadlines, each by its own `lasts_s`."""
+    """Leases to extend, each by its `lasts_s`."""
 
     let_go: list[Lease]
-    """Held too long, and extended no more from now on: Pub/Sub will deliver them again."""
+    """Leases that were held too long and are no longer extended: Pub/Sub will deliver the messages again."""
 
 
 class Leases:
     """
     All leases of one process.
 
-    A message takes up room from its arrival until the answer to it has been sent, also after it was let go: a process
-    that is stuck gathers no more of them.
+    A message counts against the limits from its arrival until its answer has been sent, also after it was let go. So a
+    stuck process pulls no further messages.
 
     Args:
         messages_max: Messages held at once.
 
-        bytes_max: Bytes of content held at once. Exceeded by what a pull brings that was opened below it.
+        bytes_max: Bytes of content held at once. A pull that was opened below this limit may exceed it.
 
-        ack_deadline_s: Seconds that an extended lease lasts, at most.
+        ack_deadline_s: Longest lease in seconds that an extension asks for.
 
-        hold_s_max: Seconds after which a lease is extended no more.
+        hold_s_max: Seconds after which a lease is no longer extended.
 
     Attributes:
-        messages: How many take up room.
+        messages: Number of messages that count against the limits.
 
-        bytes: How many bytes they have.
+        bytes: Number of their bytes.
     """
 
     def __init__(self, *, messages_max: int, bytes_max: int, ack_deadline_s: float, hold_s_max: float) -> None:
@@ -93,15 +93,15 @@ class Leases:
 
     @property
     def held(self) -> list[Lease]:
-        """Those that nobody has answered for, the oldest first."""
+        """Return the unanswered messages, the oldest first."""
         return list(self._held)
 
     def room(self) -> int:
-        """How many more messages may be asked for."""
+        """Return the number of further messages that may be pulled."""
         return max(0, self._messages_max - self.messages) if self.bytes < self._bytes_max else 0
 
     def take(self, ack_id: str, size: int, now: float) -> Lease:
-        """A message has come."""
+        """Add a message that has arrived."""
         lease = Lease(ack_id, size, now)
         self._held[lease] = None
         self.messages += 1
@@ -109,24 +109,24 @@ class Leases:
         return lease
 
     def settle(self, lease: Lease) -> bool:
-        """A message is answered for. `False`: it was before, and the first answer counts."""
+        """Mark a message as answered. `False`: it was answered before, and the first answer counts."""
         if lease not in self._held:
             return False
         del self._held[lease]
         return True
 
     def release(self, leases: Iterable[Lease]) -> None:
-        """The answers have been sent, or given up."""
+        """Remove messages whose answers were sent or given up."""
         for lease in leases:
             self.messages -= 1
             self.bytes -= lease.size
 
     def due(self, now: float, jitter: float) -> Due:
         """
-        Return what is to be done now, and count it as done.
+        Return the leases that need an action now, and count the action as done.
 
-        A lease is extended again after 40 to 60 % of its time, so that one extension may fail. All that are extended
-        together stay together, so that a thousand of them are one request.
+        A lease is extended again after 40 to 60 % of its time, so that one extension may fail. Leases that are extended
+        together stay together, so that a thousand of them need one request.
         """
         due = Due([], [])
         for lease in self._held:
@@ -142,5 +142,5 @@ class Leases:
         return due
 
     def oldest_s(self, now: float) -> float:
-        """Seconds since the oldest message came that nobody has answered for; 0 without any."""
+        """Return the age of the oldest unanswered message in seconds; 0 without one."""
         return now - next(iter(self._held)).since if self._held else 0.0

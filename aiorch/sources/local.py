@@ -15,14 +15,14 @@ BATCH_MAX = 1000
 
 REDELIVERY_S = 0.1
 REDELIVERY_MAX_S = 60.0
-"""Pause before a message that was given back comes again; it doubles each time, up to the longest."""
+"""Pause before a message that was given back comes again; the pause doubles each time, up to the longest."""
 
 REMEMBERED_MAX = 10_000
-"""Messages whose time of publishing is remembered, so that publishing one again is the same message again."""
+"""Number of remembered publishing times, so that a repeated publication gives the same message."""
 
 
 class LocalDelivery:
-    """One handing-over of a message that was published in this process."""
+    """One delivery of a message that was published in this process."""
 
     __slots__ = ("_returns", "_source", "attributes", "data", "delivery_attempt", "message_id", "publish_time")
 
@@ -40,7 +40,7 @@ class LocalDelivery:
         self._source.outstanding -= 1
 
     def nack(self) -> None:
-        """Put the message back: what cannot be handled now cannot be handled at once either, so it comes later."""
+        """Put the message back after a pause: a message that cannot be handled now will not succeed at once."""
         self._source.outstanding -= 1
         pause_s = min(REDELIVERY_MAX_S, REDELIVERY_S * 2 ** min(self._returns, 20))
         self._returns += 1
@@ -49,7 +49,7 @@ class LocalDelivery:
 
 class LocalSource:
     """
-    An `EventSource` in memory. What it holds ends with the process: publish again what was not answered for.
+    An `EventSource` in memory. Its messages end with the process: publish unanswered messages again.
 
     Attributes:
         outstanding: Messages handed over and not settled yet.
@@ -65,7 +65,7 @@ class LocalSource:
 
     def publish(self, message: Mapping[str, Any] | bytes, *, message_id: str | None = None) -> str:
         """
-        Hand a message to whoever receives, and return its id.
+        Queue a message for the receiver, and return its id.
 
         Args:
             message: The payload, as a mapping or as the bytes that a topic would carry.
@@ -95,13 +95,13 @@ class LocalSource:
         return batch
 
     def pause(self) -> None:
-        """See `EventSource.pause`. Messages from within cost nobody anything, and are brought all the same."""
+        """See `EventSource.pause`. Messages from within the process cost no request, so they are still delivered."""
 
     def resume(self) -> None:
         """See `EventSource.resume`."""
 
     def stop(self) -> None:
-        """See `EventSource.stop`. What was not handed out ends with the process."""
+        """See `EventSource.stop`. Messages that were not handed out end with the process."""
 
     async def aclose(self) -> None:
-        """Nothing to release."""
+        """Release no resource: there is none."""

@@ -17,44 +17,45 @@ with gcp_imports():
 
 
 class PublishError(AiorchError):
-    """A message was not published, or nobody knows whether it was."""
+    """A message was not published, or may have been published or not."""
 
     def __init__(self, topic: str, reason: str, *, is_refused: bool) -> None:
         self.topic, self.reason, self.is_refused = topic, reason, is_refused
         known = (
-            "so the message was not published: look at the topic's name and who may publish to it"
+            "so the message was not published: check the name of the topic and the permissions on it"
             if is_refused
-            else "so it is unknown whether the message was published: a start message with a run id may be sent again"
+            else "so the message may have been published or not: a start message with a run id may be sent again"
         )
-        super().__init__(f"topic {topic!r} did not take the message, {known}. {reason}")
+        super().__init__(f"topic {topic!r} did not accept the message, {known}. {reason}")
 
 
 async def publish(topic: str, message: Mapping[str, Any]) -> str:
     """
     Publish *message* as JSON, once, and return its id.
 
-    It is not sent again by itself: without a run id, a start message that is published twice is two runs.
+    The message is not sent again automatically: without a run id, a start message that is published twice starts two
+    runs.
 
     Args:
         topic: ``projects/PROJECT/topics/NAME``.
 
-        message: A start message, or anything else that JSON can hold.
+        message: A start message, or any other JSON value.
 
     Raises:
         ResourceNameError: The topic is not named in full.
 
-        PublishError: The message was not published, or nobody knows; `is_refused` tells which.
+        PublishError: The message was not published (`is_refused`), or may have been published or not.
     """
     check_name("topic", topic)
     payload = PubsubMessage(msgspec.json.encode(message))
     async with aiohttp.ClientSession() as session:
         token = AccessToken(session)
-        client = PublisherClient(session=session, token=cast("Token", token))  # only `get` is used
+        client = PublisherClient(session=session, token=cast("Token", token))  # the library only calls `get`
         try:
             reply = await client.publish(topic, [payload], timeout=TIMEOUT)
             return str(reply["messageIds"][0])
         except Exception as error:
-            # Whatever credentials, connections and answers raise, there is no id.
+            # After any error of credentials, connections and answers, there is no id.
             raise PublishError(topic, describe(error), is_refused=_is_refusal(error)) from error
         finally:
             await token.aclose()

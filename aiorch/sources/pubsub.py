@@ -3,11 +3,12 @@ Messages from a Pub/Sub subscription.
 
     pulls ──▶ ready ──▶ receive() ──▶ ack() / nack() ──▶ gathered for 50 ms ──▶ sent
       ▲         └─ stop() gives them back                                        │
-      └───────────────────── there is room again ◀───────────────────────────────┘
+      └───────────────────── below the limits again ◀────────────────────────────┘
 
-The source pulls on its own, whoever receives: a pull that is broken off costs the next message its whole deadline, so
-only the end of the source breaks one off. Every message that is held is leased; `leases` says whose lease is extended
-when, and how many more there is room for. Nothing here is durable: what a crash leaves unanswered is delivered again.
+The source pulls independently of calls to `receive`: an abandoned pull delays the next message by its whole deadline,
+so only the end of the source abandons pulls. Every held message is leased; `leases` decides when a lease is extended,
+and how many further messages are pulled. The source has no durable state: messages that a crash leaves unanswered are
+delivered again.
 """
 
 import asyncio
@@ -29,20 +30,20 @@ with gcp_imports():
 logger = logging.getLogger(__name__)
 
 GATHER_S = 0.05
-"""How long answers are gathered before they are sent together. Far below any deadline."""
+"""Time for which answers are collected before they are sent together. Far below any deadline."""
 
 TICK_S = 1.0
-"""Pause between two looks at the leases. Well below `leases.FIRST_EXTENSION_S`."""
+"""Pause between two checks of the leases. Well below `leases.FIRST_EXTENSION_S`."""
 
 OPEN_PULL_GRACE_S = 1.0
-"""How long an open pull is waited for at the end: one that is under load comes back with messages at once."""
+"""Longest wait for an open pull at the end: under load a pull returns messages at once."""
 
 CLOSE_S = 3.0
-"""How long closing may take. Cloud Run leaves 10 s between SIGTERM and SIGKILL, and runs are drained first."""
+"""Longest time for closing. Cloud Run leaves 10 s between SIGTERM and SIGKILL, and runs are drained first."""
 
 
 class PubSubDelivery:
-    """One handing-over of a message."""
+    """One delivery of a message."""
 
     __slots__ = ("_lease", "_source", "attributes", "data", "delivery_attempt", "message_id", "publish_time")
 
@@ -55,47 +56,47 @@ class PubSubDelivery:
         self.publish_time = published if published.tzinfo else published.replace(tzinfo=UTC)
         self.attributes: Mapping[str, str] = message.attributes or {}
         self.delivery_attempt = message.delivery_attempt
-        """From 1; `None` when the subscription has no dead-letter topic."""
+        """Number of the delivery, from 1; `None` if the subscription has no dead-letter topic."""
 
     def ack(self) -> None:
-        """What the message said is committed, or needs nothing. The first answer counts."""
+        """Acknowledge: the event of the message is committed, or needs no commit. The first answer counts."""
         self._source.settle(self._lease, ack=True)
 
     def nack(self) -> None:
-        """Give the message back, to be delivered again, here or elsewhere. The first answer counts."""
+        """Give the message back, to be delivered again to any process. The first answer counts."""
         self._source.settle(self._lease, ack=False)
 
 
 class PubSubSource:
     """
-    An `EventSource` over one subscription. Any number of them, in any number of processes, share its messages.
+    An `EventSource` over one subscription. Any number of sources, in any number of processes, share its messages.
 
-    It begins with the first `receive`, and is used in one event loop only. Trouble of any kind (5xx, resets,
-    credentials, a subscription that does not exist yet) is logged, and ends when its cause does.
+    Pulling starts with the first `receive`, in one event loop. Errors of any kind (5xx, resets, credentials, a
+    subscription that does not exist yet) are logged, and pulling continues when their cause ends.
 
     Args:
         subscription: ``projects/PROJECT/subscriptions/NAME``.
 
-        outstanding_messages_max: Messages held at once; no more are asked for.
+        outstanding_messages_max: Messages held at once; at this number the source stops pulling.
 
-        outstanding_bytes_max: Bytes of messages held at once. A pull is not opened above it, and may pass it by what it
-            brings.
+        outstanding_bytes_max: Bytes of messages held at once. No pull is opened above this limit, and an open pull may
+            exceed it by one reply.
 
-        ack_deadline_s: Seconds that an extended lease lasts in the end, 10 to 600: after a crash, so long until the
-            messages that were held longest are delivered again.
+        ack_deadline_s: Longest lease in seconds that an extension asks for, 10 to 600. After a crash, messages that
+            were held longest are delivered again after this time.
 
-        hold_s_max: Seconds after which a lease is extended no more: what has held the message is stuck.
+        hold_s_max: Seconds after which a lease is no longer extended: the handler of the message is stuck.
 
         pulls: Pulls open at once.
 
-        entropy: Spreads what would come at once.
+        entropy: Source of randomness that spreads simultaneous requests.
 
     Attributes:
-        received, acked, nacked, extended: Messages, since the start; those after the first as Pub/Sub has heard.
+        received, acked, nacked, extended: Messages since the start; the last three as confirmed by Pub/Sub.
 
         let_go: Messages held longer than *hold_s_max*.
 
-        unheard: Acknowledgements, nacks and extensions that Pub/Sub has not heard of.
+        unheard: Acknowledgements, nacks and extensions that Pub/Sub has not confirmed.
 
         pull_errors: Pulls that failed.
 
@@ -132,7 +133,7 @@ class PubSubSource:
             ack_deadline_s=ack_deadline_s,
             hold_s_max=hold_s_max,
         )
-        # No method awaits between reading and writing these.
+        # No method awaits between reading and writing these fields.
         self._api: Subscription | None = None
         self._pulls: set[asyncio.Task[None]] = set()
         self._sends: set[asyncio.Task[None]] = set()
@@ -148,24 +149,24 @@ class PubSubSource:
 
     @property
     def is_paused(self) -> bool:
-        """Between `pause` and `resume`."""
+        """Whether pulling is paused, between `pause` and `resume`."""
         return self._is_paused
 
     @property
     def outstanding(self) -> int:
-        """Messages that take up room: not answered for, or Pub/Sub has not heard the answer yet."""
+        """Messages that count against the limit: unanswered, or with an answer that Pub/Sub has not confirmed."""
         return self._leases.messages
 
     @property
     def oldest_unacked_s(self) -> float:
-        """Seconds since the oldest message came that nobody has answered for; 0 without any."""
+        """Age of the oldest unanswered message in seconds; 0 without one."""
         return self._leases.oldest_s(_now()) if self._leases.messages else 0.0
 
     async def receive(self) -> Sequence[PubSubDelivery]:
         """
-        Wait for messages, and return all that are there, in the order of each pull. Cancellation loses none.
+        Wait for messages, and return all waiting ones, in the order of each pull. Cancellation loses no message.
 
-        After `stop` there are no more: it waits for ever.
+        After `stop` there are no further messages: the call waits for ever.
         """
         self._start()
         while not self._ready:
@@ -176,7 +177,7 @@ class PubSubSource:
         return batch
 
     def pause(self) -> None:
-        """Open no more pulls, since what they bring could not be handled. What was pulled is handed out as ever."""
+        """Open no further pulls, because their messages could not be handled. Messages already pulled are still used."""
         self._is_paused = True
 
     def resume(self) -> None:
@@ -186,10 +187,10 @@ class PubSubSource:
 
     def stop(self) -> None:
         """
-        Pull no more, and give back at once what was not handed out.
+        Stop pulling, and give back at once all messages that were not handed out.
 
-        The beginning of the end: what was handed out can still be answered for, and its leases are extended, until
-        `aclose`. What an open pull still brings goes back as well.
+        Until `aclose`, messages that were handed out can still be answered, and their leases are extended. Messages of
+        a pull that is still open are given back, too.
         """
         if self._stopped_at is None:
             self._stopped_at = _now()
@@ -200,10 +201,11 @@ class PubSubSource:
 
     async def aclose(self, deadline_s: float = CLOSE_S) -> None:
         """
-        Stop, give back what was not settled, send the last answers, and release everything.
+        Stop, give back unsettled messages, send the last answers, and close the connections.
 
         Args:
-            deadline_s: How long this may take, at most. What was not sent by then is delivered again later.
+            deadline_s: Longest time for closing. Messages whose answers were not sent by then are delivered again
+            later.
         """
         self.stop()
         assert self._stopped_at is not None
@@ -220,7 +222,7 @@ class PubSubSource:
                     await asyncio.wait(self._sends)
         except TimeoutError:
             logger.warning(
-                "closed before Pub/Sub heard every answer, so it will deliver again",
+                "closed before Pub/Sub confirmed every answer; it will deliver some messages again",
                 extra={"messages": self._leases.messages, "subscription": self.subscription},
             )
         finally:
@@ -247,7 +249,7 @@ class PubSubSource:
             try:
                 self._take(await api.pull(asked))
                 failures = 0
-            except Exception as error:  # noqa: BLE001  whatever it was, pulling is the way to find out that it is over
+            except Exception as error:  # noqa: BLE001  after any error, only a new pull can show that its cause has ended
                 failures += 1
                 self.pull_errors += 1
                 pause_s = back_off_s(failures, self._entropy.jitter())
@@ -261,7 +263,7 @@ class PubSubSource:
                 self._may_pull.set()
 
     async def _room(self) -> int:
-        """Wait until messages may be asked for, and say how many: 0 when there will be no more."""
+        """Wait until messages may be pulled, and return their number: 0 at the end."""
         while self._stopped_at is None:
             room = min(self._leases.room() - self._asked, self._pull_share)
             if room > 0 and not self._is_paused:
@@ -285,7 +287,7 @@ class PubSubSource:
     # -- leases and answers --------------------------------------------------------------------------------------
 
     def settle(self, lease: Lease, *, ack: bool) -> None:
-        """Take the answer to a message, to be sent with the others of the moment. For deliveries."""
+        """Queue the answer to a message, to be sent with further answers. For deliveries."""
         if self._leases.settle(lease):
             self._answers[ack].append(lease)
             if self._answers_timer is None:
@@ -323,7 +325,7 @@ class PubSubSource:
         if due.let_go:
             self.let_go += len(due.let_go)
             logger.warning(
-                "messages held too long, so Pub/Sub will deliver them again",
+                "messages held too long; Pub/Sub will deliver them again",
                 extra={"messages": len(due.let_go), "subscription": self.subscription},
             )
 
@@ -340,7 +342,7 @@ def _now() -> float:
 
 
 def _parts(leases: Sequence[Lease]) -> list[list[Lease]]:
-    """As many as one request takes, each."""
+    """Yield chunks of the size of one request."""
     return [list(leases[first : first + IDS_MAX]) for first in range(0, len(leases), IDS_MAX)]
 
 

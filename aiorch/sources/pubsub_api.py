@@ -1,14 +1,14 @@
 """
 Requests to the REST API of Pub/Sub.
 
-``PUBSUB_EMULATOR_HOST`` (``host:port``) sends them to an emulator, without credentials. What an answer means:
+``PUBSUB_EMULATOR_HOST`` (``host:port``) sends them to an emulator, without credentials. The meaning of answers:
 
-    pull                  any failure         the caller waits and pulls again; what it may have brought comes again
-    acknowledge, extend   401                 another access token, and again
+    pull                  any failure         the caller waits and pulls again; lost messages come again
+    acknowledge, extend   401                 a new access token, and a second try
                           408, 429, 5xx, none  again after a pause, `TRIES_MAX` times in all
                           other 4xx           given up: it would be refused for ever
 
-Giving up is logged and nothing else: a message whose acknowledgement is lost is delivered again, and changes nothing.
+A request that is given up is only logged: a message whose acknowledgement is lost is delivered again without effect.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 IDS_MAX = 1000
 """
-Messages asked for, and ids sent, in one request.
+Largest number of messages and of ids in one request.
 
 An id has about 200 characters, and a request for acknowledgement may have 512 KiB. Source: Pub/Sub documentation,
 "Quotas and limits", resource limits.
@@ -42,8 +42,8 @@ An id has about 200 characters, and a request for acknowledgement may have 512 K
 
 PULL_TIMEOUT: Any = aiohttp.ClientTimeout(total=100, sock_connect=10)
 """
-A pull that finds nothing is answered after about 90 s. One that is given up before stays open at the server, which
-hands it the next message: nobody gets that until its deadline.
+Deadline of a pull. Pub/Sub answers a pull without messages after about 90 s. A pull that is given up earlier stays open
+at the server, which assigns it the next message: no process gets that message until its deadline.
 """
 
 TIMEOUT: Any = aiohttp.ClientTimeout(total=10, sock_connect=5)
@@ -70,9 +70,7 @@ class ResourceNameError(AiorchError, ValueError):
             reason = " (a name begins with a letter, and has 3 to 255 of A-Z a-z 0-9 - . _ ~ + %)"
         else:
             reason = ""
-        super().__init__(
-            f"{name!r} names no {kind}{reason}, so nothing was sent to Pub/Sub; use projects/PROJECT/{kind}s/NAME"
-        )
+        super().__init__(f"{name!r} names no {kind}{reason}, so no request was sent; use projects/PROJECT/{kind}s/NAME")
 
 
 def check_name(kind: str, name: str) -> str:
@@ -85,7 +83,7 @@ def check_name(kind: str, name: str) -> str:
 
 
 def back_off_s(failures: int, jitter: float) -> float:
-    """Seconds to wait after so many failures in a row, from 1."""
+    """Return the pause in seconds after a number of consecutive failures, from 1."""
     return min(BACK_OFF_S_MAX, BACK_OFF_S * 2.0 ** min(failures - 1, 16)) * (0.5 + jitter / 2)
 
 
@@ -96,7 +94,7 @@ _NEXT_MOVES = {
 
 
 def describe(error: Exception) -> str:
-    """What went wrong, in one line of bounded length, with the next move where there is one."""
+    """Return the error in one line of bounded length, with the remedy if there is one."""
     text = in_words(error)[:500]
     move = _NEXT_MOVES.get(error.status) if isinstance(error, aiohttp.ClientResponseError) else None
     return f"{text}; {move}" if move else text
@@ -104,15 +102,15 @@ def describe(error: Exception) -> str:
 
 class Subscription:
     """
-    The requests about one subscription. Belongs to the event loop that it is made in.
+    The requests about one subscription, for the event loop in which this object is created.
 
     Args:
         name: ``projects/PROJECT/subscriptions/NAME``.
 
-        entropy: Spreads retries.
+        entropy: Source of randomness that spreads retries.
 
     Raises:
-        ResourceNameError: The name is not one.
+        ResourceNameError: The name is not a full name.
     """
 
     def __init__(self, name: str, entropy: Entropy) -> None:
@@ -120,18 +118,20 @@ class Subscription:
         self._entropy = entropy
         self._session = aiohttp.ClientSession()
         self._token = AccessToken(self._session)
-        self._client = SubscriberClient(session=self._session, token=cast("Token", self._token))  # only `get` is used
+        self._client = SubscriberClient(
+            session=self._session, token=cast("Token", self._token)
+        )  # the library only calls `get`
 
     async def pull(self, messages_max: int) -> list[SubscriberMessage]:
-        """Wait for messages, and return as many as there are, in order; after about 90 s perhaps none."""
+        """Wait for messages, and return the waiting ones in order; after about 90 s possibly none."""
         return await self._ask(self._client.pull(self.name, min(messages_max, IDS_MAX), timeout=PULL_TIMEOUT))
 
     async def acknowledge(self, ack_ids: Sequence[str]) -> bool:
-        """Say that these need not be delivered again. `False` when it was given up."""
+        """Acknowledge messages. `False`: the request was given up."""
         return await self._insist("acknowledge", ack_ids, self._client.acknowledge)
 
     async def extend(self, ack_ids: Sequence[str], ack_deadline_s: int) -> bool:
-        """Move the deadlines of these to that many seconds from now; 0 gives them back. `False` when given up."""
+        """Set the deadlines of messages, in seconds from now; 0 gives them back. `False`: the request was given up."""
         extend = partial(self._client.modify_ack_deadline, ack_deadline_seconds=ack_deadline_s)
         return await self._insist("extend" if ack_deadline_s else "give back", ack_ids, extend)
 
@@ -140,11 +140,11 @@ class Subscription:
         while True:
             try:
                 await self._ask(request(self.name, ack_ids=list(ack_ids), timeout=TIMEOUT))
-            except Exception as error:  # noqa: BLE001  credentials fail in every way there is, and all mean: not sent
+            except Exception as error:  # noqa: BLE001  credentials raise errors of many types, and all mean: not sent
                 failures += 1
                 if failures == TRIES_MAX or not _may_pass(error):
                     logger.warning(
-                        "not heard by Pub/Sub, so it will deliver again",
+                        "answers not confirmed by Pub/Sub; it will deliver the messages again",
                         extra={"action": action, "messages": len(ack_ids), "error": describe(error)},
                     )
                     return False

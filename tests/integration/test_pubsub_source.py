@@ -249,7 +249,7 @@ async def test_an_answer_is_given_up_after_some_tries(fake, caplog):
         with caplog.at_level(logging.WARNING):
             delivery.ack()
             await fake.until(lambda: fake.count("pull") == 2)
-        assert "not heard by Pub/Sub" in caplog.text
+        assert "answers not confirmed by Pub/Sub" in caplog.text
         assert (source.unheard, source.acked, fake.count("acknowledge")) == (1, 0, pubsub_api.TRIES_MAX)
         await fake.expire()
         (again,) = await source.receive()
@@ -338,7 +338,7 @@ async def test_the_end_comes_in_time(fake, caplog):
     await fake.until(lambda: fake.count("acknowledge"))
     with caplog.at_level(logging.WARNING):
         await source.aclose(deadline_s=0)
-    assert "closed before Pub/Sub heard every answer" in caplog.text
+    assert "closed before Pub/Sub confirmed every answer" in caplog.text
 
 
 async def test_a_source_that_was_never_used_ends_at_once(fake):
@@ -429,7 +429,7 @@ async def test_published_message_is_received_unchanged(fake):
 async def test_a_message_is_published_once(fake, fault, is_refused):
     """Trouble is an error that says whether the message may be there; nothing is sent twice by itself."""
     fake.arm("publish", fault)
-    with pytest.raises(PublishError, match="did not take the message") as caught:
+    with pytest.raises(PublishError, match="did not accept the message") as caught:
         await publish(TOPIC, {})
     assert caught.value.is_refused is is_refused
     assert fake.count("publish") == 1
