@@ -177,7 +177,7 @@ class PubSubSource:
         return batch
 
     def pause(self) -> None:
-        """Open no further pulls, because their messages could not be handled. Messages already pulled are still used."""
+        """Open no further pulls, because their messages could not be handled. Pulled messages are still handed out."""
         self._is_paused = True
 
     def resume(self) -> None:
