@@ -88,7 +88,7 @@ class Step(Model):
     ends_chain: ClassVar[bool] = False
     """No step ever follows this one, so it has neither `next` nor `end`."""
 
-    comment: Given[str] = Field(None, description="For the reader.")
+    comment: Given[str] = Field(None, description="A note for readers.")
 
     @classmethod
     def problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:  # noqa: ARG003

@@ -1,8 +1,9 @@
 """
 From a DAG definition to a DAG: `DAGBuilder`, and `NodeFactory` for one step.
 
-A definition is read (`definition.source`), made plain (`definition.plain`), checked whole (`definition.check`), and
-only then built. A DAG holds its definition as it is stored, and building that again gives the same DAG and id.
+A definition is read (`definition.source`), converted to plain data (`definition.plain`), checked as a whole
+(`definition.check`), and only then built. A DAG holds its stored definition, from which it can be built again with the
+same id.
 """
 
 import os
@@ -29,10 +30,10 @@ class DAGBuilder:
     Builds the DAG of one definition.
 
     Args:
-        definition: A mapping (callables may stand in it as objects), the path of a JSON or YAML file, or what
-            `parse_definition` returned.
+        definition: A mapping (which may hold callables as objects), the path of a JSON or YAML file, or the result of
+            `parse_definition`.
 
-        source: What to call the definition in messages; its file's name if there is one.
+        source: Name of the definition in messages; by default the name of its file.
 
         execution_status, orchestration_status: The `ExecutionStatus` and `OrchestrationStatus` that a `DAGExecutor` of
             this DAG works with.
@@ -56,7 +57,7 @@ class DAGBuilder:
         Validate the definition and build its DAG.
 
         Raises:
-            DefinitionError: With every problem there is, each with its path and where the text has it.
+            DefinitionError: With all problems, each with its path and its position in the text.
         """
         loaded = self._definition
         if not isinstance(loaded, LoadedDefinition):
@@ -75,22 +76,22 @@ class DAGBuilder:
 
 
 class NodeFactory:
-    """Makes nodes of steps."""
+    """Creates nodes from steps."""
 
     @staticmethod
     def create_node(step: Step | Mapping[str, Any], parent_dag: DAG, *, name: str) -> Node:
         """
-        Return the node that *step* is, by its `type` and `target_type`.
+        Return the node for *step*, by its `type` and `target_type`.
 
         Args:
-            step: A step as it stands in a definition, or validated already.
+            step: A step of a definition, as a mapping or validated already.
 
-            parent_dag: The DAG that the node will be on the first level of. It is not changed.
+            parent_dag: The DAG whose first level will hold the node. It is not changed.
 
             name: Name of the node.
 
         Returns:
-            The node. A `Parallel` has no branches yet: they are DAGs, and take more than one step to build.
+            The node. A `Parallel` has no branches yet: they are DAGs, and building them takes more than one step.
 
         Raises:
             DefinitionError: *step* is not valid.
@@ -118,8 +119,8 @@ def _dag_name(root: Level, stem: str | None) -> str:
 
 
 def _build(root: Level, plain: PlainDefinition, name: str) -> DAG:
-    # Sorted keys: the order of keys means nothing, and the same definition is to get the same id. The name is part of
-    # it even where it came from elsewhere, so that the stored definition needs nothing besides it.
+    # Sorted keys: the order of keys has no meaning, and the same definition must get the same id. The stored definition
+    # includes the name, also if the name came from the file, so that it is complete.
     stored = msgspec.json.encode({**plain.data, "name": name}, order="sorted")
     assert isinstance(root.model, Definition)
     dag = DAG(
@@ -137,7 +138,7 @@ def _build(root: Level, plain: PlainDefinition, name: str) -> DAG:
 
 
 def _build_level(dag: DAG, level: Level) -> list[tuple[DAG, Level]]:
-    """Fill *dag* with the nodes of its level, in the order in which they run; return the levels inside them."""
+    """Fill *dag* with the nodes of its level, in the order in which they run; return the levels inside these nodes."""
     scopes: list[tuple[DAG, Level]] = []
     name: str | None = dag.start_node
     while name is not None:

@@ -1,9 +1,9 @@
 """
-The rules that make the steps of one level a chain: from its start to its one end, each step once.
+The rules that make the steps of one level a chain: from the start through each step once to the only end.
 
-A step has one `next` at most, so a level is a chain exactly when every step can be reached from the start and no
-step leads back. What one mistake only makes look wrong is not reported: a misspelt `next` is followed to the step that
-was probably meant, and where that is not clear nothing is said about the steps that it could lead to.
+A step has at most one `next`, so a level is a chain exactly when every step can be reached from the start and no step
+leads back. Consequences of a mistake are not reported again: a misspelt `next` is followed to the most similar step,
+and if there is none, the steps that could follow are not reported as unreachable.
 """
 
 from collections.abc import Container, Mapping
@@ -23,15 +23,15 @@ def check_chain(
     Return every violation of the rules on one level.
 
     Args:
-        key: Where the level stands: a definition or a branch.
+        key: Path of the level: a definition or a branch.
 
-        level: The level as it was written, with a mapping of `steps`.
+        level: The level as written, with a mapping of `steps`.
 
-        ends: Names of steps of kinds that no step ever follows.
+        ends: Names of steps whose kind allows no following step.
 
-        names: Where each step of the whole definition stands, by name.
+        names: Path of each step of the whole definition, by name.
 
-        hints: For "did you mean".
+        hints: Source of the hints "did you mean".
     """
     if _is_chain(level.get("start"), level["steps"], ends):
         return []
@@ -55,7 +55,7 @@ def _is_chain(start: Any, steps: dict[str, Any], ends: Container[str]) -> bool:
 
 
 class _Chain:
-    """The explanation of what keeps a level from being a chain."""
+    """Finds and explains the reasons why a level is not a chain."""
 
     def __init__(
         self, key: Key, level: dict[str, Any], ends: Container[str], names: Mapping[str, Key], hints: Hints
@@ -66,7 +66,7 @@ class _Chain:
         self._names = names
         self._hints = hints
         self._following: dict[str, str | None] = {}
-        """What follows each step, `None` for an end. A step is missing here when that is not clear."""
+        """The step after each step, `None` for an end. Steps without a clear successor are missing."""
         for name, step in self._steps.items():
             if name in ends:
                 self._following[name] = None
@@ -75,8 +75,8 @@ class _Chain:
         start = level.get("start")
         first = self._resolve(("start",), start) if isinstance(start, str) else None
         if len(self._following) == len(self._steps) and None not in self._following.values():
-            what = "branch" if key else "definition"
-            self._report(("steps",), f"no step ends this {what}; the last one has `end: true`", at_value=False)
+            level_noun = "branch" if key else "definition"
+            self._report(("steps",), f"no step ends this {level_noun}; the last one has `end: true`", at_value=False)
         self._walk(first)
 
     def _follow(self, name: str, step: Any) -> None:
@@ -84,11 +84,9 @@ class _Chain:
             return
         follows, ends = step.get("next"), step.get("end", False)
         if not isinstance(ends, bool) or ("next" in step and not isinstance(follows, str)):
-            return  # what is wrong with these is reported with the other values
+            return  # these values are reported by the models
         if follows is None and not ends:
-            message = (
-                "nothing says what comes after this step: `next: <name of a step>`, or `end: true` if it is the last"
-            )
+            message = "this step has no successor: give `next: <name of a step>`, or `end: true` if it is the last step"
             self._report(("steps", name), message, at_value=False)
         elif follows is None:
             self._following[name] = None
@@ -101,14 +99,14 @@ class _Chain:
                 self._following[name] = found
 
     def _resolve(self, key: Key, name: str) -> str | None:
-        """Return the step that *name* is, or was probably meant to be."""
+        """Return the step with this name, or the step with the most similar name."""
         if name in self._steps:
             return name
         closest = None
         if name in self._names:
             message = (
                 f"step {shown(name)} is not on this level but at {format_path(self._names[name])}; a branch ends with "
-                f"`end: true`, and what comes after all branches is the `next` of their `Parallel`"
+                f"`end: true`, and the step after all branches is the `next` of their `Parallel`"
             )
         else:
             closest = self._hints.closest(name, self._steps)
@@ -121,7 +119,7 @@ class _Chain:
         return f", only {', '.join(map(shown, self._steps))}" if len(self._steps) <= _KNOWN_SHOWN_MAX else ""
 
     def _walk(self, first: str | None) -> None:
-        """Report the cycles, and what cannot be reached from *first*."""
+        """Report the cycles, and the steps that cannot be reached from *first*."""
         walks: dict[str, int] = {}
         for number, begin in enumerate([first, *self._steps]):
             path = []
@@ -133,7 +131,7 @@ class _Chain:
             if name is not None and walks[name] == number:
                 self._report_cycle(path[path.index(name) :])
             if number == 0 and (not path or path[-1] not in self._following):
-                first = None  # it is not clear where the chain leads
+                first = None  # the chain has no clear continuation
         if first is not None:
             for name, number in walks.items():
                 if number > 0:
@@ -144,7 +142,7 @@ class _Chain:
         around = [shown(name) for name in (*cycle, cycle[0])]
         if len(around) > _CYCLE_SHOWN_MAX:
             around[_CYCLE_SHOWN_MAX // 2 : -2] = [f"({len(cycle) - _CYCLE_SHOWN_MAX // 2 - 1} more)"]
-        message = f"this leads back, and the run would never end: {' -> '.join(around)}"
+        message = f"this step leads back, so the run would never end: {' -> '.join(around)}"
         self._report(("steps", cycle[-1], "next"), message, at_value=True)
 
     def _report(self, key: Key, message: str, *, at_value: bool) -> None:

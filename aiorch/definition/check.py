@@ -1,7 +1,7 @@
 """
-Everything that is wrong with a definition, found at once: level by level, step by step, each step by its own model.
+All mistakes of a definition, found at once: level by level, step by step, each step with its own model.
 
-The words are ours, not the validator's: what is wrong, what would be right, and what was probably meant.
+The messages replace those of the validator: they name the mistake, the allowed values, and the most similar one.
 """
 
 import json
@@ -36,20 +36,20 @@ M = TypeVar("M", bound=BaseModel)
 
 class Level:
     """
-    One level of a definition: the whole of it, or a branch.
+    One level of a definition: the definition itself, or a branch.
 
     Attributes:
-        key: Where it stands.
+        key: Path of the level.
 
-        data: It as it was written.
+        data: The level as written.
 
-        model: It as validated, `None` when something is wrong with it.
+        model: The validated level, `None` if it has a mistake.
 
         steps: The validated steps by name.
 
-        scopes: The levels inside each step that has some, by its name.
+        scopes: The levels inside each step that has such levels, by the name of the step.
 
-        ends: Names of the steps after which none ever follows.
+        ends: Names of the steps whose kind allows no following step.
     """
 
     __slots__ = ("data", "ends", "key", "model", "scopes", "steps")
@@ -64,20 +64,20 @@ class Level:
 
     @property
     def start(self) -> str:
-        """Name of its first step, on a level that is right."""
+        """Name of the first step of a valid level."""
         assert self.model is not None
         return self.model.start
 
 
 class Check:
     """
-    Looks for everything that is wrong.
+    Looks for mistakes.
 
     Args:
-        reported: Where something was reported already, and is not to be reported in other words again.
+        reported: Paths with a reported mistake, which must not be reported again in different words.
 
     Attributes:
-        findings: What was found, in no order.
+        findings: The mistakes, without an order.
     """
 
     def __init__(self, reported: Iterable[Key] = ()) -> None:
@@ -87,7 +87,7 @@ class Check:
         self._hints = Hints()
 
     def definition(self, data: Any) -> Level:
-        """Check a whole definition, plain."""
+        """Check a whole definition of plain data."""
         root = Level((), data)
         levels, done = [root], 0
         while done < len(levels):
@@ -102,7 +102,7 @@ class Check:
         return root
 
     def step(self, key: Key, data: Any) -> tuple[type[Step], Step | None]:
-        """Check one step, apart from where it leads; return its kind, and the step validated when it is right."""
+        """Check one step without its successor; return its kind, and the validated step if it is valid."""
         if not isinstance(data, dict):
             self._report(key, f"must be a mapping of keys to values, not {shown(data)}", at_value=True)
             return Step, None
@@ -135,18 +135,18 @@ class Check:
     def _name(self, key: Key, name: str) -> None:
         if name in self._names:
             message = (
-                f"a step of this name stands at {format_path(self._names[name])}; names are unique over the whole "
-                f"definition, branches included"
+                f"a step with this name exists at {format_path(self._names[name])}; names are unique in the whole "
+                f"definition, including branches"
             )
             self._report(key, message)
         self._names.setdefault(name, key)
         if name.startswith("$"):
-            self._report(key, "the name of a step does not begin with $: such names are kept for aiorch")
+            self._report(key, "the name of a step must not begin with $: aiorch uses these names itself")
         elif not re.fullmatch(NODE_NAME_PATTERN, name) or not name.strip():
             self._report(key, "the name of a step has 1 to 128 characters, no control characters, and is not blank")
 
     def _model_of(self, key: Key, data: dict[str, Any]) -> type[Step]:
-        """Return the kind that the author of a step has meant; `TaskStep` for a task whose target type is not known."""
+        """Return the kind of a step; `TaskStep` for a task whose target type is unknown."""
         kind = self._choice((*key, "type"), data, TYPES) or _kind_by_keys(data)
         if kind != TASK:
             return step_of_type(kind)
@@ -165,12 +165,12 @@ class Check:
         *others, last = (f"`{one}`" for one in known)
         options = f"{', '.join(others)} or {last}"
         if name not in data:
-            self._report(key, f"this key is missing; it says whether the step is {options}")
+            self._report(key, f"this key is missing; its value is {options}")
             return None
         closest = self._hints.closest(value, known) if isinstance(value, str) else None
         hint = f"; did you mean `{closest}`?" if closest else ""
         if name == "type" and isinstance(value, str) and step_of_target(value) is not None:
-            hint = f": what a task launches is its target, so write `type: Task` and `target_type: {value}`"
+            hint = f": this is a kind of target, so write `type: Task` and `target_type: {value}`"
         self._report(key, f"must be {options}, not {shown(value)}{hint}", at_value=True)
         return closest
 
@@ -186,7 +186,7 @@ class Check:
             return None
 
     def _explain(self, key: Key, detail: ErrorDetails, model: type[BaseModel], data: dict[str, Any]) -> None:
-        """Report what the validator found, in our words."""
+        """Report the errors of the validator in messages of aiorch."""
         location, kind = detail["loc"], detail["type"]
         name = str(location[0])
         if issubclass(model, Step) and name in ("type", "target_type"):
@@ -211,10 +211,10 @@ class Check:
         steps = all_steps() if issubclass(model, Step) else {}
         owners = [label for label, step in steps.items() if name in _fields(step)]
         if owners and model is TaskStep:
-            return  # it may be right: which target is meant is not clear
+            return  # the key may be valid: the target type is not clear
         if owners:
-            what = next(label for label, step in steps.items() if step is model)
-            message = f"`{name}` is a key of {' and '.join(owners)} steps, and this is a {what} step"
+            own = next(label for label, step in steps.items() if step is model)
+            message = f"`{name}` is a key of {' and '.join(owners)} steps, and this is a {own} step"
         else:
             closest = self._hints.closest(name, [field for field in _fields(model) if field not in given])
             hint = f"did you mean `{closest}`?" if closest else f"known here: {', '.join(_fields(model))}"
@@ -247,7 +247,7 @@ _WRONG = {
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
-    "string_pattern_mismatch": "{shown} does not fit here",
+    "string_pattern_mismatch": "{shown} has a wrong form",
 }
 
 
@@ -273,7 +273,7 @@ def _has_steps(data: Any) -> bool:
 
 
 def _kind_by_keys(data: dict[str, Any]) -> str:
-    """Return the type of step whose own required keys are all there, `Task` when there is none."""
+    """Return the type of step whose required keys are all present, `Task` if there is none."""
     for name in STEPS:
         needed = {key for key, field in _fields(step_of_type(name)).items() if field.is_required()} - {"type"}
         if needed and needed <= data.keys():
@@ -282,6 +282,6 @@ def _kind_by_keys(data: dict[str, Any]) -> str:
 
 
 def _model_in(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the model that the value of a field is of, `None` for other values."""
+    """Return the model of the value of a field, `None` if the value has no model."""
     kinds = (field.annotation, *get_args(field.annotation))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

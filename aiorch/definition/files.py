@@ -11,12 +11,12 @@ DEFINITION_SUFFIXES = (".json", ".yaml", ".yml")
 
 
 def definition_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that are definitions by their names."""
+    """Return the files of a folder whose names are those of definitions."""
     return sorted(each for each in folder.iterdir() if each.suffix in DEFINITION_SUFFIXES)
 
 
 def folder_of(dag: str, folders: Iterable[Path]) -> Path | None:
-    """Return the first of *folders* that holds a definition of a DAG of this name, `None` when there is none."""
+    """Return the first of *folders* that holds a definition of the DAG with this name, `None` if there is none."""
     for folder in folders:
         with suppress(OSError):  # a folder that cannot be listed
             if any(_defines(dag, file) for file in definition_files(folder)):
@@ -32,5 +32,5 @@ def _defines(dag: str, file: Path) -> bool:
         return False
     try:
         return DAGBuilder(file).build_dag().name == dag
-    except DefinitionError:  # another kind of file
+    except DefinitionError:  # not a definition
         return False

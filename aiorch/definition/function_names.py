@@ -1,13 +1,13 @@
 """
-The name that stands for a callable in a stored definition: definitions hold names, never code.
+Names for callables in stored definitions: definitions hold names, never code.
 
-    what an import finds                    ``module:qualified.name``
-    lambdas, closures, partials of those    the same and ``#`` with a hash of all that they are made of
-    what has a state of its own             the same and ``#`` with a hash that holds for this very object
+    importable callables                    ``module:qualified.name``
+    lambdas, closures, partials of those    the same and ``#`` with a hash of all their parts
+    objects with state                      the same and ``#`` with a hash that is valid for this object only
 
-The hash of what is made of code and constants is the same in every process, so a run that was interrupted finds its
-callable again. What an object with a state of its own would do elsewhere cannot be known: its name holds in this
-process only, and a run that does not find its callable waits, which is better than calling another one.
+The hash of code and constants is the same in every process, so an interrupted run finds its callable again. The
+behaviour of an object with state in a different process is unknown: its name is valid in this process only. A run that
+does not find its callable waits, which is better than calling a different one.
 """
 
 import functools
@@ -22,25 +22,25 @@ from typing import Any
 
 _CONSTANTS = (NoneType, bool, int, float, complex, str, bytes, EllipsisType)
 _PARTS_MAX = 10_000
-"""A callable made of more is told apart as an object, not by its parts."""
+"""Largest number of parts to hash; a callable with more parts is identified as an object."""
 
 _tokens: dict[int, tuple["weakref.ref[Any]", str]] = {}
-"""Token by `id` of the object it was given to, for as long as that object lives."""
+"""Token by the `id` of its object, as long as the object lives."""
 
 
 class _OpaqueError(Exception):
-    """What something is made of cannot be told from outside."""
+    """The parts of an object cannot be seen from outside."""
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """Return the name of *function*: the same for the same object, another for one that could do something else."""
+    """Return the name of *function*: callables with the same name behave the same."""
     name = _import_name(function)
     if _finds(name, function):
         return name
     try:
         description: object = _Describer().describe(function)
     except _OpaqueError:
-        description = secrets.token_hex(8)  # not even its identity can be told: a new name each time
+        description = secrets.token_hex(8)  # the object has no weak reference, so it gets a new name each time
     return f"{name}#{sha256(repr(description).encode('utf-8', 'backslashreplace')).hexdigest()[:16]}"
 
 
@@ -53,17 +53,17 @@ def _import_name(function: Any) -> str:
 
 
 def _finds(name: str, wanted: Any) -> bool:
-    """Whether an import of *name* gives *wanted* and nothing else."""
+    """Whether an import of *name* gives exactly *wanted*."""
     module, _, attributes = name.partition(":")
     found: Any = sys.modules.get(module)
     for attribute in attributes.split("."):
         found = getattr(found, attribute, None)
-    # A class hands out a new object each time that one of its class methods is asked for.
+    # A class returns a new object for each access to a class method.
     return found is wanted or (isinstance(wanted, MethodType) and found == wanted)
 
 
 class _Describer:
-    """Describes one callable in constants only: like another one only when both do the same."""
+    """Describes one callable in constants, so that equal descriptions mean equal behaviour."""
 
     def __init__(self) -> None:
         self._parts_left = _PARTS_MAX
@@ -91,7 +91,7 @@ class _Describer:
 
 
 def _token(value: Any) -> str:
-    """Return what stands for *value* as long as it lives. Raises: _OpaqueError when that cannot be seen."""
+    """Return a token for *value* as long as it lives. Raises: _OpaqueError if *value* has no weak reference."""
     key, token = id(value), secrets.token_hex(8)
     known = _tokens.get(key)
     if known is not None and known[0]() is value:
@@ -99,7 +99,7 @@ def _token(value: Any) -> str:
     try:
         _tokens[key] = weakref.ref(value, lambda _: _tokens.pop(key, None)), token
     except TypeError:
-        raise _OpaqueError from None  # whatever holds it gets a token instead
+        raise _OpaqueError from None  # its holder gets a token instead
     return token
 
 
@@ -110,7 +110,7 @@ def _parts_of_module(module: ModuleType) -> Iterable[Any]:
 
 
 def _parts_of_code(code: CodeType) -> Iterable[Any]:
-    # Neither file nor line: moving a function does not change what it does.
+    # Neither file nor line: moving a function does not change its behaviour.
     arguments = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
     variables = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
     return code.co_code, code.co_exceptiontable, arguments, variables, code.co_consts
@@ -122,7 +122,7 @@ def _parts_of_function(function: FunctionType) -> Iterable[Any]:
         raise _OpaqueError
     try:
         held = tuple(cell.cell_contents for cell in function.__closure__ or ())
-    except ValueError:  # a variable that has no value yet
+    except ValueError:  # a variable without a value yet
         raise _OpaqueError from None
     defaults = (function.__defaults__, tuple((function.__kwdefaults__ or {}).items()))
     return function.__module__, function.__qualname__, function.__code__, held, defaults

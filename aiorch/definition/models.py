@@ -1,9 +1,9 @@
 """
-The language of DAG definitions: a definition and its branches, the kinds of steps, and the JSON Schema of it all.
+The language of DAG definitions: a definition and its branches, the kinds of steps, and the JSON Schema.
 
 ``python -m aiorch.definition`` prints the schema, which is shipped as ``aiorch/definition/schema.json``. The models of
-the steps stand beside the kinds of nodes and of targets. A model knows one step: the levels inside a step are checked
-step by step (`aiorch.definition.check`), so that neither depth nor one mistake hides the others.
+the steps belong to the kinds of nodes and of targets. A model covers one step: the levels inside a step are checked
+step by step (`aiorch.definition.check`), so that neither depth nor one mistake hides further mistakes.
 """
 
 from functools import cache
@@ -38,37 +38,37 @@ Steps = Annotated[
 class Branch(Model):
     """One branch of a `Parallel`."""
 
-    start: str = Field(description="Name of the step that comes first.")
-    steps: Steps = Field(description="The steps by name. Names are unique over the whole definition.")
-    comment: Given[str] = Field(None, description="For the reader.")
+    start: str = Field(description="Name of the first step.")
+    steps: Steps = Field(description="The steps by name. Names are unique in the whole definition.")
+    comment: Given[str] = Field(None, description="A note for readers.")
 
 
 class Definition(Branch):
     """A DAG definition of aiorch: steps, one after the other, some with branches that run at the same time."""
 
     name: Given[Annotated[str, Field(pattern=DAG_NAME_PATTERN)]] = Field(
-        None, description="Name of the DAG; that of its file when left out.", examples=["nightly-etl"]
+        None, description="Name of the DAG; by default the name of its file.", examples=["nightly-etl"]
     )
-    timeout: Given[Seconds] = Field(None, description="Seconds that a run may take.", examples=[3600])
-    json_schema: Given[str] = Field(None, alias="$schema", description="Where an editor finds this schema.")
+    timeout: Given[Seconds] = Field(None, description="Longest duration of a run in seconds.", examples=[3600])
+    json_schema: Given[str] = Field(None, alias="$schema", description="Path of this schema, for editors.")
 
 
 TASK = NodeTypes.TASK.value
 
 TYPES = (TASK, *STEPS)
-"""What the key `type` of a step may be."""
+"""Values of the key `type` of a step."""
 
 
 @cache
 def step_of_type(name: str) -> type[Step]:
-    """Return the model of the steps of one of the `TYPES`; of a task, the one for an unknown target type."""
+    """Return the model for steps of one of the `TYPES`; for a task, the model of an unknown target type."""
     step: type[Step] = TaskStep if name == TASK else load(STEPS[name])
     return step
 
 
 @cache
 def step_of_target(name: str) -> type[TaskStep] | None:
-    """Return the model of the steps of a target type, `None` when no kind of target has this name."""
+    """Return the model for steps of a target type, `None` if no kind of target has this name."""
     kind = target_kind(name)
     step: type[TaskStep] | None = None if kind is None else load(kind.step)
     return step
@@ -81,7 +81,7 @@ def all_steps() -> dict[str, type[Step]]:
 
 
 class _GenerateSchema(GenerateJsonSchema):
-    """Leave out what says nothing: that a key may be left out is not the same as that it may be null."""
+    """Remove null from the schema: a key that may be left out may still not be null."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])

@@ -1,8 +1,8 @@
 """
-A definition as plain JSON data: what is validated, stored and hashed.
+A definition as plain JSON data, which is validated, stored and hashed.
 
-Every mapping and sequence becomes a dict or list of our own (what the caller changes later changes nothing here),
-callables become their names, and what JSON cannot hold is reported with its path.
+Every mapping and sequence becomes a new dict or list, so that later changes by the caller have no effect. Callables
+become their names, and values that JSON cannot hold are reported with their paths.
 """
 
 import math
@@ -28,17 +28,17 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 class PlainDefinition:
     """
-    The plain form of what was loaded.
+    The plain form of a definition.
 
     Attributes:
-        data: The definition, `None` in the place of everything that was reported.
+        data: The definition, with `None` in place of each reported value.
 
-        functions: Callables that stood in it as objects, by the names that stand there now.
+        functions: Callables that the definition held as objects, by the names that replace them.
 
-        findings: What JSON cannot hold.
+        findings: Values that JSON cannot hold.
 
     Raises:
-        DefinitionError: It is larger, or nested more deeply, than a definition may be.
+        DefinitionError: The definition is too large, or nested too deeply.
     """
 
     def __init__(self, loaded: LoadedDefinition) -> None:
@@ -47,14 +47,14 @@ class PlainDefinition:
         self._loaded = loaded
         self._values = 0
         self._characters = 0
-        # A stack, not recursion. A container of ours is in its parent before it is filled, so keys keep their order.
+        # A stack, not recursion. A new container is put into its parent before it is filled, so keys keep their order.
         self._unfilled: list[tuple[Iterable[tuple[Any, Any]], Any, Key]] = []
         self.data = self._plain(loaded.data, ())
         while self._unfilled:
             container = self._unfilled.pop()
             already = len(self._unfilled)
             self._fill(*container)
-            self._unfilled[already:] = reversed(self._unfilled[already:])  # what comes first is filled first
+            self._unfilled[already:] = reversed(self._unfilled[already:])  # the first container is filled first
 
     def _fill(self, items: Iterable[tuple[Any, Any]], container: Any, key: Key) -> None:
         if isinstance(container, list):
@@ -74,7 +74,7 @@ class PlainDefinition:
 
     def _plain(self, value: Any, key: Key) -> Any:
         kind = type(value)
-        if (kind is str and value.isascii()) or kind is bool:  # nearly everything
+        if (kind is str and value.isascii()) or kind is bool:  # nearly all values
             self._characters += len(value) if kind is str else 0
             return value
         if isinstance(value, Mapping):
@@ -109,7 +109,7 @@ class PlainDefinition:
 
 
 def _wrong(value: Any) -> str | None:
-    """Say why JSON cannot hold *value*, `None` when it can."""
+    """Return the reason why JSON cannot hold *value*, `None` if it can."""
     match value:
         case str():
             half = not value.isascii() and _SURROGATE.search(value)
@@ -126,7 +126,7 @@ def _wrong(value: Any) -> str | None:
 
 
 def _exactly(value: Any) -> Any:
-    """Return *value* without the class of its own that it may have: a member of an enumeration, a number of numpy."""
+    """Return *value* as a plain type, if its class is a subclass: a member of an enumeration, a number of numpy."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, float):

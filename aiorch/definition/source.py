@@ -1,4 +1,4 @@
-"""Where a DAG definition comes from: a file of JSON or YAML, text, or a mapping."""
+"""Sources of DAG definitions: a file of JSON or YAML, text, or a mapping."""
 
 import json
 import os
@@ -26,16 +26,16 @@ FORMATS: dict[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
 class LoadedDefinition:
     """
-    A definition as it was read, not validated.
+    A definition as read, not validated.
 
     Attributes:
-        data: The plain value; a mapping if it is any good.
+        data: The plain value; a mapping if the definition is valid.
 
-        source: What to call it in messages.
+        source: Name of the definition in messages.
 
-        stem: Name of the file it came from, without suffix; `None` when it came from elsewhere.
+        stem: Name of its file without the suffix; `None` if it does not come from a file.
 
-        key_twice: Some key stands twice in one mapping of the text; see `text_findings`.
+        key_twice: A mapping of the text has the same key twice; see `text_findings`.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class LoadedDefinition:
         self._compose = compose
 
     def text_findings(self) -> Sequence[Finding]:
-        """Return what is wrong with the text although it can be read: the keys that stand twice."""
+        """Return the mistakes in a readable text: repeated keys."""
         return self._composer.findings if self.key_twice and self._composer is not None else ()
 
     def position(self, key: Key, *, at_value: bool = False) -> Position | None:
-        """Return where *key* stands, or else what is around it; `None` when it did not come from text."""
+        """Return the position of *key*, or of the closest value around it; `None` if there is no text."""
         if self._composer is None:
             return None
         spot = self._composer.spot
@@ -68,7 +68,7 @@ class LoadedDefinition:
         return spot.value if at_value else spot.key
 
     def error(self, findings: Iterable[Finding]) -> DefinitionError:
-        """Return the error that reports *findings*, ordered as they stand in the text, or else by path."""
+        """Return the error for *findings*, in the order of the text, or without a text by path."""
         placed = []
         for finding in findings:
             position = finding.position or self.position(finding.key, at_value=finding.at_value) or ()
@@ -86,7 +86,7 @@ def format_path(key: Key) -> str:
     """
     Return *key* as text, e.g. ``steps.Step2.branches[1].steps.X.next``.
 
-    A name with other characters than letters, digits, ``_``, ``-`` and ``$`` stands as ``["a.b"]``, cut when long.
+    A name with characters other than letters, digits, ``_``, ``-`` and ``$`` is written as ``["a.b"]``, cut if long.
     """
     path = ""
     for part in key:
@@ -107,7 +107,7 @@ def load_definition(source: str | os.PathLike[str] | Mapping[str, Any]) -> Loade
         source: A mapping, or the path of a ``.json``, ``.yaml`` or ``.yml`` file (UTF-8).
 
     Raises:
-        DefinitionError: The file cannot be read, or is no JSON or YAML.
+        DefinitionError: The file cannot be read, or is neither JSON nor YAML.
     """
     if isinstance(source, Mapping):
         return LoadedDefinition(source, source="DAG definition")
@@ -117,7 +117,7 @@ def load_definition(source: str | os.PathLike[str] | Mapping[str, Any]) -> Loade
     path = os.fspath(source)
     name = path if path.isprintable() and len(path) <= 256 else ascii(path[:64]) + "…"
     if Path(path).suffix.lower() not in FORMATS:
-        hint = "text goes to parse_definition()" if "\n" in path else "the suffix says how to read it"
+        hint = "use parse_definition() for text" if "\n" in path else "the suffix tells the format"
         raise refusal(name, f"this is not the path of a .json, .yaml or .yml file; {hint}")
     try:
         with Path(path).open("rb") as file:
@@ -140,12 +140,12 @@ def parse_definition(text: str, *, source: str = "DAG definition", format: Forma
     Args:
         text: The whole definition.
 
-        source: What to call it in messages, e.g. the name of its file.
+        source: Name of the definition in messages, e.g. the name of its file.
 
         format: Language of the text.
 
     Raises:
-        DefinitionError: It is no JSON or YAML, or is larger than one may be.
+        DefinitionError: The text is not JSON or YAML, or too large.
     """
     if len(text.encode(errors="replace")) > TEXT_BYTES_MAX:
         raise refusal(source, f"this is longer than the {TEXT_BYTES_MAX} bytes that a definition may have")

@@ -1,9 +1,9 @@
 """
-JSON and YAML text to plain data, and to where in the text each part of it stands.
+JSON and YAML text to plain data, with the position of each part in the text.
 
-JSON is read by the standard library; positions are worked out only when there is a problem to report. YAML is read
-from the parser's events, by a composer of our own: it knows neither constructors nor the booleans of YAML 1.1 (``on``
-and ``no`` are strings, as in YAML 1.2), does not recurse, and keeps the position of every part.
+The standard library reads JSON; positions are computed only for a problem. YAML is read from the events of the parser,
+by the `Composer` of this module. It knows neither constructors nor the booleans of YAML 1.1 (``on`` and ``no`` are
+strings, as in YAML 1.2), does not recurse, and keeps the position of every part.
 """
 
 import json
@@ -17,13 +17,13 @@ from aiorch.errors import DefinitionError, Problem
 from aiorch.model.findings import Finding, Key, Position
 
 TEXT_BYTES_MAX = 8 * 1024 * 1024
-"""A definition is kept whole in memory and stored as one object; 10,000 branches take about 1 MiB."""
+"""Largest text: a definition is kept in memory and stored as one object; 10,000 branches take about 1 MiB."""
 
 VALUES_MAX = 250_000
-"""Values in a definition, those behind aliases each time: 10,000 steps of 25. Guards against aliases of aliases."""
+"""Largest number of values, counting each alias: 10,000 steps of 25. Guards against aliases of aliases."""
 
 NESTING_MAX = 500
-"""Mappings and lists inside each other: a `Parallel` takes four, and JSON encoders stop at about 1,000."""
+"""Largest nesting of mappings and lists: a `Parallel` takes four, and JSON encoders stop at about 1,000."""
 
 TOO_DEEP = f"this is nested more than {NESTING_MAX} levels deep (each `Parallel` takes 4)"
 TOO_MANY = f"this holds more than the {VALUES_MAX} values that a definition may have; pass data by reference"
@@ -31,7 +31,7 @@ TOO_LONG = f"this is longer than the {TEXT_BYTES_MAX} bytes that a definition ma
 
 
 class Spot:
-    """Where one value stands in the text, and what is in it."""
+    """The position of one value in the text, and of the values inside."""
 
     __slots__ = ("children", "key", "value")
 
@@ -41,12 +41,12 @@ class Spot:
 
 
 def refusal(source: str, message: str, position: Position | None = None) -> DefinitionError:
-    """Return the error for a definition that cannot be read any further."""
+    """Return the error for a definition that cannot be read further."""
     return DefinitionError([Problem("", message, *(position or ()))], source=source)
 
 
 def position_after(text_before: str) -> Position:
-    """Return the position of what follows *text_before*."""
+    """Return the position of the end of *text_before*."""
     return Position(text_before.count("\n") + 1, len(text_before) - text_before.rfind("\n"))
 
 
@@ -56,13 +56,13 @@ Kind = Literal["mapping", "list", "end", "scalar", "alias"]
 
 
 class Event(NamedTuple):
-    """One step through a text: a container opens or closes, a scalar or an alias stands there."""
+    """One element of a text: a container opens or closes, a scalar, or an alias."""
 
     kind: Kind
     position: Position
     value: Any = None
     text: str = ""
-    """Of a scalar: what it is as a key. JSON knows no other keys than text."""
+    """Text of a scalar as a key. Keys of JSON are always text."""
 
     anchor: str | None = None
 
@@ -72,11 +72,11 @@ class Composer:
     Data and positions, built from events without recursion.
 
     Attributes:
-        data: The plain value. What stands behind an alias is there once, and referred to.
+        data: The plain value. The value of an alias exists once, and is referred to.
 
-        spot: Where it stands.
+        spot: Positions of the value and its parts.
 
-        findings: Keys that stand twice in one mapping.
+        findings: Repeated keys.
     """
 
     def __init__(self, events: Iterable[Event], source: str) -> None:
@@ -115,7 +115,7 @@ class Composer:
             self._anchors[event.anchor] = event.text, Spot(event.position)
         first = around.spot.children.get(event.text)
         if first is not None:
-            message = f"this key stands here twice (before on line {first.key.line}), and only one would be kept"
+            message = f"this key is repeated (first on line {first.key.line}), and only one value would be kept"
             self.findings.append(Finding((*around.key, event.text), message, position=event.position))
 
     def _value(self, event: Event) -> tuple[Any, Spot]:
@@ -128,15 +128,15 @@ class Composer:
     def _alias(self, event: Event) -> tuple[Any, Spot]:
         data, meant = self._anchors.get(event.anchor or "", (None, None))
         if meant is None:
-            raise refusal(self._source, f"no anchor &{event.anchor} stands before this alias", event.position)
+            raise refusal(self._source, f"there is no anchor &{event.anchor} before this alias", event.position)
         if any(data is container.data for container in self._open):
-            raise refusal(self._source, f"*{event.anchor} stands inside of what it stands for", event.position)
+            raise refusal(self._source, f"the alias *{event.anchor} is inside of its own anchor", event.position)
         spot = Spot(event.position)
         spot.children = meant.children
         return data, spot
 
     def _place(self, data: Any, spot: Spot, around: "_Container") -> Key:
-        """Put a value into the container *around* it; return its key."""
+        """Put a value into the container *around*; return its key."""
         part = around.next_key
         assert part is not None
         if isinstance(part, int):
@@ -161,14 +161,14 @@ class _Container:
         self.key = key
         self.key_position = spot.key
         self.next_key: str | int | None = None if isinstance(data, dict) else 0
-        """Where the next value goes; `None` when the next event is a key."""
+        """Key of the next value; `None` if the next event is a key."""
 
 
 # -- JSON ------------------------------------------------------------------------------------------------------------
 
 _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]|[^\s{}\[\],:"]+')
 _JSON_HINTS = {
-    "'": "strings and keys stand in double quotes",
+    "'": "strings and keys need double quotes",
     "/": "JSON has no comments (YAML has)",
     "#": "JSON has no comments (YAML has)",
     "": "the text ends too early",
@@ -176,7 +176,7 @@ _JSON_HINTS = {
 
 
 def read_json(text: str, source: str) -> tuple[Any, bool]:
-    """Return the data, and whether a key stands twice in some mapping. Positions are not looked at."""
+    """Return the data, and whether a mapping has a repeated key. Positions are not computed."""
     key_twice = False
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -190,11 +190,11 @@ def read_json(text: str, source: str) -> tuple[Any, bool]:
     except json.JSONDecodeError as error:
         found = text[error.pos : error.pos + 1]
         after_comma = text[: error.pos].rstrip().endswith(",") and found in ("}", "]")
-        hint = "take away the comma" if after_comma else _JSON_HINTS.get(found)
+        hint = "remove the comma" if after_comma else _JSON_HINTS.get(found)
         reason = f"{error.msg[0].lower()}{error.msg[1:]}" + (f" ({hint})" if hint else "")
         raise refusal(source, f"this is not JSON: {reason}", Position(error.lineno, error.colno)) from error
     except RecursionError as error:
-        Composer(json_events(text), source)  # raises as well, and knows where
+        Composer(json_events(text), source)  # raises, too, with the position
         raise refusal(source, TOO_DEEP) from error
 
 
@@ -217,7 +217,7 @@ def json_events(text: str) -> Iterator[Event]:
 
 
 def _int(digits: str) -> int:
-    # Python refuses to read very long ones; what has more than 64 bits is reported later, with its path.
+    # Python refuses to read very long numbers; numbers of more than 64 bits are reported later, with their path.
     return int(digits) if len(digits) <= 40 else 10**40
 
 
@@ -238,11 +238,11 @@ _STRING_TAGS = (None, "!", "tag:yaml.org,2002:str")
 
 
 def yaml_events(text: str, source: str) -> Iterator[Event]:
-    """Walk through *text*. Raises: DefinitionError where it is not YAML, or more than a definition may hold."""
+    """Walk through *text*. Raises: DefinitionError if *text* is not YAML, or too large."""
     import yaml  # noqa: PLC0415  not needed for JSON
 
     if strange := re.search(_UNPRINTABLE, text):
-        message = f"the character {strange[0]!a} cannot stand in YAML; write it as an escape in double quotes"
+        message = f"YAML does not allow the character {strange[0]!a}; write it as an escape in double quotes"
         raise refusal(source, message, position_after(text[: strange.start()]))
     try:
         documents = 0
@@ -260,7 +260,7 @@ def yaml_events(text: str, source: str) -> Iterator[Event]:
                 plain = event.implicit[0] and event.tag is None
                 value = _yaml_value(event.value) if plain else event.value
                 if plain and value == "<<":
-                    message = "<< (merge) is not part of YAML 1.2: repeat the keys, or quote it if it is a name"
+                    message = "<< (merge) is not part of YAML 1.2: repeat the keys, or put a name in quotes"
                     raise refusal(source, message, position)
                 yield Event("scalar", position, value, event.value, event.anchor)
             elif isinstance(event, yaml.CollectionStartEvent):
@@ -270,7 +270,7 @@ def yaml_events(text: str, source: str) -> Iterator[Event]:
     except yaml.MarkedYAMLError as error:
         where = _position_of(error.problem_mark)
         reason = ", ".join(part for part in (error.problem, error.context) if part)
-        if "maximum nesting depth" in reason:  # newer parsers have a limit of their own, which they read ahead to
+        if "maximum nesting depth" in reason:  # newer parsers have their own limit, and read ahead
             raise refusal(source, TOO_DEEP, where) from error
         hint = _yaml_hint(reason, text.split("\n")[where.line - 1 :][:1])
         raise refusal(source, f"this is not YAML: {reason}{hint}", where) from error
@@ -283,7 +283,7 @@ def _position_of(mark: Any) -> Position:
 def _yaml_hint(reason: str, line: list[str]) -> str:
     if line and re.match(r" *\t", line[0]):
         return " (indent with spaces, not with tabs)"
-    return " (text that holds ': ' stands in quotes)" if "mapping values" in reason else ""
+    return " (put text with ': ' in quotes)" if "mapping values" in reason else ""
 
 
 def _refuse_tag(event: Any, known: tuple[str | None, ...], position: Position, source: str) -> None:
@@ -293,7 +293,7 @@ def _refuse_tag(event: Any, known: tuple[str | None, ...], position: Position, s
 
 
 def _yaml_value(text: str) -> Any:
-    """Return what an unquoted scalar means in YAML 1.2 (its core schema)."""
+    """Return the value of an unquoted scalar in YAML 1.2 (core schema)."""
     if text in _YAML_CONSTANTS:
         return _YAML_CONSTANTS[text]
     if _YAML_INT.fullmatch(text):

@@ -76,11 +76,11 @@ def in_yaml(text: str, language: Format = "yaml") -> list[str]:
 @pytest.mark.parametrize(
     ("keys", "path", "words"),
     [
-        ({"type": ...}, "type", "this key is missing; it says whether the step is `Task` or `Parallel`"),
+        ({"type": ...}, "type", "this key is missing; its value is `Task` or `Parallel`"),
         ({"type": "task"}, "type", "must be `Task` or `Parallel`, not 'task'; did you mean `Task`?"),
         ({"type": "CloudFunction"}, "type", "so write `type: Task` and `target_type: CloudFunction`"),
         ({"type": ["Task"]}, "type", "must be `Task` or `Parallel`, not a list"),
-        ({"target_type": ...}, "target_type", "whether the step is `Function`, `CloudFunction` or `Dataflow`"),
+        ({"target_type": ...}, "target_type", "its value is `Function`, `CloudFunction` or `Dataflow`"),
         ({"target_type": "cloud_function"}, "target_type", "did you mean `CloudFunction`?"),
         ({"target_type": "Start"}, "target_type", "must be `Function`, `CloudFunction` or `Dataflow`, not 'Start'"),
         ({"target_type": 3}, "target_type", "not the number 3"),
@@ -160,11 +160,11 @@ def test_a_wrong_step_has_one_problem_that_says_what_is_right(keys: dict[str, An
         ({"url": "https://example.com:99999/"}, "url", "is not valid"),
         ({"url": ""}, "url", "it must begin with https://"),
         ({"url": None}, "url", "this is null"),
-        ({"project_id": "My Project"}, "project_id", "'My Project' does not fit here, e.g. \"my-project-1\""),
-        ({"region": "../x"}, "region", 'does not fit here, e.g. "europe-west1"'),
+        ({"project_id": "My Project"}, "project_id", "'My Project' has a wrong form, e.g. \"my-project-1\""),
+        ({"region": "../x"}, "region", 'has a wrong form, e.g. "europe-west1"'),
         ({"target_name": ...}, "target_name", "this key is missing"),
         ({"target_name": ""}, "target_name", "must not be empty"),
-        ({"target_name": "x\n"}, "target_name", "'x\\n' does not fit here"),
+        ({"target_name": "x\n"}, "target_name", "'x\\n' has a wrong form"),
         ({"function": "prepare"}, "function", "a function is named `module:callable`"),
         (
             {"template_path": "gs://a/b"},
@@ -186,8 +186,8 @@ def test_a_wrong_cloud_function_step_has_one_problem(keys: dict[str, Any], path:
     [
         ({}, "", "this step has neither of `container_gcs_path` (of a Flex template) and `template_path`"),
         ({"template_path": "gs://a/b", "container_gcs_path": "gs://a/b"}, "", "this step has both of"),
-        ({"template_path": "s3://a/b"}, ".template_path", 'does not fit here, e.g. "gs://my-bucket/templates/etl"'),
-        ({"container_gcs_path": "gs://bucket"}, ".container_gcs_path", "does not fit here"),
+        ({"template_path": "s3://a/b"}, ".template_path", 'has a wrong form, e.g. "gs://my-bucket/templates/etl"'),
+        ({"container_gcs_path": "gs://bucket"}, ".container_gcs_path", "has a wrong form"),
         ({"template_path": "gs://a/b", "environment": 1}, ".environment", "must be a mapping, not the number 1"),
     ],
 )
@@ -226,7 +226,7 @@ def test_a_wrong_parallel_has_one_problem(keys: dict[str, Any], path: str, words
 @pytest.mark.parametrize(
     ("keys", "path", "words"),
     [
-        ({"start": ...}, "start", "this key is missing. Name of the step that comes first."),
+        ({"start": ...}, "start", "this key is missing. Name of the first step."),
         ({"start": 1}, "start", "must be a string, not the number 1"),
         ({"start": "a"}, "start", "there is no step 'a' here; did you mean 'A'?"),
         ({"start": "Init"}, "start", "there is no step 'Init' here, only 'A'"),
@@ -234,9 +234,9 @@ def test_a_wrong_parallel_has_one_problem(keys: dict[str, Any], path: str, words
         ({"steps": {}}, "steps", "must not be empty"),
         ({"steps": [task()]}, "steps", "must be a mapping of steps by name, not a list"),
         ({"steps": {"A": None}}, "steps.A", "must be a mapping of keys to values, not null"),
-        ({"name": "../x"}, "name", "'../x' does not fit here, e.g. \"nightly-etl\""),
-        ({"name": ".x"}, "name", "does not fit here"),
-        ({"name": "x" * 129}, "name", "does not fit here"),
+        ({"name": "../x"}, "name", "'../x' has a wrong form, e.g. \"nightly-etl\""),
+        ({"name": ".x"}, "name", "has a wrong form"),
+        ({"name": "x" * 129}, "name", "has a wrong form"),
         ({"name": None}, "name", "this is null"),
         ({"timeout": "1h"}, "timeout", "must be a number, not '1h', e.g. 3600"),
         ({"$schema": 1}, "$schema", "must be a string"),
@@ -266,7 +266,7 @@ def test_a_definition_is_a_mapping(data: Any):
     [
         ("", "is not blank"),
         ("  ", "is not blank"),
-        ("$run", "does not begin with $"),
+        ("$run", "must not begin with $"),
         ("a\nb", "no control characters"),
         ("a\x1b[31m", "no control characters"),
         ("a\x85", "no control characters"),
@@ -340,7 +340,7 @@ def chain(**following: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("following", "expected"),
     [
-        ({"A": "B", "B": ...}, {"steps.B": "nothing says what comes after this step"}),
+        ({"A": "B", "B": ...}, {"steps.B": "this step has no successor"}),
         ({"A": "Stpe2", "Step2": None}, {"steps.A.next": "there is no step 'Stpe2' here; did you mean 'Step2'?"}),
         ({"A": "zzz", "B": None}, {"steps.A.next": "there is no step 'zzz' here, only 'A', 'B'"}),
         ({"A": None, "B": None}, {"steps.B": "no step leads here from the start ('A')"}),
@@ -423,7 +423,7 @@ def test_names_are_unique_over_the_whole_definition():
         "steps.P.branches[0].steps.X",
         "steps.P.branches[1].steps.Q.branches[0].steps.X",
     ]
-    assert all("a step of this name stands at steps.X" in problem.message for problem in found)
+    assert all("a step with this name exists at steps.X" in problem.message for problem in found)
 
 
 # -- all at once, with positions -------------------------------------------------------------------------------------
@@ -471,7 +471,7 @@ def test_all_problems_of_all_kinds_come_at_once_in_the_order_of_the_text():
     )
     assert found == [
         "line 1, column 1: Start: unknown key; did you mean `start`?",
-        "line 1, column 1: start: this key is missing. Name of the step that comes first.",
+        "line 1, column 1: start: this key is missing. Name of the first step.",
         (
             "line 6, column 18: steps.Init.target_name: a function is named `module:callable`, not 'my_tasks.load'; "
             "did you mean 'my_tasks:load'?"
@@ -490,11 +490,11 @@ def test_all_problems_of_all_kinds_come_at_once_in_the_order_of_the_text():
         ),
         "line 28, column 19: steps.Step2.branches[1].steps.X.next: there is no step 'Y' here, only 'X', 'Init'",
         (
-            "line 29, column 11: steps.Step2.branches[1].steps.Init: a step of this name stands at steps.Init; names "
-            "are unique over the whole definition, branches included"
+            "line 29, column 11: steps.Step2.branches[1].steps.Init: a step with this name exists at steps.Init; names "
+            "are unique in the whole definition, including branches"
         ),
         "line 31, column 15: steps.Step2.branches[2].steps: must be a mapping of steps by name, not null",
-        "line 34, column 3: steps.End: this key stands here twice (before on line 33), and only one would be kept",
+        "line 34, column 3: steps.End: this key is repeated (first on line 33), and only one value would be kept",
     ]
 
 
@@ -503,8 +503,8 @@ def test_problems_of_json_have_positions_too():
     found = in_yaml('{"start": "A",\n "steps": {\n  "A": {"type": "Task",\n   "target_type": "Functoin"}}}', "json")
     assert found == [
         (
-            "line 3, column 3: steps.A: nothing says what comes after this step: `next: <name of a step>`, or "
-            "`end: true` if it is the last"
+            "line 3, column 3: steps.A: this step has no successor: give `next: <name of a step>`, or "
+            "`end: true` if it is the last step"
         ),
         (
             "line 3, column 3: steps.A.target_name: this key is missing; it is the function that runs, as "
@@ -539,7 +539,7 @@ def test_errors_of_text_and_values_are_reported_together():
         """
     )
     assert [line.partition(": steps.A.")[2].partition(":")[0] for line in found] == ["timeout", "timeout", "next"]
-    assert "stands here twice" in found[0]
+    assert "is repeated" in found[0]
     assert "not finite" in found[1]
 
 

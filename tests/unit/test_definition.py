@@ -92,7 +92,7 @@ def test_yaml_aliases_stand_for_what_is_anchored(yaml_parser: str):
     [
         ('{"start": "A",}', 1, None, ""),
         ('{\n  "start": "A"\n  "steps": {}}', 3, 3, "expecting ',' delimiter"),
-        ("{'start': 'A'}", 1, 2, "strings and keys stand in double quotes"),
+        ("{'start': 'A'}", 1, 2, "strings and keys need double quotes"),
         ('{"start": "A" // first\n}', 1, 15, "JSON has no comments"),
         ('{"start": "A",\n "steps": {', 2, 12, "the text ends too early"),
         ('{"start": }', 1, 11, "expecting value"),
@@ -120,7 +120,7 @@ def test_a_comma_too_many_in_json_is_named():
 @pytest.mark.parametrize(
     ("text", "line", "column", "words"),
     [
-        ("start: A\nsteps: b: c\n", 2, 9, "text that holds ': ' stands in quotes"),
+        ("start: A\nsteps: b: c\n", 2, 9, "put text with ': ' in quotes"),
         ("start: A\nsteps:\n\tA: {}\n", 3, 1, "indent with spaces, not with tabs"),
         ("start: A\nsteps: [1, 2\n", None, None, "flow sequence"),
         ("start: 'A\n", None, None, "quoted scalar"),
@@ -151,9 +151,9 @@ def test_broken_yaml_is_reported_where_it_breaks(
         ("? [a]\n: 1\n", 1, 3, "a key is plain text"),
         ("a: &a 1\n? *a\n: 1\n", 2, 3, "a key is plain text"),
         ("a: *b\n", 1, 4, "no anchor &b"),
-        ("a: &a\n  b: *a\n", 2, 6, "*a stands inside of what it stands for"),
+        ("a: &a\n  b: *a\n", 2, 6, "the alias *a is inside of its own anchor"),
         ("a: &a {x: 1}\nb:\n  <<: *a\n", 3, 3, "merge"),
-        ("a: 'x\x1b[31m'\n", 1, 6, "the character '\\x1b' cannot stand in YAML"),
+        ("a: 'x\x1b[31m'\n", 1, 6, "YAML does not allow the character '\\x1b'"),
     ],
 )
 def test_yaml_that_is_no_plain_definition_is_refused(yaml_parser: str, text: str, line: int, column: int, words: str):
@@ -211,7 +211,7 @@ def test_a_key_that_stands_twice_is_found_wherever_it_is(yaml_parser: str):
         problems = definition.error(definition.text_findings()).problems
         assert [problem.path for problem in problems] == ["a[0].x", "a"]
         assert (problems[0].line, problems[0].column) == position
-        assert "twice (before on line 2)" in problems[0].message
+        assert "repeated (first on line 2)" in problems[0].message
         assert problems[1].line == 4
 
 
@@ -273,11 +273,11 @@ def test_files_that_cannot_be_read_are_reported(tmp_path: Path):
         "missing.yaml": "the file cannot be read: No such file or directory",
         "folder.yaml": "the file cannot be read: Is a directory",
         "latin.yaml": "this is not UTF-8 text",
-        "dag.toml": "not the path of a .json, .yaml or .yml file; the suffix says",
+        "dag.toml": "not the path of a .json, .yaml or .yml file; the suffix tells",
         "dag": "not the path of a .json, .yaml or .yml file",
         "nul\0.yaml": "the file cannot be read: ",
         "x" * 300 + ".yaml": "the file cannot be read: File name too long",
-        "start: A\nsteps: {}": "text goes to parse_definition()",
+        "start: A\nsteps: {}": "use parse_definition() for text",
     }
     for name, words in cases.items():
         with pytest.raises(DefinitionError) as raised:
