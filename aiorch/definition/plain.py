@@ -8,10 +8,9 @@ become their names, and values that JSON cannot hold are reported with their pat
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from types import MethodType
 from typing import Any
 
-from aiorch.definition.function_names import name_of
+from aiorch.definition.function_names import import_name, refusal
 from aiorch.definition.source import LoadedDefinition
 from aiorch.definition.syntax import (
     NESTING_MAX,
@@ -82,7 +81,7 @@ class PlainDefinition:
         if isinstance(value, list | tuple):
             return self._open(enumerate(value), [], key)
         if callable(value) and _is_function_of_step(key):
-            return self._name(value)
+            return self._name(value, key)
         wrong = _wrong(value)
         if wrong is not None:
             return self._report(key, wrong)
@@ -95,12 +94,11 @@ class PlainDefinition:
         self._unfilled.append((items, container, key))
         return container
 
-    def _name(self, function: Callable[..., Any]) -> str:
-        first = name = name_of(function)
-        copies = 1
-        while name in self.functions and not _same(self.functions[name], function):
-            copies += 1
-            name = f"{first}-{copies}"
+    def _name(self, function: Callable[..., Any], key: Key) -> str | None:
+        name = import_name(function)
+        if name is None:
+            self._report(key, refusal(function, str(key[-2])))
+            return None
         self.functions[name] = function
         return name
 
@@ -139,7 +137,3 @@ def _is_function_of_step(key: Key) -> bool:
     levels, rest = divmod(len(key), 4)
     shape = [key[index : index + 4 : 2] for index in range(0, 4 * levels, 4)]
     return rest == 3 and key[-3] == "steps" and key[-1] == "function" and set(shape) <= {("steps", "branches")}
-
-
-def _same(one: Any, other: Any) -> bool:
-    return one is other or (isinstance(other, MethodType) and bool(one == other))

@@ -1,11 +1,9 @@
 """Callables that an orchestrator comes to know of after it has looked at the open runs."""
 
-import asyncio
 import sys
 from pathlib import Path
-from typing import Any
 
-from aiorch import Orchestrator, RunStatus, Settings, TaskContext
+from aiorch import Orchestrator, RunStatus, Settings
 from aiorch.settings import LaunchSettings
 from aiorch.stores.memory import MemoryStore
 
@@ -35,25 +33,6 @@ async def test_a_run_goes_on_with_callables_found_beside_its_definition(tmp_path
     async with Orchestrator(store, settings=FAST) as first:
         await first.start(definition, run_id="a")
     del sys.modules["late_callables"]  # as in another process
-    async with Orchestrator(store, settings=FAST) as second:
-        result = await (await second.start(definition, run_id="a")).wait()
-    assert result.status is RunStatus.COMPLETED
-    assert result.results["A"] == 2
-
-
-async def test_a_run_goes_on_with_callables_given_as_objects() -> None:
-    """The same for a callable that stands in the definition as an object."""
-
-    async def first_time_for_ever(context: TaskContext) -> int:
-        if context.attempt == 1:
-            await asyncio.Event().wait()
-        return context.attempt
-
-    step: dict[str, Any] = {"type": "Task", "target_type": "Function", "function": first_time_for_ever, "end": True}
-    definition = {"start": "A", "steps": {"A": step}}
-    store = MemoryStore()
-    async with Orchestrator(store, settings=FAST) as first:
-        await first.start(definition, run_id="a")
     async with Orchestrator(store, settings=FAST) as second:
         result = await (await second.start(definition, run_id="a")).wait()
     assert result.status is RunStatus.COMPLETED

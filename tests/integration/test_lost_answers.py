@@ -176,7 +176,11 @@ async def test_a_call_whose_process_was_stopped_is_sent_again_by_another_one() -
     first, second = Calls(answered, seconds=100_000), Calls(answered)
     definition = chain(A=call(region="us-central1"), B=task(target_name="t:read"))
     read: list[Any] = []
-    functions = {"t:read": lambda context: read.append(context.results["A"])}
+
+    async def note(context: TaskContext) -> None:  # a plain function would run in a thread, and time would not wait
+        read.append(context.results["A"])
+
+    functions = {"t:read": note}
     async with world.replica(second, functions=functions) as other:
         async with world.replica(first, functions=functions) as one:
             await one.start(definition, run_id="r")

@@ -1,18 +1,15 @@
-"""Callables in definitions: what is stored of them is a name, and no two share one."""
+"""Callables in definitions: their names are stored, and callables without a name are refused."""
 
 import functools
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
 
+from aiorch import Orchestrator, RunStatus
 from aiorch.definition.build import DAGBuilder
-from aiorch.definition.function_names import name_of
+from aiorch.definition.function_names import import_name
 from aiorch.errors import DefinitionError
 
 
@@ -89,105 +86,66 @@ def test_callables_are_stored_by_name():
 
 
 def test_a_definition_with_callables_can_be_built_again_from_its_names():
-    """Names of all kinds pass validation, and give the same id."""
-    functions = [run_async, make(1), lambda _: None, functools.partial(run_sync, extra=1), Worker().run, Worker()]
-    steps = {f"S{number}": task(function=one) for number, one in enumerate(functions)}
-    for number in range(len(functions) - 1):
-        steps[f"S{number}"] = {**steps[f"S{number}"], "end": False, "next": f"S{number + 1}"}
+    """The stored definition has the names, and gives the same id."""
+    steps = {"S0": task(function=run_async, next="S1"), "S1": task(function=Worker.run_class)}
     dag = DAGBuilder({"start": "S0", "steps": steps}).build_dag()
     again = DAGBuilder(json.loads(dag.definition)).build_dag()
     assert again.definition_id == dag.definition_id
     assert again.functions == {}
     assert [node.function for node in again.tasks.values()] == list(dag.functions)
-    assert list(dag.functions.values()) == functions
 
 
-def test_two_callables_never_share_a_name():
-    """Whatever looks alike gets names of its own; the same object always has the same one."""
-    first, second = Worker("x"), Worker("x")
-    listing: list[int] = []
-    functions = [
-        *(make(value) for value in (1, True, 1.0, "1", b"1", None, (1,), frozenset({1}), -0.0, 0.0)),
-        *(make(value) for value in ([], [], {}, first, second, listing.append, run_sync, run_async, json, make(1))),
-        *(lambda _: 1, lambda _: 2, lambda _, x=1: x, lambda _, *, x=1: x, lambda _, *, x=2: x),
-        *(functools.partial(run_sync, extra=1), functools.partial(run_sync, extra=2), functools.partial(run_async)),
-        *(first, second, first.run, second.run, Worker.run, Worker.run_class, listing.append, [].append),
-        *(make(3), make(3)),
+@pytest.mark.parametrize(
+    ("function", "kind", "name"),
+    [
+        (lambda _: None, "a lambda", "A"),
+        (make(1), "the function 'make.<locals>.closure'", "closure"),
+        (functools.partial(run_sync, extra=1), "a partial", "A"),
+        (Worker().run, "a method of an object of type Worker", "run"),
+        ([].append, "an object of type builtin_function_or_method", "append"),
+        (Worker(), "an object of type Worker", "A"),
+    ],
+    ids=["lambda", "closure", "partial", "method", "built-in method", "object"],
+)
+def test_callables_without_a_name_are_refused(function: Any, kind: str, name: str):
+    """The problem names the step, says of which kind the callable is, and how to register it."""
+    with pytest.raises(DefinitionError) as raised:
+        DAGBuilder(definition(task(function=function))).build_dag()
+    (problem,) = raised.value.problems
+    assert problem.path == "steps.A.function"
+    assert problem.message == (
+        f"this is {kind}, which no import finds, so no run could find it again after a restart or an upgrade of "
+        f"Python; register it: Orchestrator(functions={{'local:{name}': ...}}), and write 'local:{name}' here"
+    )
+
+
+def test_every_callable_without_a_name_is_reported():
+    """A definition with several such callables, nested ones included, names the step of each."""
+    branch = {"start": "C", "steps": {"C": task(function=make(2))}}
+    steps = {
+        "A": task(function=make(1), next="B"),
+        "B": {"type": "Parallel", "branches": [branch], "end": True},
+    }
+    assert problem_paths({"start": "A", "steps": steps}) == [
+        "steps.A.function",
+        "steps.B.branches[0].steps.C.function",
     ]
-    names, held = functions_of(*functions)
-    assert len(set(names)) == len(functions)
-    assert len(held) == len(functions)
-    for name, function in zip(names, functions, strict=True):
-        assert held[name] == function
-    again, held_again = functions_of(first.run, first.run, first, first)
-    assert len(set(again)) == len(held_again) == 2
 
 
-def test_names_of_one_object_stay_the_same_while_it_lives():
-    """The same definition built twice in a process is the same definition, with objects in it or not."""
-    for function in (make([]), Worker("x"), Worker("x").run, functools.partial(run_sync, extra=[])):
-        names = {DAGBuilder(definition(task(function=function))).build_dag().definition_id for _ in range(3)}
-        assert len(names) == 1, function
+async def test_the_advice_of_the_refusal_works():
+    """A lambda that is registered under the name that the message gives runs under this name."""
+    functions = {"local:A": lambda context: context.input + 1}
+    async with Orchestrator("memory:", functions=functions) as orchestrator:
+        result = await orchestrator.run(definition(task(function="local:A")), input=1)
+        assert (result.status, result.results["A"]) == (RunStatus.COMPLETED, 2)
 
 
 def test_a_name_that_now_means_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch):
-    """A function that was defined again is no longer what an import of its name finds."""
+    """A function that was defined again is no longer the one that an import of its name finds."""
     old = run_sync
+    assert import_name(old) == f"{__name__}:run_sync"
     monkeypatch.setitem(globals(), "run_sync", make(0))
-    assert name_of(old).startswith(f"{__name__}:run_sync#")
-
-
-def test_names_are_the_same_in_every_process(tmp_path: Path):
-    """Lambdas, closures and partials of what can be told apart by content are found again after a restart."""
-    (tmp_path / "stable.py").write_text(
-        dedent(
-            """
-            import functools
-            def outer(value, depth=0):
-                def inner(context, *, other=frozenset({"a", "b", "c"})):
-                    return value, [item for item in other], lambda: depth
-                return inner
-            things = [outer(1), outer("x", 2), lambda context: {1, 2} & {3}, functools.partial(outer, depth=3)]
-            things.append(functools.partial(things[0], other=outer))
-            """
-        )
-    )
-    program = (
-        "import stable; from aiorch.definition.function_names import name_of;"
-        "print([name_of(thing) for thing in stable.things])"
-    )
-    environment = {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
-    runs = {
-        subprocess.run(
-            [sys.executable, "-c", program],
-            check=True,
-            capture_output=True,
-            env={**environment, "PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("1", "2", "3")
-    }
-    assert len(runs) == 1
-    assert runs.pop().count(b"#") == 5
-
-
-def test_the_same_code_over_other_globals_is_another_function():
-    """A cell of a notebook that was run twice: names of globals mean what their own module says."""
-    code = "def outer():\n    return lambda context: setting\nmade = outer()"
-    one: dict[str, Any] = {"__name__": __name__, "setting": 1}
-    other: dict[str, Any] = {"__name__": __name__, "setting": 2}
-    exec(code, one)
-    exec(code, other)
-    assert name_of(one["made"]) != name_of(other["made"])
-    assert name_of(one["made"]) == name_of(one["made"])
-
-
-def test_a_function_that_holds_itself_gets_a_name():
-    """A closure over itself has no end when described from outside."""
-
-    def again(context: object) -> Any:
-        return again
-
-    assert name_of(again) == name_of(again)
+    assert import_name(old) is None
 
 
 def test_a_callable_elsewhere_than_a_function_is_refused():
