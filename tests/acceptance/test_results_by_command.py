@@ -88,7 +88,7 @@ def test_a_result_of_nothing_is_null(etl):
         (["r"], 1, r"run 'r' is Failed, so it has no result \(ValueError: node 'Load1' failed: row 1 of .*\)"),
         (["r", "Load1"], 1, r"no result of 'Load1': it is Failed \(ValueError: row 1 of '1.csv' is no good\)"),
         (["r", "Rest"], 1, "no result of 'Rest': it is Skipped"),
-        (["r", "Par"], 2, "no result of 'Par': it is a Parallel, and only tasks have results"),
+        (["r", "Par"], 2, "no result of 'Par': it is a Parallel, and has no result of its own"),
         (["r", "Laod1"], 2, "the DAG has no node of this name; did you mean 'Load1'?"),
         (["s"], 2, "there is no run 's' in sqlite:///"),
         (["waiting"], 4, "run 'waiting' is Running, so it has no result yet"),
