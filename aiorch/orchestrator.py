@@ -31,12 +31,13 @@ from aiorch.ports.store import Store
 from aiorch.ports.target import Target
 from aiorch.ports.world import Clock, Entropy
 from aiorch.run_handle import RunHandle
-from aiorch.settings import Settings
+from aiorch.settings import Settings, TargetSettings
 from aiorch.sources.local import LocalSource
 from aiorch.stores import DEFAULT_STORE
 from aiorch.system.watch import PROCESS_WATCH
+from aiorch.targets.function.settings import Functions
 from aiorch.targets.function.target import FunctionTarget
-from aiorch.targets.lazy import http_targets
+from aiorch.targets.lazy import Targets
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ class Orchestrator(Client):
         definition_folders: Folders with definition files. The modules of a stored run whose DAG was not given here are
             looked up in the first of these folders that holds a definition of its DAG, and in the *search_paths*.
 
-        targets: Targets to use instead of, or besides, the built-in ones.
+        targets: Settings of kinds of targets, ``[CloudFunctions(url=…), Dataflow(limit=5)]``. Or targets by target
+            type, which take the place of those that would be made.
 
         only_own_runs: Carry out only the runs that this orchestrator starts, resumes or continues, and leave all
             others to other processes. It takes no *source*.
@@ -98,7 +100,7 @@ class Orchestrator(Client):
         search_paths: Sequence[str | os.PathLike[str]] = (),
         definition_folders: Sequence[str | os.PathLike[str]] = (),
         only_own_runs: bool = False,
-        targets: Mapping[str, Target] | None = None,
+        targets: Mapping[str, Target] | Iterable[TargetSettings] = (),
         source: EventSource | None = None,
         own_names: Iterable[str] = (),
         observer: Observer | None = None,
@@ -114,18 +116,20 @@ class Orchestrator(Client):
         refuse_wrong_types(store, settings, made="orchestrator")
         _refuse_wrong_types(dags=dags, functions=functions, search_paths=search_paths)
         settings = settings or Settings()
+        given, own = (targets, ()) if isinstance(targets, Mapping) else ({}, tuple(targets))
+        called = next((each for each in own if isinstance(each, Functions)), Functions.of(settings))
         self._functions = FunctionTarget(
-            functions or {},
-            search_paths=[Path(path) for path in search_paths],
+            {**called.functions, **(functions or {})},
+            search_paths=[Path(path) for path in (*called.search_paths, *search_paths)],
             find_folder=partial(folder_of, folders=[Path(path).resolve() for path in definition_folders]),
-            threads_max=settings.threads_max,
+            threads_max=called.threads_max,
             watch=PROCESS_WATCH if clock is None else None,
         )
         self._connect(
             store,
             settings,
             functions=self._functions,
-            targets={TargetTypes.FUNCTION: self._functions, **http_targets(settings), **(targets or {})},
+            targets=Targets(settings, {TargetTypes.FUNCTION: self._functions, **given}, own),
             clock=clock,
             entropy=entropy,
             observer=observer,

@@ -1,11 +1,10 @@
 """What can be tuned."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple, Self
 
 from aiorch.errors import InvalidSettingError
-from aiorch.model.enums import TargetTypes
 
 FUNCTION_CONNECTIONS_MAX = 400
 """
@@ -15,9 +14,6 @@ Each call has a connection of its own for as long as the call takes, and a proce
 store's connections take 256 of them, incoming connections up to 256; 112 are left for files, the subscription and other
 targets. Google sets no lower limit: a function that has no free instance answers 429, and the call is sent again.
 """
-
-DATAFLOW_JOBS_MAX = 25
-"""Source: Dataflow documentation, "Quotas": 25 concurrent jobs per project, unless raised."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +29,12 @@ class LaunchSettings:
     poll_interval_s: float = 30.0
     """Longest pause between two questions about an execution whose target has taken it."""
 
-    limits: Mapping[str, int] = field(default_factory=lambda: {TargetTypes.DATAFLOW: DATAFLOW_JOBS_MAX})
-    """Executions of a target type under way at once in this process. Surplus tasks wait as ``New``."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """
+    Executions of a target type under way at once in this process. Surplus tasks wait as ``New``.
+
+    A target type that is missing here has the limit of its target.
+    """
 
     backoff_max_s: float = 30.0
     """Longest pause before a launch that never started is sent again."""
@@ -108,3 +108,84 @@ def refuse_below(settings: Any, least: Mapping[str, float]) -> None:
             continue
         if not (isinstance(value, int | float) and value >= minimum):
             raise InvalidSettingError(f"{type(settings).__name__}.{name}", value, minimum)
+
+
+class TargetSetting(NamedTuple):
+    """
+    One setting of a kind of target: a row of the table that is its settings class.
+
+    Its `name` is the same everywhere: ``function_url`` is the environment variable ``AIORCH_FUNCTION_URL``, the option
+    ``--function-url`` and, for the built-in kinds, the argument ``Settings(function_url=…)``.
+    """
+
+    attribute: str
+    """Its name in the settings class."""
+
+    name: str
+    default: Any
+    type: type[Any]
+    """`str`, `int`, `float` or `bool`; all but a `bool` may be `None`."""
+
+    help: str
+    give: str
+    """What a correct value is, for messages."""
+
+    metavar: str | None
+    check: str | None
+    """A function ``module:function`` that raises a ValueError for a wrong value."""
+
+    least: float | None
+    is_option: bool
+    """It can be given on the command line and by an environment variable of it."""
+
+    is_variable: bool
+    """The service reads its environment variable."""
+
+
+def setting(  # noqa: PLR0913  a row of a table
+    default: Any,
+    help: str,  # noqa: A002
+    *,
+    name: str | None = None,
+    type: type[Any] = str,  # noqa: A002
+    give: str = "",
+    metavar: str | None = None,
+    check: str | None = None,
+    least: float | None = None,
+    is_option: bool = True,
+    is_variable: bool = True,
+) -> Any:
+    """Return a field of a `TargetSettings`; see `TargetSetting`. Without a *name* it is that of the field."""
+    row = (default, type, help, give, metavar, check, least, is_option, is_variable)
+    return field(default=default, metadata={"row": (name, *row)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetSettings:
+    """
+    Settings of one kind of target. A subclass for each kind has a field, made by `setting`, for each setting.
+
+    The fields are the only place in which a setting is declared: environment variables, command line options and the
+    texts of messages follow from them.
+    """
+
+    target_type: ClassVar[str]
+
+    limit: int | None = None
+    """Executions under way at once in this process. `None`: the limit of the kind."""
+
+    def __post_init__(self) -> None:
+        """Raises: InvalidSettingError."""
+        refuse_below(self, {row.attribute: row.least for row in self.rows() if row.least is not None})
+
+    @classmethod
+    def rows(cls) -> tuple[TargetSetting, ...]:
+        """Return the table of the settings."""
+        rows = [(each.name, *each.metadata["row"]) for each in fields(cls) if "row" in each.metadata]
+        return tuple(TargetSetting(attribute, name or attribute, *rest) for attribute, name, *rest in rows)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the settings that those of the process have under the same names."""
+        names = {each.name for each in fields(settings)}
+        return cls(**{row.attribute: getattr(settings, row.name) for row in cls.rows() if row.name in names})

@@ -3,7 +3,7 @@ The base of steps: the keys that steps share, the types of their values, and the
 
 A kind of step is a subclass of `Step`: of `TaskStep` for a kind of target, of `LinkedStep` for most kinds of nodes. It
 declares its keys as fields, with a description each, which stands in the JSON Schema and in messages. It may override
-`Step.problems` (rules between keys), `Step.scopes` (levels inside it) and `Step.node` (the node that it becomes).
+`Step.find_problems` (rules between keys), `Step.find_scopes` (levels inside it) and `Step.make_node` (its node).
 """
 
 import re
@@ -91,7 +91,7 @@ class Step(Model):
     comment: Given[str] = Field(None, description="A note for readers.")
 
     @classmethod
-    def problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:  # noqa: ARG003
+    def find_problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:  # noqa: ARG003
         """
         Yield the mistakes that the fields alone do not show: rules between keys, and the meaning of texts.
 
@@ -106,11 +106,11 @@ class Step(Model):
         yield from ()
 
     @classmethod
-    def scopes(cls, data: Mapping[str, Any]) -> Iterator[tuple[Key, Any]]:  # noqa: ARG003
+    def find_scopes(cls, data: Mapping[str, Any]) -> Iterator[tuple[Key, Any]]:  # noqa: ARG003
         """Yield the levels inside the step: where each stands in the step, and the level as it was written."""
         yield from ()
 
-    def node(self, name: str, parent_dag: DAG) -> Node:
+    def make_node(self, name: str, parent_dag: DAG) -> Node:
         """
         Return the node that a valid step becomes, without its scopes.
 
@@ -143,7 +143,7 @@ class LinkedStep(Step, Links):
 class TaskStep(LinkedStep):
     """A step that launches something."""
 
-    task: ClassVar[type[Task]]
+    task_class: ClassVar[type[Task]]
     """The class of its nodes."""
 
     type: Literal["Task"] = Field(description="A task: it launches something.")
@@ -166,15 +166,15 @@ class TaskStep(LinkedStep):
     )
 
     @classmethod
-    def problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:  # noqa: ARG003
+    def find_problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:  # noqa: ARG003
         """Yield the problem of the name of `function`."""
         yield from function_problems("function", data)
 
-    def node(self, name: str, parent_dag: DAG) -> Task:
+    def make_node(self, name: str, parent_dag: DAG) -> Task:
         """Return the task."""
-        return self.task(name, parent_dag, **self.arguments(name))
+        return self.task_class(name, parent_dag, **self.task_arguments(name))
 
-    def arguments(self, name: str) -> dict[str, Any]:
+    def task_arguments(self, name: str) -> dict[str, Any]:
         """Return the arguments of the task: the keys that all tasks share, and the remaining keys as its `options`."""
         own = _own_keys(type(self))
         options = self.model_dump(include=own, exclude_none=True, by_alias=True) if own else {}

@@ -101,7 +101,14 @@ def schema() -> None:
     """Print the JSON Schema of definitions, which lets an editor complete and check them."""
     from importlib.resources import files
 
-    print_result(files("aiorch.definition").joinpath("schema.json").read_text(encoding="utf-8").rstrip())
+    from aiorch.targets.kind import BUILT_IN, target_kinds
+
+    if target_kinds().keys() > BUILT_IN.keys():
+        from aiorch.definition.models import definition_schema
+
+        print_result(dumps(definition_schema(), indent=2, ensure_ascii=False))
+    else:
+        print_result(files("aiorch.definition").joinpath("schema.json").read_text(encoding="utf-8").rstrip())
 
 
 def _dag_and_run(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG", Any]:

@@ -17,7 +17,8 @@ import msgspec
 from aiorch.definition.check import Check, Level
 from aiorch.definition.models import Definition
 from aiorch.definition.plain import PlainDefinition
-from aiorch.definition.source import LoadedDefinition, load_definition
+from aiorch.definition.source import LoadedDefinition, format_path, load_definition
+from aiorch.errors import NewerSchemaError
 from aiorch.model.dag import DAG, Node
 from aiorch.nodes import KINDS
 from aiorch.steps import Step
@@ -59,14 +60,36 @@ class DAGBuilder:
         Raises:
             DefinitionError: With all problems, each with its path and its position in the text.
         """
+        return self._build(is_stored=False)
+
+    def build_stored_dag(self) -> DAG:
+        """
+        Build the DAG of a definition that a process has checked and stored, perhaps one with more packages.
+
+        A task of a kind of target that is not installed here becomes an `aiorch.targets.unknown.UnknownTask`.
+
+        Raises:
+            NewerSchemaError: It has a step of a type that this version does not know.
+
+            DefinitionError: As of `build_dag`.
+        """
+        return self._build(is_stored=True)
+
+    def _build(self, *, is_stored: bool) -> DAG:
         loaded = self._definition
         if not isinstance(loaded, LoadedDefinition):
             loaded = load_definition(loaded)
         if self._source is not None:
             loaded.source = self._source
         plain = PlainDefinition(loaded)
-        check = Check(finding.key for finding in plain.findings)
+        check = Check((finding.key for finding in plain.findings), is_stored=is_stored)
         root = check.definition(plain.data)
+        if is_stored and check.newer is not None:
+            key, kind = check.newer
+            raise NewerSchemaError(
+                f"{loaded.source} has a step of type {kind!r} at {format_path(key)}, and this aiorch has no such "
+                f"type, so the runs of this definition were left alone. A newer aiorch stored it: upgrade this process."
+            )
         findings = [*loaded.text_findings(), *plain.findings, *check.findings]
         if findings:
             raise loaded.error(findings)
@@ -98,7 +121,7 @@ class NodeFactory:
         """
         if not isinstance(step, Step):
             step = _checked(step, name)
-        node = step.node(name, parent_dag)
+        node = step.make_node(name, parent_dag)
         node.kind = KINDS[cast("Any", step).type]
         return node
 

@@ -30,6 +30,7 @@ from aiorch.model.findings import Finding, Hints, Key, shown
 from aiorch.nodes.steps import STEPS
 from aiorch.steps import Step, TaskStep
 from aiorch.targets.kind import target_kinds
+from aiorch.targets.unknown import UnknownStep
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -76,12 +77,18 @@ class Check:
     Args:
         reported: Paths with a reported mistake, which must not be reported again in different words.
 
+        is_stored: A process has checked and stored the definition: a target type that is not known here is right.
+
     Attributes:
         findings: The mistakes, without an order.
+
+        newer: Path and type of a step of an unknown type.
     """
 
-    def __init__(self, reported: Iterable[Key] = ()) -> None:
+    def __init__(self, reported: Iterable[Key] = (), *, is_stored: bool = False) -> None:
         self.findings: list[Finding] = []
+        self.newer: tuple[Key, str] | None = None
+        self._is_stored = is_stored
         self._reported = frozenset(reported)
         self._names: dict[str, Key] = {}
         self._hints = Hints()
@@ -108,7 +115,7 @@ class Check:
             return Step, None
         model = self._model_of(key, data)
         explained = set()
-        for finding in model.problems(data, self._hints):
+        for finding in model.find_problems(data, self._hints):
             self._report((*key, *finding.key), finding.message, at_value=finding.at_value)
             explained.add(finding.key)
         return model, self._validate(key, data, model, explained)
@@ -128,7 +135,7 @@ class Check:
             if kind.ends_chain:
                 level.ends.add(name)
             if isinstance(step, dict):
-                scopes = [Level((*key, *inside), scope) for inside, scope in kind.scopes(step)]
+                scopes = [Level((*key, *inside), scope) for inside, scope in kind.find_scopes(step)]
                 if scopes:
                     level.scopes[name] = scopes
 
@@ -148,12 +155,16 @@ class Check:
     def _model_of(self, key: Key, data: dict[str, Any]) -> type[Step]:
         """Return the kind of a step; `TaskStep` for a task whose target type is unknown."""
         kind = self._choice((*key, "type"), data, TYPES) or _kind_by_keys(data)
+        if isinstance(data.get("type"), str) and data["type"] not in TYPES:
+            self.newer = (*key, "type"), data["type"]
         if kind != TASK:
             return step_of_type(kind)
         name = data.get("target_type")
         step = step_of_target(name) if isinstance(name, str) else None
         if step is not None:
             return step
+        if self._is_stored and isinstance(name, str):
+            return UnknownStep
         meant = self._choice((*key, "target_type"), data, tuple(target_kinds()))
         return (meant and step_of_target(meant)) or TaskStep
 
@@ -169,6 +180,8 @@ class Check:
             return None
         closest = self._hints.closest(value, known) if isinstance(value, str) else None
         hint = f"; did you mean `{closest}`?" if closest else ""
+        if not closest and name == "target_type" and isinstance(value, str):
+            hint = "; a plugin may bring it that is not installed here"
         if name == "type" and isinstance(value, str) and step_of_target(value) is not None:
             hint = f": this is a kind of target, so write `type: Task` and `target_type: {value}`"
         self._report(key, f"must be {options}, not {shown(value)}{hint}", at_value=True)
@@ -210,7 +223,7 @@ class Check:
     def _unknown(self, key: Key, name: str, model: type[BaseModel], given: Iterable[str]) -> None:
         steps = all_steps() if issubclass(model, Step) else {}
         owners = [label for label, step in steps.items() if name in _fields(step)]
-        if owners and model is TaskStep:
+        if model is TaskStep:
             return  # the key may be valid: the target type is not clear
         if owners:
             own = next(label for label, step in steps.items() if step is model)

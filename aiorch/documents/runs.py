@@ -148,7 +148,7 @@ class OrchestrationStatus:
             from aiorch.definition.build import DAGBuilder  # noqa: PLC0415  slow to import, and not needed by most processes
 
             try:
-                dag = DAGBuilder(msgspec.json.decode(stored.data, type=dict[str, Any]), source=name).build_dag()
+                dag = DAGBuilder(msgspec.json.decode(stored.data, type=dict[str, Any]), source=name).build_stored_dag()
             except (msgspec.DecodeError, DefinitionError) as error:
                 raise DocumentError(f"{name} is no definition that this aiorch can build: {error}") from error
             dag = self._dags.setdefault(definition_id, dag)

@@ -40,6 +40,6 @@ def built_in_targets(functions: "Target") -> Mapping[str, "Target"]:
     """Return a target for every built-in target type, with *functions* for ``Function`` tasks."""
     from aiorch.model.enums import TargetTypes
     from aiorch.settings import Settings
-    from aiorch.targets.lazy import http_targets
+    from aiorch.targets.lazy import Targets
 
-    return {TargetTypes.FUNCTION: functions, **http_targets(Settings())}
+    return Targets(Settings(), {TargetTypes.FUNCTION: functions})

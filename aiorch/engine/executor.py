@@ -736,6 +736,9 @@ class DAGExecutor:
             return False  # what begins now is left to others: we could only commit to it, and never do it
         if task not in self._resolved:
             reason = self._resolved[task] = self.why_not(task)
+            limit = getattr(self.targets.get(task.target_type), "limit", None)
+            if limit is not None:
+                self.slots.limit_to(task.target_type, limit)
             if reason is not None and self.targets:  # a client has none, and launches nothing on purpose
                 self._untold.add(task)
         return self._resolved[task] is None

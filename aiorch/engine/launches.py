@@ -1,7 +1,7 @@
 """Launches: what a committed intent turns into, and when: at once, when a slot is free, or never in this process."""
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 
 from aiorch.core.draft import Process
@@ -35,7 +35,7 @@ class Launches:
         self._slots = slots
         self._is_closing = is_closing
         self._waiting: deque[OwedExecution] = deque()
-        self._limited: dict[str, deque[OwedExecution]] = {kind: deque() for kind in settings.limits}
+        self._limited: defaultdict[str, deque[OwedExecution]] = defaultdict(deque)
         self._under_way: dict[asyncio.Task[None], OwedExecution] = {}
         self._unrecorded: deque[tuple[float, Committer, str, InFlight]] = deque()
         self._recorder: asyncio.TimerHandle | None = None
@@ -51,10 +51,9 @@ class Launches:
         if sent is None or sent.attempt != state.attempt:
             sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches)
             execution = OwedExecution(committer, task, run, sent)
-            queue = self._limited.get(task.target_type)
-            if queue is not None:
+            if self._slots.is_limited(task.target_type):
                 self._slots.take(task.target_type)
-                queue.append(execution)
+                self._limited[task.target_type].append(execution)
                 self._fill_limited(task.target_type)
             elif self._may_begin:
                 self._begin(execution)
@@ -70,7 +69,7 @@ class Launches:
         has_ended = state.is_undecided  # a process that is able to launch it decides
         if is_told and not has_ended and task.name not in committer.in_flight and not self._is_closing():
             sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches, was_taken_over=True)
-            if task.target_type in self._limited:
+            if self._slots.is_limited(task.target_type):
                 self._slots.take(task.target_type)
             self._begin(OwedExecution(committer, task, run, sent))
 
@@ -151,7 +150,7 @@ class Launches:
     def _begin(self, execution: OwedExecution) -> None:
         committer, task, _, sent = execution
         if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
-            if task.target_type in self._limited:
+            if self._slots.is_limited(task.target_type):
                 self._slots.give_back(task.target_type)
             return
         loop = asyncio.get_running_loop()
@@ -169,7 +168,7 @@ class Launches:
     def _ended(self, handle: asyncio.Task[None]) -> None:
         was_full = len(self._under_way) >= self._settings.at_once_max
         kind = self._under_way.pop(handle).task.target_type
-        if kind in self._limited:
+        if self._slots.is_limited(kind):
             self._slots.give_back(kind)
             self._fill_limited(kind)
         if was_full:  # executions of all kinds may have waited for their turn

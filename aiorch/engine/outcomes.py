@@ -100,7 +100,6 @@ class Outcomes:
         is_closing: Callable[[], bool],
     ) -> None:
         self._targets = targets
-        self._begin_themselves = {kind for kind, target in targets.items() if getattr(target, "begins_itself", False)}
         self._functions = functions
         self._executions = executions
         self._spilled = spilled
@@ -218,7 +217,7 @@ class Outcomes:
                 return None
             self._observer.launched(task.target_type)
             target = self._targets[task.target_type]
-            if task.target_type not in self._begin_themselves:
+            if not getattr(target, "begins_itself", False):
                 context.begin()
             sent.is_at_target = kind.can_be_stopped
             started = TaskWaits(task.name, sent.attempt, None, sent.launch)

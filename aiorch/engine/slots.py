@@ -116,14 +116,22 @@ class Slots:
         committers: Mapping[str, Committer],
         clock: Clock,
     ) -> None:
-        self.left_by_type = {kind: partial(self.left, kind) for kind in limits}
-        self._limits = {kind: _Limit(slots) for kind, slots in limits.items()}
+        self.left_by_type: dict[str, Callable[[], int]] = {}
+        self._limits: dict[str, _Limit] = {}
         self._process_id = process_id
         self._can_launch = can_launch
         self._carries_out = carries_out
         self._committers = committers
         self._clock = clock
         self._numbers = count()
+        for kind, slots in limits.items():
+            self.limit_to(kind, slots)
+
+    def limit_to(self, kind: str, slots: int) -> None:
+        """Limit a target type, unless it has a limit already. Called before the first task of the type is launched."""
+        if kind not in self._limits:
+            self._limits[kind] = _Limit(slots)
+            self.left_by_type[kind] = partial(self.left, kind)
 
     # -- how many there are --------------------------------------------------------------------------------------
 
@@ -197,9 +205,11 @@ class Slots:
         assert run is not None
         kinds: dict[str, None] = {}
         for task in tasks:
-            limit = self._limits.get(task.target_type)
             since = _since(run.nodes[task.name])
-            if limit is not None and since is not None:
+            if since is None or not self._can_launch(task):  # the latter brings the limit of a target met first
+                continue
+            limit = self._limits.get(task.target_type)
+            if limit is not None:
                 kinds[task.target_type] = None
                 self._queue(limit, _Entry(since, next(self._numbers), committer.run_id, task.name))
         for kind in kinds:

@@ -1,16 +1,25 @@
 """
-`TargetKind`: all that a kind of target brings, under one name.
+`TargetKind`: all that a kind of target brings, under one name. The built-in kinds, and those of installed packages.
 
-A kind is cheap to import: its parts are texts, ``module:attribute``, and are imported when they are needed.
+A kind is cheap to import: its parts are texts, ``module:attribute``, and are imported when they are needed. A package
+that brings a kind names it in the entry-point group ``aiorch.targets``, by the name of the kind. Installed packages are
+looked through only when a name is met that no built-in kind has, so that a process without plugins does not pay for
+them; hence a package cannot replace a built-in kind.
 """
 
+import logging
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 import msgspec
 
 from aiorch.model.execution_kind import ExecutionKind
+
+logger = logging.getLogger(__name__)
+
+GROUP = "aiorch.targets"
 
 
 class TargetKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +32,15 @@ class TargetKind(msgspec.Struct, frozen=True, kw_only=True):
 
     step: str
     """The class of its steps, an `aiorch.steps.TaskStep`."""
+
+    target: str
+    """Makes the target, an `aiorch.ports.Target`: called with the settings of the kind and those of the process."""
+
+    settings: str
+    """The class of its settings, an `aiorch.settings.TargetSettings`."""
+
+    limit: int | None = None
+    """Executions under way at once in one process, unless the settings say otherwise; `None`: any number."""
 
     default_timeout_s: float | None = None
     """Seconds that an attempt may take whose step has no `timeout`, `None` for no limit."""
@@ -45,15 +63,40 @@ BUILT_IN: Mapping[str, str] = {
     "CloudFunction": "aiorch.targets.cloud_function:KIND",
     "Dataflow": "aiorch.targets.dataflow:KIND",
 }
-"""Where the built-in kinds are, by name."""
+"""Where the built-in kinds are, by name, as entry points name those of other packages."""
 
 
 def target_kind(name: str) -> TargetKind | None:
     """Return the kind of this name, `None` when there is none."""
     part = BUILT_IN.get(name)
-    return None if part is None else load(part)
+    if part is not None:
+        found: TargetKind = load(part)
+        return found
+    return _installed().get(name)
 
 
 def target_kinds() -> dict[str, TargetKind]:
     """Return all kinds by name."""
-    return {name: load(part) for name, part in BUILT_IN.items()}
+    return {name: load(part) for name, part in BUILT_IN.items()} | _installed()
+
+
+@cache
+def _installed() -> dict[str, TargetKind]:
+    """Return the kinds of installed packages. A kind that cannot be loaded is logged, and counts as not installed."""
+    from importlib.metadata import entry_points  # noqa: PLC0415  it takes long, and few processes meet a plugin
+
+    kinds: dict[str, TargetKind] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value)):
+        facts = {"action": "ignore_plugin", "target_type": entry.name, "entry_point": entry.value}
+        if entry.name in BUILT_IN or entry.name in kinds:
+            logger.error("a plugin brings a kind of target of a name that is taken, and is ignored", extra=facts)
+            continue
+        try:
+            kind = entry.load()
+            if not isinstance(kind, TargetKind) or kind.name != entry.name:
+                raise TypeError(f"it must be a TargetKind of the name {entry.name!r}")
+        except Exception:
+            logger.exception("a plugin cannot be loaded, and is ignored", extra=facts)
+        else:
+            kinds[entry.name] = kind
+    return kinds

@@ -28,12 +28,12 @@ class ParallelStep(LinkedStep):
     )
 
     @classmethod
-    def scopes(cls, data: Mapping[str, Any]) -> Iterator[tuple[Key, Any]]:
+    def find_scopes(cls, data: Mapping[str, Any]) -> Iterator[tuple[Key, Any]]:
         """Yield the branches."""
         if isinstance(data.get("branches"), list):
             for index, branch in enumerate(data["branches"]):
                 yield ("branches", index), branch
 
-    def node(self, name: str, parent_dag: DAG) -> Node:
+    def make_node(self, name: str, parent_dag: DAG) -> Node:
         """Return the `Parallel`."""
         return Parallel(name, parent_dag, next=self.next, on_failure=self.on_failure, comment=self.comment or "")

@@ -18,6 +18,8 @@ KIND = TargetKind(
     name="CloudFunction",
     execution=CALL,
     step="aiorch.targets.cloud_function.step:CloudFunctionStep",
+    target="aiorch.targets.cloud_function.target:CloudFunctionTarget.of",
+    settings="aiorch.targets.cloud_function.settings:CloudFunctions",
     default_timeout_s=TIMEOUT_GEN2_S + TIMEOUT_SLACK_S,
     schema_version=1,
 )

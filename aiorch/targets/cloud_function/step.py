@@ -14,7 +14,7 @@ from aiorch.targets.cloud_function.node import CloudFunction
 class CloudFunctionStep(TaskStep):
     """Calls a Cloud Function of either generation, or any URL."""
 
-    task = CloudFunction
+    task_class = CloudFunction
 
     target_type: Literal["CloudFunction"] = Field(description="A Cloud Function, called over HTTP.")
     project_id: Given[ProjectId] = Field(
@@ -35,9 +35,9 @@ class CloudFunctionStep(TaskStep):
     )
 
     @classmethod
-    def problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:
+    def find_problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:
         """Yield the problem of the URL, too."""
-        yield from super().problems(data, hints)
+        yield from super().find_problems(data, hints)
         if isinstance(data.get("url"), str):
             from aiorch.model.url import checked_url  # noqa: PLC0415  most definitions hold no URL
 

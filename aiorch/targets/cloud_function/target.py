@@ -18,7 +18,7 @@ import io
 import socket
 import ssl
 import sys
-from typing import Protocol
+from typing import Protocol, Self
 
 import aiohttp
 
@@ -30,9 +30,10 @@ from aiorch.model.dag import Task
 from aiorch.model.failure import Failure
 from aiorch.ports.context import TaskContext
 from aiorch.ports.target import Answer, Failed, NotStarted, Unknown
-from aiorch.settings import FUNCTION_CONNECTIONS_MAX
+from aiorch.settings import FUNCTION_CONNECTIONS_MAX, Settings
 from aiorch.targets.calls import http_call
 from aiorch.targets.cloud_function.node import CloudFunction
+from aiorch.targets.cloud_function.settings import CloudFunctions
 
 DEFAULT_URL_PATTERN = "https://{region}-{project_id}.cloudfunctions.net/{name}"
 """
@@ -130,6 +131,18 @@ class CloudFunctionTarget:
         self._result_bytes_max = result_bytes_max
         self._ssl_context = ssl_context
         self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def of(cls, own: CloudFunctions, settings: Settings) -> Self:
+        """Return the target that the settings describe."""
+        return cls(
+            tokens=IdTokens(impersonate=own.impersonate),
+            anonymous=own.anonymous,
+            url_pattern=own.url,
+            project_id=settings.project_id,
+            region=settings.region,
+            connections_max=own.connections_max,
+        )
 
     def resolve(self, task: Task) -> str | None:
         """Say what this process would have to know to call *task*'s function, `None` when it knows it."""

@@ -17,7 +17,7 @@ _TEMPLATE_TYPES = {"container_gcs_path": DataflowTemplateType.FLEX, "template_pa
 class DataflowStep(TaskStep):
     """Launches a Dataflow job from a template."""
 
-    task = DataflowJob
+    task_class = DataflowJob
     schema_rules: ClassVar[JsonDict] = {"allOf": [{"oneOf": needs_one_of("container_gcs_path", "template_path")}]}
 
     target_type: Literal["Dataflow"] = Field(description="A Dataflow job.")
@@ -40,9 +40,9 @@ class DataflowStep(TaskStep):
     environment: JsonObject = Field(default_factory=dict, description="Runtime environment, as in the Dataflow API.")
 
     @classmethod
-    def problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:
+    def find_problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:
         """Yield the problems of the template and of the environment, too."""
-        yield from super().problems(data, hints)
+        yield from super().find_problems(data, hints)
         given = [key for key in _TEMPLATE_TYPES if key in data]
         if len(given) != 1:
             what = "both" if given else "neither"

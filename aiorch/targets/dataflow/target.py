@@ -24,13 +24,14 @@ and launch is active, so the launch is answered 409, and the job is found.
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from aiorch.google.extras import why_no_tokens
 from aiorch.model.dag import Task
 from aiorch.model.failure import Failure
 from aiorch.ports.context import TaskContext
 from aiorch.ports.target import Accepted, Answer, Failed, NotStarted, Unknown
+from aiorch.settings import Settings
 from aiorch.targets.dataflow import api
 from aiorch.targets.dataflow.client import (
     ANSWER_S,
@@ -43,6 +44,7 @@ from aiorch.targets.dataflow.client import (
 from aiorch.targets.dataflow.jobs import DataflowJobs, JobKey
 from aiorch.targets.dataflow.launch import LaunchRequest, Place, job_name, launch_request
 from aiorch.targets.dataflow.node import DataflowJob
+from aiorch.targets.dataflow.settings import Dataflow
 
 if TYPE_CHECKING:
     from aiorch.google.access_token import AccessToken
@@ -100,6 +102,11 @@ class DataflowTarget:
         # All by execution key, and touched by the event loop's thread alone.
         self._sending: dict[str, asyncio.Task[Answer]] = {}
         self._missing_since: dict[str, float] = {}
+
+    @classmethod
+    def of(cls, own: Dataflow, settings: Settings) -> Self:
+        """Return the target that the settings describe."""
+        return cls(api_root=own.api, project_id=settings.project_id, region=settings.region)
 
     def resolve(self, task: Task) -> str | None:
         """Say what this process would have to know to launch *task*'s job, `None` when it knows it."""

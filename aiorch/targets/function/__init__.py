@@ -7,5 +7,7 @@ KIND = TargetKind(
     name="Function",
     execution=CALLABLE,
     step="aiorch.targets.function.step:FunctionStep",
+    target="aiorch.targets.function.target:FunctionTarget.of",
+    settings="aiorch.targets.function.settings:Functions",
     schema_version=1,
 )

@@ -14,7 +14,7 @@ from aiorch.targets.function.node import Function
 class FunctionStep(TaskStep):
     """Runs a Python function in the engine's own process."""
 
-    task = Function
+    task_class = Function
     schema_rules: ClassVar[JsonDict] = {"anyOf": needs_one_of("function", "target_name")}
 
     target_type: Literal["Function"] = Field(description="A Python function in the engine's own process.")
@@ -26,7 +26,7 @@ class FunctionStep(TaskStep):
     )
 
     @classmethod
-    def problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:  # noqa: ARG003
+    def find_problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:  # noqa: ARG003
         """Yield the problem of the function that runs: `function`, or `target_name` without it."""
         if "function" in data:
             yield from function_problems("function", data)
@@ -36,7 +36,7 @@ class FunctionStep(TaskStep):
             message = "this key is missing; it is the function that runs, as `module:callable` (or give `function`)"
             yield Finding(("target_name",), message)
 
-    def arguments(self, name: str) -> dict[str, Any]:
+    def task_arguments(self, name: str) -> dict[str, Any]:
         """Return the arguments of the task. Either of the two keys stands for the other."""
         runs = {"target_name": self.target_name or self.function, "function": self.function or self.target_name}
-        return super().arguments(name) | runs
+        return super().task_arguments(name) | runs

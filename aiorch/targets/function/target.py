@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anyio.to_thread
 import msgspec
@@ -17,9 +17,11 @@ from aiorch.model.failure import Failure
 from aiorch.model.run_document import is_json
 from aiorch.ports.context import TaskContext
 from aiorch.ports.target import Answer, Failed, Succeeded
+from aiorch.settings import Settings
 from aiorch.targets.function.blocking import Steps, Watch
 from aiorch.targets.function.callables import Callables
 from aiorch.targets.function.exceptions import failure_of, raised_at
+from aiorch.targets.function.settings import Functions
 
 THREADS_MAX = 64
 """Sync callables that run at once; the others wait."""
@@ -72,6 +74,11 @@ class FunctionTarget:
         self._result_bytes_max = result_bytes_max
         self._watch = watch
         self._told_of: set[str] = set()
+
+    @classmethod
+    def of(cls, own: Functions, settings: Settings) -> Self:  # noqa: ARG003  as of every kind
+        """Return the target that the settings describe."""
+        return cls(own.functions, search_paths=[Path(path) for path in own.search_paths], threads_max=own.threads_max)
 
     def learn(self, dag: DAG, folder: Path | None, search_paths: Sequence[Path] = ()) -> bool:
         """Take in the callables of a DAG and the folders of its modules; see `Callables.learn`."""

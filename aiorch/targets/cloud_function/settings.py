@@ -1,0 +1,45 @@
+"""Settings of the target for Cloud Functions."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from aiorch.settings import FUNCTION_CONNECTIONS_MAX, TargetSettings, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloudFunctions(TargetSettings):
+    """How Cloud Functions are called."""
+
+    target_type: ClassVar[str] = "CloudFunction"
+
+    url: str | None = setting(
+        None,
+        "URL of Cloud Functions whose step has none, with {name}, {project_id} and {region}.",
+        name="function_url",
+        give="an https URL with {name}, {service}, {project_id} and {region}",
+        metavar="PATTERN",
+        check="aiorch.model.url:checked_pattern",
+    )
+    anonymous: bool = setting(
+        False,
+        "Send no ID tokens: for functions that everybody may call, and for URLs that are not Google's.",
+        name="function_anonymous",
+        type=bool,
+        give="true or false",
+    )
+    impersonate: str | None = setting(
+        None,
+        "Service account in whose name Cloud Functions are called.",
+        name="function_impersonate",
+        give="the e-mail of a service account",
+        metavar="E-MAIL",
+    )
+    connections_max: int = setting(
+        FUNCTION_CONNECTIONS_MAX,
+        "Calls of Cloud Functions under way at once.",
+        name="function_connections_max",
+        type=int,
+        least=1,
+        is_option=False,
+        is_variable=False,
+    )

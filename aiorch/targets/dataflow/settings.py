@@ -1,0 +1,32 @@
+"""Settings of the target for Dataflow jobs."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from aiorch.settings import TargetSettings, setting
+from aiorch.targets.dataflow import JOBS_MAX
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataflow(TargetSettings):
+    """How Dataflow jobs are launched."""
+
+    target_type: ClassVar[str] = "Dataflow"
+
+    limit: int | None = setting(
+        JOBS_MAX,
+        "Dataflow jobs under way at once.",
+        name="dataflow_jobs",
+        type=int,
+        give="a whole number from 1",
+        least=0,
+        is_option=False,
+    )
+    api: str | None = setting(
+        None,
+        "Another endpoint of the Dataflow API.",
+        name="dataflow_api",
+        give="an https URL",
+        check="aiorch.model.url:checked_url",
+        is_option=False,
+    )

@@ -1,0 +1,37 @@
+"""Tasks of a stored definition whose kind of target this process does not know: another process has its package."""
+
+from typing import Any
+
+from pydantic import ConfigDict
+
+from aiorch.model.dag import DAG, Task
+from aiorch.model.execution_kind import JOB
+from aiorch.steps import Given, TaskStep, Text
+from aiorch.targets.kind import TargetKind
+
+
+class UnknownTask(Task):
+    """
+    A task that this process folds, cancels and shows, and never launches.
+
+    Its execution counts as a job. So this process decides nothing about an execution of a dead process: a process that
+    has the package finds out.
+    """
+
+    def __init__(self, name: str, parent_dag: DAG, *, target_type: str, **task: Any) -> None:
+        self.target_kind = TargetKind(name=target_type, execution=JOB, step="", target="", settings="")
+        super().__init__(name, parent_dag, **task)
+
+
+class UnknownStep(TaskStep):
+    """A step with any keys besides those of all tasks. The process that stored it has checked it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task_class = UnknownTask
+
+    target_name: Given[Text] = None
+
+    def task_arguments(self, name: str) -> dict[str, Any]:
+        """Return the arguments of the task, with all keys that only its kind of target knows."""
+        return {**(self.model_extra or {}), **super().task_arguments(name), "target_type": self.target_type}
