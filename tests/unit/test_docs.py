@@ -26,6 +26,7 @@ from aiorch.ports.target import Succeeded
 from aiorch.service.metrics import Metrics
 from aiorch.service.settings import ServiceSettings, shown_default, variables
 from aiorch.settings import LaunchSettings
+from aiorch.targets.kind import load, target_kinds
 from aiorch.web.server import make_app
 from tests.documentation import PAGES, REPOSITORY, Block, anchors, blocks, named, rows, section
 
@@ -308,6 +309,15 @@ ROOT_FILES = {
     "settings.py",
     "steps.py",
 }
+
+
+def test_every_setting_of_a_target_is_documented() -> None:
+    """The table has the classes of the built-in kinds, each with its settings."""
+    classes = [load(kind.settings) for kind in target_kinds().values()]
+    table = rows(section("docs/library.md", "Settings of targets"))
+    documented = {named(name)[0]: set(named(settings)) for name, settings in table}
+    assert documented == {each.__name__: {field.name for field in fields(each)} for each in classes}
+
 
 # -- the architecture ------------------------------------------------------------------------------------------------
 
