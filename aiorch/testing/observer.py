@@ -1,4 +1,4 @@
-"""An observer that remembers."""
+"""An observer that counts."""
 
 from collections import Counter
 
@@ -15,7 +15,7 @@ class CountingObserver:
 
         commits, events: Documents written, and events in them.
 
-        conflicts: Commits that found somebody else's.
+        conflicts: Commits that conflicted with a different commit.
 
         throttles: Commits that were refused for their rate.
 
@@ -23,7 +23,7 @@ class CountingObserver:
 
         launches: Executions handed to their target, by target type.
 
-        answers: What came of executions, by target type and answer.
+        answers: Outcomes of executions, by target type and answer.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Time under control: a clock that is set by hand, and an event loop that never waits."""
+"""Virtual time: a clock that a test advances, and an event loop that never waits."""
 
 import asyncio
 import functools
@@ -13,24 +13,24 @@ _T = TypeVar("_T")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 ROUNDS_MAX = 300_000
-"""Rounds of a `VirtualTimeLoop` in which no time passes: 10,000 tasks that end at once need some 10,000."""
+"""Limit of rounds of a `VirtualTimeLoop` without time: 10,000 tasks that end at once need some 10,000."""
 
 
 class ManualClock:
     """
-    An `aiorch.ports.Clock` that stands still until it is advanced.
+    An `aiorch.ports.Clock` that stands still until a test advances it.
 
-    In a `VirtualTimeLoop` it goes on with the loop's time besides.
+    In a `VirtualTimeLoop` the clock also follows the time of the loop.
 
     Args:
-        now: Where it begins, aware.
+        now: The first time, aware.
     """
 
     def __init__(self, now: datetime = START) -> None:
         self._now = now
 
     def now(self) -> datetime:
-        """Aware, in UTC."""
+        """Return the time, aware, in UTC."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -38,19 +38,19 @@ class ManualClock:
         return self._now + timedelta(seconds=loop.time()) if isinstance(loop, VirtualTimeLoop) else self._now
 
     def advance(self, seconds: float) -> None:
-        """Let time of day go on by *seconds*; what the event loop has scheduled does not come earlier by it."""
+        """Advance the time of day by *seconds*; scheduled callbacks of the event loop do not come earlier."""
         self._now += timedelta(seconds=seconds)
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """
-    An event loop whose time jumps to whatever is scheduled next, instead of waiting for it.
+    An event loop whose time jumps to the next scheduled callback, instead of waiting for it.
 
-    An hour of retries passes in a millisecond, always in the same order. For code without threads, processes and
-    sockets only: time would pass before they answer. Its time begins at 0.
+    An hour of retries passes in a millisecond, always in the same order. Only for code without threads, processes and
+    sockets: virtual time would pass before they answer. The time begins at 0.
 
     Raises:
-        RuntimeError: Something goes round and round without ever waiting.
+        RuntimeError: A callback repeats without ever waiting.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         super().__init__(_Impatient(self._pass))
 
     def time(self) -> float:
-        """Seconds of its own since it was made."""
+        """Return the virtual seconds since the creation of the loop."""
         return self._passed_s
 
     def _pass(self, seconds: float) -> None:
@@ -66,7 +66,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class _Impatient(selectors.DefaultSelector):
-    """Waits for nothing, and says how long it would have waited."""
+    """Never waits, and reports the time that it would have waited."""
 
     def __init__(self, waited: Callable[[float], None]) -> None:
         super().__init__()
@@ -75,20 +75,23 @@ class _Impatient(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            return super().select()  # nothing is scheduled: only something outside can go on
+            return super().select()  # no callback is scheduled: only an event from outside can continue
         ready = super().select(0)
         self._rounds += 1
         if not ready and timeout > 0:
             self._waited(timeout)
             self._rounds = 0
         if self._rounds > ROUNDS_MAX:
-            self._rounds = 0  # what is to be cleaned up may go on
-            raise RuntimeError(f"something was done {ROUNDS_MAX} times over without waiting: no time would ever pass")
+            self._rounds = 0  # cleaning up may continue
+            raise RuntimeError(
+                f"the loop ran {ROUNDS_MAX} rounds without waiting, so no time would ever pass: look for a callback "
+                f"that repeats"
+            )
         return ready
 
 
 def in_virtual_time(test: Callable[_P, Coroutine[Any, Any, _T]]) -> Callable[_P, _T]:
-    """Turn an async test function into one that runs in a `VirtualTimeLoop` of its own."""
+    """Turn an async test function into one that runs in a new `VirtualTimeLoop`."""
 
     @functools.wraps(test)
     def run(*args: _P.args, **kwargs: _P.kwargs) -> _T:
