@@ -7,7 +7,7 @@ scope: ``Resize[17].Convert`` is the entry of the node ``Convert`` in the 17th s
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -17,13 +17,13 @@ from aiorch.model.dag import DAG, Node, Task
 from aiorch.model.execution_kind import EndTold
 from aiorch.model.failure import Failure
 from aiorch.model.run import Run
-from aiorch.model.run_document import NodeState, RunHeader
+from aiorch.model.run_document import NO_RESULT, NodeState, RunHeader
 from aiorch.model.status import RunStatus, TaskStatus
 
 N_co = TypeVar("N_co", bound=Node, covariant=True)
 
 
-class At(NamedTuple, Generic[N_co]):
+class At(msgspec.Struct, Generic[N_co], frozen=True, gc=False):
     """A node of the definition, and the name of one of its entries."""
 
     node: N_co
@@ -159,13 +159,13 @@ class Draft:
         """Return all decisions of this fold."""
         is_empty = not self.nodes and not self.gone and self.header is self.base.header
         header = self.header if is_empty else replace(self.header, updated_at=self.now)
-        return Changes(header, self.nodes, tuple(self.gone), self.pending, self.is_stale, is_empty)
+        return Changes(header, self.nodes, tuple(self.gone) if self.gone else (), self.pending, self.is_stale, is_empty)
 
     # -- entries -------------------------------------------------------------------------------------------------
 
     def at(self, name: str) -> At[Any]:
         """Return the place of an entry. Raises: KeyError."""
-        return At(self.dag.node_of(name), name)
+        return At(self.dag.all_nodes.get(name) or self.dag.node_of(name), name)
 
     def state(self, name: str) -> NodeState:
         """Return the entry as it is with the changes. Raises: KeyError."""
@@ -181,14 +181,14 @@ class Draft:
 
     def set(self, name: str, state: NodeState) -> None:
         """Change an entry, or let one come."""
-        before = self.nodes.get(name) or (self.base.nodes.get(name) if name not in self.gone else None)
-        if before is not None:
-            self.live -= before.is_live
-            self.failure_bytes -= before.failure_bytes
-        self.live += state.is_live
-        self.failure_bytes += state.failure_bytes
+        before = self.nodes.get(name) or self.base.nodes.get(name)
+        if before is None or (self.gone and self.gone.pop(name, False) is None):
+            self.live += state.is_live
+            self.failure_bytes += state.failure_bytes
+        else:
+            self.live += state.is_live - before.is_live
+            self.failure_bytes += state.failure_bytes - before.failure_bytes
         self.nodes[name] = state
-        self.gone.pop(name, None)
 
     def drop(self, name: str) -> None:
         """Let an entry go. Nothing of it may be live at a target."""
@@ -250,16 +250,17 @@ class Draft:
 
     def count_down(self, at: At[Node]) -> int:
         """Count that one more scope has ended, and return how many are left."""
-        left = self.pending[at.name] = self.pending_of(at) - 1
+        left = self.pending.get(at.name)
+        left = self.pending[at.name] = (self.base.pending[at.name] if left is None else left) - 1
         return left
 
     def enter(self, at: At[Node]) -> None:
         """Let it be the turn of a node, before all that waits for its turn already."""
         self._agenda.append((Draft._enter, at, None))
 
-    def complete(self, at: At[Node], **changes: object) -> None:
-        """Complete a node, and let the node that follows have its turn."""
-        self.end(at.name, TaskStatus.COMPLETED, error=None, **changes)
+    def complete(self, at: At[Node], result: msgspec.Raw = NO_RESULT, result_in: str | None = None) -> None:
+        """Complete a node with a result, as its entry keeps it, and let the node that follows have its turn."""
+        self.end(at.name, TaskStatus.COMPLETED, error=None, result=result, result_in=result_in)
         self._pass_on(at)
 
     def fail(self, at: At[Node], failure: Failure) -> None:

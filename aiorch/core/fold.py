@@ -79,7 +79,11 @@ def fold(  # noqa: PLR0913  the run, the events, and the process that folds
         events = sorted(events, key=_order)
     for event in events:
         try:
-            _apply(draft, event)
+            of_run = _OF_RUN.get(type(event))
+            if of_run is None:
+                _tell(draft, event.node, event)
+            else:
+                of_run(draft, event)
             draft.work_off()
         except NeedsResults as needed:
             return Changes(run.header, {}, (), {}, needs=needed.executions)
@@ -90,14 +94,6 @@ def fold(  # noqa: PLR0913  the run, the events, and the process that folds
 
 def _order(event: RunEvent) -> tuple[int, str, int]:
     return event.rank, event.node, event.attempt
-
-
-def _apply(draft: Draft, event: RunEvent) -> None:
-    of_run = _OF_RUN.get(type(event))
-    if of_run is not None:
-        of_run(draft, event)
-    else:
-        _tell(draft, event.node, event)
 
 
 def _tell(draft: Draft, name: str, event: RunEvent) -> None:

@@ -70,7 +70,7 @@ def on_succeeded(draft: Draft, at: At[Task], event: TaskSucceeded) -> None:
     """Complete the task: also while Retrying, when the attempt was given up and no other has begun."""
     state = draft.current(event)
     if state is not None and not state.status.is_terminal and not _has_refused_result(state):
-        draft.complete(at, result=event.result, result_in=event.result_in)
+        draft.complete(at, event.result, event.result_in)
 
 
 def _has_refused_result(state: NodeState) -> bool:

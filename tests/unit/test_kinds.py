@@ -60,7 +60,7 @@ class Copy(NodeKind[Node]):
     has_result = True
 
     def enter(self, draft: Draft, at: At[Node]) -> None:
-        draft.complete(at, result=draft.result("A"))
+        draft.complete(at, draft.result("A"))
 
 
 class Driven:
