@@ -439,8 +439,8 @@ MUTANTS = (
     Mutant(
         "join tested on the state before the fold",
         "aiorch.core.draft",
-        "self.pending[at.name] = self.pending_of(at) - 1",
-        "self.pending[at.name] = self.base.pending[at.name] - 1",
+        "(self.base.pending[at.name] if left is None else left) - 1",
+        "self.base.pending[at.name] - 1",
         seed=100007,
     ),
     Mutant(
