@@ -8,6 +8,7 @@ class NodeTypes(StrEnum):
 
     TASK = "Task"
     PARALLEL = "Parallel"
+    PASS = "Pass"  # noqa: S105  no password
 
 
 class TargetTypes(StrEnum):

@@ -6,7 +6,8 @@ from typing import Any
 from aiorch.core.kind import NodeKind
 from aiorch.nodes.parallel import PARALLEL
 from aiorch.nodes.parallel import Parallel as Parallel
+from aiorch.nodes.pass_ import PASS
 from aiorch.nodes.task import TASK
 
-KINDS: Mapping[str, NodeKind[Any]] = {kind.name: kind for kind in (TASK, PARALLEL)}
+KINDS: Mapping[str, NodeKind[Any]] = {kind.name: kind for kind in (TASK, PARALLEL, PASS)}
 """By the `type` of steps."""

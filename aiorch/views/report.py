@@ -40,7 +40,8 @@ def headline(dag: DAG, run: Run, now: datetime) -> str:
     header = run.header
     took = duration_text(((header.ended_at or now) - header.created_at).total_seconds())
     counts = Counter(run.nodes[name].status for name in dag.all_tasks)
-    return f"Run {one_line(header.run_id)} {header.status} after {took}: {counts_text(counts)}"
+    of_tasks = f": {counts_text(counts)}" if counts else ""
+    return f"Run {one_line(header.run_id)} {header.status} after {took}{of_tasks}"
 
 
 def show_lines(  # noqa: PLR0913  all optional but the first three

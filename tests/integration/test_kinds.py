@@ -1,6 +1,8 @@
-"""A kind of node that the engine has never heard of, in runs that it carries out."""
+"""Kinds of nodes that the fold decides, in runs that the engine carries out."""
 
-from aiorch import RunStatus
+from aiorch import RunStatus, TaskContext
+from aiorch.stores.memory import MemoryStore
+from aiorch.testing import CountingObserver
 from tests.integration.test_orchestrator import chain, engine, named, task
 from tests.unit.test_kinds import Copy
 
@@ -24,3 +26,42 @@ async def test_a_result_that_decides_is_read_from_its_record() -> None:
     assert result.status is RunStatus.COMPLETED
     assert result.results["C"] == "x" * 5000
     assert calls == ["after"]
+
+
+async def test_nodes_that_the_fold_decides_cost_no_commit_of_their_own() -> None:
+    """A chain of tasks and values takes as many commits as the tasks alone."""
+    observer = CountingObserver()
+
+    async def value_of(context: TaskContext) -> object:
+        return context.results["Before"]
+
+    definition = {
+        "name": "values",
+        "start": "First",
+        "steps": {
+            "First": {"type": "Pass", "result": 1, "next": "Before"},
+            "Before": {"type": "Pass", "result": {"day": 2}, "next": "Ask"},
+            "Ask": task("ask", next="After"),
+            "After": {"type": "Pass", "next": "Last"},
+            "Last": {"type": "Pass", "result": "end", "end": True},
+        },
+    }
+    async with engine({"ask": value_of}, observer=observer) as orchestrator:
+        run = await orchestrator.start(named(definition))
+        result = await run.wait()
+        assert await run.result() == "end"
+    assert result.status is RunStatus.COMPLETED
+    assert dict(result.results) == {"First": 1, "Before": {"day": 2}, "Ask": {"day": 2}, "After": None, "Last": "end"}
+    assert observer.commits == 2
+
+
+async def test_a_run_without_any_task_is_one_commit() -> None:
+    """A DAG of values alone has ended when it has begun, and its marker goes."""
+    observer, store = CountingObserver(), MemoryStore()
+    definition = {"name": "value", "start": "A", "steps": {"A": {"type": "Pass", "result": [1], "end": True}}}
+    async with engine(store=store, observer=observer) as orchestrator:
+        run = await orchestrator.start(definition)
+        assert (await run.wait()).status is RunStatus.COMPLETED
+        assert await run.result() == [1]
+    assert observer.commits == 1
+    assert await store.list("open/") == []

@@ -55,6 +55,7 @@ class Interpreter:
         self._facts = facts
         self._kept = kept
         self._was_cancelled = was_cancelled
+        self._kinds = {"Task": self._task, "Pass": self._pass}
 
     def differences(self) -> Iterator[str]:
         """Yield what is not as it must be."""
@@ -88,8 +89,8 @@ class Interpreter:
             yield f"{name} is {status}, which is no end"
         elif status in ("Cancelled", "Skipped") and not is_halted:
             yield f"{name} is {status}, and nothing has halted it"
-        elif step["type"] == "Task" and name not in self._kept:
-            yield from self._task(name, step, status, is_halted=is_halted)
+        elif name not in self._kept and (of_kind := self._kinds.get(step["type"])) is not None:
+            yield from of_kind(name, step, status, is_halted=is_halted)
         if step["type"] == "Parallel":
             yield from self._parallel(name, step, status, is_reached=is_reached, is_halted=is_halted)
 
@@ -144,6 +145,12 @@ class Interpreter:
             yield f"{name} had attempt {attempt}, and attempt {plan.index(True) + 1} had succeeded"
         if plan[-1] is not (status == "Completed"):
             yield f"{name} is {status}, and its attempt {attempt} has come to {plan[-1]}"
+
+    def _pass(self, name: str, step: Mapping[str, Any], status: str, *, is_halted: bool) -> Iterator[str]:
+        if status in ("Failed", "Cancelled"):
+            yield f"{name} is {status}, and a Pass completes as soon as it is reached"
+        if status == "Completed" and self._document[name].get("result") != step.get("result"):
+            yield f"{name} has the result {self._document[name].get('result')}, and its step gives {step.get('result')}"
 
     def _status(self, name: str) -> str:
         return str(self._document[name]["status"])

@@ -76,10 +76,10 @@ def in_yaml(text: str, language: Format = "yaml") -> list[str]:
 @pytest.mark.parametrize(
     ("keys", "path", "words"),
     [
-        ({"type": ...}, "type", "this key is missing; its value is `Task` or `Parallel`"),
-        ({"type": "task"}, "type", "must be `Task` or `Parallel`, not 'task'; did you mean `Task`?"),
+        ({"type": ...}, "type", "this key is missing; its value is `Task`, `Parallel`"),
+        ({"type": "task"}, "type", ", not 'task'; did you mean `Task`?"),
         ({"type": "CloudFunction"}, "type", "so write `type: Task` and `target_type: CloudFunction`"),
-        ({"type": ["Task"]}, "type", "must be `Task` or `Parallel`, not a list"),
+        ({"type": ["Task"]}, "type", ", not a list"),
         ({"target_type": ...}, "target_type", "its value is `Function`, `CloudFunction` or `Dataflow`"),
         ({"target_type": "cloud_function"}, "target_type", "did you mean `CloudFunction`?"),
         ({"target_type": "Start"}, "target_type", "must be `Function`, `CloudFunction` or `Dataflow`, not 'Start'"),

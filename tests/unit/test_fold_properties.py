@@ -193,6 +193,8 @@ def check_run(dag: DAG, run: Run) -> None:
 
 def outcomes_of(dag: DAG, data: st.DataObject, kinds: list[str]) -> dict[str, list[str]]:
     names = list(dag.all_tasks)
+    if not names:
+        return {}
     chosen = data.draw(st.lists(st.sampled_from(names), max_size=8, unique=True))
     return {name: data.draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=4)) for name in chosen}
 

@@ -1,0 +1,43 @@
+"""`Pass`: a value that stands in the definition, or the end of a chain. It costs no commit of its own."""
+
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from aiorch.core.draft import At, Draft
+from aiorch.core.kind import NodeKind
+from aiorch.model.dag import DAG, Node
+
+CAPTION_CHARS_MAX = 40
+
+
+class Pass(Node):
+    """A node that completes at once, with the result that its step gives."""
+
+    schema_version = 2
+
+    def __init__(self, name: str, parent_dag: DAG, *, result: Any = None, **node: Any) -> None:
+        super().__init__(name, parent_dag, **node)
+        self.encoded_result = msgspec.Raw(msgspec.json.encode(result))
+        self.entry_growth += len(self.encoded_result)
+
+
+class PassKind(NodeKind[Pass]):
+    """A node that completes in the fold that reaches it."""
+
+    name = "Pass"
+    has_result = True
+
+    def enter(self, draft: Draft, at: At[Pass]) -> None:
+        """Complete with the result of the step."""
+        draft.set(at.name, replace(draft.state(at.name), started_at=draft.now))
+        draft.complete(at, result=at.node.encoded_result)
+
+    def caption(self, node: Pass) -> tuple[str, str]:
+        """Return the beginning of the result."""
+        text = bytes(node.encoded_result).decode()
+        return self.name, text if len(text) <= CAPTION_CHARS_MAX else text[: CAPTION_CHARS_MAX - 1] + "…"
+
+
+PASS = PassKind()
