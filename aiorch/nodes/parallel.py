@@ -14,6 +14,8 @@ from aiorch.model.failure import Failure
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
 
+_DECIDED = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED})
+
 
 class Parallel(Node):
     """Branches that run at the same time, each a `DAG` of its own."""
@@ -72,6 +74,14 @@ class ParallelKind(NodeKind[Parallel]):
                 draft.fail(at, _branch_failed(draft, at, failed))
             else:
                 draft.complete(at)
+
+    def halt(self, draft: Draft, at: At[Parallel], state: NodeState, committed: NodeState | None) -> None:
+        """Cancel a node that began in this fold if the fold has decided a node inside of it, which stays as it is."""
+        inner = (draft.state(at.beside(node).name).status for node in at.node.inner_nodes.values())
+        if state.status is TaskStatus.RUNNING and any(status in _DECIDED for status in inner):
+            draft.end(at.name, TaskStatus.CANCELLED)
+        else:
+            super().halt(draft, at, state, committed)
 
     def caption(self, node: Parallel) -> tuple[str, str]:
         """Return the number of branches."""
