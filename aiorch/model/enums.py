@@ -9,6 +9,7 @@ class NodeTypes(StrEnum):
     TASK = "Task"
     PARALLEL = "Parallel"
     PASS = "Pass"  # noqa: S105  no password
+    FAIL = "Fail"
 
 
 class TargetTypes(StrEnum):

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiorch.core.kind import NodeKind
+from aiorch.nodes.fail import FAIL
 from aiorch.nodes.parallel import PARALLEL
 from aiorch.nodes.parallel import Parallel as Parallel
 from aiorch.nodes.pass_ import PASS
 from aiorch.nodes.task import TASK
 
-KINDS: Mapping[str, NodeKind[Any]] = {kind.name: kind for kind in (TASK, PARALLEL, PASS)}
+KINDS: Mapping[str, NodeKind[Any]] = {kind.name: kind for kind in (TASK, PARALLEL, PASS, FAIL)}
 """By the `type` of steps."""

@@ -1,8 +1,11 @@
 """Kinds of nodes that the fold decides, in runs that the engine carries out."""
 
+import json
+
 from aiorch import RunStatus, TaskContext
 from aiorch.stores.memory import MemoryStore
 from aiorch.testing import CountingObserver
+from tests.definitions import parallel
 from tests.integration.test_orchestrator import chain, engine, named, task
 from tests.unit.test_kinds import Copy
 
@@ -65,3 +68,56 @@ async def test_a_run_without_any_task_is_one_commit() -> None:
         assert await run.result() == [1]
     assert observer.commits == 1
     assert await store.list("open/") == []
+
+
+async def test_a_fail_ends_its_run_with_its_own_type_and_message() -> None:
+    """The run fails in the commit that reaches the node, and a resumed run fails there again."""
+    observer = CountingObserver()
+
+    async def ask(context: TaskContext) -> None:
+        pass
+
+    definition = {
+        "name": "fails",
+        "start": "Ask",
+        "steps": {
+            "Ask": task("ask", next="Reject"),
+            "Reject": {"type": "Fail", "error": "NoOrders", "message": "the export holds no orders"},
+        },
+    }
+    async with engine({"ask": ask}, observer=observer) as orchestrator:
+        run = await orchestrator.start(named(definition))
+        result = await run.wait()
+        assert result.status is RunStatus.FAILED
+        assert result.error is not None
+        assert result.error.text == "NoOrders: node 'Reject' failed: the export holds no orders"
+        assert observer.commits == 2
+        again = await (await orchestrator.resume(run.run_id)).wait()
+        assert again.status is RunStatus.FAILED
+        assert observer.launches == {"Function": 1}
+
+
+async def test_a_fail_in_a_branch_stops_the_branches_beside_it() -> None:
+    """A Parallel that fails fast skips the branches that come after the one that fails at its first node."""
+
+    async def never(context: TaskContext) -> None:
+        raise AssertionError
+
+    definition = {
+        "name": "fails",
+        "start": "P",
+        "steps": {
+            "P": parallel(
+                {"start": "No", "steps": {"No": {"type": "Fail", "error": "No"}}},
+                {"start": "Other", "steps": {"Other": task("never")}},
+            ),
+        },
+    }
+    async with engine({"never": never}) as orchestrator:
+        run = await orchestrator.start(named(definition))
+        result = await run.wait()
+        document = json.loads(run.document())
+    assert result.status is RunStatus.FAILED
+    assert {name: document[name]["status"] for name in ("P", "No", "Other")} == {
+        "P": "Failed", "No": "Failed", "Other": "Skipped",
+    }  # fmt: skip

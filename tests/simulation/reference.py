@@ -55,7 +55,7 @@ class Interpreter:
         self._facts = facts
         self._kept = kept
         self._was_cancelled = was_cancelled
-        self._kinds = {"Task": self._task, "Pass": self._pass}
+        self._kinds = {"Task": self._task, "Pass": self._pass, "Fail": self._fail}
 
     def differences(self) -> Iterator[str]:
         """Yield what is not as it must be."""
@@ -151,6 +151,12 @@ class Interpreter:
             yield f"{name} is {status}, and a Pass completes as soon as it is reached"
         if status == "Completed" and self._document[name].get("result") != step.get("result"):
             yield f"{name} has the result {self._document[name].get('result')}, and its step gives {step.get('result')}"
+
+    def _fail(self, name: str, step: Mapping[str, Any], status: str, *, is_halted: bool) -> Iterator[str]:
+        if status in ("Completed", "Cancelled"):
+            yield f"{name} is {status}, and a Fail fails as soon as it is reached"
+        if status == "Failed" and self._document[name]["error"]["type"] != step["error"]:
+            yield f"{name} failed with {self._document[name]['error']['type']}, and its step says {step['error']}"
 
     def _status(self, name: str) -> str:
         return str(self._document[name]["status"])

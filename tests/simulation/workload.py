@@ -102,9 +102,14 @@ def _decide_some(level: dict[str, Any], chance: random.Random) -> None:
     for name, step in level["steps"].items():
         for branch in step.get("branches", ()):
             _decide_some(branch, chance)
-        if step["type"] == "Task" and chance.random() < 0.2:
+        if step["type"] != "Task":
+            continue
+        kind = chance.random()
+        if kind < 0.2:
             links = {key: step[key] for key in ("next", "end") if key in step}
             level["steps"][name] = {"type": "Pass", "result": {"of": name}, **links}
+        elif kind < 0.3 and "end" in step:
+            level["steps"][name] = {"type": "Fail", "error": "Decided", "message": f"by {name}"}
 
 
 @cache

@@ -181,3 +181,14 @@ def test_a_small_result_is_at_hand() -> None:
     dag = copying()
     run = Driven(dag).fold(RunStarted()).fold(TaskSucceeded("A", 1, msgspec.Raw(b"7"))).run
     assert bytes(run.nodes["C"].result) == b"7"
+
+
+def test_a_halted_parallel_that_began_with_decided_nodes_is_cancelled() -> None:
+    """The fold that enters all branches may complete a node of one before another fails: both keep their statuses."""
+    inner = {"start": "In", "steps": {"In": parallel(chain(Value={"type": "Pass"}, Never=task()))}}
+    failing = {"start": "No", "steps": {"No": {"type": "Fail", "error": "No"}}}
+    run = Driven(dag_of(chain(P=parallel(inner, failing), End=task()))).fold(RunStarted())
+    assert run.statuses == {
+        "P": "Failed", "End": "Skipped", "In": "Cancelled", "Value": "Completed", "Never": "Skipped", "No": "Failed",
+    }  # fmt: skip
+    assert run.run.status is RunStatus.FAILED

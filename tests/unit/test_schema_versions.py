@@ -13,7 +13,7 @@ from tests.golden_decoder import decode_document, decode_start_command
 from tests.unit.test_fold import Scene, dag_of
 
 KNOWN_TO_0_1 = chain(A=task(), P=parallel(chain(B=call()), chain(C=job())))
-NEWER = {"Pass": {"type": "Pass", "result": 1, "end": True}}
+NEWER = {"Pass": {"type": "Pass", "result": 1, "end": True}, "Fail": {"type": "Fail", "error": "NoOrders"}}
 
 
 def started(definition: dict[str, Any]) -> Scene:
@@ -50,7 +50,7 @@ def test_a_run_that_0_1_can_carry_out_is_written_for_it() -> None:
 @pytest.mark.parametrize("kind", NEWER)
 def test_a_run_of_a_newer_kind_of_node_is_left_alone_by_0_1(kind: str) -> None:
     """The version in header and marker tells 0.1 to give messages back; without it, 0.1 would park them."""
-    scene = started(chain(A=task(), P=parallel(chain(X=NEWER[kind]))))
+    scene = started(chain(A=task(), P=parallel({"start": "X", "steps": {"X": NEWER[kind]}})))
     assert scene.run.header.schema_version == 2
     with pytest.raises(NewerSchemaError):
         decode_document(document_of(scene))
