@@ -451,6 +451,27 @@ MUTANTS = (
         seed=100080,
     ),
     Mutant(
+        "a halted node of a fold skipped around what the fold has decided",
+        "aiorch.nodes.parallel",
+        "if state.status is TaskStatus.RUNNING and any(status in _DECIDED for status in inner):",
+        "if False:",
+        seed=100369,
+    ),
+    Mutant(
+        "a value that goes on without its result",
+        "aiorch.nodes.pass_",
+        "draft.complete(at, result=at.node.encoded_result)",
+        "draft.complete(at)",
+        seed=100000,
+    ),
+    Mutant(
+        "a failure of the definition that lets its chain go on",
+        "aiorch.nodes.fail",
+        "draft.fail(at, failure.fitted(draft.failure_bytes))",
+        "draft.complete(at)",
+        seed=100000,
+    ),
+    Mutant(
         "an end counted twice",
         "aiorch.nodes.parallel",
         "        if pending < len(branches):\n",
