@@ -225,11 +225,11 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         """Let go of everything without anything being run that could reach the world."""
         self._is_over = True
         closed: set[asyncio.Task[Any]] = set()
-        self._ready.clear()
-        self._scheduled.clear()
-        # A `finally` that awaits cannot be closed; what is said about that is of no interest.
+        # A `finally` that awaits cannot be closed, and Python's complaint about that is of no interest.
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
+            self._ready.clear()
+            self._scheduled.clear()
             while tasks := asyncio.all_tasks(self) - closed:  # a `finally` may make more of them
                 closed |= tasks
                 for task in tasks:
