@@ -1,1 +1,1 @@
-"""What all adapters of Google Cloud share."""
+"""Parts that all adapters of Google Cloud share."""

@@ -1,4 +1,4 @@
-"""The access token with which this process uses Google Cloud: one for all adapters, renewed ahead of time."""
+"""The access token of this process for Google Cloud: shared by all adapters, renewed ahead of time."""
 
 import asyncio
 import logging
@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 RENEW_AT = 0.5
-"""Part of a token's life after which the next one is fetched, while the old one is still given out."""
+"""Fraction of the life of a token after which the next one is fetched, while the old one is still used."""
 
 USE_UNTIL = 0.95
-"""Part of a token's life after which it is given out no more: clocks differ, and a call may wait for a connection."""
+"""Fraction of the life of a token after which it is no longer used: clocks differ, and calls may have to wait."""
 
 RENEW_AGAIN_AFTER_S = 60.0
-"""A renewal ahead of time that failed is tried again after this: each request must not become one more."""
+"""Pause after a failed renewal ahead of time, so that not every request causes a further one."""
 
 FETCH_S = 10
 
@@ -33,29 +33,30 @@ _REASON_CHARS_MAX = 300
 
 class AccessTokenError(AiorchError):
     """
-    No access token could be had, so nothing was sent.
+    There is no access token, so the request was not sent.
 
     Attributes:
-        is_final: Repeating does not mend it: there are no credentials, or they were refused.
+        is_final: A repetition does not help: there are no credentials, or they were refused.
     """
 
     def __init__(self, error: Exception, *, is_final: bool) -> None:
         self.is_final = is_final
         super().__init__(
-            f"there is no access token for Google Cloud, so nothing was sent ({in_words(error)[:_REASON_CHARS_MAX]}). "
-            f"Outside Google Cloud, set GOOGLE_APPLICATION_CREDENTIALS to a credentials file or run `gcloud auth "
-            f"application-default login`; inside, give this machine a service account."
+            f"there is no access token for Google Cloud, so no request was sent "
+            f"({in_words(error)[:_REASON_CHARS_MAX]}). Outside Google Cloud, set GOOGLE_APPLICATION_CREDENTIALS to a "
+            f"credentials file or run `gcloud auth application-default login`; inside, give this machine a service "
+            f"account."
         )
 
 
 class AccessToken:
     """
-    Gives out the token of the Application Default Credentials, which are looked for when it is first asked for.
+    Provides the token of the Application Default Credentials, which are looked for on the first call.
 
-    Callers that wait for the same fetch share it, and one of them that is cancelled does not stop it for the others.
+    Callers that wait at the same time share one fetch. A cancelled caller does not stop the fetch.
 
     Args:
-        session: Used for fetches; `None`: one of its own.
+        session: HTTP session for fetches; `None`: a new one.
 
         now: Time of day in seconds since 1970.
     """
@@ -64,7 +65,7 @@ class AccessToken:
         self._session = session
         self._now = now
         self._source: Token | None = None
-        # These change between two awaits only, never across one.
+        # These fields change between two awaits only, never across one.
         self._kept = ""
         self._renew_at = 0.0
         self._use_until = 0.0
@@ -75,7 +76,7 @@ class AccessToken:
         Return a token that is valid for a while.
 
         Raises:
-            AccessTokenError: None could be had.
+            AccessTokenError: There is no token.
         """
         if self._now() < self._renew_at:
             return self._kept
@@ -87,11 +88,11 @@ class AccessToken:
         return await asyncio.shield(self._fetch)
 
     def drop(self) -> None:
-        """Fetch another one next time: this one was not accepted."""
+        """Drop the token, which was not accepted: the next call fetches a new one."""
         self._renew_at = self._use_until = 0.0
 
     async def aclose(self) -> None:
-        """Stop a fetch that is under way, and close the session if it is its own."""
+        """Stop a running fetch, and close the session if it was created here."""
         if self._fetch is not None:
             self._fetch.cancel()
             await asyncio.wait([self._fetch])
@@ -99,14 +100,14 @@ class AccessToken:
             await self._source.close()
 
     async def _renew(self) -> str:
-        """Once, without the library's own tries, which take up to minutes: callers have theirs, with deadlines."""
+        """Fetch once, without the retries of the library, which take minutes: callers have their own deadlines."""
         begun_at = self._now()
         try:
             if self._source is None:
                 self._source = Token(session=self._session, scopes=[CLOUD_PLATFORM])
             fetched = await self._source.refresh(timeout=FETCH_S)
         except Exception as error:
-            # Of credentials anything may be wrong, and the library raises what it likes.
+            # Credentials may be wrong in many ways, and the library raises errors of any type.
             if begun_at < self._use_until:
                 self._renew_at = begun_at + RENEW_AGAIN_AFTER_S
                 logger.warning("access token not renewed yet, trying again", extra={"error": in_words(error)})
@@ -119,7 +120,7 @@ class AccessToken:
     def _end_fetch(self, fetch: asyncio.Task[str]) -> None:
         self._fetch = None
         if not fetch.cancelled():
-            fetch.exception()  # looked at, since every caller may have been cancelled meanwhile
+            fetch.exception()  # retrieve the error, because all callers may have been cancelled
 
 
 def _may_pass(error: Exception) -> bool:

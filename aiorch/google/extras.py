@@ -1,4 +1,4 @@
-"""Libraries that only an extra of this package brings, and the error where one of them is missing."""
+"""Libraries that only an extra of this package installs, and the error for a missing library."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +24,11 @@ def gcp_imports() -> Iterator[None]:
 
 @cache
 def why_no_tokens() -> str | None:
-    """Say that a library for Google's tokens is not installed, `None` when all of them are. Imports none of them."""
+    """Return the error for a missing library for tokens of Google, `None` if all are installed. Imports no library."""
     for library in ("gcloud.aio.auth", "jwt"):
         try:
             found = find_spec(library)
-        except ModuleNotFoundError:  # the package around the library is missing
+        except ModuleNotFoundError:  # the parent package of the library is missing
             found = None
         if found is None:
             return str(MissingExtraError("gcp", library))

@@ -1,14 +1,14 @@
 """
 ID tokens for calls of Cloud Functions and Cloud Run services.
 
-Credentials are found as Application Default Credentials are: the file that ``GOOGLE_APPLICATION_CREDENTIALS`` names,
-else the one that gcloud keeps in its configuration folder, else the metadata server (``GCE_METADATA_HOST`` names
-another). They are looked for again at each fetch, so that a rotated key counts at once. Who makes the token:
+Credentials are the Application Default Credentials: the file that ``GOOGLE_APPLICATION_CREDENTIALS`` names, else the
+file that gcloud keeps in its configuration folder, else the metadata server (at ``GCE_METADATA_HOST``, if set). They
+are looked for again at each fetch, so that a rotated key counts at once. The issuer of the token:
 
     metadata server                          the metadata server, for the account of this machine
     key of a service account                 its `token_uri`, for a request signed with the key
     any of them, impersonating an account    IAM Credentials, ``generateIdToken`` for that account
-    a user's own                             nobody: a user must impersonate an account
+    credentials of a user                    none: a user must impersonate an account
 
 Source: Google Cloud documentation, "How Application Default Credentials works" and "Get an ID token".
 """
@@ -37,10 +37,10 @@ TOKEN_URL = "https://oauth2.googleapis.com/token"  # noqa: S105  an address, no 
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 
 REFRESH_BEFORE_S = 300.0
-"""A token that expires within this time is replaced first: clocks differ, and a call may wait for a connection."""
+"""A token that expires within this time is replaced: clocks differ, and a call may wait for a connection."""
 
 FETCH_S = 30.0
-"""Seconds that one fetch may take, of up to two requests."""
+"""Deadline in seconds of one fetch, of up to two requests."""
 
 _REASON_CHARS_MAX = 300
 _TOKEN = re.compile(r"[A-Za-z0-9_\-]+\.([A-Za-z0-9_\-]+)\.[A-Za-z0-9_\-]+", re.ASCII)
@@ -52,44 +52,44 @@ _GET_CREDENTIALS = (
 
 class IdTokenError(AiorchError):
     """
-    No ID token could be had; nothing was called.
+    There is no ID token, so the function was not called.
 
     Attributes:
-        is_final: Repeating does not mend it: this process has no credentials.
+        is_final: A repetition does not help: this process has no credentials.
     """
 
     def __init__(self, audience: str, source: str, reason: str, next_move: str, *, is_final: bool = False) -> None:
         self.audience, self.source, self.is_final = audience, source, is_final
         super().__init__(
-            f"no ID token for audience {audience!r} from {source}, so nothing was called: {reason}. {next_move}."
+            f"no ID token for audience {audience!r} from {source}, so the function was not called: {reason}. "
+            f"{next_move}."
         )
 
 
 class _Maker(NamedTuple):
-    """Who makes tokens for the credentials that were found."""
+    """The issuer of tokens for the credentials."""
 
     source: str
     make: Callable[[aiohttp.ClientSession, str], Awaitable[str]]
-    """Called with a session and the audience."""
+    """Fetches a token; called with a session and the audience."""
 
     next_move: str
-    """What to do when it does not."""
+    """The remedy for a failed fetch."""
 
 
 class IdTokens:
     """
-    Gives out ID tokens, each kept until shortly before it expires.
+    Provides ID tokens, and keeps each until shortly before it expires.
 
-    Callers that want the same token at the same time share one fetch. A caller that is cancelled does not stop it for
-    the others, and a fetch that failed is not remembered.
+    Callers that need the same token at the same time share one fetch. A cancelled caller does not stop the fetch, and a
+    failed fetch is not remembered.
 
     Args:
-        impersonate: E-mail address of the service account that calls are made as; `None`: the account that the
-            credentials found are for.
+        impersonate: E-mail address of the service account that makes the calls; `None`: the account of the credentials.
 
-        delegates: Accounts between the credentials found and *impersonate*, each allowed to act as the next.
+        delegates: Accounts between the credentials and *impersonate*, each allowed to act as the next.
 
-        iam_url: Where the IAM Credentials API is.
+        iam_url: URL of the IAM Credentials API.
 
         now: Time of day in seconds since 1970, as ``exp`` in tokens.
     """
@@ -106,7 +106,7 @@ class IdTokens:
         self._delegates = tuple(delegates)
         self._iam_url = iam_url
         self._now = now
-        # Both change between two awaits only, never across one.
+        # Both fields change between two awaits only, never across one.
         self._kept: dict[str, tuple[str, float]] = {}
         self._fetches: dict[str, asyncio.Task[str]] = {}
 
@@ -115,7 +115,7 @@ class IdTokens:
         Return an ID token for *audience*.
 
         Raises:
-            IdTokenError: None could be had. It names the source asked, and the next move.
+            IdTokenError: There is no token. The error names the issuer and the remedy.
         """
         if audience in self._kept:
             token, refresh_at = self._kept[audience]
@@ -128,7 +128,7 @@ class IdTokens:
         return await asyncio.shield(fetch)
 
     async def aclose(self) -> None:
-        """Stop the fetches that are under way."""
+        """Stop the running fetches."""
         fetches = list(self._fetches.values())
         for fetch in fetches:
             fetch.cancel()
@@ -137,7 +137,7 @@ class IdTokens:
     def _end_fetch(self, audience: str, fetch: asyncio.Task[str]) -> None:
         del self._fetches[audience]
         if not fetch.cancelled():
-            fetch.exception()  # looked at, since every caller may have been cancelled meanwhile
+            fetch.exception()  # retrieve the error, because all callers may have been cancelled
 
     async def _fetch(self, audience: str) -> str:
         try:
@@ -152,7 +152,7 @@ class IdTokens:
                 token = await maker.make(session, audience)
             expires_at = _expiry(token)
         except Exception as error:
-            # Libraries raise what they like here, and whatever it is, there is no token.
+            # Libraries raise errors of any type here, and after each of them there is no token.
             reason = in_words(error)[:_REASON_CHARS_MAX]
             is_final = maker.make is _from_metadata_server and _has_no_such_name(error) and not self._kept
             raise IdTokenError(audience, maker.source, reason, maker.next_move, is_final=is_final) from error
@@ -160,7 +160,7 @@ class IdTokens:
         return token
 
     def _find_maker(self) -> _Maker:
-        """Raises: OSError, ValueError when the credentials are there and of no use."""
+        """Return the issuer. Raises: OSError, ValueError if the credentials exist and are unusable."""
         source, data = _find_credentials()
         url: str | None = data.get("service_account_impersonation_url")
         delegates = self._delegates
@@ -179,13 +179,13 @@ class IdTokens:
             return _Maker(source, _from_metadata_server, _GET_CREDENTIALS)
         if data["type"] == "service_account":
             return _Maker(
-                source, partial(_signed, data, self._now), "Look whether the key was deleted or the clock is wrong"
+                source, partial(_signed, data, self._now), "Check whether the key was deleted or the clock is wrong"
             )
         raise ValueError(f"{source} are of type {data['type']!r}, which gets no ID tokens without impersonation")
 
 
 def _has_no_such_name(error: Exception) -> bool:
-    """Whether the name of a server exists nowhere: outside of Google Cloud there is no metadata server."""
+    """Whether the name of a server does not exist: outside of Google Cloud there is no metadata server."""
     return isinstance(error, aiohttp.ClientConnectorDNSError) and error.os_error.errno in (
         socket.EAI_NONAME,
         socket.EAI_NODATA,
@@ -193,9 +193,9 @@ def _has_no_such_name(error: Exception) -> bool:
 
 
 def _find_credentials() -> tuple[str, dict[str, Any]]:
-    """Return what to call the credentials, and the content of their file (empty: they are the metadata server's)."""
+    """Return a name for the credentials, and the content of their file (empty for the metadata server)."""
     named = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    # Path.home() raises where a container's user has no home.
+    # Path.home() raises if the user of a container has no home.
     folder = os.environ.get("CLOUDSDK_CONFIG") or os.path.expanduser("~/.config/gcloud")  # noqa: PTH111
     path = Path(named or f"{folder}/application_default_credentials.json")
     if not named and not path.exists():
@@ -223,12 +223,12 @@ async def _ask_metadata_server(session: aiohttp.ClientSession, path: str) -> str
     async with asked as response:
         text = await _text_of(response)
         if response.headers.get("Metadata-Flavor") != "Google":
-            raise ValueError("something that is no metadata server answered")
+            raise ValueError("the answer comes from no metadata server")
         return text
 
 
 async def _signed(key: dict[str, Any], now: Callable[[], float], session: aiohttp.ClientSession, audience: str) -> str:
-    import jwt  # noqa: PLC0415  slow to import, and needed with keys only
+    import jwt  # noqa: PLC0415  slow to import, and needed only for keys
 
     url = key.get("token_uri", TOKEN_URL)
     claims = {
@@ -263,7 +263,7 @@ async def _access_token(session: aiohttp.ClientSession, credentials: dict[str, A
     """Return an access token of the caller itself, not of the account that it impersonates."""
     if not credentials:
         return str(json.loads(await _ask_metadata_server(session, "token"))["access_token"])
-    from gcloud.aio.auth import Token  # noqa: PLC0415  slow to import, and needed for impersonation only
+    from gcloud.aio.auth import Token  # noqa: PLC0415  slow to import, and needed only for impersonation
 
     if credentials["type"] == "impersonated_service_account":
         own = credentials["source_credentials"]
@@ -281,7 +281,7 @@ async def _text_of(response: aiohttp.ClientResponse) -> str:
 
 
 def _expiry(token: str) -> float:
-    """Return when *token* expires, in seconds since 1970. What it raises never shows the token."""
+    """Return the expiry of *token* in seconds since 1970. No error shows the token."""
     try:
         parts = _TOKEN.fullmatch(token)
         claims = parts[1] if parts else ""

@@ -1,1 +1,1 @@
-"""What the engine has of the machine: its clock, chance, environment, and the way out of a process."""
+"""The machine: clock, randomness, environment variables, standstills, and the exit of a process."""

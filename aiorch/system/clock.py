@@ -7,5 +7,5 @@ class SystemClock:
     """Time of day of this machine."""
 
     def now(self) -> datetime:
-        """Aware, in UTC."""
+        """Return the time, aware, in UTC."""
         return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The environment variables that aiorch reads, and what somebody who set another one may have meant."""
+"""The environment variables that aiorch reads, and hints for misspelt ones."""
 
 from collections.abc import Iterable
 
@@ -17,11 +17,11 @@ SERVICE_VARIABLES = frozenset(
 
 
 def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> dict[str, str | None]:
-    """Return the names with our prefix that are not *known*, and the known name that is most like each, if one is."""
+    """Return the variables with the prefix that are not *known*, each with the most similar known name, if any."""
     names = sorted({name for name in environment if name.startswith(PREFIX)}.difference(known))
     if not names:
         return {}
-    from aiorch.model.findings import Hints  # noqa: PLC0415  the command line starts faster without
+    from aiorch.model.findings import Hints  # noqa: PLC0415  the command line starts faster without this import
 
     hints, by_word = Hints(), {variable.removeprefix(PREFIX): variable for variable in sorted(known)}
     return {name: by_word.get(hints.closest(name.removeprefix(PREFIX), by_word) or "") for name in names}

@@ -1,4 +1,4 @@
-"""The way out of a process, which nothing blocks."""
+"""The exit of a process, which no hanging thread can block."""
 
 import os
 import signal
@@ -8,18 +8,18 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a process: Ctrl-C, a supervisor, a terminal that is closed."""
+"""Signals that end a process: Ctrl-C, a supervisor, a closed terminal."""
 
 IGNORABLE = (signal.SIGINT, signal.SIGHUP)
-"""Signals of a terminal: a process that was started to ignore one of them goes on ignoring it."""
+"""Signals of a terminal: a process that was started to ignore one of them still ignores it."""
 
 
 def leave(code: int, *, at_once: bool = False) -> NoReturn:
     """
     End the process.
 
-    A function that hangs hangs in a thread, and the interpreter would wait for it for ever: with such a thread, and
-    when it must be *at_once*, the process ends without a further step once what was printed is out.
+    A hanging function hangs in a thread, and the interpreter would wait for the thread for ever. With such a thread,
+    and with *at_once*, the process flushes its output and ends without a further step.
     """
     threads = [
         thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()
@@ -29,18 +29,17 @@ def leave(code: int, *, at_once: bool = False) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except Exception:  # noqa: BLE001, S112  it is closed or full, or a signal came while it was written to
+        except Exception:  # noqa: BLE001, S112  the stream is closed or full, or a signal came during the write
             continue
     os._exit(code)
 
 
 def leave_on_signal(code: int, *numbers: signal.Signals) -> None:
     """
-    Let each of these signals end the process at once with *code*, until something else handles the signal.
+    Let each of these signals end the process at once with *code*, until a different handler is set.
 
-    This is for the time in which a program imports its modules and callables, and for its last steps: nothing has to be
-    wound up, and an exception in the middle of an import could be caught there. The signals are those that `heeded`
-    returns.
+    Use this while a program imports its modules and callables, and for its last steps: there is no work to finish, and
+    an import could catch an exception. The signals are those that `heeded` returns.
     """
     for number in heeded(numbers):
         signal.signal(number, lambda *_: leave(code, at_once=True))
@@ -48,8 +47,8 @@ def leave_on_signal(code: int, *numbers: signal.Signals) -> None:
 
 def heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
     """
-    Return *numbers* without those of `IGNORABLE` that this process was started to ignore.
+    Return *numbers* without the signals of `IGNORABLE` that this process was started to ignore.
 
-    Under nohup that is SIGHUP, in a job that a shell script has put into the background SIGINT.
+    These are SIGHUP under nohup, and SIGINT in a background job of a shell script.
     """
     return [each for each in numbers if each not in IGNORABLE or signal.getsignal(each) is not signal.SIG_IGN]

@@ -5,19 +5,19 @@ import time
 
 BEAT_S = 0.1
 BEAT_LATE_S = 0.2
-"""Pause between two beats of a `ProcessWatch`, and how much later than due a beat may come in a busy process."""
+"""Pause between two beats of a `ProcessWatch`, and the largest delay of a beat in a busy process."""
 
 
 class ProcessWatch:
     """
-    Tells a process that stood still (SIGSTOP, a paused machine) from one that was busy, or slept in one of its threads.
+    Distinguishes a process that stood still (SIGSTOP, a paused machine) from one that was busy or slept in a thread.
 
-    A daemon thread looks at the clock while the watch has users. When it is late, and the process has spent no
-    processor time meanwhile, the process stood still. A call into C that sleeps and lets no other thread run looks the
-    same.
+    A daemon thread reads the clock while the watch has users. If the thread is late, and the process has spent no
+    processor time meanwhile, the process stood still. A call into C that sleeps and blocks all threads has the same
+    effect.
 
     Attributes:
-        total_s: The seconds of standstill that were noticed so far.
+        total_s: Seconds of standstill so far.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class ProcessWatch:
         self._beat_at = self._cpu_s = 0.0
 
     def attach(self) -> None:
-        """Begin to watch, for one more user."""
+        """Watch for one more user."""
         with self._lock:
             self._users += 1
             if not self._wanted.is_set():
@@ -45,7 +45,7 @@ class ProcessWatch:
             self._users -= 1
 
     def measure(self) -> float:
-        """Look at the clock, and return the seconds of standstill so far."""
+        """Read the clock, and return the seconds of standstill so far."""
         with self._lock:
             now, cpu_s = time.monotonic(), time.process_time()
             late_s = now - self._beat_at - BEAT_S - (cpu_s - self._cpu_s)
@@ -65,4 +65,4 @@ class ProcessWatch:
 
 
 PROCESS_WATCH = ProcessWatch()
-"""The one of this process."""
+"""The watch of this process."""

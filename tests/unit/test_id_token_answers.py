@@ -54,7 +54,7 @@ async def refused(**changes):
         ({"status": 302, "headers": {"Location": "http://sign-in.example"}}, "HTTP 302"),
         ({"body": an_id_token()}, "no metadata server"),
         ({"body": an_id_token(), "headers": {"Metadata-Flavor": "Other"}}, "no metadata server"),
-        ({"exception": TimeoutError()}, "so nothing was called: TimeoutError. "),
+        ({"exception": TimeoutError()}, "so the function was not called: TimeoutError. "),
     ],
 )
 async def test_answers_of_the_metadata_server_that_give_no_token(google, answer, words):
