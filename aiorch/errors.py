@@ -1,31 +1,31 @@
 """
-Every exception that aiorch raises on purpose. One type per distinct reaction of the caller.
+The exceptions that aiorch raises on purpose: one type per distinct reaction of the caller.
 
     AiorchError
-    ├── DefinitionError          fix the DAG definition; lists every problem
-    ├── InvalidIdError           choose another run id or execution id
-    ├── UnknownDAGError          name a DAG that is served here
-    ├── MalformedEventError      park the message, acknowledge it, look at who sent it
+    ├── DefinitionError          correct the DAG definition; lists every problem
+    ├── InvalidIdError           choose a valid run id or execution id
+    ├── UnknownDAGError          name a DAG that this process serves
+    ├── MalformedEventError      park the message, acknowledge it, find its sender
     ├── InvalidInputError        give the run an input that is JSON
     ├── InvalidSettingError      correct the setting
     ├── MissingExtraError        install the extra that brings the library
-    ├── StoreUrlError            name a store by one of the known URL forms
-    ├── UnresolvedFunctionError  make the callables importable, or register them, or run it where the target is
-    ├── RunConflictError         the run id is taken by another definition or input: choose another
+    ├── StoreUrlError            use one of the known URL forms
+    ├── UnresolvedFunctionError  make the callables importable, register them, or use a process that has the target
+    ├── RunConflictError         a run with a different definition or input has this id: choose a new id
     ├── RunNotFoundError         no such run
-    ├── RunStateError            the run is not in a status that allows this
+    ├── RunStateError            the status of the run does not allow the call
     ├── RunTooLargeError         split the DAG or shorten its input
-    ├── NoResultError            the task, or the run, has ended without a result: see why
-    │   ├── TaskNotFoundError    no task has this name: correct it
-    │   └── ResultPendingError   there is no result yet: wait for it
-    ├── OrchestratorLeftError    attach to the run with an orchestrator that is open
-    ├── DocumentError            a stored document is not what this code wrote: look at it
-    │   ├── DefinitionGoneError  the definition of a run is not in the store any more: restore it
-    │   └── NewerSchemaError     a newer aiorch wrote it: upgrade this process; nack, another replica may read it
-    └── StoreError               the store said no, for good: see the message
-        ├── GenerationConflict   somebody else wrote: read again, decide again
-        ├── StoreThrottled       too often for this object, not applied: wait, then the same again
-        └── StoreUnavailable     unknown whether it was applied: read again, decide again
+    ├── NoResultError            the task, or the run, has ended without a result: read the reason
+    │   ├── TaskNotFoundError    no task has this name: correct the name
+    │   └── ResultPendingError   there is no result yet: wait
+    ├── OrchestratorLeftError    attach to the run with an open orchestrator
+    ├── DocumentError            a stored document is not one that aiorch wrote: inspect the document
+    │   ├── DefinitionGoneError  the definition of a run is no longer in the store: restore the definition
+    │   └── NewerSchemaError     a newer aiorch wrote it: upgrade this process; nack, because a replica may be newer
+    └── StoreError               the store refused permanently: read the message
+        ├── GenerationConflict   a different process wrote: read again, decide again
+        ├── StoreThrottled       too many writes to this object, not applied: wait, then try again
+        └── StoreUnavailable     may have been applied or not: read again, decide again
 """
 
 import re
@@ -35,34 +35,34 @@ from typing import NamedTuple
 
 
 class AiorchError(Exception):
-    """Base of everything that aiorch raises on purpose."""
+    """Base of all exceptions that aiorch raises on purpose."""
 
 
 def in_words(error: BaseException) -> str:
-    """Return the type and the words of *error*, ``OSError: disk full``; the type alone where *error* has no words."""
+    """Return the type and the message of *error*, ``OSError: disk full``; only the type without a message."""
     words = words_of(error)
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def words_of(error: BaseException) -> str:
-    """Return what *error* says; an exception of a user may fail at that, and still has to be told."""
+    """Return the message of *error*; the `__str__` of an exception of a user may itself raise."""
     try:
         return str(error).strip()
     except Exception as broken:  # noqa: BLE001  its __str__ is code of the user
-        return f"it cannot be shown, since its text raised {type(broken).__name__}"
+        return f"its message cannot be shown, because __str__ raised {type(broken).__name__}"
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with a DAG definition."""
+    """One mistake in a DAG definition."""
 
     path: str
-    """Where in the definition, e.g. ``steps.Step2.branches[1].steps.X.next``; ``""`` is the whole of it."""
+    """Path in the definition, e.g. ``steps.Step2.branches[1].steps.X.next``; ``""`` is the whole definition."""
 
     message: str
-    """What is wrong, with a hint where there is one."""
+    """The mistake, with a hint if there is one."""
 
     line: int | None = None
-    """Line in the source text, from 1; ``None`` when it did not come from text."""
+    """Line in the source text, from 1; ``None`` without a text."""
 
     column: int | None = None
     """Column in the source text, from 1."""
@@ -73,11 +73,11 @@ class Problem(NamedTuple):
 
 
 PROBLEMS_SHOWN = 50
-"""Problems in the text of a `DefinitionError`; the others are counted."""
+"""Problems in the text of a `DefinitionError`; the rest is counted."""
 
 
 class DefinitionError(AiorchError):
-    """The DAG definition cannot be built. Nothing was started. Fix every entry of `problems`."""
+    """The DAG definition cannot be built, so no run was started. Correct every entry of `problems`."""
 
     def __init__(self, problems: Sequence[Problem], *, source: str = "DAG definition") -> None:
         self.problems = tuple(problems)
@@ -86,17 +86,17 @@ class DefinitionError(AiorchError):
         lines = [f"\n  - {problem}" for problem in self.problems[:PROBLEMS_SHOWN]]
         if left := len(self.problems) - len(lines):
             lines.append(f"\n  … and {counted(left, 'more problem')}; `aiorch validate --json` lists all of them")
-        super().__init__(f"{source} is not valid ({count}), so nothing was started:{''.join(lines)}")
+        super().__init__(f"{source} is not valid ({count}), so no run was started:{''.join(lines)}")
 
 
 class InvalidSettingError(AiorchError, ValueError):
-    """A setting is out of its range. Nothing was opened."""
+    """A setting is out of its range, so the store was not opened."""
 
     def __init__(self, setting: str, value: object, least: float) -> None:
         self.setting, self.value, self.least = setting, value, least
         super().__init__(
-            f"{setting} is {value!r} and must be a number of at least {least:g}, so nothing was opened. Correct it, or "
-            f"leave it out for its default."
+            f"{setting} is {value!r} and must be a number of at least {least:g}, so the store was not opened. Correct "
+            f"the setting, or leave it out for its default."
         )
 
 
@@ -110,29 +110,31 @@ class InvalidIdError(AiorchError, ValueError):
         else:
             shown = f"{ascii(value)[:64]}, which is no text but of type {type(value).__name__},"
         super().__init__(
-            f"{kind} {shown} is refused, and nothing was read or written under it: use 1 to 128 of the "
+            f"{kind} {shown} is refused, so no object with this name was read or written: use 1 to 128 of the "
             f"characters A-Z a-z 0-9 . _ -, not beginning with a dot."
         )
 
 
 class MalformedEventError(AiorchError, ValueError):
-    """A message looks like an event of ours and cannot be read as one."""
+    """A message has the form of an event of aiorch and cannot be read as one."""
 
     def __init__(self, what: str, reason: str) -> None:
         self.what, self.reason = what, reason
         super().__init__(
-            f"{what} is malformed: {reason}. It was applied to no run, and repeating it changes nothing: "
-            f"look at who publishes to the topic."
+            f"{what} is malformed: {reason}. It was applied to no run, and a repetition does not help: find the "
+            f"publisher that sends it to the topic."
         )
 
 
 class UnknownDAGError(AiorchError, LookupError):
-    """A start names no DAG that is served here. No run was started."""
+    """A start names no DAG that this process serves, so no run was started."""
 
     def __init__(self, name: str | None, served: Iterable[str]) -> None:
         self.name = name
         listed = ", ".join(sorted(served)) or "none"
-        asked = f"DAG {name!r} is not served here" if name else "a start message must name one of several DAGs"
+        asked = (
+            f"this process does not serve a DAG {name!r}" if name else "a start message must name one of several DAGs"
+        )
         super().__init__(f"{asked}, so no run was started; served: {listed}")
 
 
@@ -141,129 +143,130 @@ class InvalidInputError(AiorchError, ValueError):
 
 
 class MissingExtraError(AiorchError, ImportError):
-    """A library is missing that only an extra of this package brings. Nothing was opened or sent."""
+    """A library is missing that only an extra of this package installs."""
 
     def __init__(self, extra: str, library: str) -> None:
         self.extra, self.library = extra, library
         super().__init__(
-            f"the library {library!r} is not installed, so nothing was opened or sent. Cloud Storage, Pub/Sub, ID "
-            f"tokens and Dataflow need the extra {extra!r}: run pip install '.[{extra}]' in a clone of aiorch."
+            f"the library {library!r} is not installed, so no store was opened and no request sent. Cloud Storage, "
+            f"Pub/Sub, ID tokens and Dataflow need the extra {extra!r}: run pip install '.[{extra}]' in a clone of "
+            f"aiorch."
         )
 
 
 class StoreUrlError(AiorchError, ValueError):
-    """No store has such a URL."""
+    """No kind of store has such a URL."""
 
     def __init__(self, url: str, hint: str = "") -> None:
         self.url = url
         reason = f" ({hint})" if hint else ""
         shown = re.sub("//.*@", "//…@", url, flags=re.DOTALL)  # without a password
         super().__init__(
-            f"{shown!r} names no store{reason}, so nothing was opened; use sqlite:///relative/path.db, "
+            f"{shown!r} names no store{reason}, so no store was opened; use sqlite:///relative/path.db, "
             f"sqlite:////absolute/path.db, gs://bucket, gs://bucket/prefix or memory:"
         )
 
 
 class UnresolvedFunctionError(AiorchError):
-    """Tasks that this process cannot launch: it does not find their callables, or has no target for them."""
+    """Tasks that this process cannot launch, for want of their callables or targets."""
 
     def __init__(self, missing: Sequence[tuple[str, str, str]], *, lacks_callable: bool) -> None:
         self.missing = tuple(missing)
-        """(node name, callable name, reason) each."""
+        """Tuples of node name, callable name and reason."""
         lines = "".join(f"\n  - step {node!r}: {name!r}: {reason}" for node, name, reason in self.missing)
         looked_up = (
-            "\nCallables are looked up as 'module:name' among those registered with the orchestrator, beside the "
-            "definition file, in the folders of --path, on the import path, and for `run`, `validate` and served "
-            "definitions in the current folder."
+            "\nCallables are looked up as 'module:name' among those registered with the orchestrator, in the folder "
+            "of the definition file, in the folders of --path, on the import path, and for `run`, `validate` and "
+            "served definitions in the current folder."
         )
         super().__init__(
-            f"{counted(len(self.missing), 'task')} cannot be launched, so nothing was started:{lines}"
+            f"{counted(len(self.missing), 'task')} cannot be launched, so no run was started:{lines}"
             f"{looked_up if lacks_callable else ''}"
         )
 
 
 class RunConflictError(AiorchError):
-    """A run of this id exists already and is another one."""
+    """A run with this id exists already and differs from the requested one."""
 
     def __init__(self, run_id: str, difference: str) -> None:
         self.run_id, self.difference = run_id, difference
         super().__init__(
-            f"run {run_id!r} exists with another {difference}, so nothing was started. Choose another run id, "
-            f"or start it with the same {difference} to get the existing run."
+            f"run {run_id!r} exists with a different {difference}, so no run was started. Choose a new run id, or "
+            f"start it with the same {difference} to get the existing run."
         )
 
 
 class RunNotFoundError(AiorchError, LookupError):
-    """There is no run of this id in the store."""
+    """The store has no run with this id."""
 
     def __init__(self, run_id: str, store: str) -> None:
         self.run_id = run_id
         super().__init__(
-            f"there is no run {run_id!r} in {store}; `aiorch runs --store {shlex.quote(store)}` lists those that exist."
+            f"there is no run {run_id!r} in {store}; `aiorch runs --store {shlex.quote(store)}` lists its runs."
         )
 
 
 class RunStateError(AiorchError):
-    """The run's status does not allow what was asked."""
+    """The status of the run does not allow the call."""
 
 
 class RunTooLargeError(AiorchError):
-    """The run's document could outgrow what one object may hold."""
+    """The document of the run could outgrow the limit of one object."""
 
 
 class NoResultError(AiorchError, KeyError):
-    """A task or a run has no result, or none that may be seen here. A `KeyError`, since `Results` is a mapping."""
+    """A task or a run has no result that is visible here. A `KeyError`, because `Results` is a mapping."""
 
-    __str__ = Exception.__str__  # that of KeyError shows a text in quotes
+    __str__ = Exception.__str__  # KeyError would show the text in quotes
 
 
 class TaskNotFoundError(NoResultError):
-    """No task of the DAG has this name, so there is no result of it."""
+    """No task of the DAG has this name, so there is no result."""
 
 
 class ResultPendingError(NoResultError):
-    """The task, or the run, has not ended, so there is no result of it yet."""
+    """The task or the run has not ended, so there is no result yet."""
 
 
 class OrchestratorLeftError(AiorchError):
-    """The orchestrator was left before what was asked of it, or waited for, had happened."""
+    """The orchestrator was closed before a request or a wait had ended."""
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         super().__init__(
-            f"the orchestrator was left before run {run_id!r} came to what was waited for here; what was asked of it "
-            f"last may not have been recorded. The run goes on in whichever process comes next: attach to it there."
+            f"the orchestrator was closed before the wait for run {run_id!r} had ended; the last request for the run "
+            f"may not have been committed. The next process continues the run: attach to the run there."
         )
 
 
 class DocumentError(AiorchError):
-    """A stored document holds something that this code never writes; it is left as it is."""
+    """A stored document has content that aiorch never writes; it is not changed."""
 
 
 class DefinitionGoneError(DocumentError):
-    """The definition of a run is not in the store, so the run cannot go on."""
+    """The definition of a run is not in the store, so the run cannot continue."""
 
 
 class NewerSchemaError(DocumentError):
-    """A newer version of aiorch wrote this."""
+    """A newer version of aiorch wrote this document."""
 
 
 class StoreError(AiorchError):
-    """The store refused for a reason that repeating does not mend."""
+    """The store refused permanently: a repetition does not help."""
 
 
 class GenerationConflict(StoreError):  # noqa: N818  a normal answer, named as the field names it
-    """The object is not at the generation that the caller knows."""
+    """The object has a different generation than the caller knows."""
 
 
 class StoreThrottled(StoreError):  # noqa: N818
-    """Too many writes to this object for now; this one was not applied."""
+    """Too many writes to this object; this one was not applied."""
 
 
 class StoreUnavailable(StoreError):  # noqa: N818
-    """No usable answer came: whether it was applied is unknown."""
+    """No usable answer came: the write may have been applied or not."""
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """Return *count* and its noun: ``1 task``, ``2 tasks``, ``1,000 branches`` (whose *plural* is given)."""
+    """Return *count* and its noun: ``1 task``, ``2 tasks``, ``1,000 branches`` (with a given *plural*)."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -1,4 +1,4 @@
-"""A run in the hands of those who started it: look at it, wait for its end, cancel it."""
+"""Handles of runs for users: read a run, wait for its end, cancel it."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Container, Mapping
@@ -24,7 +24,7 @@ from aiorch.model.status import RunStatus, TaskStatus
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run has ended."""
+    """The outcome of a run."""
 
     run_id: str
 
@@ -32,7 +32,7 @@ class RunResult:
     """``Completed``, ``Failed`` or ``Cancelled``."""
 
     error: Failure | None
-    """Why it did not complete, `None` when it did."""
+    """The failure of the run, `None` if it completed."""
 
     results: Results
     """Results of the completed tasks by node name."""
@@ -40,7 +40,7 @@ class RunResult:
 
 class RunView:
     """
-    A run as of one commit. It stays as it is while the run goes on.
+    A run as of one commit. A view does not change while the run continues.
 
     Attributes:
         nodes: The entry of every node by name, read-only: a `NodeState` each, with ``status``, ``attempt``,
@@ -71,7 +71,7 @@ class RunView:
 
     @property
     def error(self) -> Failure | None:
-        """Why the run failed, `None` when it has not."""
+        """The failure of the run, `None` if it has not failed."""
         return self._header.error
 
     @property
@@ -81,34 +81,34 @@ class RunView:
 
     @property
     def created_at(self) -> datetime:
-        """When the run was started."""
+        """Time of the start."""
         return self._header.created_at
 
     @property
     def updated_at(self) -> datetime:
-        """When the commit was made."""
+        """Time of the commit."""
         return self._header.updated_at
 
     @property
     def ended_at(self) -> datetime | None:
-        """When the run ended, `None` while it is open."""
+        """Time of the end, `None` while the run is open."""
         return self._header.ended_at
 
     @property
     def resumed_from(self) -> str | None:
-        """Id of the run whose results this one took over, `None` for a run that was started."""
+        """Id of the run that this one resumed, `None` for a run that was started."""
         return self._header.resumed_from
 
     @property
     def counts(self) -> dict[TaskStatus, int]:
-        """How many tasks have each status. A status that no task has is left out."""
+        """Number of tasks by status, without statuses that no task has."""
         return dict(Counter(state.status for state in self.nodes.values() if state.target_type is not None))
 
 
 def refuse_wrong_reason(reason: Any) -> None:
-    """Raise a TypeError for a reason of a cancel that a run document cannot keep."""
+    """Raise a TypeError for a reason of a cancel that a run document cannot hold."""
     if not isinstance(reason, str):
-        raise TypeError(f"reason is of type {type(reason).__name__} and must be a text; nothing was cancelled.")
+        raise TypeError(f"reason is of type {type(reason).__name__} and must be a text, so the run was not cancelled.")
 
 
 class RunHandle:
@@ -116,9 +116,9 @@ class RunHandle:
     A run, as last committed.
 
     Attributes:
-        run_id: Its id.
+        run_id: Id of the run.
 
-        dag: Its DAG.
+        dag: DAG of the run.
     """
 
     def __init__(self, executor: DAGExecutor, committer: Committer) -> None:
@@ -140,7 +140,7 @@ class RunHandle:
 
     @property
     def run(self) -> Run:
-        """The engine's own state of the run, which changes as the run goes on; `view` is the public one."""
+        """The state of the run inside the engine, which changes as the run continues; `view` is the public state."""
         if self._committer.run is not None:
             self._run = self._committer.run
         return self._run
@@ -151,17 +151,17 @@ class RunHandle:
         return self.run.status
 
     def document(self) -> bytes:
-        """Return the run document, as it is stored."""
+        """Return the stored run document."""
         run = self.run
         return run.encode(run.header, {})[0]
 
     async def wait(self) -> RunResult:
         """
-        Wait for the end of the run, however it ends.
+        Wait for the end of the run, with any status.
 
         Raises:
-            StoreError: The store refuses the run's commits for good (full, read-only). The run stays open, and goes on
-                when that is mended.
+            StoreError: The store refuses the commits of the run permanently (full, read-only). The run stays open, and
+                continues when the store accepts writes again.
         """
         while not self.status.is_terminal:
             await self._next_commit(None)
@@ -173,7 +173,7 @@ class RunHandle:
         Return the results of the tasks that have completed so far, by node name.
 
         Raises:
-            StoreError: A result that is too large for the run document cannot be read from its execution's record.
+            StoreError: A result that is too large for the run document cannot be read from its execution record.
         """
         return await self._results_of(self.dag.all_nodes)
 
@@ -182,43 +182,43 @@ class RunHandle:
         Return the result of a task, or the result of the run.
 
         Args:
-            node: Name of the task. `None`: the result of the last task of the DAG; of a DAG that ends with a
-                `Parallel`, a mapping with the result of the last task of every branch that has one.
+            node: Name of the task. `None`: the result of the last task of the DAG. If the DAG ends with a `Parallel`,
+                this is a mapping with the result of the last task of every branch that has a result.
 
         Raises:
-            TaskNotFoundError: The DAG has no task of this name.
+            TaskNotFoundError: The DAG has no task with this name.
 
             ResultPendingError: The task, or the run, has not ended.
 
-            NoResultError: The task, or the run, has failed or was cancelled, or the task was skipped.
+            NoResultError: The task or the run has failed or was cancelled, or the task was skipped.
 
-            StoreError: A result that is too large for the run document cannot be read from its execution's record.
+            StoreError: A result that is too large for the run document cannot be read from its execution record.
         """
         if node is not None:
             return (await self._results_of({node}))[node]
         if not self.status.is_terminal:
             raise ResultPendingError(
-                f"run {self.run_id!r} is {self.status}, so it has no result yet; wait for its end, or "
-                f"continue it when no process works on it."
+                f"run {self.run_id!r} is {self.status}, so it has no result yet; wait for the end, or continue the "
+                f"run if no process works on it."
             )
         if self.status is not RunStatus.COMPLETED:
             error = self.run.header.error
             why = f" ({error.text})" if error is not None else ""
             raise NoResultError(
-                f"run {self.run_id!r} is {self.status}, so it has no result{why}. The results of the tasks that "
-                f"completed can be read by the names of these tasks."
+                f"run {self.run_id!r} is {self.status}, so it has no result{why}. The results of completed tasks can "
+                f"be read by the names of these tasks."
             )
         return end_results(self.dag, await self._results_of({task.name for task in last_nodes(self.dag)}))
 
     async def document_with_results(self, *, bytes_max: int | None = None) -> bytes:
         """
-        Return the run document with the results in it that are too large for it and kept in the executions' records.
+        Return the run document with all results, also those that are stored in execution records.
 
         Args:
-            bytes_max: Size above which the results are not fetched any more; `None` for no limit.
+            bytes_max: Largest document in bytes; `None` for no limit.
 
         Raises:
-            RunTooLargeError: The document would pass *bytes_max*.
+            RunTooLargeError: The document would exceed *bytes_max*.
 
             StoreError: A record cannot be read.
         """
@@ -230,24 +230,24 @@ class RunHandle:
                 size += len(result)
             if bytes_max is not None and size > bytes_max:
                 raise RunTooLargeError(
-                    f"run {self.run_id!r} has more than {bytes_max} bytes of results, so they are not put into its "
-                    f"document; read the result of each task by itself."
+                    f"run {self.run_id!r} has more than {bytes_max} bytes of results, so the document does not include "
+                    f"them; read the result of each task separately."
                 )
         return run.encode(run.header, found)[0]
 
     async def _results_of(self, names: Container[str]) -> Results:
-        run = self.run.snapshot()  # a result that is committed meanwhile is not fetched
+        run = self.run.snapshot()  # a result that is committed later is not fetched
         large = await SpilledResults(self._executor.executions).fetch(run, names) if run.spilled else {}
         return Results(run, AllNodes(self.dag), large)
 
     async def changes(self) -> AsyncIterator[RunView]:
         """
-        Yield the run as it is now, and after every commit until the run has ended.
+        Yield the present state of the run, and then the state after every commit until the run has ended.
 
-        Commits in quick succession may be seen as one.
+        Commits in quick succession may give one state.
 
         Raises:
-            StoreError: As `wait`.
+            StoreError: See `wait`.
         """
         generation = self._committer.generation
         yield self.view
@@ -261,7 +261,7 @@ class RunHandle:
 
     async def cancel(self, *, reason: str = "cancelled on request") -> None:
         """
-        Ask for the end of the run: nothing is launched any more, and running tasks are stopped.
+        Request the end of the run: no further task is launched, and running executions are stopped.
 
         Raises:
             TypeError: The reason is no text.

@@ -1,4 +1,4 @@
-"""What can be tuned."""
+"""Settings of the engine, of launches, and of kinds of targets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -8,26 +8,26 @@ from aiorch.errors import InvalidSettingError
 
 FUNCTION_CONNECTIONS_MAX = 400
 """
-Calls of Cloud Functions under way at once, unless `aiorch.Settings` says otherwise; more wait for their turn.
+Default limit of concurrent calls of Cloud Functions; further calls wait.
 
-Each call has a connection of its own for as long as the call takes, and a process may usually open 1,024 files. The
-store's connections take 256 of them, incoming connections up to 256; 112 are left for files, the subscription and other
-targets. Google sets no lower limit: a function that has no free instance answers 429, and the call is sent again.
+Each call needs a connection for its whole duration, and a process may usually open 1,024 files. The connections of the
+store take 256 of them, incoming connections up to 256; 112 are left for files, the subscription and other targets.
+Google sets no lower limit: a function without a free instance answers 429, and the call is sent again.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchSettings:
-    """What can be tuned about launches."""
+    """Settings of launches."""
 
     at_once_max: int = 10_000
-    """Executions under way at once in this process: more wait their turn, so that memory is bounded."""
+    """Executions under way at once in this process. Further ones wait, so that memory is bounded."""
 
     running_after_s: float | None = None
-    """After how long an execution that is under way is recorded as ``Running``; `None`: the store's `Pace` says it."""
+    """Time after which an execution is recorded as ``Running``; `None`: as the `Pace` of the store says."""
 
     poll_interval_s: float = 30.0
-    """Longest pause between two questions about an execution whose target has taken it."""
+    """Longest pause between two polls of an execution that its target has accepted."""
 
     limits: Mapping[str, int] = field(default_factory=dict)
     """
@@ -37,10 +37,10 @@ class LaunchSettings:
     """
 
     backoff_max_s: float = 30.0
-    """Longest pause before a launch that never started is sent again."""
+    """Longest pause before a refused launch is sent again."""
 
     def __post_init__(self) -> None:
-        """Raises: InvalidSettingError."""
+        """Check the settings. Raises: InvalidSettingError."""
         refuse_below(self, {"at_once_max": 1, "poll_interval_s": 0.001, "backoff_max_s": 0, "running_after_s": 0})
         for kind, limit in self.limits.items():
             if not limit >= 0:
@@ -49,19 +49,19 @@ class LaunchSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What can be tuned. Where `None` stands, the store decides: see its `Pace`."""
+    """Settings of the engine. For `None`, the `Pace` of the store decides."""
 
     sweep_interval_s: float | None = None
-    """Pause between two looks at the open runs, for starts, cancels and deaths that no event tells."""
+    """Pause between two sweeps of the open runs, for starts, cancels and deaths that no event announces."""
 
     relook_s: float | None = None
-    """How often an open run is read without a reason."""
+    """Pause between two reads of an open run without a cause."""
 
     commit_interval_s: float | None = None
-    """Least time between two commits of one run, see `aiorch.ports.Pace`."""
+    """Shortest time between two commits of one run, see `aiorch.ports.Pace`."""
 
     drain_s: float = 5.0
-    """How long work that is under way may go on when the orchestrator is left."""
+    """Time for running tasks to end when the orchestrator is closed."""
 
     function_url: str | None = None
     """Pattern of a Cloud Function's URL, with ``{name}``, ``{project_id}``, ``{region}``; `None`: the gen1 form."""
@@ -70,19 +70,19 @@ class Settings:
     """Calls of Cloud Functions under way at once."""
 
     function_anonymous: bool = False
-    """Send no ID token: for functions that everybody may call, and for URLs that are not Google's."""
+    """Send no ID token: for public functions, and for URLs outside Google Cloud."""
 
     function_impersonate: str | None = None
-    """E-mail of the service account in whose name functions are called, `None`: in our own."""
+    """E-mail of the service account that calls the functions, `None`: the account of the credentials."""
 
     project_id: str | None = None
-    """Project of steps that name none."""
+    """Project for steps without their own."""
 
     region: str | None = None
-    """Region of steps that name none."""
+    """Region for steps without their own."""
 
     dataflow_api: str | None = None
-    """Another endpoint of the Dataflow API, e.g. a private one; `None`: Google's own."""
+    """Endpoint of the Dataflow API, e.g. a private one; `None`: the public one."""
 
     threads_max: int = 64
     """Synchronous callables that run at once."""
@@ -90,17 +90,17 @@ class Settings:
     launches: LaunchSettings = field(default_factory=LaunchSettings)
 
     def __post_init__(self) -> None:
-        """Raises: InvalidSettingError."""
+        """Check the settings. Raises: InvalidSettingError."""
         refuse_below(self, {"sweep_interval_s": 0.001, "relook_s": 0, "commit_interval_s": 0, "drain_s": 0})
         refuse_below(self, {"function_connections_max": 1, "threads_max": 1})
 
 
 def refuse_below(settings: Any, least: Mapping[str, float]) -> None:
     """
-    Refuse settings below their least values, and what is no number; `None` where that is the default.
+    Refuse settings below their least values, and values that are no numbers. `None` is allowed as a default.
 
     Raises:
-        InvalidSettingError: Of the first one.
+        InvalidSettingError: For the first wrong setting.
     """
     for name, minimum in least.items():
         value = getattr(settings, name)
@@ -112,23 +112,23 @@ def refuse_below(settings: Any, least: Mapping[str, float]) -> None:
 
 class TargetSetting(NamedTuple):
     """
-    One setting of a kind of target: a row of the table that is its settings class.
+    One setting of a kind of target: a row of the table in its settings class.
 
-    Its `name` is the same everywhere: ``function_url`` is the environment variable ``AIORCH_FUNCTION_URL``, the option
-    ``--function-url`` and, for the built-in kinds, the argument ``Settings(function_url=…)``.
+    The `name` is the same everywhere: ``function_url`` gives the environment variable ``AIORCH_FUNCTION_URL``, the
+    option ``--function-url`` and, for the built-in kinds, the argument ``Settings(function_url=…)``.
     """
 
     attribute: str
-    """Its name in the settings class."""
+    """Name of the field in the settings class."""
 
     name: str
     default: Any
     type: type[Any]
-    """`str`, `int`, `float` or `bool`; all but a `bool` may be `None`."""
+    """`str`, `int`, `float` or `bool`; all types except `bool` also allow `None`."""
 
     help: str
     give: str
-    """What a correct value is, for messages."""
+    """Description of a correct value, for messages."""
 
     metavar: str | None
     check: str | None
@@ -136,10 +136,10 @@ class TargetSetting(NamedTuple):
 
     least: float | None
     is_option: bool
-    """It can be given on the command line and by an environment variable of it."""
+    """Whether the command line has an option and reads the environment variable."""
 
     is_variable: bool
-    """The service reads its environment variable."""
+    """Whether the service reads the environment variable."""
 
 
 def setting(  # noqa: PLR0913  a row of a table
@@ -155,7 +155,7 @@ def setting(  # noqa: PLR0913  a row of a table
     is_option: bool = True,
     is_variable: bool = True,
 ) -> Any:
-    """Return a field of a `TargetSettings`; see `TargetSetting`. Without a *name* it is that of the field."""
+    """Return a field of a `TargetSettings`; see `TargetSetting`. The default *name* is that of the field."""
     row = (default, type, help, give, metavar, check, least, is_option, is_variable)
     return field(default=default, metadata={"row": (name, *row)})
 
@@ -163,10 +163,10 @@ def setting(  # noqa: PLR0913  a row of a table
 @dataclass(frozen=True, kw_only=True)
 class TargetSettings:
     """
-    Settings of one kind of target. A subclass for each kind has a field, made by `setting`, for each setting.
+    Settings of one kind of target. Each kind has a subclass with one field, created by `setting`, per setting.
 
-    The fields are the only place in which a setting is declared: environment variables, command line options and the
-    texts of messages follow from them.
+    These fields are the only declaration of a setting: environment variables, command line options and the texts of
+    messages follow from them.
     """
 
     target_type: ClassVar[str]
@@ -175,7 +175,7 @@ class TargetSettings:
     """Executions under way at once in this process. `None`: the limit of the kind."""
 
     def __post_init__(self) -> None:
-        """Raises: InvalidSettingError."""
+        """Check the settings. Raises: InvalidSettingError."""
         refuse_below(self, {row.attribute: row.least for row in self.rows() if row.least is not None})
 
     @classmethod
@@ -186,6 +186,6 @@ class TargetSettings:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Return the settings that those of the process have under the same names."""
+        """Return these settings with the values that the settings of the process have under the same names."""
         names = {each.name for each in fields(settings)}
         return cls(**{row.attribute: getattr(settings, row.name) for row in cls.rows() if row.name in names})

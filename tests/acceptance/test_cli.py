@@ -122,7 +122,7 @@ def test_same_run_id_is_the_same_run(folder):
     assert folder.calls() == ["S1/1"]
     conflict = folder.run("run", "a.json", "--run-id", "r1", "--input", "2")
     assert conflict.returncode == 2
-    assert "run 'r1' exists with another input" in conflict.stderr
+    assert "run 'r1' exists with a different input" in conflict.stderr
 
 
 def test_interrupted_run_goes_on_with_the_command_it_names(folder):
@@ -411,7 +411,7 @@ def test_unknown_run_is_told(folder):
         done = folder.run(*args)
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert "there is no run 'none'" in done.stderr
-        assert "lists those that exist" in done.stderr
+        assert "lists its runs" in done.stderr
         command = re.search("`(aiorch runs .*)`", done.stderr)[1]
         assert json.loads(folder.run(*shlex.split(command)[1:], "--json").stdout)
     assert "'none' is no file here, and" in done.stderr

@@ -133,7 +133,7 @@ def test_call_of_loopback_needs_no_extra(bare, function_url):
 
 def test_bucket_needs_the_extra(bare):
     """A command for a store in a bucket names the store and the extra, and opens nothing."""
-    refused(bare.aiorch("runs", "--store", "gs://acme-runs"), "Cloud Storage", "nothing was opened")
+    refused(bare.aiorch("runs", "--store", "gs://acme-runs"), "Cloud Storage", "no store was opened")
 
 
 def test_topic_needs_the_extra(bare):

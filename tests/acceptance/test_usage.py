@@ -179,7 +179,7 @@ def test_mistaken_store_is_told_with_the_url_that_was_meant(folder, url, meant):
     done = folder.run("run", "a.json", "--store", url)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert f"did you mean {meant!r}?" in done.stderr
-    assert "nothing was opened" in done.stderr
+    assert "no store was opened" in done.stderr
     assert sorted(each for each in folder.path.iterdir() if each.name != "__pycache__") == before
 
 

@@ -99,7 +99,9 @@ async def test_events_that_do_not_fit_are_refused() -> None:
     """A start of no DAG, a cancel of no run and an event that cannot be read raise, and nothing is stored."""
     store = MemoryStore()
     async with DAGExecutor(built(store)) as executor:
-        with pytest.raises(UnknownDAGError, match="DAG 'etl' is not served here, so no run was started; served: dag"):
+        with pytest.raises(
+            UnknownDAGError, match="this process does not serve a DAG 'etl', so no run was started; served: dag"
+        ):
             await executor.handle(start_of("etl"))
         with pytest.raises(RunNotFoundError):
             await executor.handle({"resource": {"type": "cancel", "labels": {"run_id": "r"}}})

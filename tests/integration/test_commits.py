@@ -748,7 +748,7 @@ async def test_wait_raises_when_its_orchestrator_is_closed() -> None:
         waiting = group.create_task(_outcome(run.wait()))
         await until(lambda: "A" in world.calls)
     assert isinstance(waiting.result(), OrchestratorLeftError)
-    assert "goes on in whichever process comes next" in str(waiting.result())
+    assert "The next process continues the run" in str(waiting.result())
 
 
 # -- cancel and completion --------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ async def test_an_exception_that_cannot_be_shown_is_a_failure_all_the_same() -> 
     failure = await failure_of(fails)
     assert (failure.type, failure.message) == (
         "BrokenError",
-        "it cannot be shown, since its text raised ZeroDivisionError",
+        "its message cannot be shown, because __str__ raised ZeroDivisionError",
     )
     assert failure.where is not None
 

@@ -272,7 +272,7 @@ async def test_a_process_sweeps_on_after_an_unexpected_failure() -> None:
             assert (await run.wait()).status is RunStatus.COMPLETED
 
 
-async def test_a_resume_never_returns_somebody_elses_run() -> None:
+async def test_a_resume_never_returns_a_foreign_run() -> None:
     """A run that happens to have the id of the resumed one is not taken for it."""
     broken = True
 
@@ -284,7 +284,7 @@ async def test_a_resume_never_returns_somebody_elses_run() -> None:
         await (await orchestrator.start(named(chain("works")), run_id="x")).wait()
         broken = False
         await (await orchestrator.start(named(chain("works")), run_id="x.2")).wait()
-        with pytest.raises(RunConflictError, match="another origin"):
+        with pytest.raises(RunConflictError, match="a different origin"):
             await orchestrator.resume("x")
 
 

@@ -349,7 +349,7 @@ async def test_the_same_run_id_is_the_same_run() -> None:
             assert (await run.wait()).status is RunStatus.COMPLETED
         again = await orchestrator.start(definition, input=[1], run_id="same")
         assert (await again.wait()).status is RunStatus.COMPLETED
-        with pytest.raises(RunConflictError, match="another input"):
+        with pytest.raises(RunConflictError, match="a different input"):
             await orchestrator.start(definition, input=[2], run_id="same")
         with pytest.raises(RunConflictError, match="another definition"):
             await orchestrator.start({**definition, "comment": "changed"}, input=[1], run_id="same")

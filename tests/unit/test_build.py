@@ -545,7 +545,7 @@ def test_errors_of_text_and_values_are_reported_together():
 
 def test_the_source_stands_in_front_of_the_problems():
     """Whoever reads the error knows which definition it is about, and that nothing was started."""
-    with pytest.raises(DefinitionError, match=r"^nightly is not valid \(1 problem\), so nothing"):
+    with pytest.raises(DefinitionError, match=r"^nightly is not valid \(1 problem\), so no run"):
         DAGBuilder({"steps": {"A": task()}}, source="nightly").build_dag()
 
 

@@ -40,7 +40,7 @@ def refused(text: str, language: str) -> Problem:
     with pytest.raises(DefinitionError) as raised:
         parse_definition(text, source="dag", format=language)
     (problem,) = raised.value.problems
-    assert str(raised.value).startswith("dag is not valid (1 problem), so nothing was started:")
+    assert str(raised.value).startswith("dag is not valid (1 problem), so no run was started:")
     return problem
 
 

@@ -33,7 +33,7 @@ def test_a_setting_out_of_its_range_is_refused(kind: Any, name: str, value: Any)
         kind(**{name: value})
     assert isinstance(refused.value, AiorchError)
     assert refused.value.setting == f"{kind.__name__}.{name}"
-    for part in (f"{kind.__name__}.{name} is {value!r}", "at least", "nothing was opened", "Correct it"):
+    for part in (f"{kind.__name__}.{name} is {value!r}", "at least", "the store was not opened", "Correct the setting"):
         assert part in str(refused.value)
 
 
