@@ -13,7 +13,7 @@ from aiorch.core.run_events import RunEvent, TaskFailed, TaskSucceeded, TaskUnan
 from aiorch.documents.executions import Execution
 from aiorch.engine.committer import Committer
 from aiorch.engine.standstill import READING_S, LivedTimeout, Standstill
-from aiorch.events.event import CloudFunctionEvent, Event
+from aiorch.events.event import Completion, Event
 from aiorch.model.failure import Failure
 from aiorch.model.status import TaskStatus
 
@@ -82,7 +82,7 @@ def _is_under_way_somewhere(committer: Committer, node: str, attempt: int) -> bo
     return sent is None or not (sent.is_awaited or sent.was_taken_over)
 
 
-def is_of(event: CloudFunctionEvent, record: Execution) -> bool:
+def is_of(event: Completion, record: Execution) -> bool:
     """
     Whether a completion is that of the recorded execution itself.
 
@@ -93,6 +93,7 @@ def is_of(event: CloudFunctionEvent, record: Execution) -> bool:
         record.task_name in event.names
         and is_at(event, record)
         and (event.user_agent is None or event.user_agent.startswith(USER_AGENT_PREFIX))
+        and record.target_type in (None, event.target_type)
     )
 
 
@@ -101,7 +102,7 @@ def is_at(event: Event, record: Execution) -> bool:
     return record.region is None or event.region == record.region
 
 
-def completion(event: CloudFunctionEvent, record: Execution) -> RunEvent:
+def completion(event: Completion, record: Execution) -> RunEvent:
     """What a completion says about the run of its execution."""
     if record.succeeded:
         return TaskSucceeded(record.node_name, record.attempt, result_in="execution")

@@ -35,7 +35,7 @@ from aiorch.engine.standstill import Standstill
 from aiorch.engine.timers import Timers
 from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable, UnknownDAGError
 from aiorch.events.decode import EventFactory, start_run_id
-from aiorch.events.event import CancelEvent, CloudFunctionEvent, DataflowEvent, StartEvent
+from aiorch.events.event import CancelEvent, Completion, Hint, StartEvent
 from aiorch.model import names
 from aiorch.model.dag import DAG, Task
 from aiorch.model.run import Run
@@ -355,11 +355,11 @@ class DAGExecutor:
                 receipt.kind, receipt.run_id = "cancel", event.run_id
                 await self.cancel(event.run_id, event.reason)
                 receipt.outcome = Outcome.APPLIED
-            case CloudFunctionEvent():
-                receipt.kind = "function"
+            case Completion():
+                receipt.kind = event.label
                 receipt.outcome = Outcome.OWN if self._events.is_own(event) else await self._complete(event, receipt)
-            case DataflowEvent():
-                receipt.kind = "dataflow"
+            case Hint():
+                receipt.kind = event.label
                 receipt.outcome = await self._poll_soon(event, receipt)
             case _:
                 receipt.outcome = Outcome.FOREIGN
@@ -377,7 +377,7 @@ class DAGExecutor:
             raise UnknownDAGError(name, self.dags)
         return self.dags[name]
 
-    async def _complete(self, event: CloudFunctionEvent, receipt: Receipt) -> Outcome:
+    async def _complete(self, event: Completion, receipt: Receipt) -> Outcome:
         """Record the end of a call."""
         key = event.execution_key
         record = await self.executions.get_record(key) if key is not None else None
@@ -405,7 +405,7 @@ class DAGExecutor:
         await self.committer(record.run_id).apply(completion(event, record))
         return Outcome.APPLIED
 
-    async def _poll_soon(self, event: DataflowEvent, receipt: Receipt) -> Outcome:
+    async def _poll_soon(self, event: Hint, receipt: Receipt) -> Outcome:
         """Ask the target about an execution that an event calls over."""
         record = None
         for known_as in (event.execution_key, event.execution_id):

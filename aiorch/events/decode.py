@@ -13,34 +13,23 @@ only then checked against the one shape that such a message has. So a foreign lo
 fields, and no field of ours is used unchecked. A missing field makes an event malformed only if the decoder cannot tell
 the end of an execution without it: platforms leave fields out without notice, and an end that is parked is lost.
 
-Source: Cloud Logging documentation, "LogEntry" and "Monitored resource types"; Eventarc documentation, "Dataflow".
+Starts and cancels are decoded here, the ends of executions by the decoders of their kinds of targets.
 """
 
-import re
 from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
+from importlib import import_module
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from aiorch.errors import InvalidIdError, MalformedEventError
-from aiorch.events.event import (
-    EXECUTION_LABEL,
-    NAME_CHARS_MAX,
-    REASON_CHARS_MAX,
-    TERMINAL_JOB_STATES,
-    CancelEvent,
-    CloudFunctionEvent,
-    DataflowEvent,
-    Event,
-    StartEvent,
-)
+from aiorch.events.event import REASON_CHARS_MAX, CancelEvent, Completion, Event, StartEvent
+from aiorch.events.log_entry import Name, text_of
 from aiorch.model.enums import TargetTypes
-from aiorch.model.failure import Failure
-from aiorch.model.names import ExecutionId, RunId, execution_id, run_id
-from aiorch.model.status import TaskStatus
+from aiorch.model.names import RunId, run_id
 
 MESSAGE_BYTES_MAX = 1024 * 1024
 """
@@ -52,36 +41,37 @@ Source: Cloud Logging documentation, "Quotas and limits".
 NESTING_MAX = 64
 """Levels of objects and arrays. Events have 8 at most; a deeper input could not safely be encoded again."""
 
-_FUNCTION_LOG = "/logs/cloudfunctions.googleapis.com%2Fcloud-functions"
-_REQUEST_LOG = "/logs/run.googleapis.com%2Frequests"
-_FUNCTION_LABEL = "goog-drz-cloudfunctions-id"
+Decode = Callable[[dict[str, Any]], Event | None]
+"""Turns a message of one shape into an event, or `None`. See `EventFactory.create_from_event` for its errors."""
 
-# Until mid-2022 ", finished with status code: 200" or "'timeout'", since then ". Finished with status: timeout".
-_TOOK = re.compile(r"Function execution took [0-9]+ ms")
-_FINISHED = re.compile(
-    _TOOK.pattern + r"[,.] [Ff]inished with status(?: code: (?P<code>[0-9]{3})|: '?(?P<word>[^'\n]+)'?)"
-)
-_SUCCESS = re.compile(r"HTTP 2..|ok", re.IGNORECASE)
-_TIMEOUT = re.compile(r"HTTP 504|timeout", re.IGNORECASE)
-_JOB_OVER = re.compile(r"Worker pool stopped\.\Z|Workflow failed\.|Error occurred in the launcher container")
-_NO_INSTANCE = "the request was aborted because there was no available instance"
-_TRACE = re.compile(r"projects/[^/]+/traces/([0-9a-f]{32})")
-_KEY = re.compile(r"([0-9a-f]{32})")
-_KEY_AT_END = re.compile(r"-([0-9a-f]{32})\Z")
+_KINDS = "aiorch.targets.kind"
+"""Named by a text, as the kinds of targets name their decoders: events stand below the targets."""
 
 
 class EventFactory:
-    """Decodes events. An instance knows the names that the orchestrator itself is deployed under."""
+    """
+    Decodes events.
 
-    def __init__(self, own_names: frozenset[str] = frozenset()) -> None:
+    Args:
+        own_names: Names under which the orchestrator itself is deployed.
+
+        decoder_of: Returns the decoder for messages of a shape, `None` when there is none. A shape is ``resource:`` or
+            ``type:`` with the name that a message gives itself. By default the decoders of all kinds of targets.
+    """
+
+    def __init__(
+        self,
+        own_names: frozenset[str] = frozenset(),
+        decoder_of: Callable[[str], Decode | None] | None = None,
+    ) -> None:
         self.own_names = own_names
+        self._decoder_of: Callable[[str], Decode | None] = decoder_of or import_module(_KINDS).decoder_of
 
     def is_own(self, event: Event) -> bool:
         """Whether *event* is the end of a request to the orchestrator itself, which else would feed on its own log."""
-        return isinstance(event, CloudFunctionEvent) and not self.own_names.isdisjoint(event.names)
+        return isinstance(event, Completion) and not self.own_names.isdisjoint(event.names)
 
-    @staticmethod
-    def create_from_event(event_data: dict[str, Any]) -> Event | None:
+    def create_from_event(self, event_data: dict[str, Any]) -> Event | None:
         """
         Return the event that *event_data* is, or `None` when it is none of ours.
 
@@ -91,8 +81,10 @@ class EventFactory:
         if not isinstance(event_data, dict):
             raise MalformedEventError("message", "it is not a JSON object")
         resource = event_data.get("resource")
-        kind = _text(resource if isinstance(resource, dict) else event_data, "type")
-        decode = _BY_RESOURCE.get(kind) if isinstance(resource, dict) else _BY_TYPE.get(kind)
+        where, named = ("resource", resource) if isinstance(resource, dict) else ("type", event_data)
+        kind = text_of(named, "type")
+        shape = f"{where}:{kind}"
+        decode = _COMMANDS.get(shape) or self._decoder_of(shape)
         if decode is None:
             return None
         try:
@@ -134,11 +126,9 @@ def start_run_id(message_id: str, publish_time: datetime) -> RunId:
 
 # The shapes, as far as we read them. Unknown fields are ignored everywhere: platforms add some without notice.
 
-_Name = Annotated[str, Meta(min_length=1, max_length=NAME_CHARS_MAX)]
-
 
 class _StartLabels(msgspec.Struct):
-    dag: _Name | None = None
+    dag: Name | None = None
     run_id: str | None = None
 
 
@@ -162,64 +152,6 @@ class _CancelResource(msgspec.Struct):
 class _Cancel(msgspec.Struct):
     resource: _CancelResource
     reason: Annotated[str, Meta(max_length=REASON_CHARS_MAX)] = "cancelled on request"
-
-
-class _LogResource(msgspec.Struct):
-    labels: dict[str, str] = {}
-
-
-class _LogEntry(msgspec.Struct, rename="camel"):
-    """Fields of any log entry. Each decoder checks for those that it needs."""
-
-    resource: _LogResource
-    labels: dict[str, str] = {}
-    text_payload: str = ""
-    trace: str = ""
-
-    def name(self, label: str) -> str:
-        """Return a label of the resource. Raises: MalformedEventError: it is missing or too long."""
-        name = self.name_or_none(label)
-        if name is None:
-            raise MalformedEventError("log entry", f"its resource label {label!r} is missing")
-        return name
-
-    def name_or_none(self, label: str) -> str | None:
-        """Return a label of the resource, `None` when it is missing. Raises: MalformedEventError: it is too long."""
-        value = self.resource.labels.get(label) or None
-        if value is not None and len(value) > NAME_CHARS_MAX:
-            raise MalformedEventError("log entry", f"its resource label {label!r} is too long")
-        return value
-
-    @property
-    def execution_key(self) -> ExecutionId | None:
-        return _key(_TRACE.fullmatch(self.trace))
-
-
-class _HttpRequest(msgspec.Struct, rename="camel"):
-    status: Annotated[int, Meta(ge=100, le=599)]
-    user_agent: str = ""
-
-
-class _RequestEntry(_LogEntry, rename="camel", kw_only=True):
-    """An entry about a request. Only its status says how the request ended."""
-
-    http_request: _HttpRequest
-
-
-class _Job(msgspec.Struct, rename="camel"):
-    location: _Name
-    id: str = ""
-    name: Annotated[str, Meta(max_length=NAME_CHARS_MAX)] = ""
-    current_state: str = "JOB_STATE_UNKNOWN"
-    labels: dict[str, str] = {}
-
-
-class _JobEventData(msgspec.Struct):
-    payload: _Job
-
-
-class _StatusChanged(msgspec.Struct):
-    data: _JobEventData
 
 
 def _start(event_data: dict[str, Any]) -> StartEvent:
@@ -251,160 +183,7 @@ def _cancel(event_data: dict[str, Any]) -> CancelEvent:
     )
 
 
-def _function_end(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
-    """
-    First generation: a line of the platform, among those of the function itself.
-
-    Two marks tell the two apart: the whole text is the platform's sentence, and the platform names the execution (or,
-    where no instance took the request, the status of its answer).
-    """
-    text = _text(event_data, "textPayload")
-    if not _text(event_data, "logName").endswith(_FUNCTION_LOG):
-        return None
-    if text.lower().startswith(_NO_INSTANCE):
-        return _turned_away(event_data)
-    if not _TOOK.match(text):
-        return None
-    entry = msgspec.convert(event_data, _LogEntry)
-    if not entry.labels.get("execution_id"):
-        return None
-    end = _FINISHED.fullmatch(text)
-    if end is None:  # perhaps a third wording: to be seen, not lost, and by no means guessed
-        raise MalformedEventError("cloud_function event", "its textPayload ends in no wording that we know")
-    outcome = f"HTTP {end['code']}" if end["code"] else end["word"]
-    return _answered(event_data, entry, (entry.name("function_name"), None), entry.name("region"), outcome)
-
-
-def _turned_away(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
-    """First generation: no instance took the request, so there is no execution whose end could be logged."""
-    request = event_data.get("httpRequest")
-    if not isinstance(request, dict) or "status" not in request:
-        return None
-    entry = msgspec.convert(event_data, _RequestEntry)
-    outcome = f"HTTP {entry.http_request.status}"
-    return _answered(event_data, entry, (entry.name("function_name"), None), entry.name("region"), outcome)
-
-
-def _request_end(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
-    """Second generation and Cloud Run: the request log. Severity does not count, it may be INFO with status 500."""
-    if not _text(event_data, "logName").endswith(_REQUEST_LOG):
-        return None
-    entry = msgspec.convert(event_data, _RequestEntry)
-    request, service = entry.http_request, entry.name_or_none("service_name")
-    names = (entry.labels.get(_FUNCTION_LABEL) or entry.name("service_name"), service)
-    return _answered(
-        event_data, entry, names, entry.name("location"), f"HTTP {request.status}", user_agent=request.user_agent
-    )
-
-
-def _answered(  # noqa: PLR0913, PLR0917  the parts of one event
-    event_data: dict[str, Any],
-    entry: _LogEntry,
-    names: tuple[str, str | None],
-    region: str,
-    outcome: str,
-    user_agent: str | None = None,
-) -> CloudFunctionEvent:
-    """Build the event of an answered request; *outcome* is ``HTTP <code>`` or the platform's word."""
-    text = entry.text_payload
-    failure = None
-    if not _SUCCESS.fullmatch(outcome):
-        timed_out = _TIMEOUT.fullmatch(outcome) or "maximum request timeout" in text
-        kind = "Timeout" if timed_out else outcome
-        failure = Failure.of(kind, f"{names[0]} ended with {outcome}", text or None)
-    return CloudFunctionEvent(
-        event_data=event_data,
-        target_type=TargetTypes.CLOUD_FUNCTION,
-        task_name=names[0],
-        service_name=names[1],
-        execution_id=_id_or_none(entry.labels.get("execution_id", "")),
-        status=TaskStatus.FAILED if failure else TaskStatus.COMPLETED,
-        execution_key=entry.execution_key,
-        region=region,
-        user_agent=user_agent,
-        failure=failure,
-        event_id=_event_id(event_data, entry),
-        never_ran=bool(failure) and (outcome == "HTTP 429" or _NO_INSTANCE in text.lower()),
-    )
-
-
-def _event_id(event_data: dict[str, Any], entry: _LogEntry) -> str:
-    """Source: Cloud Logging documentation, "LogEntry": entries of one timestamp and insertId are duplicates."""
-    parts = _text(event_data, "insertId"), _text(event_data, "timestamp"), entry.labels.get("execution_id", "")
-    return sha256("/".join(parts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
-
-
-def _job_line(event_data: dict[str, Any]) -> DataflowEvent | None:
-    """The few job messages that mean an end, in whichever log: that of the launcher's is not documented."""
-    text = _text(event_data, "textPayload")
-    if not _JOB_OVER.match(text):
-        return None
-    entry = msgspec.convert(event_data, _LogEntry)
-    return _job_over(
-        event_data, entry.name_or_none("job_id"), entry.name_or_none("job_name"), None, entry.name("region"), text
-    )
-
-
-def _job_status(event_data: dict[str, Any]) -> DataflowEvent | None:
-    """A CloudEvent from Eventarc, which carries the whole job."""
-    job = msgspec.convert(event_data, _StatusChanged).data.payload
-    if job.current_state not in TERMINAL_JOB_STATES:  # an unknown state means: not yet
-        return None
-    label = _KEY.fullmatch(job.labels.get(EXECUTION_LABEL, ""))
-    return _job_over(event_data, job.id or None, job.name or None, _key(label), job.location, job.current_state)
-
-
-def _job_over(  # noqa: PLR0913, PLR0917  the parts of one event
-    event_data: dict[str, Any],
-    job_id: str | None,
-    name: str | None,
-    key: ExecutionId | None,
-    region: str,
-    hint: str,
-) -> DataflowEvent:
-    """Build the event of a job. Our key, in a label or at the end of the name, identifies the job as well as its id."""
-    key = key or _key(_KEY_AT_END.search(name or ""))
-    if job_id is None and key is None:
-        raise MalformedEventError("Dataflow event", "it has neither the id of a job nor the name of one of ours")
-    return DataflowEvent(
-        event_data=event_data,
-        target_type=TargetTypes.DATAFLOW,
-        task_name=name,
-        execution_id=None if job_id is None else execution_id(job_id),
-        execution_key=key,
-        region=region,
-        hint=hint,
-    )
-
-
-_BY_RESOURCE: dict[str, Callable[[dict[str, Any]], Event | None]] = {
-    "start": _start,
-    "cancel": _cancel,
-    "cloud_function": _function_end,
-    "cloud_run_revision": _request_end,
-    "dataflow_step": _job_line,
-}
-_BY_TYPE: dict[str, Callable[[dict[str, Any]], Event | None]] = {
-    "google.cloud.dataflow.job.v1beta3.statusChanged": _job_status,
-}
-
-
-def _text(mapping: dict[str, Any], key: str) -> str:
-    """Return the text there, or an empty one: for telling messages apart, before their types are checked."""
-    value = mapping.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _key(match: re.Match[str] | None) -> ExecutionId | None:
-    return ExecutionId(match[1]) if match else None
-
-
-def _id_or_none(value: str) -> ExecutionId | None:
-    # Functions with other triggers run under their event's id, which may be anything: none is a call of ours.
-    try:
-        return execution_id(value)
-    except InvalidIdError:
-        return None
+_COMMANDS: dict[str, Decode] = {"resource:start": _start, "resource:cancel": _cancel}
 
 
 def _refuse_deep(value: dict[str, Any]) -> None:

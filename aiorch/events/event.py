@@ -1,6 +1,6 @@
 """Events: the end of an execution, the start or the cancel of a run, as a message tells it."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -73,20 +73,20 @@ class CancelEvent(Event, frozen=True, kw_only=True):
     reason: str
 
 
-class CloudFunctionEvent(Event, frozen=True, kw_only=True):
-    """A function (either generation) or a Cloud Run service has answered a request, perhaps not one of ours."""
+class Completion(Event, frozen=True, kw_only=True):
+    """An execution has ended, perhaps none of ours. ``status`` is ``Completed`` or ``Failed``."""
 
-    service_name: str | None = None
-    """The Cloud Run service behind a function of the second generation: its name with dashes for underscores."""
+    label: ClassVar[str] = "completion"
+    """Of metrics: the kind of message."""
 
     user_agent: str | None = None
-    """Caller, ``""`` when the log names none; `None` for the first generation, whose log need not name the caller."""
+    """Caller, ``""`` when the event names none; `None` where events of this shape need not name the caller."""
 
     failure: Failure | None = None
     """Why it failed, as ``HTTP 500``, ``Timeout`` or the platform's own word; `None` when it completed."""
 
     event_id: str = ""
-    """The same for one log entry however often it is delivered, another one for each request."""
+    """The same for one message however often it is delivered, another one for each request."""
 
     never_ran: bool = False
     """The platform turned the request away for load (``status`` is ``Failed``): the same attempt may be sent again."""
@@ -94,16 +94,43 @@ class CloudFunctionEvent(Event, frozen=True, kw_only=True):
     @property
     def names(self) -> frozenset[str]:
         """Every name that the target goes by."""
+        return frozenset(name for name in (self.task_name,) if name)
+
+
+class Hint(Event, frozen=True, kw_only=True):
+    """
+    An execution seems to be over: ask its target how it ended, and again later if it does not know yet.
+
+    ``execution_id`` is the target's own id; `None` only where ``execution_key`` tells which execution it is.
+    """
+
+    label: ClassVar[str] = "hint"
+    """Of metrics: the kind of message."""
+
+    hint: str
+    """The words of the message."""
+
+
+class CloudFunctionEvent(Completion, frozen=True, kw_only=True):
+    """A function (either generation) or a Cloud Run service has answered a request, perhaps not one of ours."""
+
+    label: ClassVar[str] = "function"
+
+    service_name: str | None = None
+    """The Cloud Run service behind a function of the second generation: its name with dashes for underscores."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name that the target goes by."""
         return frozenset(name for name in (self.task_name, self.service_name) if name)
 
 
-class DataflowEvent(Event, frozen=True, kw_only=True):
+class DataflowEvent(Hint, frozen=True, kw_only=True):
     """
-    A Dataflow job seems to be over. A hint: ask the API how it ended, and again later if it does not know yet.
+    A Dataflow job seems to be over. The hint is the log line, or one of `TERMINAL_JOB_STATES`.
 
     ``status`` is always ``New``: "Worker pool stopped." follows failures too, and of one end there are up to three
-    events in any order. ``execution_id`` is the job id; `None` only where ``execution_key`` tells which job it is.
+    events in any order.
     """
 
-    hint: str
-    """The log line, or the job state as Eventarc tells it (one of `TERMINAL_JOB_STATES`)."""
+    label: ClassVar[str] = "dataflow"

@@ -39,6 +39,15 @@ class TargetKind(msgspec.Struct, frozen=True, kw_only=True):
     settings: str
     """The class of its settings, an `aiorch.settings.TargetSettings`."""
 
+    events: Mapping[str, str] = {}
+    """
+    Decoders of messages about executions, by the shape that a message gives itself.
+
+    ``resource:cloud_function`` is the shape of ``{"resource": {"type": "cloud_function"}}``, and ``type:x`` that of
+    ``{"type": "x"}``. A decoder returns an `aiorch.events.Completion` (the end of the execution), an
+    `aiorch.events.Hint` (the execution may have ended: the target is asked), or `None`.
+    """
+
     limit: int | None = None
     """Executions under way at once in one process, unless the settings say otherwise; `None`: any number."""
 
@@ -49,6 +58,7 @@ class TargetKind(msgspec.Struct, frozen=True, kw_only=True):
     """The oldest version of run documents whose readers know this kind. Only the kinds of aiorch 0.1 have 1."""
 
 
+@cache
 def load(part: str) -> Any:
     """Return the part of a kind that a text ``module:attribute`` names. Raises what its import raises."""
     module, _, path = part.partition(":")
@@ -78,6 +88,23 @@ def target_kind(name: str) -> TargetKind | None:
 def target_kinds() -> dict[str, TargetKind]:
     """Return all kinds by name."""
     return {name: load(part) for name, part in BUILT_IN.items()} | _installed()
+
+
+def decoder_of(shape: str) -> Any:
+    """Return the decoder of messages of a shape, `None` when no kind has one."""
+    # A shape is text from outside, so those that no kind has are not remembered.
+    part = _built_in_events().get(shape) or _installed_events().get(shape)
+    return None if part is None else load(part)
+
+
+@cache
+def _built_in_events() -> dict[str, str]:
+    return {shape: part for kind in map(load, BUILT_IN.values()) for shape, part in kind.events.items()}
+
+
+@cache
+def _installed_events() -> dict[str, str]:
+    return {shape: part for kind in _installed().values() for shape, part in kind.events.items()}
 
 
 @cache

@@ -334,7 +334,7 @@ async def test_the_api_lags_behind_the_log(api, target, state):
     """After the log line the API may still show the old state: not yet, then the end."""
     accepted = await target.launch(a_task(), a_context())
     line = api.advance(api.only_job(), state, lags=True)
-    event = EventFactory.create_from_event(line)
+    event = EventFactory().create_from_event(line)
     assert (event.execution_key, event.execution_id) == (KEY, accepted.job_id)
     assert await target.poll(a_task(), a_context(), accepted.job_id) is None
     api.catch_up(api.only_job())

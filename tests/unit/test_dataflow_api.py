@@ -80,8 +80,8 @@ def test_an_event_of_the_job_leads_back_to_the_execution():
         "type": "google.cloud.dataflow.job.v1beta3.statusChanged",
         "data": {"payload": {**job, "labels": launch.own_labels(a_context())}},
     }
-    assert EventFactory.create_from_event(line).execution_key == KEY
-    assert EventFactory.create_from_event(change).execution_key == KEY
+    assert EventFactory().create_from_event(line).execution_key == KEY
+    assert EventFactory().create_from_event(change).execution_key == KEY
 
 
 @given(st.text(max_size=200), st.text(max_size=200))

@@ -604,7 +604,7 @@ def test_names_in_the_guide_exist() -> None:
 def test_the_start_message_of_the_guide_is_one() -> None:
     """The message that the guide publishes starts the DAG that it shows."""
     (message,) = re.findall(r"--message='(.*)'", (REPOSITORY / GUIDE).read_text())
-    event = EventFactory.create_from_event(json.loads(message))
+    event = EventFactory().create_from_event(json.loads(message))
     assert isinstance(event, StartEvent)
     assert (event.dag, event.run_id, event.parameters) == ("hello", "first", {"name": "world"})
     assert f"# {event.dag}.yaml" in (REPOSITORY / GUIDE).read_text()

@@ -30,7 +30,7 @@ from tests.log_samples import SAMPLES, sample
 
 KEY = "0123456789abcdef0123456789abcdef"
 
-create = EventFactory.create_from_event
+create = EventFactory().create_from_event
 
 
 def failed(kind):

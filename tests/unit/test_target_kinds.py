@@ -11,17 +11,23 @@ import pytest
 from aiorch import DefinitionError, Settings
 from aiorch.definition.build import DAGBuilder
 from aiorch.errors import NewerSchemaError
+from aiorch.events import EventFactory, Hint
 from aiorch.model.enums import TargetTypes
 from aiorch.model.execution_kind import CALL, CALLABLE, JOB
 from aiorch.steps import TaskStep
 from aiorch.targets import kind as kinds
 from aiorch.targets.cloud_function.settings import CloudFunctions
-from aiorch.targets.kind import BUILT_IN, TargetKind, load, target_kind, target_kinds
+from aiorch.targets.kind import BUILT_IN, TargetKind, decoder_of, load, target_kind, target_kinds
 from aiorch.targets.lazy import Targets
 from aiorch.targets.unknown import UnknownTask
 
 OTHER = TargetKind(
-    name="Other", execution=JOB, step="aiorch.targets.function.step:FunctionStep", target="x:y", settings="x:z"
+    name="Other",
+    execution=JOB,
+    step="aiorch.targets.function.step:FunctionStep",
+    target="x:y",
+    settings="x:z",
+    events={"resource:other": f"{__name__}:ended", "resource:dataflow_step": f"{__name__}:ended"},
 )
 WRONG_NAME = TargetKind(name="Different", execution=JOB, step="", target="", settings="")
 
@@ -35,9 +41,14 @@ def entry_points(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         return [EntryPoint(name, value, group) for name, value in found.items()]
 
     monkeypatch.setattr("importlib.metadata.entry_points", group)
-    kinds._installed.cache_clear()
+    forget()
     yield found
+    forget()
+
+
+def forget() -> None:
     kinds._installed.cache_clear()
+    kinds._installed_events.cache_clear()
 
 
 def test_the_built_in_kinds_are_those_of_the_enumeration() -> None:
@@ -98,11 +109,37 @@ def test_packages_are_looked_through_for_unknown_names_only(monkeypatch: pytest.
         raise AssertionError
 
     monkeypatch.setattr("importlib.metadata.entry_points", refuse)
-    kinds._installed.cache_clear()
+    forget()
     step = {"type": "Task", "target_type": "Dataflow", "target_name": "x", "template_path": "gs://a/b", "end": True}
     dag = DAGBuilder({"start": "A", "steps": {"A": step}}).build_dag()
     targets = Targets(Settings())
     assert targets[dag.all_tasks["A"].target_type].limit == 25
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+
+
+def ended(event_data: dict[str, Any]) -> Hint:
+    return Hint(event_data=event_data, target_type="Other", execution_key=event_data["key"], hint="over")
+
+
+def test_a_package_decodes_messages(entry_points: dict[str, str]) -> None:
+    """Messages of its shapes are events, but for the shapes of built-in kinds; those of no kind are none."""
+    entry_points["Other"] = f"{__name__}:OTHER"
+    factory = EventFactory()
+    event = factory.create_from_event({"resource": {"type": "other"}, "key": "k"})
+    assert isinstance(event, Hint)
+    assert (event.target_type, event.execution_key) == ("Other", "k")
+    assert factory.create_from_event({"type": "other", "key": "k"}) is None
+    assert factory.create_from_event({"resource": {"type": "dataflow_step"}, "key": "k"}) is None
+
+
+def test_a_shape_from_outside_is_not_remembered(entry_points: dict[str, str]) -> None:
+    """Messages of a million shapes take no memory."""
+    before = load.cache_info().currsize
+    for number in range(100):
+        assert decoder_of(f"resource:{number}") is None
+    assert load.cache_info().currsize - before <= len(BUILT_IN)
 
 
 # -- stored definitions ----------------------------------------------------------------------------------------------

@@ -20,6 +20,10 @@ KIND = TargetKind(
     step="aiorch.targets.cloud_function.step:CloudFunctionStep",
     target="aiorch.targets.cloud_function.target:CloudFunctionTarget.of",
     settings="aiorch.targets.cloud_function.settings:CloudFunctions",
+    events={
+        "resource:cloud_function": "aiorch.targets.cloud_function.events:function_end",
+        "resource:cloud_run_revision": "aiorch.targets.cloud_function.events:request_end",
+    },
     default_timeout_s=TIMEOUT_GEN2_S + TIMEOUT_SLACK_S,
     schema_version=1,
 )

@@ -13,5 +13,9 @@ KIND = TargetKind(
     target="aiorch.targets.dataflow.target:DataflowTarget.of",
     settings="aiorch.targets.dataflow.settings:Dataflow",
     limit=JOBS_MAX,
+    events={
+        "resource:dataflow_step": "aiorch.targets.dataflow.events:job_line",
+        "type:google.cloud.dataflow.job.v1beta3.statusChanged": "aiorch.targets.dataflow.events:job_status",
+    },
     schema_version=1,
 )
