@@ -1,1 +1,1 @@
-"""What happens next. Pure."""
+"""The decisions about a run: pure functions and records."""

@@ -27,21 +27,21 @@ LOST_ATTEMPTS_MAX = 3
 """New attempts that lost ones may cause: a target that never answers must not be called for ever."""
 
 LAUNCHES_MAX = 10
-"""Launches of one attempt over takeovers: a function that kills its process must not loop for ever."""
+"""Launches of one attempt over takeovers: a function that kills the process must not loop for ever."""
 
 NO_PROCESS = "no process that can launch it: {}"
 
 REASON_BYTES_MAX = 200
 REASON_BYTES_WIDE = 30
-"""Of a reason in an entry, and of one in a run of more than `WIDE_RUN_NODES`: all its tasks may wait at once."""
+"""Longest reason in an entry, and the longest in a run of more than `WIDE_RUN_NODES`: all tasks may wait at once."""
 
 
 def start(draft: Draft, at: At[Task], attempt: int) -> None:
-    """Commit to launch: from here to the launch nothing else decides."""
+    """Commit to a launch. The launch follows from this commit alone."""
     task, state = at.node, draft.state(at.name)
     can_launch = draft.process.can_launch(task)
     if not can_launch or not _take_slot(draft, task):
-        # Not a failure: another process may be able to, or this one later, and claims what is ready.
+        # Not a failure: a process that can launch the task, perhaps this one later, claims the ready task.
         if state.status is TaskStatus.NEW and state.ready_at is None:
             why_not = draft.process.why_not(task)
             waits_because = NO_SLOT if can_launch else why_not and NO_PROCESS.format(why_not)
@@ -68,7 +68,7 @@ def start(draft: Draft, at: At[Task], attempt: int) -> None:
 
 
 def _take_slot(draft: Draft, task: Task) -> bool:
-    """Take a slot for an execution of the task, if its target type has a limit. Return whether one was free."""
+    """Take a slot for an execution of the task if the target type has a limit. Return whether a slot was free."""
     slots_now = draft.process.slots.get(task.target_type)
     if slots_now is None:
         return True
@@ -98,7 +98,7 @@ def kept_reason(reason: str | None, nodes: int) -> str | None:
 
 
 def kept_failure(draft: Draft, failure: Failure, state: NodeState) -> Failure:
-    """Return the part of a failure that the entry of its attempt keeps."""
+    """Return the part of a failure that the entry keeps, with the facts of the attempt."""
     if len(draft.base.nodes) > WIDE_RUN_NODES:
         failure = failure.shortened(MESSAGE_CHARS_WIDE)
     attempt = {"attempt": state.attempt, "started_at": state.started_at, "execution_id": state.execution_id}
@@ -115,7 +115,7 @@ def _earlier_failures(draft: Draft, state: NodeState, failure: Failure) -> tuple
 
 
 def retry(draft: Draft, at: At[Task], failure: Failure, delay_s: float, *, by: str | None, **uncounted: int) -> None:
-    """Let another attempt follow: *by* the process that waits for it, or by any that is able to launch it."""
+    """Let one more attempt follow, *by* the process that waits for the time or, with `None`, by any able process."""
     state = draft.state(at.name)
     draft.set(
         at.name,
@@ -147,8 +147,9 @@ def lose(draft: Draft, at: At[Task], state: NodeState, reason: str) -> None:
 
 
 def interrupt(draft: Draft, at: At[Task], state: NodeState, *, was_sent: bool) -> None:
-    """Decide about an attempt that its own process has given up, since it ends."""
-    failure = kept_failure(draft, Failure.of("Interrupted", "its process was stopped before it had ended"), state)
+    """Decide about an attempt that this process gives up because the process ends."""
+    message = "the process was stopped before the execution had ended"
+    failure = kept_failure(draft, Failure.of("Interrupted", message), state)
     if state.stop:
         draft.end(at.name, TaskStatus.CANCELLED, error=failure)
     elif at.node.on_lost is OnLost.FAIL and was_sent:
@@ -161,7 +162,7 @@ def interrupt(draft: Draft, at: At[Task], state: NodeState, *, was_sent: bool) -
 
 
 def stop_waiting(draft: Draft, at: At[Task]) -> bool:
-    """Wait no longer for an answer. Return whether the call succeeded: then its missing result is what decides."""
+    """Wait no longer for an answer. Return whether the call succeeded: then the missing result decides."""
     state = draft.state(at.name)
     if state.stop or state.unanswered is None or not state.unanswered.has_succeeded:
         return False
@@ -172,7 +173,7 @@ def stop_waiting(draft: Draft, at: At[Task]) -> bool:
 
 
 def decide_unanswered(draft: Draft, at: At[Task]) -> None:
-    """Decide about a success without its result, once no process waits for the answer any more."""
+    """Decide about a success without a result, once no process waits for the answer any more."""
     state = draft.state(at.name)
     if not state.is_undecided or not state.is_live or state.stop:
         return
@@ -184,9 +185,9 @@ def decide_unanswered(draft: Draft, at: At[Task]) -> None:
 
 
 def call_again(draft: Draft, at: At[Task], state: NodeState) -> None:
-    """Owe one more launch of the same attempt, if this process is able to launch it; else its owner decides."""
+    """Owe one more launch of the same attempt if this process can launch the task; else the owner decides."""
     if state.launches >= LAUNCHES_MAX:
-        failure = Failure.of("Lost", f"it was called {counted(state.launches, 'time')}, and no answer came")
+        failure = Failure.of("Lost", f"the target was called {counted(state.launches, 'time')}, and no answer came")
         draft.fail(at, kept_failure(draft, failure, state))
     elif draft.process.can_launch(at.node):
         assert state.unanswered is not None
@@ -199,14 +200,14 @@ def call_again(draft: Draft, at: At[Task], state: NodeState) -> None:
 
 
 def take_over(draft: Draft, at: At[Task], state: NodeState) -> None:
-    """Go on with what a dead process left, at whatever point it did."""
+    """Continue an attempt of a dead process from the entry as that process left it."""
     execution = at.node.execution
     if state.stop and not execution.can_be_stopped:
         draft.end(at.name, TaskStatus.CANCELLED)
     elif (state.status is TaskStatus.STARTING or state.calls_again) and not state.stop:
         _take_over_starting(draft, at, state)
     elif state.status is TaskStatus.RUNNING and not execution.is_polled and not draft.process.awaits_event_of(at.node):
-        lose(draft, at, state, "its process died while it was running")
+        lose(draft, at, state, "the process died while the execution was running")
     elif draft.process.can_launch(at.node):
         if state.status is TaskStatus.RUNNING and not execution.is_polled:
             _await_event(draft, at, state)
@@ -216,14 +217,14 @@ def take_over(draft: Draft, at: At[Task], state: NodeState) -> None:
 
 def _take_over_starting(draft: Draft, at: At[Task], state: NodeState) -> None:
     if state.launches >= LAUNCHES_MAX:
-        failure = Failure.of("Lost", f"its process died {state.launches} times while launching it")
+        failure = Failure.of("Lost", f"the process died {state.launches} times while launching the execution")
         draft.fail(at, kept_failure(draft, failure, state))
     elif not at.node.execution.is_found_again and at.node.on_lost is OnLost.FAIL:
-        # It may have been sent already, and must not be sent twice.
+        # The dead process may have sent the call already, and `on_lost` forbids a second call.
         if draft.process.awaits_event_of(at.node):
             _await_event(draft, at, state)
         else:
-            lose(draft, at, state, "its process died after committing to launch it")
+            lose(draft, at, state, "the process died after committing to launch the execution")
     elif draft.process.can_launch(at.node):
         unanswered = replace(state.unanswered, has_succeeded=False) if state.unanswered else None
         changes = {"by": draft.process.id, "launches": state.launches + 1, "unanswered": unanswered}
@@ -231,7 +232,7 @@ def _take_over_starting(draft: Draft, at: At[Task], state: NodeState) -> None:
 
 
 def _await_event(draft: Draft, at: At[Task], state: NodeState) -> None:
-    """Take over a call whose process is gone: its event will tell how it ends, or has done so."""
+    """Take over a call whose process is gone. An event will tell the end of the call, or has told it already."""
     known = state.unanswered or Unanswered()
     # Only the process that lost the answer knows whether an earlier request was refused.
     was_refused = known.was_refused or not known.answer_lost

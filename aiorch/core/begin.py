@@ -1,4 +1,4 @@
-"""The state in which a run begins: of nothing, or of the completed nodes of an earlier run."""
+"""The first state of a run: blank, or with the completed nodes of an earlier run."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,7 +11,7 @@ from aiorch.model.status import RunStatus, TaskStatus
 
 
 def new_header(command: StartCommand, dag: DAG, timeout_at: datetime | None) -> RunHeader:
-    """The facts of a run that begins with *command*."""
+    """Return the header of a run that begins with *command*."""
     return RunHeader(
         schema_version=dag.schema_version,
         run_id=command.run_id,
@@ -29,7 +29,7 @@ def new_header(command: StartCommand, dag: DAG, timeout_at: datetime | None) -> 
 
 def kept_by_resume(run: Run) -> Mapping[str, NodeState]:
     """
-    The entries that a resumed run takes over: everything completed.
+    Return the entries that a resumed run takes over: those of completed nodes.
 
     Raises:
         RunStateError: The run has neither failed nor been cancelled.
@@ -38,31 +38,31 @@ def kept_by_resume(run: Run) -> Mapping[str, NodeState]:
         raise RunStateError(
             f"run {run.header.run_id!r} is {run.status}, and only a Failed or Cancelled run can be resumed; "
             f"nothing was started. "
-            + ("Start it anew under another run id." if run.status.is_terminal else "Wait for its end, or cancel it.")
+            + ("Start the DAG under a new run id." if run.status.is_terminal else "Wait for its end, or cancel it.")
         )
     return {name: state for name, state in run.nodes.items() if state.status is TaskStatus.COMPLETED}
 
 
 def new_run(dag: DAG, header: RunHeader, kept: Mapping[str, NodeState] | None = None) -> Run:
     """
-    Return the state of a run of which nothing has begun.
+    Return the state of a run in which no node has begun.
 
     Args:
         dag: The DAG to run.
 
-        header: The run's own facts.
+        header: The facts of the run as a whole.
 
         kept: Entries taken over from an earlier run, by node name (resume).
 
     Raises:
-        RunTooLargeError: Its document could pass `DOCUMENT_BYTES_MAX`.
+        RunTooLargeError: The run document could pass `DOCUMENT_BYTES_MAX`.
     """
     blank, encoded, size = blank_entries(dag)
     size_max = size + len(header.input)
     if size_max > DOCUMENT_BYTES_MAX:
         raise RunTooLargeError(
             f"run {header.run_id!r} of DAG {dag.name!r} was not started: with {counted(len(blank), 'node')} and "
-            f"{len(header.input)} bytes of input its document could grow to {size_max} bytes, and the limit is "
+            f"{len(header.input)} bytes of input the run document could grow to {size_max} bytes, and the limit is "
             f"{DOCUMENT_BYTES_MAX}. Split the DAG, or pass a reference (e.g. an object name) instead of the data."
         )
     nodes, entries = dict(blank), dict(encoded)

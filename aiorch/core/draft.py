@@ -1,8 +1,8 @@
 """
 A run with the changes of one fold on top, and the vocabulary in which the kinds of nodes decide.
 
-An entry is known by its name. The name of a node is also that of its entry, unless the entry stands in a repeated
-scope: ``Resize[17].Convert`` is the entry of the node ``Convert`` in the 17th scope of ``Resize``.
+A name identifies an entry. A node and its entry have the same name, unless the entry stands in a repeated scope:
+``Resize[17].Convert`` is the entry of the node ``Convert`` in the 17th scope of ``Resize``.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,13 +24,13 @@ N_co = TypeVar("N_co", bound=Node, covariant=True)
 
 
 class At(msgspec.Struct, Generic[N_co], frozen=True, gc=False):
-    """A node of the definition, and the name of one of its entries."""
+    """A place in a run: a node of the definition, and the name of one entry of the node."""
 
     node: N_co
     name: str
 
     def beside(self, node: Node) -> "At[Node]":
-        """Return the place of another node in the same scope."""
+        """Return the place of *node*, which stands in the same scope."""
         return At(node, node.name if self.name == self.node.name else self._scope + node.name)
 
     def around(self) -> "At[Node] | None":
@@ -50,56 +50,56 @@ class At(msgspec.Struct, Generic[N_co], frozen=True, gc=False):
 
 
 class Process(msgspec.Struct, frozen=True):
-    """The process that folds: what it decides to start, it launches itself."""
+    """The process that folds, and that launches the executions of its fold."""
 
     id: str
     """Random per start of the process."""
 
     can_launch: Callable[[Task], bool]
-    """Whether this process is able to launch the task. Near its end it is able to launch none."""
+    """Whether this process can launch the task. A process that is about to end can launch no task."""
 
     awaits_events: bool = False
-    """Whether completion events arrive here, so that a call without an answer is worth waiting for."""
+    """Whether completion events arrive in this process, so that waiting for the end of a lost call makes sense."""
 
     why_not: Callable[[Task], str | None] = lambda _: None
-    """Why this process will never be able to launch a task that it cannot launch, `None` near its end."""
+    """The reason why this process will never be able to launch the task, `None` when the process is about to end."""
 
     slots: Mapping[str, Callable[[], int]] = {}
-    """How many more executions this process may begin now, of target types with a limit. Other tasks wait as ready."""
+    """By target type with a limit, the number of executions that this process may still start. The rest stays ready."""
 
     def awaits_event_of(self, task: Task) -> bool:
-        """Whether the end of the task's call will be told although its process is gone."""
+        """Whether an event will tell the end of the task's call although the calling process is gone."""
         return self.awaits_events and task.execution.end_told is EndTold.BY_EVENT
 
 
 class Changes(msgspec.Struct):
-    """The decisions of a fold. Nothing of them is true before they are committed."""
+    """The decisions of a fold. They take effect with the commit."""
 
     header: RunHeader
     nodes: dict[str, NodeState]
-    """Entries that change, or come."""
+    """Entries that change or are added."""
 
     gone: tuple[str, ...]
-    """Entries that go."""
+    """Entries that are removed."""
 
     pending: dict[str, int]
-    """By entry, how many more scopes have to end there."""
+    """By entry, the number of scopes that have still to end."""
 
     is_stale: bool = False
-    """An event was of an attempt that the run does not know yet: the copy is old, read again."""
+    """An event was of an attempt that the run does not know yet: the copy is old, and must be read again."""
 
     is_empty: bool = True
-    """Nothing changes: all that the events say is committed already."""
+    """The run stays as it is: every fact in the events is committed already."""
 
     needs: Mapping[str, str] = {}
     """
-    Results on which a decision depends and which were not given to the fold: by entry the id of the execution in whose
-    record the result stands. Read them and fold again; nothing was decided.
+    Results on which a decision depends and which the fold was not given: by entry, the id of the execution whose record
+    holds the result. No decision was made; read the results and fold again.
     """
 
 
 class NeedsResults(Exception):  # noqa: N818  an answer, not an error
-    """A decision depends on results that stand in execution records and were not given to the fold."""
+    """A decision depends on results in execution records that the fold was not given."""
 
     def __init__(self, executions: Mapping[str, str]) -> None:
         self.executions = executions
@@ -108,10 +108,10 @@ class NeedsResults(Exception):  # noqa: N818  an answer, not an error
 
 class Draft:
     """
-    A run with changes on top of it.
+    A run with the changes of a fold on top.
 
     Attributes:
-        base: The run as committed; it is not changed.
+        base: The run as committed; the draft never changes it.
 
         header, nodes, gone, pending: The changes so far, see `Changes`.
 
@@ -119,7 +119,7 @@ class Draft:
 
         failure_bytes: Bytes of the failures in the entries, with the changes.
 
-        slots: Slots that are left of a target type, once a task of the type has begun in this fold.
+        slots: By target type, the slots that are left since a task of the type has begun in this fold.
     """
 
     __slots__ = (
@@ -168,11 +168,11 @@ class Draft:
         return At(self.dag.all_nodes.get(name) or self.dag.node_of(name), name)
 
     def state(self, name: str) -> NodeState:
-        """Return the entry as it is with the changes. Raises: KeyError."""
+        """Return an entry with the changes. Raises: KeyError."""
         return self.nodes.get(name) or self.base.nodes[name]
 
     def current(self, event: RunEvent) -> NodeState | None:
-        """Return the entry that *event* is about, `None` when it is of an earlier attempt, or of one not known yet."""
+        """Return the entry of *event*, `None` if the event is of an earlier attempt or of one that is not known yet."""
         state = self.state(event.node)
         if event.attempt > state.attempt:
             self.is_stale = True
@@ -180,7 +180,7 @@ class Draft:
         return state if event.attempt == state.attempt > 0 else None
 
     def set(self, name: str, state: NodeState) -> None:
-        """Change an entry, or let one come."""
+        """Change or add an entry."""
         before = self.nodes.get(name) or self.base.nodes.get(name)
         if before is None or (self.gone and self.gone.pop(name, False) is None):
             self.live += state.is_live
@@ -191,7 +191,7 @@ class Draft:
         self.nodes[name] = state
 
     def drop(self, name: str) -> None:
-        """Let an entry go. Nothing of it may be live at a target."""
+        """Remove an entry that has no live execution."""
         before = self.state(name)
         assert not before.is_live, name
         self.failure_bytes -= before.failure_bytes
@@ -201,11 +201,11 @@ class Draft:
             self.gone[name] = None
 
     def running(self, at: At[Node]) -> None:
-        """Let a node run that waits for its scopes."""
+        """Give a node that waits for scopes the status ``Running``."""
         self.set(at.name, replace(self.state(at.name), status=TaskStatus.RUNNING, started_at=self.now))
 
     def end(self, name: str, status: TaskStatus, **changes: object) -> None:
-        """Give an entry its terminal status; all that was only owed to it goes."""
+        """Give an entry a terminal status, and clear all obligations of the entry."""
         self.set(
             name,
             replace(
@@ -223,7 +223,7 @@ class Draft:
         )
 
     def skip(self, name: str, committed: NodeState) -> None:
-        """Let a node not begin; all that this fold has begun of it is taken back."""
+        """Skip a node: the entry is as committed, without the changes of this fold."""
         self.set(name, replace(committed, status=TaskStatus.SKIPPED, ready_at=None, waits_because=None))
 
     def result(self, name: str) -> msgspec.Raw:
@@ -231,7 +231,7 @@ class Draft:
         Return the result of a completed entry, as JSON.
 
         Raises:
-            NeedsResults: It stands in the record of the execution, and was not given to the fold.
+            NeedsResults: The record of the execution holds the result, and the fold was not given it.
         """
         state = self.state(name)
         if state.result_in is None:
@@ -244,36 +244,36 @@ class Draft:
     # -- scopes --------------------------------------------------------------------------------------------------
 
     def pending_of(self, at: At[Node]) -> int:
-        """Return how many scopes have to end before the node does."""
+        """Return the number of scopes that have to end before the node does."""
         count = self.pending.get(at.name)
         return self.base.pending[at.name] if count is None else count
 
     def count_down(self, at: At[Node]) -> int:
-        """Count that one more scope has ended, and return how many are left."""
+        """Count one more scope as ended, and return the number of scopes that are left."""
         left = self.pending.get(at.name)
         left = self.pending[at.name] = (self.base.pending[at.name] if left is None else left) - 1
         return left
 
     def enter(self, at: At[Node]) -> None:
-        """Let it be the turn of a node, before all that waits for its turn already."""
+        """Put a node on the agenda, before all nodes that are on the agenda already."""
         self._agenda.append((Draft._enter, at, None))
 
     def complete(self, at: At[Node], result: msgspec.Raw = NO_RESULT, result_in: str | None = None) -> None:
-        """Complete a node with a result, as its entry keeps it, and let the node that follows have its turn."""
+        """Complete a node with a result in the form that the entry keeps, and enter the node that follows."""
         self.end(at.name, TaskStatus.COMPLETED, error=None, result=result, result_in=result_in)
         self._pass_on(at)
 
     def fail(self, at: At[Node], failure: Failure) -> None:
-        """Let a node fail for good: the rest of its scope is halted, and the scope ends."""
+        """Fail a node for good: halt the rest of the scope, and end the scope."""
         self.end(at.name, TaskStatus.FAILED, error=failure)
         self.halt(at.beside(node) for node in at.node.parent_dag.all_from(at.node.next_node))
         self._agenda.append((Draft._end_scope, at, failure))
 
     def halt(self, places: Iterable[At[Node]]) -> None:
         """
-        Let no part of *places* begin or go on.
+        Stop the nodes at *places*, and let none of them begin.
 
-        An attempt that this very fold began is taken back: it is not committed, so it has never been.
+        An attempt that began in this fold is taken back: no commit holds the attempt, so it never existed.
         """
         for at in places:
             state = self.state(at.name)
@@ -281,7 +281,7 @@ class Draft:
                 at.node.kind.halt(self, at, state, self.base.nodes.get(at.name))
 
     def halt_run(self, status: RunStatus, error: Failure) -> None:
-        """Let a running run come to its end: nothing begins any more, and live tasks are stopped."""
+        """Let a running run end: no node begins any more, and live tasks are stopped."""
         if self.header.status is RunStatus.RUNNING:
             self.header = replace(self.header, status=status, error=error)
             entries = self.base.nodes if not self.nodes else {**self.base.nodes, **self.nodes}
@@ -290,7 +290,7 @@ class Draft:
     # -- the agenda ----------------------------------------------------------------------------------------------
 
     def work_off(self) -> None:
-        """Work off all that the last event has led to, however long the chain and however deep the scopes."""
+        """Work off all consequences of the last event, without recursion along chains or into scopes."""
         agenda = self._agenda
         while agenda:
             step, at, failure = agenda.pop()

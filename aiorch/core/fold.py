@@ -1,16 +1,16 @@
 """
-What happens next in a run: `fold`.
+`fold`: the next state of a run.
 
-Pure: nothing here awaits, logs, reads a clock or draws a random number. `fold` takes the committed run and everything
-that was learned since, and returns what is to change; its cost depends on the events, not on the size of the run. The
-decisions are those of the kinds of nodes, see `aiorch.core.kind`.
+Pure: no function here awaits, logs, reads a clock or draws a random number. `fold` takes the committed run and the
+events since then, and returns the changes; the cost depends on the events, not on the size of the run. The decisions
+are those of the kinds of nodes, see `aiorch.core.kind`.
 
 Invariants, checked by the property tests after every fold:
 
 - I1  ``(attempt, status)`` of a task never moves backwards; a terminal status is final; a terminal run never changes.
-- I2  a run is terminal only when none of its tasks is ``Starting`` or ``Running``.
-- I3  a node starts only when every node before it is ``Completed`` and every node around it is ``Running``.
-- I4  a node with scopes is ``Completed`` exactly when all its scopes have ended.
+- I2  a run is terminal only when no task of the run is ``Starting`` or ``Running``.
+- I3  a node starts only when every preceding node is ``Completed`` and every surrounding node is ``Running``.
+- I4  a node with scopes is ``Completed`` exactly when all scopes have ended.
 - I5  folding the same events again changes nothing, and the order of events within one batch does not matter.
 """
 
@@ -32,7 +32,7 @@ _NO_RESULTS: Mapping[str, msgspec.Raw] = MappingProxyType({})
 
 
 class FoldError(Exception):
-    """An event could not be folded: our bug, or a document that no code of ours writes. Carries the event."""
+    """An event could not be folded: a bug of aiorch, or a document that aiorch never writes. Carries the event."""
 
     def __init__(self, event: RunEvent) -> None:
         self.event = event
@@ -51,28 +51,28 @@ def fold(  # noqa: PLR0913  the run, the events, and the process that folds
     """
     Apply events to a run.
 
-    Total over every (state, event) pair. Within a batch outcomes come first, then commands, then timers, whatever
-    their order in *events*.
+    Total over every (state, event) pair. Within a batch outcomes come first, then commands, then timers; the order of
+    *events* does not matter.
 
     Args:
         dag: The DAG of the run.
 
-        run: The run as committed; it is not changed.
+        run: The run as committed; the fold does not change it.
 
-        events: What was learned since, in any order, duplicates included.
+        events: The events since that commit, in any order, duplicates included.
 
-        now: Time of the commit that is to come.
+        now: Time of the commit that holds the changes.
 
         process: The process that folds.
 
-        results: Results that stand in execution records, by the name of the entry, for decisions that need them.
+        results: Results from execution records, by the name of the entry, for decisions that need them.
 
     Returns:
-        What is to be committed. Empty when the run has absorbed all events already. With `Changes.needs` nothing was
-        decided: the decision needs results that were not given.
+        The changes to commit. Empty when the run has absorbed all events already. With `Changes.needs` no decision was
+        made: one needs results that were not given.
 
     Raises:
-        FoldError: One of the events cannot be folded; nothing was decided. Leave it out and fold the others.
+        FoldError: One of the events cannot be folded; no decision was made. Leave that event out and fold again.
     """
     draft = Draft(dag, run, now, process, results)
     if len(events) > 1:
@@ -97,7 +97,7 @@ def _order(event: RunEvent) -> tuple[int, str, int]:
 
 
 def _tell(draft: Draft, name: str, event: RunEvent) -> None:
-    """Let the kind of a node apply an event to an entry. A kind without a handler has no use for the event."""
+    """Let the kind of a node apply an event to an entry. A kind without a handler ignores the event."""
     at = draft.at(name)
     handler = at.node.kind.handlers.get(type(event))
     if handler is not None:
@@ -105,7 +105,7 @@ def _tell(draft: Draft, name: str, event: RunEvent) -> None:
 
 
 def _on_run_started(draft: Draft, _: RunStarted) -> None:
-    # A run that has begun and goes on always has an active entry: this is the first fold of its life.
+    # A run that has begun and goes on always has an active entry: this is the first fold of the run.
     if draft.header.status is RunStatus.RUNNING and not draft.base.active:
         draft.enter(draft.at(draft.dag.start_node))
 
@@ -123,7 +123,7 @@ def _on_run_timeout(draft: Draft, _: RunTimeoutDue) -> None:
 
 
 def _on_processes_died(draft: Draft, event: ProcessesDied) -> None:
-    for _ in range(2):  # an attempt that the first turn finds lost may fail the run, and stop what was left to others
+    for _ in range(2):  # an attempt that the first turn finds lost may fail the run, and stop the rest
         for name in draft.base.active:
             _tell(draft, name, event)
             draft.work_off()
@@ -135,4 +135,4 @@ _OF_RUN: dict[type, Callable[[Draft, Any], None]] = {
     RunTimeoutDue: _on_run_timeout,
     ProcessesDied: _on_processes_died,
 }
-"""Events of the run as a whole; all others are applied by the kind of their node."""
+"""Events of the run as a whole. The kind of a node applies all events of the node."""

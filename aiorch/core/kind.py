@@ -23,7 +23,7 @@ Handler = Callable[[Draft, At[Any], Any], None]
 
 class NodeKind(Generic[N]):
     """
-    The decisions of one kind of node: one object without state, which its nodes carry.
+    The decisions of one kind of node: one object without state, which all nodes of the kind carry.
 
     Attributes:
         name: The `type` of steps in definitions, the `node_type` of entries in run documents.
@@ -42,20 +42,20 @@ class NodeKind(Generic[N]):
         return NodeState(node.name, self.name, TaskStatus.NEW, next=node.next)
 
     def pending(self, node: N, entries: Mapping[str, NodeState]) -> int | None:  # noqa: ARG002
-        """Return how many scopes have to end before the node does, `None` for a node that waits for no scope."""
+        """Return the number of scopes that have to end before the node does, `None` for a node without scopes."""
         return None
 
     def enter(self, draft: Draft, at: At[N]) -> None:
-        """It is the node's turn: complete, fail, or wait for an event or for scopes."""
+        """Let a node begin: complete, fail, or wait for an event or for scopes."""
         raise NotImplementedError
 
     def scope_ended(self, draft: Draft, at: At[N], scope: DAG, failure: Failure | None) -> None:
-        """One scope of the node has ended: well, or with a failure."""
+        """Apply the end of one scope of the node: well, or with a failure."""
         raise NotImplementedError
 
     def halt(self, draft: Draft, at: At[N], state: NodeState, committed: NodeState | None) -> None:  # noqa: ARG002
         """
-        Let the node not begin, or not go on: its run or its branch is at its end.
+        Stop a node, or let the node never begin, because the run or the branch ends.
 
         Args:
             draft: The run with the changes of this fold.
@@ -64,7 +64,7 @@ class NodeKind(Generic[N]):
 
             state: The entry with the changes.
 
-            committed: The entry as committed, `None` for one that came in this fold.
+            committed: The entry as committed, `None` for an entry that this fold has added.
         """
         if committed is None:
             draft.drop(at.name)
@@ -74,5 +74,5 @@ class NodeKind(Generic[N]):
             draft.end(at.name, TaskStatus.CANCELLED)
 
     def caption(self, node: N) -> tuple[str, str]:  # noqa: ARG002
-        """Return the name of the kind, or of a kind within it, and the words that tell the work of the node."""
+        """Return the name of the kind, or a more precise one, and words for the work of the node."""
         return self.name, ""

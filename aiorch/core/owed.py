@@ -1,4 +1,4 @@
-"""The work that a committed run owes. Launches follow from it alone."""
+"""Obligations: the work that the entries of a committed run require from their owners."""
 
 from enum import StrEnum
 
@@ -7,18 +7,18 @@ from aiorch.model.status import TaskStatus
 
 
 class Obligation(StrEnum):
-    """What one entry of a committed run owes, and its process does."""
+    """The work that one entry of a committed run requires from its owner."""
 
     LAUNCH = "launch"
     AWAIT = "await"
-    """Find out how it ends, if nobody here does so already."""
+    """Wait for the end of the execution, unless this process waits already."""
 
     STOP = "stop"
     RETRY = "retry"
 
 
 def obligation(state: NodeState, process_id: str) -> Obligation | None:
-    """Return what *process_id* owes to a task, as the committed run has it. Launches follow from this alone."""
+    """Return the obligation of *process_id* to a task of a committed run. Launches follow from this alone."""
     if state.by != process_id:
         return None
     status = state.status

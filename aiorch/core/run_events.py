@@ -13,7 +13,7 @@ from aiorch.model.run_document import NO_RESULT
 
 
 class RunStarted(msgspec.Struct, frozen=True, gc=False):
-    """The run exists and shall begin."""
+    """The run exists and is to begin."""
 
     rank: ClassVar[int] = 0
     node: ClassVar[str] = ""
@@ -22,21 +22,21 @@ class RunStarted(msgspec.Struct, frozen=True, gc=False):
 
 class TaskWaits(msgspec.Struct, frozen=True, gc=False):
     """
-    The task has not started, and why: a try to launch it was refused, or this process is not able to launch it.
+    The task has not started, for a reason: the target refused a launch, or this process cannot launch the task.
 
-    The entry may be ``Running`` already: whether a request that is under way is refused is not known.
+    The entry may be ``Running`` already: the answer to a request that is under way is not known.
     """
 
     rank: ClassVar[int] = 2
     node: str
     attempt: int
-    """The one that was refused; 0: the task is ready, and has no attempt yet."""
+    """The attempt that was refused; 0: the task is ready and has no attempt yet."""
 
     reason: str | None
-    """`None`: the target seems to have taken it."""
+    """`None`: the target seems to have taken the execution."""
 
     launch: int = 0
-    """Which launch of the attempt it is about."""
+    """The launch of the attempt that the event is about."""
 
 
 class TaskRunning(msgspec.Struct, frozen=True, gc=False):
@@ -47,13 +47,13 @@ class TaskRunning(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     job_id: str | None = None
     launch: int = 0
-    """Which launch of the attempt it is about, as the entry counts them; 0: any."""
+    """The launch of the attempt that the event is about, as the entry counts launches; 0: any."""
 
     answer_lost: bool = False
-    """Its call got no answer, and nobody waits for one any more."""
+    """The call got no answer, and no process waits for the answer any more."""
 
     was_refused: bool = False
-    """An earlier request of this launch was refused before it ran."""
+    """The target refused an earlier request of this launch, before the function ran."""
 
 
 class TaskSucceeded(msgspec.Struct, frozen=True, gc=False):
@@ -74,27 +74,27 @@ class TaskFailed(msgspec.Struct, frozen=True, gc=False):
     attempt: int
     failure: Failure
     is_given_up: bool = False
-    """It has not ended at its target: its process has lost patience, or could not send it. That is its owner's word."""
+    """The owner gave the execution up: no end came in time, or no request got out. The target may still run it."""
 
     launch: int = 0
-    """Which launch was given up; 0: any."""
+    """The launch that was given up; 0: any."""
 
 
 class TaskUnanswered(msgspec.Struct, frozen=True, gc=False):
-    """The platform says how a call ended; the call's own answer, which alone carries the result, is missing."""
+    """The platform tells the end of a call; the answer to the call, which alone carries the result, is missing."""
 
     rank: ClassVar[int] = 4
     node: str
     attempt: int
     event_id: str = ""
-    """Of the platform's event; empty: decide about an event that is in the entry already."""
+    """Id of the platform's event; empty: decide about an event that is in the entry already."""
 
     ran: bool = True
-    """It succeeded. `False`: the platform refused the request for load, and the function never ran."""
+    """The call succeeded. `False`: the platform refused the request for load, and the function never ran."""
 
 
 class TaskStopped(msgspec.Struct, frozen=True, gc=False):
-    """The execution was stopped, as asked: nothing of it goes on that could be stopped."""
+    """The execution was stopped, as asked: the target runs no part that could be stopped."""
 
     rank: ClassVar[int] = 6
     node: str
@@ -102,17 +102,17 @@ class TaskStopped(msgspec.Struct, frozen=True, gc=False):
 
 
 class TaskInterrupted(msgspec.Struct, frozen=True, gc=False):
-    """Its process is about to end, and has given the execution up."""
+    """The owner of the execution is about to end, and has given the execution up."""
 
     rank: ClassVar[int] = 7
     node: str
     attempt: int
     was_sent: bool = True
-    """`False`: it had not begun, and has done nothing."""
+    """`False`: the owner had not sent the request, so the execution never began."""
 
 
 class CancelRequested(msgspec.Struct, frozen=True, gc=False):
-    """Somebody wants the run to end now."""
+    """A user or a client asks for the end of the run."""
 
     rank: ClassVar[int] = 8
     node: ClassVar[str] = ""
@@ -121,29 +121,29 @@ class CancelRequested(msgspec.Struct, frozen=True, gc=False):
 
 
 class TaskLost(msgspec.Struct, frozen=True, gc=False):
-    """What became of the execution will not be known: `on_lost` decides."""
+    """The outcome of the execution will never be known: `on_lost` decides."""
 
     rank: ClassVar[int] = 10
     node: str
     attempt: int
     reason: str
     launch: int = 0
-    """Which launch was lost; 0: any."""
+    """The launch that was lost; 0: any."""
 
 
 class ProcessesDied(msgspec.Struct, frozen=True, gc=False):
-    """These processes will never act again: the process that folds this takes over their work."""
+    """These processes will never act again: the process that folds this event takes over their work."""
 
     rank: ClassVar[int] = 11
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
     processes: frozenset[str]
     asked_at: float = float("inf")
-    """When `Liveness` was asked, in the event loop's time. The committer asks again before a fold onto a later copy."""
+    """Event loop time at which `Liveness` was asked. The committer asks again before a fold onto a later copy."""
 
 
 class LaunchOffered(msgspec.Struct, frozen=True, gc=False):
-    """A task is ready, nobody has launched it, and this process could."""
+    """A task is ready, no process has claimed it, and this process can launch it."""
 
     rank: ClassVar[int] = 12
     node: str
@@ -159,7 +159,7 @@ class RetryDue(msgspec.Struct, frozen=True, gc=False):
 
 
 class RunTimeoutDue(msgspec.Struct, frozen=True, gc=False):
-    """The run has taken as long as it may."""
+    """The timeout of the run has passed."""
 
     rank: ClassVar[int] = 9
     node: ClassVar[str] = ""

@@ -1,8 +1,8 @@
 """
 The intake: from deliveries of messages to events in the inboxes of runs.
 
-A message is acknowledged only after the commit that contains what it said, or when it needs none. One bad message
-never stops another.
+The intake acknowledges a message only after the commit that holds the event of the message, or when the message needs
+no commit. A bad message never stops a good one.
 """
 
 import asyncio
@@ -31,24 +31,24 @@ from aiorch.ports.source import Delivery, EventSource
 logger = logging.getLogger(__name__)
 
 RECEIVE_PAUSE_S = 1.0
-"""Pause after a failure that the source itself did not handle."""
+"""Pause after a failure that the source did not handle."""
 
 PROBE_PAUSE_S = 0.5
 PROBE_PAUSE_MAX_S = 10.0
-"""First and longest pause before a store that did not answer is asked again."""
+"""First and longest pause between two questions to a store that does not answer."""
 
 CANCEL_WAITS_S = 3600.0
-"""How long a cancel waits for the start of its run where no dead-letter topic takes it in the end."""
+"""Longest wait of a cancel for the start of the run, where no dead-letter topic takes the message in the end."""
 
 UNREADABLE_DELIVERIES = 5
-"""Deliveries after which a message about a stored document that cannot be read is parked: one bad read passes."""
+"""Deliveries after which a message about an unreadable document is parked: one bad read passes."""
 
 UNREADABLE_S = 600.0
-"""The same where deliveries are not counted: seconds since the message was published."""
+"""The same limit where deliveries are not counted: seconds since the message was published."""
 
 
 class _Settling(Receipt):
-    """A receipt with its delivery, for the line that sums it up."""
+    """A receipt with its delivery, for the log line about the delivery."""
 
     __slots__ = ("begun_at", "delivery", "error")
 
@@ -66,12 +66,12 @@ class _Settling(Receipt):
 
 class Intake:
     """
-    Receives messages and lets the engine know what they say.
+    Receives messages and hands their events to the engine.
 
     Args:
         executor: The engine.
 
-        source: Where messages come from. It is paused while the store does not answer.
+        source: The source of messages. The intake pauses the source while the store does not answer.
     """
 
     def __init__(self, executor: DAGExecutor, source: EventSource) -> None:
@@ -81,16 +81,16 @@ class Intake:
         executor.on_store_away = self._pause
 
     async def run(self) -> None:
-        """Receive for ever."""
+        """Receive messages until cancelled."""
         while True:
             try:
                 self.handle(await self._source.receive())
             except Exception:
-                logger.exception("messages cannot be received, trying again")
+                logger.exception("messages not received, trying again", extra={"action": "messages_not_received"})
                 await asyncio.sleep(RECEIVE_PAUSE_S)
 
     def handle(self, deliveries: Sequence[Delivery]) -> None:
-        """Take a batch. Each delivery is settled on its own, when what it says is committed."""
+        """Take a batch. Each delivery is settled alone, when its event is committed."""
         for delivery in deliveries:
             self._executor.spawn(self._handle(delivery))
 
@@ -101,7 +101,7 @@ class Intake:
         try:
             outcome = await self._outcome(settling)
         finally:
-            # Also when cancelled: nothing was committed, so it is given back.
+            # Also when cancelled: no commit was made, so the message is given back.
             delivery.nack() if outcome is Outcome.RETURNED else delivery.ack()
             seconds = loop.time() - settling.begun_at
             self._executor.observer.message_settled(settling.kind, outcome.value, seconds)
@@ -118,7 +118,7 @@ class Intake:
             )
 
     async def _outcome(self, settling: _Settling) -> Outcome:
-        """Handle a delivery, and say what is to become of it. Whatever is wrong with it, it stops no other."""
+        """Handle a delivery and return the outcome. No exception leaves, so that a bad message stops no good one."""
         try:
             return await self._take(settling)
         except Exception as error:
@@ -133,21 +133,22 @@ class Intake:
             if isinstance(error, StoreError):
                 self._pause()
             elif not isinstance(error, AiorchError):
-                logger.exception("message cannot be handled", extra={"message_id": settling.delivery.message_id})
+                facts = {"action": "message_not_handled", "message_id": settling.delivery.message_id}
+                logger.exception("message not handled", extra=facts)
             return outcome
 
     def _of_early_cancel(self, delivery: Delivery) -> Outcome:
-        """Return what becomes of a cancel without a run: the start of its run may still come."""
+        """Return the outcome of a cancel without a run: the start of the run may still come."""
         if delivery.delivery_attempt is None and self._age_s(delivery) > CANCEL_WAITS_S:
-            return Outcome.DROPPED  # there is no dead-letter topic to end its rounds
+            return Outcome.DROPPED  # no dead-letter topic ends the redeliveries
         return Outcome.RETURNED
 
     def _is_hopeless(self, error: Exception, delivery: Delivery) -> bool:
-        """Whether giving a message back once more would most likely change nothing."""
+        """Whether one more delivery of a message would most likely fail the same way."""
         attempt = delivery.delivery_attempt
         match error:
             case UnknownDAGError():
-                return attempt is None  # there is no dead-letter topic to end its rounds
+                return attempt is None  # no dead-letter topic ends the redeliveries
             case NewerSchemaError():
                 return False  # a newer replica can read the document
             case DocumentError():
@@ -156,7 +157,7 @@ class Intake:
                 return False
 
     async def _take(self, settling: _Settling) -> Outcome:
-        """Return when nothing of the message can be lost any more. Raises what refuses it."""
+        """Return the outcome when no part of the message can be lost any more. Raises the reason of a refusal."""
         delivery = settling.delivery
         event_data = decode_message(delivery.data)
         await self._executor.handle(
@@ -168,13 +169,14 @@ class Intake:
         return (self._executor.clock.now() - delivery.publish_time).total_seconds()
 
     async def _park(self, settling: _Settling) -> Outcome:
-        """Put away what can never be handled, so that it is neither lost nor delivered for ever."""
+        """Store a message that can never be handled, so that it is neither lost nor delivered for ever."""
         token = self._executor.entropy.token()
         try:
             await self._executor.runs.reject(token, settling.delivery.data, settling.error or "")
         except AiorchError:
-            logger.exception("message not parked", extra={"message_id": settling.delivery.message_id})
-            self._pause()  # it would come again at once, and the others with it
+            facts = {"action": "message_not_parked", "message_id": settling.delivery.message_id}
+            logger.exception("message not parked", extra=facts)
+            self._pause()  # the source would deliver the message again at once, and further messages with it
             return Outcome.RETURNED
         return Outcome.PARKED
 
@@ -193,7 +195,8 @@ class Intake:
             try:
                 await self._executor.runs.ping()
             except StoreError as error:
-                logger.warning("nothing is pulled while the store is away", extra={"error": str(error)})
+                facts = {"action": "pulling_paused", "error": str(error)}
+                logger.warning("pulling is paused while the store does not answer", extra=facts)
                 pause_s = min(PROBE_PAUSE_MAX_S, pause_s * 2)
                 continue
             self._is_paused = False
@@ -207,6 +210,6 @@ _REFUSED: tuple[tuple[tuple[type[Exception], ...], Outcome], ...] = (
     ((MalformedEventError, FoldError, RunConflictError, RunTooLargeError), Outcome.PARKED),
 )
 """
-What becomes of a delivery whose handling raised; the first that fits counts. All else is given back, other errors of
-documents included: what was read may be damaged, and what is stored be sound. See `Intake._is_hopeless`.
+The outcome of a delivery whose handling raised; the first row that fits counts. All other errors give the message back,
+including other errors of documents: the read may be damaged, and the stored document sound. See `Intake._is_hopeless`.
 """

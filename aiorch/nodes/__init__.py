@@ -1,4 +1,4 @@
-"""One module per kind of node. A kind that is added has a row here, and one in `aiorch.nodes.steps`."""
+"""One module per kind of node. A new kind adds a row here, and one in `aiorch.nodes.steps`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,4 +11,4 @@ from aiorch.nodes.pass_ import PASS
 from aiorch.nodes.task import TASK
 
 KINDS: Mapping[str, NodeKind[Any]] = {kind.name: kind for kind in (TASK, PARALLEL, PASS, FAIL)}
-"""By the `type` of steps."""
+"""The kinds of nodes, by the `type` of their steps."""

@@ -1,4 +1,4 @@
-"""`Fail`: the end of a chain by a failure of one's own type. It costs no commit of its own."""
+"""`Fail`: the end of a chain by a failure with a type from the definition. A `Fail` needs no extra commit."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from aiorch.model.failure import Failure
 
 
 class Fail(Node):
-    """A node that fails as soon as it is reached."""
+    """A node that fails as soon as the run gets there."""
 
     schema_version = 2
 
@@ -22,7 +22,7 @@ class Fail(Node):
 
 
 class FailKind(NodeKind[Fail]):
-    """A node that fails in the fold that reaches it."""
+    """The decisions of a `Fail`, which fails in the fold that enters the node."""
 
     name = "Fail"
 

@@ -1,4 +1,4 @@
-"""`Parallel`: branches that run at the same time, joined once when all have ended."""
+"""`Parallel`: branches that run at the same time, joined when all branches have ended."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,21 +36,21 @@ class Parallel(Node):
 
 
 class ParallelKind(NodeKind[Parallel]):
-    """A node that waits for its branches: with `fail_fast` the first failure ends it, else the last branch does."""
+    """The decisions of a `Parallel`: with `fail_fast` the first failure ends the node, else the last branch does."""
 
     name = "Parallel"
 
     def blank(self, node: Parallel) -> NodeState:
-        """Return the entry of a node in a run that has not begun: it names the start of each branch."""
+        """Return the entry of a node in a run that has not begun, with the start of each branch."""
         branches = tuple({"start": branch.start_node} for branch in node.branches)
         return replace(super().blank(node), branches=branches)
 
     def pending(self, node: Parallel, entries: Mapping[str, NodeState]) -> int:
-        """Return how many branches have not ended."""
+        """Return the number of branches that have not ended."""
         return sum(not _has_ended(branch, entries) for branch in node.branches)
 
     def enter(self, draft: Draft, at: At[Parallel]) -> None:
-        """Let all branches begin that an earlier run has not completed."""
+        """Start all branches that an earlier run has not completed."""
         draft.running(at)
         pending, branches = draft.pending_of(at), at.node.branches
         if pending < len(branches):
@@ -76,7 +76,7 @@ class ParallelKind(NodeKind[Parallel]):
                 draft.complete(at)
 
     def halt(self, draft: Draft, at: At[Parallel], state: NodeState, committed: NodeState | None) -> None:
-        """Cancel a node that began in this fold if the fold has decided a node inside of it, which stays as it is."""
+        """Cancel a node that began in this fold, if an inner node was decided in this fold; the inner node stays."""
         inner = (draft.state(at.beside(node).name).status for node in at.node.inner_nodes.values())
         if state.status is TaskStatus.RUNNING and any(status in _DECIDED for status in inner):
             draft.end(at.name, TaskStatus.CANCELLED)
@@ -93,7 +93,7 @@ def _has_ended(branch: DAG, entries: Mapping[str, NodeState]) -> bool:
 
 
 def _has_completed(draft: Draft, at: At[Parallel], branch: DAG) -> bool:
-    """Whether a branch that has ended did so at one of its ends."""
+    """Whether a branch that has ended reached one of the nodes that end the branch."""
     return any(draft.state(at.beside(node).name).status is TaskStatus.COMPLETED for node in branch.ends)
 
 

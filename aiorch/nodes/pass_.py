@@ -1,4 +1,4 @@
-"""`Pass`: a value that stands in the definition, or the end of a chain. It costs no commit of its own."""
+"""`Pass`: a value from the definition, or the end of a chain. A `Pass` needs no extra commit."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ CAPTION_CHARS_MAX = 40
 
 
 class Pass(Node):
-    """A node that completes at once, with the result that its step gives."""
+    """A node that completes at once, with the result that the step gives."""
 
     schema_version = 2
 
@@ -24,7 +24,7 @@ class Pass(Node):
 
 
 class PassKind(NodeKind[Pass]):
-    """A node that completes in the fold that reaches it."""
+    """The decisions of a `Pass`, which completes in the fold that enters the node."""
 
     name = "Pass"
     has_result = True

@@ -1,12 +1,12 @@
 """
-Tasks: each attempt is an execution at a target, and events tell how it goes on.
+Tasks: each attempt is an execution at a target, and events tell the progress of the execution.
 
-Statuses of a task (transitions are code, not a table, since most depend on the retry policy and on the scope around)::
+Statuses of a task. Transitions are code, not a table: most depend on the retry policy and on the surrounding scope::
 
     New ──▶ Starting ──▶ Running ──▶ Completed | Failed | Cancelled
      │          │  ▲        │
      ▼          ▼  │        ▼
-    Skipped     Retrying ◀──┘            (Starting may end at once: the call's answer is its completion)
+    Skipped     Retrying ◀──┘            (Starting may end at once: the answer to a call completes the task)
 """
 
 from msgspec.structs import replace
@@ -52,7 +52,7 @@ def on_running(draft: Draft, at: At[Task], event: TaskRunning) -> None:
     state = draft.current(event)
     is_its_own = state is not None and state.by == draft.process.id
     if state is None or not is_its_own or not state.is_live or event.launch not in (0, state.launches):
-        return  # this process was called dead, and is not: the process that took over owes the launch, and says so
+        return  # replicas took this live process for dead: the process that took over owes the launch, and reports it
     unanswered = state.unanswered
     if unanswered is not None and unanswered.calls_again:
         unanswered = replace(unanswered, calls_again=False)
@@ -67,24 +67,24 @@ def on_running(draft: Draft, at: At[Task], event: TaskRunning) -> None:
 
 
 def on_succeeded(draft: Draft, at: At[Task], event: TaskSucceeded) -> None:
-    """Complete the task: also while Retrying, when the attempt was given up and no other has begun."""
+    """Complete the task: also while ``Retrying``, when the attempt was given up and no further attempt has begun."""
     state = draft.current(event)
     if state is not None and not state.status.is_terminal and not _has_refused_result(state):
         draft.complete(at, event.result, event.result_in)
 
 
 def _has_refused_result(state: NodeState) -> bool:
-    """Whether the attempt did succeed, and its answer could not be kept: an event that says so, too, has no result."""
+    """Whether the attempt succeeded with an answer that could not be kept: an event of the success has no result."""
     return state.status is TaskStatus.RETRYING and state.error is not None and state.error.type in REFUSED_RESULTS
 
 
 def on_failed(draft: Draft, at: At[Task], event: TaskFailed) -> None:
-    """Let another attempt follow, or the task fail: the retry policy decides."""
+    """Let one more attempt follow, or let the task fail: the retry policy decides."""
     state = draft.current(event)
     if state is None or not state.is_live or event.launch not in (0, state.launches):
         return
     if event.is_given_up and (state.by != draft.process.id or attempts.stop_waiting(draft, at)):
-        return  # the process that has taken the execution over decides for itself
+        return  # the process that has taken the execution over decides
     failure = attempts.kept_failure(draft, event.failure, state)
     failures, policy = state.attempt - state.lost - state.interrupted, at.node.retry
     if state.stop or failures >= policy.max_attempts or not policy.covers(failure.type):
@@ -95,7 +95,7 @@ def on_failed(draft: Draft, at: At[Task], event: TaskFailed) -> None:
 
 
 def on_unanswered(draft: Draft, at: At[Task], event: TaskUnanswered) -> None:
-    """Decide about a call whose end an event tells, and whose answer with the result is missing."""
+    """Decide about a call whose end is known from an event, and whose answer with the result is missing."""
     state = draft.current(event)
     known = (state.unanswered if state is not None else None) or Unanswered()
     if event.event_id in known.events:
@@ -104,7 +104,7 @@ def on_unanswered(draft: Draft, at: At[Task], event: TaskUnanswered) -> None:
         on_succeeded(draft, at, TaskSucceeded(event.node, event.attempt))
         return
     if state is None or not state.is_live or state.stop:
-        return  # the attempt that follows brings a result of its own, in this run or in the one that resumes it
+        return  # the next attempt brings its own result, in this run or in the run that resumes this one
     if not event.event_id:
         attempts.decide_unanswered(draft, at)
         return
@@ -113,7 +113,7 @@ def on_unanswered(draft: Draft, at: At[Task], event: TaskUnanswered) -> None:
         draft.set(at.name, replace(state, unanswered=replace(known, has_succeeded=True)))
         attempts.decide_unanswered(draft, at)
     elif known.answer_lost and not known.was_refused and state.launches == 1:
-        # Of several requests it would not be known which one the event is about, and the last one may run.
+        # With several requests, the event may be about any of them, and the last one may still run.
         attempts.call_again(draft, at, replace(state, unanswered=known))
 
 
@@ -125,9 +125,9 @@ def on_stopped(draft: Draft, at: At[Task], event: TaskStopped) -> None:
 
 
 def on_interrupted(draft: Draft, at: At[Task], event: TaskInterrupted) -> None:
-    """Decide about an attempt that this process gives up since it ends."""
+    """Decide about an attempt that this process gives up because the process ends."""
     state = draft.current(event)
-    # An execution that another process has taken over goes on there, whatever becomes of this process.
+    # An execution that was taken over goes on in its new process.
     if state is not None and state.is_live and state.by == draft.process.id:
         attempts.interrupt(draft, at, state, was_sent=event.was_sent)
 
@@ -135,7 +135,7 @@ def on_interrupted(draft: Draft, at: At[Task], event: TaskInterrupted) -> None:
 def on_lost(draft: Draft, at: At[Task], event: TaskLost) -> None:
     """Decide about an attempt whose outcome no process will know."""
     state = draft.current(event)
-    # An execution that another process has taken over may have been sent again, or is waited for there.
+    # The process that has taken an execution over may have launched it again, or waits for its end.
     is_its_own = state is not None and state.is_live and state.by == draft.process.id
     if state is None or not is_its_own or event.launch not in (0, state.launches):
         return
@@ -144,7 +144,7 @@ def on_lost(draft: Draft, at: At[Task], event: TaskLost) -> None:
 
 
 def on_processes_died(draft: Draft, at: At[Task], event: ProcessesDied) -> None:
-    """Go on with an attempt of a dead process."""
+    """Continue an attempt of a dead process."""
     state = draft.state(at.name)
     if state.by in event.processes:
         attempts.take_over(draft, at, state)
@@ -165,12 +165,12 @@ def on_retry_due(draft: Draft, at: At[Task], event: RetryDue) -> None:
     if state.retry_at is None or state.retry_at <= draft.now:
         attempts.start(draft, at, state.attempt + 1)
     elif state.by is None and draft.process.can_launch(at.node):
-        # Too early, and no process waits for it: a process that could not launch it has left it to the others.
+        # Too early, and no process waits for the time: the process that could not launch the task gave the wait up.
         draft.set(at.name, replace(state, by=draft.process.id))
 
 
 class TaskKind(NodeKind[Task]):
-    """A task: its attempts are executions at its target."""
+    """The decisions of a task, whose attempts are executions at a target."""
 
     name = "Task"
     has_result = True
@@ -189,7 +189,7 @@ class TaskKind(NodeKind[Task]):
     }
 
     def blank(self, node: Task) -> NodeState:
-        """Return the entry of a task in a run that has not begun: it names the target."""
+        """Return the entry of a task in a run that has not begun, with the target."""
         return replace(super().blank(node), target_type=node.target_type, target_name=node.target_name)
 
     def enter(self, draft: Draft, at: At[Task]) -> None:
@@ -197,7 +197,7 @@ class TaskKind(NodeKind[Task]):
         attempts.start(draft, at, 1)
 
     def halt(self, draft: Draft, at: At[Task], state: NodeState, committed: NodeState | None) -> None:
-        """Skip the task, cancel its next attempt, or let its execution be stopped."""
+        """Skip the task, cancel the next attempt, or ask for a stop of the execution."""
         if committed is None or committed.status is TaskStatus.NEW or state.status is TaskStatus.RETRYING:
             super().halt(draft, at, state, committed)
         elif state.attempt != committed.attempt:

@@ -201,7 +201,7 @@ def test_a_wrong_dataflow_step_has_one_problem(keys: dict[str, Any], path: str, 
 @pytest.mark.parametrize(
     ("keys", "path", "words"),
     [
-        ({"branches": ...}, ".branches", "this key is missing. What runs at the same time"),
+        ({"branches": ...}, ".branches", "this key is missing. DAGs that run at the same time"),
         ({"branches": []}, ".branches", "must not be empty"),
         ({"branches": {}}, ".branches", "must be a list, not a mapping"),
         ({"branches": [[]]}, ".branches[0]", "must be a mapping with `start` and `steps`, not a list"),

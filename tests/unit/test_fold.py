@@ -623,7 +623,7 @@ def test_a_function_that_kills_its_process_does_not_loop_for_ever() -> None:
     error = scene["A"].error
     assert error is not None
     assert (scene.statuses["A"], error.type) == ("Failed", "Lost")
-    assert "died 10 times while launching it" in error.message
+    assert "died 10 times while launching the execution" in error.message
 
 
 def test_a_refusal_is_of_the_launch_that_was_refused() -> None:

@@ -1,7 +1,7 @@
 """
-The steps of the kinds of nodes, one module each, and the table of them.
+The steps of the kinds of nodes, one module each, and their table.
 
-A kind that is added has a row here. The steps of tasks come from the kinds of targets, see `aiorch.targets.kind`.
+A new kind adds a row here. The steps of tasks come from the kinds of targets, see `aiorch.targets.kind`.
 """
 
 STEPS: dict[str, str] = {
@@ -9,4 +9,4 @@ STEPS: dict[str, str] = {
     "Pass": "aiorch.nodes.steps.pass_:PassStep",
     "Fail": "aiorch.nodes.steps.fail:FailStep",
 }
-"""The class of the steps, as ``module:class``, by their `type`. It is imported when a definition has the first one."""
+"""By `type`, the class of the steps as ``module:class``, which the first step of that type imports."""

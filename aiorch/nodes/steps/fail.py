@@ -10,7 +10,7 @@ from aiorch.steps import Given, Step, Text
 
 
 class FailStep(Step):
-    """Fails as soon as it is reached, with a type and a message of your own."""
+    """Fails as soon as the run gets there, with a type and a message of your own."""
 
     ends_chain: ClassVar[bool] = True
 

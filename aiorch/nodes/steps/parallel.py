@@ -19,10 +19,10 @@ Branches = Annotated[
 
 
 class ParallelStep(LinkedStep):
-    """Runs branches at the same time and goes on once all of them have ended."""
+    """Runs branches at the same time, and goes on when all branches have ended."""
 
     type: Literal["Parallel"] = Field(description="Branches at the same time.")
-    branches: Branches = Field(description="What runs at the same time, each with a `start` and `steps` of its own.")
+    branches: Branches = Field(description="DAGs that run at the same time, each with its own `start` and `steps`.")
     on_failure: Annotated[OnFailure, Strict(False)] = Field(
         OnFailure.FAIL_FAST, description="When a branch fails: cancel the remaining branches, or wait for them."
     )

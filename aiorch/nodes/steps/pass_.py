@@ -10,7 +10,7 @@ from aiorch.steps import LinkedStep
 
 
 class PassStep(LinkedStep):
-    """Completes at once, with a value that stands in the definition."""
+    """Completes at once, with a value from the definition."""
 
     type: Literal["Pass"] = Field(description="A value; nothing is launched.")
     result: Any = Field(None, description="The result of the step: any JSON.", examples=[{"region": "europe-west1"}])
