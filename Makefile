@@ -23,6 +23,9 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+	$(BIN)/mypy --strict tests/typing/user_program.py
+	$(BIN)/basedpyright
+	$(BIN)/python tools/public_types.py
 
 layers: $(VENV)/.installed-dev
 	$(BIN)/lint-imports

@@ -80,7 +80,7 @@ class DefinitionError(AiorchError):
     """The DAG definition cannot be built, so no run was started. Correct every entry of `problems`."""
 
     def __init__(self, problems: Sequence[Problem], *, source: str = "DAG definition") -> None:
-        self.problems = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
         self.source = source
         count = counted(len(self.problems), "problem")
         lines = [f"\n  - {problem}" for problem in self.problems[:PROBLEMS_SHOWN]]
@@ -93,7 +93,9 @@ class InvalidSettingError(AiorchError, ValueError):
     """A setting is out of its range, so the store was not opened."""
 
     def __init__(self, setting: str, value: object, least: float) -> None:
-        self.setting, self.value, self.least = setting, value, least
+        self.setting: str = setting
+        self.value: object = value
+        self.least: float = least
         super().__init__(
             f"{setting} is {value!r} and must be a number of at least {least:g}, so the store was not opened. Correct "
             f"the setting, or leave it out for its default."
@@ -104,7 +106,8 @@ class InvalidIdError(AiorchError, ValueError):
     """A run id or execution id cannot become part of an object name."""
 
     def __init__(self, kind: str, value: object) -> None:
-        self.kind, self.value = kind, value
+        self.kind: str = kind
+        self.value: object = value
         if isinstance(value, str):
             shown = ascii(value[:64]) + ("…" if len(value) > 64 else "")
         else:
@@ -119,7 +122,8 @@ class MalformedEventError(AiorchError, ValueError):
     """A message has the form of an event of aiorch and cannot be read as one."""
 
     def __init__(self, what: str, reason: str) -> None:
-        self.what, self.reason = what, reason
+        self.what: str = what
+        self.reason: str = reason
         super().__init__(
             f"{what} is malformed: {reason}. It was applied to no run, and a repetition does not help: find the "
             f"publisher that sends it to the topic."
@@ -146,7 +150,8 @@ class MissingExtraError(AiorchError, ImportError):
     """A library is missing that only an extra of this package installs."""
 
     def __init__(self, extra: str, library: str) -> None:
-        self.extra, self.library = extra, library
+        self.extra: str = extra
+        self.library: str = library
         super().__init__(
             f"the library {library!r} is not installed, so no store was opened and no request sent. Cloud Storage, "
             f"Pub/Sub, ID tokens and Dataflow need the extra {extra!r}: run pip install '.[{extra}]' in a clone of "
@@ -171,7 +176,7 @@ class UnresolvedFunctionError(AiorchError):
     """Tasks that this process cannot launch, for want of their callables or targets."""
 
     def __init__(self, missing: Sequence[tuple[str, str, str]], *, lacks_callable: bool) -> None:
-        self.missing = tuple(missing)
+        self.missing: tuple[tuple[str, str, str], ...] = tuple(missing)
         """Tuples of node name, callable name and reason."""
         lines = "".join(f"\n  - step {node!r}: {name!r}: {reason}" for node, name, reason in self.missing)
         looked_up = (
@@ -189,7 +194,8 @@ class RunConflictError(AiorchError):
     """A run with this id exists already and differs from the requested one."""
 
     def __init__(self, run_id: str, difference: str) -> None:
-        self.run_id, self.difference = run_id, difference
+        self.run_id: str = run_id
+        self.difference: str = difference
         super().__init__(
             f"run {run_id!r} exists with a different {difference}, so no run was started. Choose a new run id, or "
             f"start it with the same {difference} to get the existing run."
@@ -217,7 +223,9 @@ class RunTooLargeError(AiorchError):
 class NoResultError(AiorchError, KeyError):
     """A task or a run has no result that is visible here. A `KeyError`, because `Results` is a mapping."""
 
-    __str__ = Exception.__str__  # KeyError would show the text in quotes
+    def __str__(self) -> str:
+        """Return the message. A `KeyError` would show it in quotes."""
+        return Exception.__str__(self)
 
 
 class TaskNotFoundError(NoResultError):

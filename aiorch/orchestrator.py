@@ -100,7 +100,7 @@ class Orchestrator(Client):
         search_paths: Sequence[str | os.PathLike[str]] = (),
         definition_folders: Sequence[str | os.PathLike[str]] = (),
         only_own_runs: bool = False,
-        targets: Mapping[str, Target] | Iterable[TargetSettings] = (),
+        targets: Mapping[str, Target] | Mapping[TargetTypes, Target] | Iterable[TargetSettings] = (),
         source: EventSource | None = None,
         own_names: Iterable[str] = (),
         observer: Observer | None = None,
@@ -117,6 +117,7 @@ class Orchestrator(Client):
         _refuse_wrong_types(dags=dags, functions=functions, search_paths=search_paths)
         settings = settings or Settings()
         given, own = (targets, ()) if isinstance(targets, Mapping) else ({}, tuple(targets))
+        by_name = cast("Mapping[str, Target]", given)  # a `TargetTypes` is a text
         called = next((each for each in own if isinstance(each, Functions)), Functions.of(settings))
         self._functions = FunctionTarget(
             {**called.functions, **(functions or {})},
@@ -129,7 +130,7 @@ class Orchestrator(Client):
             store,
             settings,
             functions=self._functions,
-            targets=Targets(settings, {TargetTypes.FUNCTION: self._functions, **given}, own),
+            targets=Targets(settings, {TargetTypes.FUNCTION: self._functions, **by_name}, own),
             clock=clock,
             entropy=entropy,
             observer=observer,
@@ -138,7 +139,7 @@ class Orchestrator(Client):
             only_own_runs=only_own_runs,
         )
         self._executor.on_release = self._sweeper.remember
-        self.dags = self._executor.dags
+        self.dags: dict[str, DAG] = self._executor.dags
         self._local = LocalSource(self._executor.clock, self._executor.entropy) if source is None else None
         self.source: EventSource = source or cast("EventSource", self._local)
         self._intake = Intake(self._executor, self.source)

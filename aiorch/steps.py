@@ -49,7 +49,7 @@ JsonObject = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
 class Model(BaseModel):
     """A mapping that has known keys only; a number is no text, and a text no number."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Retry(Model):
@@ -80,7 +80,7 @@ def _add_rules(schema: JsonDict, model: type[Any]) -> None:
 class Step(Model):
     """One entry of `steps`."""
 
-    model_config = ConfigDict(json_schema_extra=_add_rules)
+    model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_extra=_add_rules)
 
     schema_rules: ClassVar[JsonDict] = {}
     """Rules between keys, as a part of the JSON Schema beside those of the base classes."""

@@ -140,17 +140,17 @@ class Draft:
     )
 
     def __init__(self, dag: DAG, run: Run, now: datetime, process: Process, results: Mapping[str, msgspec.Raw]) -> None:
-        self.dag = dag
-        self.base = run
-        self.now = now
-        self.process = process
-        self.header = run.header
+        self.dag: DAG = dag
+        self.base: Run = run
+        self.now: datetime = now
+        self.process: Process = process
+        self.header: RunHeader = run.header
         self.nodes: dict[str, NodeState] = {}
         self.gone: dict[str, None] = {}
         self.pending: dict[str, int] = {}
-        self.live = run.live
-        self.failure_bytes = run.failure_bytes
-        self.is_stale = False
+        self.live: int = run.live
+        self.failure_bytes: int = run.failure_bytes
+        self.is_stale: bool = False
         self.slots: dict[str, int] = {}
         self._results = results
         self._agenda: list[tuple[Callable[[Draft, At[Node], Failure | None], None], At[Node], Failure | None]] = []

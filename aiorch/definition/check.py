@@ -56,8 +56,8 @@ class Level:
     __slots__ = ("data", "ends", "key", "model", "scopes", "steps")
 
     def __init__(self, key: Key, data: Any) -> None:
-        self.key = key
-        self.data = data
+        self.key: Key = key
+        self.data: Any = data
         self.model: Branch | None = None
         self.steps: dict[str, Step | None] = {}
         self.scopes: dict[str, list[Level]] = {}

@@ -48,7 +48,7 @@ class PlainDefinition:
         self._characters = 0
         # A stack, not recursion. A new container is put into its parent before it is filled, so keys keep their order.
         self._unfilled: list[tuple[Iterable[tuple[Any, Any]], Any, Key]] = []
-        self.data = self._plain(loaded.data, ())
+        self.data: Any = self._plain(loaded.data, ())
         while self._unfilled:
             container = self._unfilled.pop()
             already = len(self._unfilled)

@@ -36,7 +36,8 @@ class Spot:
     __slots__ = ("children", "key", "value")
 
     def __init__(self, position: Position) -> None:
-        self.key = self.value = position
+        self.key: Position = position
+        self.value: Position = position
         self.children: dict[str | int, Spot] = {}
 
 
@@ -81,7 +82,7 @@ class Composer:
 
     def __init__(self, events: Iterable[Event], source: str) -> None:
         self.data: Any = None
-        self.spot = Spot(Position(1, 1))
+        self.spot: Spot = Spot(Position(1, 1))
         self.findings: list[Finding] = []
         self._source = source
         self._open: list[_Container] = []

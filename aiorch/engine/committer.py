@@ -144,18 +144,18 @@ class Committer:
         """A commit that may have been applied leaves something to other processes, or makes this one owe something to
         the run, and they do not know of it yet."""
 
-        self.run_id = run_id
+        self.run_id: names.RunId = run_id
         self.dag: DAG | None = None
         self.run: Run | None = None
-        self.generation = 0
+        self.generation: int = 0
         self.in_flight: dict[str, InFlight] = {}
-        self.starting = 0
+        self.starting: int = 0
         self.marker: int | None = None
         self.notice: tuple[int, asyncio.Task[bool]] | None = None
-        self.known_at = 0.0
-        self.is_announced = False
-        self.is_current = False
-        self.visitors = 0
+        self.known_at: float = 0.0
+        self.is_announced: bool = False
+        self.is_current: bool = False
+        self.visitors: int = 0
         self.error: Exception | None = None
 
     # -- for everybody -------------------------------------------------------------------------------------------

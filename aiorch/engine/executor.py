@@ -38,6 +38,7 @@ from aiorch.events.decode import EventFactory, start_run_id
 from aiorch.events.event import CancelEvent, Completion, Hint, StartEvent
 from aiorch.model import names
 from aiorch.model.dag import DAG, Task
+from aiorch.model.enums import TargetTypes
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState, RunHeader, StartCommand
 from aiorch.model.status import RunStatus, TaskStatus
@@ -142,7 +143,7 @@ class DAGExecutor:
         *dags: DAG,
         orchestration_status: OrchestrationStatus | None = None,
         execution_status: ExecutionStatus | None = None,
-        targets: Mapping[str, Target] | None = None,
+        targets: Mapping[str, Target] | Mapping[TargetTypes, Target] | None = None,
         functions: Functions | None = None,
         liveness: Liveness | None = None,
         clock: Clock | None = None,
@@ -155,13 +156,13 @@ class DAGExecutor:
         commit_interval_s: float | None = None,
         default_region: str | None = None,
     ) -> None:
-        self.runs = _status(
+        self.runs: OrchestrationStatus = _status(
             "orchestration_status",
             OrchestrationStatus,
             orchestration_status,
             [dag.orchestration_status for dag in dags],
         )
-        self.executions = _status(
+        self.executions: ExecutionStatus = _status(
             "execution_status", ExecutionStatus, execution_status, [dag.execution_status for dag in dags]
         )
         if functions is None and (targets is None or targets):
@@ -169,24 +170,26 @@ class DAGExecutor:
         if targets is None:
             assert functions is not None
             targets = defaults.built_in_targets(functions)
+        self.targets: Mapping[str, Target] = cast("Mapping[str, Target]", targets)  # a `TargetTypes` is a text
         if liveness is None:
             liveness = cast("Liveness", self.runs.store)  # every store of ours is one
         pace: Pace = getattr(self.runs.store, "pace", LOCAL_PACE)
         settings = settings or LaunchSettings()
         if settings.running_after_s is None:
             settings = replace(settings, running_after_s=pace.running_after_s)
-        self.dags = {dag.name: dag for dag in dags}
-        self.clock = clock = clock or defaults.system_clock()
-        self.entropy = entropy = entropy or defaults.system_entropy()
-        self.observer = observer or NoObserver()
-        self.commit_interval_s = pace.commit_interval_s if commit_interval_s is None else commit_interval_s
+        self.dags: dict[str, DAG] = {dag.name: dag for dag in dags}
+        clock, entropy = clock or defaults.system_clock(), entropy or defaults.system_entropy()
+        self.clock: Clock = clock
+        self.entropy: Entropy = entropy
+        self.observer: Observer | NoObserver = observer or NoObserver()
+        self.commit_interval_s: float = pace.commit_interval_s if commit_interval_s is None else commit_interval_s
         self.on_store_away: Callable[[], None] = lambda: None
         self.on_release: Callable[[Committer], None] = lambda _: None
         process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
         self.own_runs: set[str] | None = set() if only_own_runs else None
-        self.activity = 0
-        self.slots = Slots(
+        self.activity: int = 0
+        self.slots: Slots = Slots(
             settings.limits,
             process_id=process_id,
             can_launch=self._can_launch,
@@ -194,25 +197,24 @@ class DAGExecutor:
             committers=self.committers,
             clock=clock,
         )
-        self.process = Process(
+        self.process: Process = Process(
             process_id, self._can_launch, awaits_events, self._why_never, slots=self.slots.left_by_type
         )
-        self.markers = Markers(self.runs, entropy)
+        self.markers: Markers = Markers(self.runs, entropy)
         self._events = events or EventFactory()
         self._liveness = liveness
         self._default_region = default_region
         self._functions = functions
-        self.targets = targets
         self._resolved: WeakKeyDictionary[Task, str | None] = WeakKeyDictionary()
         self._untold: WeakSet[Task] = WeakSet()
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._sleepers: dict[asyncio.Task[Any], None] = {}
-        self.standstill = Standstill()
+        self.standstill: Standstill = Standstill()
         self._timers = Timers(clock, self.slots, self.committers, awaits_events=awaits_events)
         self._is_closing = False
         self._spilled = SpilledResults(self.executions)
         outcomes = Outcomes(
-            targets=targets,
+            targets=self.targets,
             functions=functions,
             executions=self.executions,
             spilled=self._spilled,

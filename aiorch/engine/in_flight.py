@@ -72,24 +72,24 @@ class InFlight:
     )
 
     def __init__(self, attempt: int, launch: int = 0, *, was_taken_over: bool = False) -> None:
-        self.attempt = attempt
-        self.launch = launch
-        self.refusals = 0
+        self.attempt: int = attempt
+        self.launch: int = launch
+        self.refusals: int = 0
         self.refusal: str | None = None
-        self.was_taken_over = was_taken_over
+        self.was_taken_over: bool = was_taken_over
         self.handle: asyncio.Task[None] | None = None
-        self.begun_at = 0.0
-        self.faults = 0
+        self.begun_at: float = 0.0
+        self.faults: int = 0
         self.deadline: LivedTimeout | None = None
-        self.limit_s = 0.0
+        self.limit_s: float = 0.0
         self.job_id: str | None = None
-        self.is_preparing = False
-        self.is_out = was_taken_over
-        self.is_at_target = False
-        self.is_awaited = False
-        self.is_given_up = False
-        self.is_stopping = False
-        self.has_ended = False
+        self.is_preparing: bool = False
+        self.is_out: bool = was_taken_over
+        self.is_at_target: bool = False
+        self.is_awaited: bool = False
+        self.is_given_up: bool = False
+        self.is_stopping: bool = False
+        self.has_ended: bool = False
         self._hint: asyncio.Event | None = None
 
     @property

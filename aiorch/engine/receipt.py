@@ -45,12 +45,12 @@ class Receipt:
     __slots__ = ("attempt", "execution_id", "kind", "node", "outcome", "run_id")
 
     def __init__(self) -> None:
-        self.kind = "other"
+        self.kind: str = "other"
         self.run_id: str | None = None
         self.node: str | None = None
         self.attempt: int | None = None
         self.execution_id: str | None = None
-        self.outcome = Outcome.RETURNED
+        self.outcome: Outcome = Outcome.RETURNED
 
     def __repr__(self) -> str:
         return f"<Receipt {self.kind} {self.run_id} {self.outcome}>"

@@ -59,7 +59,9 @@ class IdTokenError(AiorchError):
     """
 
     def __init__(self, audience: str, source: str, reason: str, next_move: str, *, is_final: bool = False) -> None:
-        self.audience, self.source, self.is_final = audience, source, is_final
+        self.audience: str = audience
+        self.source: str = source
+        self.is_final: bool = is_final
         super().__init__(
             f"no ID token for audience {audience!r} from {source}, so the function was not called: {reason}. "
             f"{next_move}."

@@ -191,10 +191,10 @@ class Task(Node):
         self.parameters: Mapping[str, Any] = parameters or _NOTHING
         self.function = function
         self.timeout = timeout
-        self.retry = retry or _ONE_ATTEMPT
+        self.retry: RetryPolicy = retry or _ONE_ATTEMPT
         self.on_lost = on_lost
         self.options: Mapping[str, Any] = options or _NOTHING
-        self.schema_version = self.target_kind.schema_version
+        self.schema_version: int = self.target_kind.schema_version
 
     @property
     def target_type(self) -> str:

@@ -80,15 +80,15 @@ class Run:
     def __init__(
         self, dag: DAG, header: RunHeader, nodes: dict[str, NodeState], encoded: dict[str, msgspec.Raw]
     ) -> None:
-        self.header = header
-        self.nodes = nodes
+        self.header: RunHeader = header
+        self.nodes: dict[str, NodeState] = nodes
         self._encoded = encoded
-        self.size = 0
-        self.reserved = 0
+        self.size: int = 0
+        self.reserved: int = 0
         self.active: dict[str, None] = {}
         self.active_by: dict[str | None, dict[str, None]] = {}
-        self.live = 0
-        self.failure_bytes = 0
+        self.live: int = 0
+        self.failure_bytes: int = 0
         self.spilled: dict[str, None] = {}
         self.pending: dict[str, int] = {}
         for name, state in nodes.items():

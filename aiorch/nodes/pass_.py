@@ -19,8 +19,8 @@ class Pass(Node):
 
     def __init__(self, name: str, parent_dag: DAG, *, result: Any = None, **node: Any) -> None:
         super().__init__(name, parent_dag, **node)
-        self.encoded_result = msgspec.Raw(msgspec.json.encode(result))
-        self.entry_growth += len(self.encoded_result)
+        self.encoded_result: msgspec.Raw = msgspec.Raw(msgspec.json.encode(result))
+        self.entry_growth: int = self.entry_growth + len(self.encoded_result)
 
 
 class PassKind(NodeKind[Pass]):

@@ -9,15 +9,19 @@ Statuses of a task. Transitions are code, not a table: most depend on the retry 
     Skipped     Retrying ◀──┘            (Starting may end at once: the answer to a call completes the task)
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from msgspec.structs import replace
 
 from aiorch.core import attempts
 from aiorch.core.draft import At, Draft
-from aiorch.core.kind import NodeKind
+from aiorch.core.kind import Handler, NodeKind
 from aiorch.core.run_events import (
     LaunchOffered,
     ProcessesDied,
     RetryDue,
+    RunEvent,
     TaskFailed,
     TaskInterrupted,
     TaskLost,
@@ -174,7 +178,7 @@ class TaskKind(NodeKind[Task]):
 
     name = "Task"
     has_result = True
-    handlers = {  # noqa: RUF012  declared as a class variable by the base
+    handlers: ClassVar[Mapping[type[RunEvent], Handler]] = {
         TaskWaits: on_waits,
         TaskRunning: on_running,
         TaskSucceeded: on_succeeded,

@@ -55,16 +55,16 @@ class TaskContext:
         on_begin: Callable[[], None] | None = None,
         on_blocked: Callable[[float], None] | None = None,
     ) -> None:
-        self.run_id = run_id
-        self.dag = dag
-        self.node = node
-        self.attempt = attempt
-        self.execution_id = execution_id
-        self.parameters = parameters
+        self.run_id: str = run_id
+        self.dag: str = dag
+        self.node: str = node
+        self.attempt: int = attempt
+        self.execution_id: str = execution_id
+        self.parameters: dict[str, Any] = parameters
         self._encoded_input = encoded_input
         self._on_begin = on_begin
         self._on_blocked = on_blocked
-        self.results = results
+        self.results: Mapping[str, Any] = results
 
     @property
     def input(self) -> Any:

@@ -8,7 +8,7 @@ an empty token would protect no request.
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic import field_validator as check
@@ -85,7 +85,7 @@ def _variable(default: Any, meaning: str, give: str, **more: Any) -> Any:
 class ServiceSettings(BaseSettings):
     """The settings of ``service.py``. Created by `load_settings`."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         alias_generator=lambda name: PREFIX + name.upper(),
         case_sensitive=True,
         env_ignore_empty=True,

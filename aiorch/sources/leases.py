@@ -43,11 +43,11 @@ class Lease:
     __slots__ = ("ack_id", "extend_at", "lasts_s", "since", "size")
 
     def __init__(self, ack_id: str, size: int, since: float) -> None:
-        self.ack_id = ack_id
-        self.size = size
-        self.since = since
-        self.extend_at = since + FIRST_EXTENSION_S
-        self.lasts_s = 0.0
+        self.ack_id: str = ack_id
+        self.size: int = size
+        self.since: float = since
+        self.extend_at: float = since + FIRST_EXTENSION_S
+        self.lasts_s: float = 0.0
 
 
 class Due(NamedTuple):
@@ -88,8 +88,8 @@ class Leases:
         self._ack_deadline_s = ack_deadline_s
         self._hold_s_max = hold_s_max
         self._held: dict[Lease, None] = {}  # the oldest first
-        self.messages = 0
-        self.bytes = 0
+        self.messages: int = 0
+        self.bytes: int = 0
 
     @property
     def held(self) -> list[Lease]:

@@ -29,9 +29,9 @@ class LocalDelivery:
     def __init__(self, source: "LocalSource", message_id: str, publish_time: datetime, data: bytes) -> None:
         self._source = source
         self._returns = 0
-        self.message_id = message_id
-        self.publish_time = publish_time
-        self.data = data
+        self.message_id: str = message_id
+        self.publish_time: datetime = publish_time
+        self.data: bytes = data
         self.attributes: Mapping[str, str] = {}
         self.delivery_attempt: int | None = None
 
@@ -61,7 +61,7 @@ class LocalSource:
         self._messages: deque[LocalDelivery] = deque()
         self._published: dict[str, datetime] = {}
         self._arrived = asyncio.Event()
-        self.outstanding = 0
+        self.outstanding: int = 0
 
     def publish(self, message: Mapping[str, Any] | bytes, *, message_id: str | None = None) -> str:
         """

@@ -20,7 +20,9 @@ class PublishError(AiorchError):
     """A message was not published, or may have been published or not."""
 
     def __init__(self, topic: str, reason: str, *, is_refused: bool) -> None:
-        self.topic, self.reason, self.is_refused = topic, reason, is_refused
+        self.topic: str = topic
+        self.reason: str = reason
+        self.is_refused: bool = is_refused
         known = (
             "so the message was not published: check the name of the topic and the permissions on it"
             if is_refused

@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from aiorch.google.extras import gcp_imports
@@ -50,12 +50,12 @@ class PubSubDelivery:
     def __init__(self, source: "PubSubSource", message: SubscriberMessage, lease: Lease) -> None:
         self._source = source
         self._lease = lease
-        self.data = message.data or b""
-        self.message_id = message.message_id
+        self.data: bytes = message.data or b""
+        self.message_id: str = message.message_id
         published = message.publish_time  # gcloud-aio-pubsub 7 leaves the time zone out
-        self.publish_time = published if published.tzinfo else published.replace(tzinfo=UTC)
+        self.publish_time: datetime = published if published.tzinfo else published.replace(tzinfo=UTC)
         self.attributes: Mapping[str, str] = message.attributes or {}
-        self.delivery_attempt = message.delivery_attempt
+        self.delivery_attempt: int | None = message.delivery_attempt
         """Number of the delivery, from 1; `None` if the subscription has no dead-letter topic."""
 
     def ack(self) -> None:
@@ -121,9 +121,14 @@ class PubSubSource:
             raise ValueError(f"ack_deadline_s is {ack_deadline_s}, and Pub/Sub takes 10 to 600 seconds")
         if min(outstanding_messages_max, outstanding_bytes_max, hold_s_max, pulls) <= 0:
             raise ValueError("a limit is not above 0, so no message could be received")
-        self.subscription = check_name("subscription", subscription)
-        self.received = self.acked = self.nacked = self.extended = 0
-        self.let_go = self.unheard = self.pull_errors = 0
+        self.subscription: str = check_name("subscription", subscription)
+        self.received: int = 0
+        self.acked: int = 0
+        self.nacked: int = 0
+        self.extended: int = 0
+        self.let_go: int = 0
+        self.unheard: int = 0
+        self.pull_errors: int = 0
         self._pulls_max = pulls
         self._pull_share = max(1, outstanding_messages_max // pulls)
         self._entropy = entropy or SystemEntropy()

@@ -62,7 +62,8 @@ class ResourceNameError(AiorchError, ValueError):
     """A topic or subscription is not named in full."""
 
     def __init__(self, kind: str, name: str) -> None:
-        self.kind, self.name = kind, name
+        self.kind: str = kind
+        self.name: str = name
         other = "subscription" if kind == "topic" else "topic"
         if f"/{other}s/" in name:
             reason = f" but a {other} (messages are published to a topic and pulled from a subscription)"
@@ -114,7 +115,7 @@ class Subscription:
     """
 
     def __init__(self, name: str, entropy: Entropy) -> None:
-        self.name = check_name("subscription", name)
+        self.name: str = check_name("subscription", name)
         self._entropy = entropy
         self._session = aiohttp.ClientSession()
         self._token = AccessToken(self._session)

@@ -45,7 +45,7 @@ class ConcurrencyLimit:
     def __init__(self, *, least: int = REQUESTS_MIN, most: int = REQUESTS_MAX) -> None:
         self._least, self._most = least, most
         self._value = float(most)
-        self.round = 0
+        self.round: int = 0
 
     @property
     def value(self) -> int:
@@ -82,8 +82,8 @@ class Gate:
     """
 
     def __init__(self, limit: ConcurrencyLimit | None = None) -> None:
-        self.limit = limit or ConcurrencyLimit()
-        self.under_way = 0
+        self.limit: ConcurrencyLimit = limit or ConcurrencyLimit()
+        self.under_way: int = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._closing: asyncio.Future[None] | None = None
 

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import re
 from base64 import b64encode
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -153,8 +153,8 @@ class GCSStore:
         self._prefix = f"{prefix}/" if prefix else ""
         self._retry_base_s = retry_base_s
         self._jitter = (entropy or SystemEntropy()).jitter
-        self.operations = self._api.operations
-        self.heartbeats = Heartbeats(self, interval_s=heartbeat_s, dead_after_s=dead_after_s)
+        self.operations: Counter[str] = self._api.operations
+        self.heartbeats: Heartbeats = Heartbeats(self, interval_s=heartbeat_s, dead_after_s=dead_after_s)
 
     def __str__(self) -> str:
         return f"gs://{self._api.bucket}/{self._prefix}".rstrip("/")

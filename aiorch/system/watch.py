@@ -21,7 +21,7 @@ class ProcessWatch:
     """
 
     def __init__(self) -> None:
-        self.total_s = 0.0
+        self.total_s: float = 0.0
         self._lock = threading.Lock()
         self._wanted = threading.Event()
         self._thread: threading.Thread | None = None

@@ -1,6 +1,6 @@
 """Tasks of a stored definition whose kind of target this process does not know: another process has its package."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
@@ -19,16 +19,16 @@ class UnknownTask(Task):
     """
 
     def __init__(self, name: str, parent_dag: DAG, *, target_type: str, **task: Any) -> None:
-        self.target_kind = TargetKind(name=target_type, execution=JOB, step="", target="", settings="")
+        self.target_kind: TargetKind = TargetKind(name=target_type, execution=JOB, step="", target="", settings="")
         super().__init__(name, parent_dag, **task)
 
 
 class UnknownStep(TaskStep):
     """A step with any keys besides those of all tasks. The process that stored it has checked it."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
-    task_class = UnknownTask
+    task_class: ClassVar[type[Task]] = UnknownTask
 
     target_name: Given[Text] = None
 

@@ -54,8 +54,8 @@ class Armed:
         hold: bool,
     ) -> None:
         self.fault = fault
-        self.reached = asyncio.Event()
-        self.count = 0
+        self.reached: asyncio.Event = asyncio.Event()
+        self.count: int = 0
         self._matches = matches
         self._skip = skip
         self._times = times

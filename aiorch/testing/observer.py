@@ -28,7 +28,10 @@ class CountingObserver:
 
     def __init__(self) -> None:
         self.settled: Counter[tuple[str, str]] = Counter()
-        self.commits = self.events = self.conflicts = self.throttles = 0
+        self.commits: int = 0
+        self.events: int = 0
+        self.conflicts: int = 0
+        self.throttles: int = 0
         self.ends: Counter[RunStatus] = Counter()
         self.launches: Counter[str] = Counter()
         self.answers: Counter[tuple[str, str]] = Counter()

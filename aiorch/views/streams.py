@@ -112,7 +112,7 @@ class Messages(_Guarded):
         is_in_line: The last written text is the beginning of a line of an execution.
     """
 
-    is_in_line = False
+    is_in_line: bool = False
 
     def write(self, text: str) -> int:
         self.is_in_line = False

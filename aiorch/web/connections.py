@@ -103,7 +103,7 @@ class Connections:
         self.waiting: dict[Connection, None] = {}
         """Connections that wait for their client, in the order in which they began to wait."""
         self._count_max = count_max
-        self.changed = asyncio.Event()
+        self.changed: asyncio.Event = asyncio.Event()
         """Set when a connection was closed or begins to wait."""
         make_request = server.request_factory
 

@@ -5,12 +5,13 @@ from functools import cached_property
 from aiorch.model.dag import Task
 from aiorch.model.enums import OnLost, OnNoResult
 from aiorch.targets.cloud_function import KIND
+from aiorch.targets.kind import TargetKind
 
 
 class CloudFunction(Task):
     """An HTTP call of a Cloud Function of either generation, or of any URL."""
 
-    target_kind = KIND
+    target_kind: TargetKind = KIND
 
     @property
     def project_id(self) -> str | None:

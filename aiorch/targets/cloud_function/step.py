@@ -1,10 +1,11 @@
 """The step of a `CloudFunction`."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, Strict
 
+from aiorch.model.dag import Task
 from aiorch.model.enums import OnNoResult
 from aiorch.model.findings import Finding, Hints
 from aiorch.steps import Given, ProjectId, Region, TaskStep
@@ -14,7 +15,7 @@ from aiorch.targets.cloud_function.node import CloudFunction
 class CloudFunctionStep(TaskStep):
     """Calls a Cloud Function of either generation, or any URL."""
 
-    task_class = CloudFunction
+    task_class: ClassVar[type[Task]] = CloudFunction
 
     target_type: Literal["CloudFunction"] = Field(description="A Cloud Function, called over HTTP.")
     project_id: Given[ProjectId] = Field(

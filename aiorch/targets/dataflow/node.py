@@ -6,12 +6,13 @@ from typing import Any
 from aiorch.model.dag import Task
 from aiorch.model.enums import DataflowTemplateType
 from aiorch.targets.dataflow import KIND
+from aiorch.targets.kind import TargetKind
 
 
 class DataflowJob(Task):
     """A Dataflow job from a Classic or Flex template."""
 
-    target_kind = KIND
+    target_kind: TargetKind = KIND
 
     @property
     def project_id(self) -> str | None:

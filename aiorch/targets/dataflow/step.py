@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from pydantic.config import JsonDict
 
+from aiorch.model.dag import Task
 from aiorch.model.enums import DataflowTemplateType
 from aiorch.model.findings import Finding, Hints
 from aiorch.steps import GcsPath, Given, JsonObject, ProjectId, Region, TaskStep, needs_one_of
@@ -17,7 +18,7 @@ _TEMPLATE_TYPES = {"container_gcs_path": DataflowTemplateType.FLEX, "template_pa
 class DataflowStep(TaskStep):
     """Launches a Dataflow job from a template."""
 
-    task_class = DataflowJob
+    task_class: ClassVar[type[Task]] = DataflowJob
     schema_rules: ClassVar[JsonDict] = {"allOf": [{"oneOf": needs_one_of("container_gcs_path", "template_path")}]}
 
     target_type: Literal["Dataflow"] = Field(description="A Dataflow job.")

@@ -2,12 +2,13 @@
 
 from aiorch.model.dag import Task
 from aiorch.targets.function import KIND
+from aiorch.targets.kind import TargetKind
 
 
 class Function(Task):
     """A Python callable, run in the engine's own process. `function` is its name, ``module:callable``."""
 
-    target_kind = KIND
+    target_kind: TargetKind = KIND
 
     @property
     def supplement(self) -> None:

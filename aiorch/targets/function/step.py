@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from pydantic.config import JsonDict
 
+from aiorch.model.dag import Task
 from aiorch.model.findings import Finding, Hints
 from aiorch.steps import FunctionName, Given, TaskStep, Text, function_problems, needs_one_of
 from aiorch.targets.function.node import Function
@@ -14,7 +15,7 @@ from aiorch.targets.function.node import Function
 class FunctionStep(TaskStep):
     """Runs a Python function in the engine's own process."""
 
-    task_class = Function
+    task_class: ClassVar[type[Task]] = Function
     schema_rules: ClassVar[JsonDict] = {"anyOf": needs_one_of("function", "target_name")}
 
     target_type: Literal["Function"] = Field(description="A Python function in the engine's own process.")
