@@ -351,7 +351,7 @@ async def test_the_same_run_id_is_the_same_run() -> None:
         assert (await again.wait()).status is RunStatus.COMPLETED
         with pytest.raises(RunConflictError, match="a different input"):
             await orchestrator.start(definition, input=[2], run_id="same")
-        with pytest.raises(RunConflictError, match="another definition"):
+        with pytest.raises(RunConflictError, match="a different definition"):
             await orchestrator.start({**definition, "comment": "changed"}, input=[1], run_id="same")
     assert calls == {"work": 1}
 
