@@ -1,4 +1,4 @@
-"""What messages say: events, and the decoding of messages. Pure."""
+"""Events, and the decoding of messages into events. Pure."""
 
 from aiorch.events.decode import EventFactory as EventFactory
 from aiorch.events.event import CancelEvent as CancelEvent

@@ -1,17 +1,17 @@
 """
-Decoding: what a Pub/Sub message says about a run. Pure: no I/O, no clock, nothing remembered.
+Decoding of Pub/Sub messages into events. Pure: no I/O, no clock, no state.
 
 `decode_message` turns the bytes of a message into a JSON object, `EventFactory.create_from_event` turns that object
-into an `Event`. There are three answers, and the caller does something else for each:
+into an `Event`. There are three outcomes, with different reactions of the caller:
 
-- an `Event`: it may be ours; whether it is, only the execution record of its `execution_key` can tell;
-- `None`: none of ours, whatever it is; acknowledge and count;
-- `MalformedEventError`: it has the shape of ours and cannot be read; park it.
+- an `Event`: it may concern a run of this store; only the execution record of its `execution_key` can tell;
+- `None`: a foreign message; acknowledge and count;
+- `MalformedEventError`: the message has the form of an event of aiorch and cannot be read; park it.
 
-A message is first told apart by what it calls itself (``resource.type`` and log name, or the CloudEvent ``type``), and
-only then checked against the one shape that such a message has. So a foreign log entry is never refused for its
-fields, and no field of ours is used unchecked. A missing field makes an event malformed only if the decoder cannot tell
-the end of an execution without it: platforms leave fields out without notice, and an end that is parked is lost.
+The decoder first reads the kind of a message (``resource.type`` and log name, or the CloudEvent ``type``), and then
+checks the message against the one form of this kind. So a foreign log entry is never refused for its fields, and no
+field is used unchecked. A missing field makes an event malformed only if the end of an execution cannot be read without
+it: platforms leave fields out without notice, and an end that is parked is lost.
 
 Starts and cancels are decoded here, the ends of executions by the decoders of their kinds of targets.
 """
@@ -33,16 +33,16 @@ from aiorch.model.names import RunId, run_id
 
 MESSAGE_BYTES_MAX = 1024 * 1024
 """
-A larger message is refused unread. Pub/Sub would carry 10 MB, but the largest that can concern us is far smaller: a
-log entry holds about 256 KB, counted before JSON escapes it, and a start message carries an input, not a data set.
-Source: Cloud Logging documentation, "Quotas and limits".
+Limit of a message in bytes. Pub/Sub would carry 10 MB, but the largest relevant message is far smaller: a log entry
+holds about 256 KB, counted before JSON escapes it, and a start message carries an input, not a data set. Source: Cloud
+Logging documentation, "Quotas and limits".
 """
 
 NESTING_MAX = 64
-"""Levels of objects and arrays. Events have 8 at most; a deeper input could not safely be encoded again."""
+"""Largest nesting of objects and arrays. Events have at most 8; a deeper input could not safely be encoded again."""
 
 Decode = Callable[[dict[str, Any]], Event | None]
-"""Turns a message of one shape into an event, or `None`. See `EventFactory.create_from_event` for its errors."""
+"""Decodes messages of one shape into an event, or `None`. Errors: see `EventFactory.create_from_event`."""
 
 _KINDS = "aiorch.targets.kind"
 """Named by a text, as the kinds of targets name their decoders: events stand below the targets."""
@@ -55,8 +55,8 @@ class EventFactory:
     Args:
         own_names: Names under which the orchestrator itself is deployed.
 
-        decoder_of: Returns the decoder for messages of a shape, `None` when there is none. A shape is ``resource:`` or
-            ``type:`` with the name that a message gives itself. By default the decoders of all kinds of targets.
+        decoder_of: Returns the decoder for messages of a shape, `None` if there is none. A shape is ``resource:`` or
+            ``type:`` with the name that a message contains. By default the decoders of all kinds of targets.
     """
 
     def __init__(
@@ -68,15 +68,16 @@ class EventFactory:
         self._decoder_of: Callable[[str], Decode | None] = decoder_of or import_module(_KINDS).decoder_of
 
     def is_own(self, event: Event) -> bool:
-        """Whether *event* is the end of a request to the orchestrator itself, which else would feed on its own log."""
+        """Whether *event* is the end of a request to the orchestrator itself, which must ignore its own log."""
         return isinstance(event, Completion) and not self.own_names.isdisjoint(event.names)
 
     def create_from_event(self, event_data: dict[str, Any]) -> Event | None:
         """
-        Return the event that *event_data* is, or `None` when it is none of ours.
+        Return the event in *event_data*, or `None` for a foreign message.
 
         Raises:
-            MalformedEventError: It has the shape of ours and cannot be read. Nothing else is raised for any JSON.
+            MalformedEventError: The message has the form of an event of aiorch and cannot be read. The method raises
+                no other error for any JSON.
         """
         if not isinstance(event_data, dict):
             raise MalformedEventError("message", "it is not a JSON object")
@@ -98,14 +99,14 @@ def decode_message(data: bytes, *, bytes_max: int = MESSAGE_BYTES_MAX) -> dict[s
     Return the JSON object in the body of a message.
 
     Raises:
-        MalformedEventError: It is larger than *bytes_max*, nested deeper than `NESTING_MAX`, or no JSON object.
+        MalformedEventError: The body is larger than *bytes_max*, nested deeper than `NESTING_MAX`, or no JSON object.
     """
     if len(data) > bytes_max:
         raise MalformedEventError("message", f"it has {len(data)} bytes, above the limit of {bytes_max}")
     try:
         message = msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:
-        raise MalformedEventError("message", f"it is not JSON that we read: {error}") from error
+        raise MalformedEventError("message", f"it is not JSON of a supported form: {error}") from error
     if not isinstance(message, dict):
         raise MalformedEventError("message", "it is not a JSON object")
     _refuse_deep(message)
@@ -114,17 +115,17 @@ def decode_message(data: bytes, *, bytes_max: int = MESSAGE_BYTES_MAX) -> dict[s
 
 def start_run_id(message_id: str, publish_time: datetime) -> RunId:
     """
-    Return the run id of a start message that names none: ``run_<epoch seconds>_<16 hex digits of a hash>``.
+    Return the run id for a start message without one: ``run_<epoch seconds>_<16 hex digits of a hash>``.
 
-    Both parts stay the same when the message is delivered again, so a redelivery is the same run.
+    Both parts stay the same when the message is delivered again, so a redelivery starts no second run.
     """
     if publish_time.tzinfo is None:
-        raise ValueError(f"publish time {publish_time} has no time zone, so it names no moment; pass an aware one.")
+        raise ValueError(f"publish time {publish_time} has no time zone, so it is ambiguous; pass an aware time.")
     digits = sha256(message_id.encode("utf-8", "backslashreplace")).hexdigest()[:16]
     return run_id(f"run_{int(publish_time.timestamp())}_{digits}")
 
 
-# The shapes, as far as we read them. Unknown fields are ignored everywhere: platforms add some without notice.
+# The fields that are read. Unknown fields are ignored everywhere: platforms add some without notice.
 
 
 class _StartLabels(msgspec.Struct):
@@ -174,7 +175,7 @@ def _start(event_data: dict[str, Any]) -> StartEvent:
 
 def _cancel(event_data: dict[str, Any]) -> CancelEvent:
     cancel = msgspec.convert(event_data, _Cancel)
-    cancel.reason.encode()  # refused here, with its reason, rather than when it is stored
+    cancel.reason.encode()  # refused here, with the reason, rather than when it is stored
     return CancelEvent(
         event_data=event_data,
         target_type=TargetTypes.START,
@@ -187,7 +188,7 @@ _COMMANDS: dict[str, Decode] = {"resource:start": _start, "resource:cancel": _ca
 
 
 def _refuse_deep(value: dict[str, Any]) -> None:
-    """Raise unless *value* has at most `NESTING_MAX` levels. Level by level: recursion is what it guards against."""
+    """Raise unless *value* has at most `NESTING_MAX` levels. Works level by level, because recursion could overflow."""
     level: list[Any] = [value]
     for _ in range(NESTING_MAX):
         level = [

@@ -1,4 +1,4 @@
-"""Events: the end of an execution, the start or the cancel of a run, as a message tells it."""
+"""Events in messages: the end of an execution, the start or the cancel of a run."""
 
 from typing import Any, ClassVar
 
@@ -9,10 +9,10 @@ from aiorch.model.names import ExecutionId, RunId
 from aiorch.model.status import TaskStatus
 
 NAME_CHARS_MAX = 1024
-"""The longest of all names is a Dataflow job's. Source: Dataflow REST reference v1b3, "jobName"."""
+"""Limit of names: the longest is that of a Dataflow job. Source: Dataflow REST reference v1b3, "jobName"."""
 
 REASON_CHARS_MAX = 1000
-"""Of a cancel: it is kept in the run's document."""
+"""Limit of the reason of a cancel, which the run document holds."""
 
 EXECUTION_LABEL = "aiorch_execution"
 """User label of a Dataflow job whose value is the execution key."""
@@ -22,50 +22,50 @@ TERMINAL_JOB_STATES = frozenset(f"JOB_STATE_{state}" for state in ("DONE", "FAIL
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """What one message says. The kinds are `StartEvent`, `CancelEvent`, `CloudFunctionEvent` and `DataflowEvent`."""
+    """The event in one message: a `StartEvent`, `CancelEvent`, `CloudFunctionEvent` or `DataflowEvent`."""
 
     event_data: dict[str, Any]
     """The original JSON object; not to be changed."""
 
     target_type: str
-    """Of what it tells about; ``Start`` for what somebody asks for, a cancel included."""
+    """Target type of the execution; ``Start`` for requests, also for a cancel."""
 
     task_name: str | None = None
-    """Name of the target: of the function or service, or of the job. `None` for a start or cancel."""
+    """Name of the function, service or job. `None` for a start or cancel."""
 
     execution_id: str | None = None
-    """The platform's own id of the execution, fit for an object name; `None` where the event bears none."""
+    """Id of the execution on the platform, valid in an object name; `None` if the event has none."""
 
     run_id: RunId | None = None
-    """The run that a start or cancel asks for. No other event knows its run."""
+    """The run of a start or cancel. No other event names its run."""
 
     status: TaskStatus = TaskStatus.NEW
-    """Outcome of the execution: ``Completed`` or ``Failed``; ``New`` where the event does not tell one."""
+    """Outcome of the execution: ``Completed`` or ``Failed``; ``New`` if the event does not tell the outcome."""
 
     execution_key: ExecutionId | None = None
-    """The key that we gave the execution, 32 hex digits, if it carries one. Anyone may have chosen it: compare."""
+    """The execution id of aiorch, 32 hex digits, if the event has one. It is not trusted: compare with the record."""
 
     region: str | None = None
 
 
 class StartEvent(Event, frozen=True, kw_only=True):
     """
-    Somebody asks for a run.
+    A request to start a run.
 
     ``{"resource": {"type": "start", "labels": {"dag": "etl", "run_id": "etl-7"}}, "parameters": {...}}``, where all
-    but ``{"resource": {"type": "start"}}`` may be left out. Without ``run_id`` the run is `start_run_id`'s.
+    but ``{"resource": {"type": "start"}}`` may be left out. Without ``run_id``, `start_run_id` gives the run id.
     """
 
     dag: str | None = None
-    """Name of the DAG; `None`: the only one there is."""
+    """Name of the DAG; `None`: the only served DAG."""
 
     parameters: dict[str, Any]
-    """The run's input. Can be encoded as JSON."""
+    """The input of the run, a JSON value."""
 
 
 class CancelEvent(Event, frozen=True, kw_only=True):
     """
-    Somebody wants a run to end.
+    A request to end a run.
 
     ``{"resource": {"type": "cancel", "labels": {"run_id": "etl-7"}}, "reason": "..."}``; the reason may be left out.
     """
@@ -74,63 +74,63 @@ class CancelEvent(Event, frozen=True, kw_only=True):
 
 
 class Completion(Event, frozen=True, kw_only=True):
-    """An execution has ended, perhaps none of ours. ``status`` is ``Completed`` or ``Failed``."""
+    """The end of an execution, possibly of a different caller. ``status`` is ``Completed`` or ``Failed``."""
 
     label: ClassVar[str] = "completion"
-    """Of metrics: the kind of message."""
+    """The kind of message in metrics."""
 
     user_agent: str | None = None
-    """Caller, ``""`` when the event names none; `None` where events of this shape need not name the caller."""
+    """User agent of the caller, ``""`` if missing; `None` if events of this shape need not name the caller."""
 
     failure: Failure | None = None
-    """Why it failed, as ``HTTP 500``, ``Timeout`` or the platform's own word; `None` when it completed."""
+    """Reason of a failure: ``HTTP 500``, ``Timeout`` or a word of the platform; `None` after a success."""
 
     event_id: str = ""
-    """The same for one message however often it is delivered, another one for each request."""
+    """Id of the event: the same for each delivery of one message, different for each request."""
 
     never_ran: bool = False
-    """The platform turned the request away for load (``status`` is ``Failed``): the same attempt may be sent again."""
+    """The platform refused the request for load (``status`` is ``Failed``): the same attempt may be sent again."""
 
     @property
     def names(self) -> frozenset[str]:
-        """Every name that the target goes by."""
+        """All names of the target."""
         return frozenset(name for name in (self.task_name,) if name)
 
 
 class Hint(Event, frozen=True, kw_only=True):
     """
-    An execution seems to be over: ask its target how it ended, and again later if it does not know yet.
+    A hint that an execution has ended: poll its target, and again later if the target does not know the end yet.
 
-    ``execution_id`` is the target's own id; `None` only where ``execution_key`` tells which execution it is.
+    ``execution_id`` is the id of the target; `None` only if ``execution_key`` identifies the execution.
     """
 
     label: ClassVar[str] = "hint"
-    """Of metrics: the kind of message."""
+    """The kind of message in metrics."""
 
     hint: str
-    """The words of the message."""
+    """The text of the message."""
 
 
 class CloudFunctionEvent(Completion, frozen=True, kw_only=True):
-    """A function (either generation) or a Cloud Run service has answered a request, perhaps not one of ours."""
+    """A function (either generation) or a Cloud Run service has answered a request, possibly of a different caller."""
 
     label: ClassVar[str] = "function"
 
     service_name: str | None = None
-    """The Cloud Run service behind a function of the second generation: its name with dashes for underscores."""
+    """The Cloud Run service behind a function of the second generation: the name with dashes for underscores."""
 
     @property
     def names(self) -> frozenset[str]:
-        """Every name that the target goes by."""
+        """All names of the target."""
         return frozenset(name for name in (self.task_name, self.service_name) if name)
 
 
 class DataflowEvent(Hint, frozen=True, kw_only=True):
     """
-    A Dataflow job seems to be over. The hint is the log line, or one of `TERMINAL_JOB_STATES`.
+    A hint that a Dataflow job has ended. The text is the log line, or one of `TERMINAL_JOB_STATES`.
 
-    ``status`` is always ``New``: "Worker pool stopped." follows failures too, and of one end there are up to three
-    events in any order.
+    ``status`` is always ``New``: "Worker pool stopped." also follows failures, and one end causes up to three events in
+    any order.
     """
 
     label: ClassVar[str] = "dataflow"

@@ -1,5 +1,5 @@
 """
-Entries of Cloud Logging as far as decoders read them, and parts of messages that several decoders read.
+The fields of Cloud Logging entries that decoders read, and parsers that several decoders share.
 
 Unknown fields are ignored: platforms add some without notice.
 
@@ -26,7 +26,7 @@ class _LogResource(msgspec.Struct):
 
 
 class LogEntry(msgspec.Struct, rename="camel"):
-    """Fields of any log entry. Each decoder checks for those that it needs."""
+    """Fields of any log entry. Each decoder checks the fields that it needs."""
 
     resource: _LogResource
     labels: dict[str, str] = {}
@@ -34,14 +34,14 @@ class LogEntry(msgspec.Struct, rename="camel"):
     trace: str = ""
 
     def name(self, label: str) -> str:
-        """Return a label of the resource. Raises: MalformedEventError: it is missing or too long."""
+        """Return a label of the resource. Raises: MalformedEventError if it is missing or too long."""
         name = self.name_or_none(label)
         if name is None:
             raise MalformedEventError("log entry", f"its resource label {label!r} is missing")
         return name
 
     def name_or_none(self, label: str) -> str | None:
-        """Return a label of the resource, `None` when it is missing. Raises: MalformedEventError: it is too long."""
+        """Return a label of the resource, `None` if it is missing. Raises: MalformedEventError if it is too long."""
         value = self.resource.labels.get(label) or None
         if value is not None and len(value) > NAME_CHARS_MAX:
             raise MalformedEventError("log entry", f"its resource label {label!r} is too long")
@@ -53,7 +53,7 @@ class LogEntry(msgspec.Struct, rename="camel"):
 
 
 def text_of(mapping: dict[str, Any], key: str) -> str:
-    """Return the text there, or an empty one: for telling messages apart, before their types are checked."""
+    """Return the text at this place, or an empty one, to find the kind of a message before its types are checked."""
     value = mapping.get(key)
     return value if isinstance(value, str) else ""
 
@@ -63,7 +63,7 @@ def key_in(match: re.Match[str] | None) -> ExecutionId | None:
 
 
 def id_or_none(value: str) -> ExecutionId | None:
-    # Functions with other triggers run under their event's id, which may be anything: none is a call of ours.
+    # Functions with other triggers run under the id of their event, which may be any text: aiorch did not call them.
     try:
         return execution_id(value)
     except InvalidIdError:
