@@ -1,14 +1,14 @@
 """
 aiorch: durable DAG orchestration with nothing but a bucket and a topic.
 
-The names in `__all__` are those that most programs need. All other public names have their home one level down, e.g.
-`aiorch.events.EventFactory`; those in the table below can be imported from here, too. A module is imported when a name
-of it is first used, so that ``import aiorch`` is quick whatever a program needs of it.
+`__all__` holds the names that most programs need. All other public names belong to a package one level down, e.g.
+`aiorch.events.EventFactory`; names in the table below can be imported from here, too. A module is imported on the first
+use of one of its names, so that ``import aiorch`` is quick.
 """
 
 from importlib import import_module
 
-TYPE_CHECKING = False  # type checkers know better; `typing` itself takes as long to import as all of this
+TYPE_CHECKING = False  # type checkers assume True; `typing` itself takes as long to import as this whole module
 if TYPE_CHECKING:
     from aiorch.client import Client as Client
     from aiorch.definition import DAGBuilder as DAGBuilder

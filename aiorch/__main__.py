@@ -3,7 +3,7 @@
 import sys
 
 if __name__ == "__main__" and not sys.flags.safe_path:
-    del sys.path[0]  # the current folder: a module there would replace one of the standard library
+    del sys.path[0]  # the current folder: a module there would replace a module of the standard library
 
 from typing import NoReturn
 

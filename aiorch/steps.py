@@ -1,9 +1,10 @@
 """
 The base of steps: the keys that steps share, the types of their values, and the hooks of a kind of step.
 
-A kind of step is a subclass of `Step`: of `TaskStep` for a kind of target, of `LinkedStep` for most kinds of nodes. It
-declares its keys as fields, with a description each, which stands in the JSON Schema and in messages. It may override
-`Step.find_problems` (rules between keys), `Step.find_scopes` (levels inside it) and `Step.make_node` (its node).
+A kind of step is a subclass of `Step`: of `TaskStep` for a kind of target, of `LinkedStep` for most kinds of nodes. The
+subclass declares its keys as fields. Each field has a description, which the JSON Schema and messages show. The
+subclass may override `Step.find_problems` (rules between keys), `Step.find_scopes` (levels inside the step) and
+`Step.make_node` (the node of the step).
 """
 
 import re
@@ -21,7 +22,7 @@ from aiorch.model.findings import Finding, Hints, Key, shown
 from aiorch.model.retry import RetryPolicy
 
 SECONDS_MAX = 1e9
-"""About 30 years: the most that can be added to a date."""
+"""Longest time: about 30 years, which can still be added to a date."""
 
 FUNCTION_PATTERN = r"^[^\s:/\\]+:[^\s:/\\]+$"
 
@@ -34,7 +35,7 @@ def _not_null(value: Any) -> Any:
 
 T = TypeVar("T")
 Given = Annotated[T | None, BeforeValidator(_not_null)]
-"""May be left out, but not be null: a null does not tell which meaning its author had in mind."""
+"""A key that may be left out, but not be null: the intended meaning of null would be unclear."""
 
 Text = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")]
 Seconds = Annotated[float, Field(gt=0, le=SECONDS_MAX, allow_inf_nan=False)]
@@ -47,7 +48,7 @@ JsonObject = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
 
 
 class Model(BaseModel):
-    """A mapping that has known keys only; a number is no text, and a text no number."""
+    """A mapping with known keys only. Numbers and texts are not converted into each other."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -55,20 +56,20 @@ class Model(BaseModel):
 class Retry(Model):
     """The further attempts after a failed one."""
 
-    max_attempts: int = Field(1, ge=1, le=100, description="Attempts in all, the first included.")
+    max_attempts: int = Field(1, ge=1, le=100, description="Attempts in all, including the first.")
     initial_delay: Delay = Field(1.0, description="Seconds before the second attempt.")
     backoff: float = Field(2.0, ge=1, le=100, allow_inf_nan=False, description="Factor from one delay to the next.")
-    max_delay: Delay = Field(300.0, description="Seconds that no delay exceeds.")
-    jitter: float = Field(0.1, ge=0, le=1, description="Share of a delay that is taken off at random.")
+    max_delay: Delay = Field(300.0, description="Longest delay in seconds.")
+    jitter: float = Field(0.1, ge=0, le=1, description="Share of a delay that is subtracted at random.")
     on: Given[Annotated[list[Text], Field(min_length=1)]] = Field(
         None,
-        description="Types of failure to retry. All of them when left out.",
+        description="Types of failures to retry; by default all types.",
         examples=[["Timeout", "ValueError", "503", "5xx"]],
     )
 
 
 def needs_one_of(*keys: str) -> JsonValue:
-    """Return the part of a JSON Schema by which one of *keys* has to be there, for ``anyOf`` or ``oneOf``."""
+    """Return the part of a JSON Schema that requires one of *keys*, for ``anyOf`` or ``oneOf``."""
     return [{"required": [key]} for key in keys]
 
 
@@ -83,47 +84,47 @@ class Step(Model):
     model_config: ClassVar[ConfigDict] = ConfigDict(json_schema_extra=_add_rules)
 
     schema_rules: ClassVar[JsonDict] = {}
-    """Rules between keys, as a part of the JSON Schema beside those of the base classes."""
+    """Rules between keys, as a part of the JSON Schema in addition to those of the base classes."""
 
     ends_chain: ClassVar[bool] = False
-    """No step ever follows this one, so it has neither `next` nor `end`."""
+    """Whether the step allows no following step, and so has neither `next` nor `end`."""
 
     comment: Given[str] = Field(None, description="A note for readers.")
 
     @classmethod
     def find_problems(cls, data: Mapping[str, Any], hints: Hints) -> Iterator[Finding]:  # noqa: ARG003
         """
-        Yield the mistakes that the fields alone do not show: rules between keys, and the meaning of texts.
+        Yield the mistakes that the types of the fields do not show: rules between keys, and the meaning of texts.
 
         Args:
-            data: The step as it was written, with values of any type.
+            data: The step as written, with values of any type.
 
-            hints: Finds the known word that is most like an unknown one.
+            hints: Finds the known word that is most similar to an unknown one.
 
         Returns:
-            Findings whose `key` begins within the step.
+            Findings whose `key` is relative to the step.
         """
         yield from ()
 
     @classmethod
     def find_scopes(cls, data: Mapping[str, Any]) -> Iterator[tuple[Key, Any]]:  # noqa: ARG003
-        """Yield the levels inside the step: where each stands in the step, and the level as it was written."""
+        """Yield the levels inside the step: the path of each within the step, and the level as written."""
         yield from ()
 
     def make_node(self, name: str, parent_dag: DAG) -> Node:
         """
-        Return the node that a valid step becomes, without its scopes.
+        Return the node of a valid step, without its scopes.
 
         Args:
             name: Name of the step.
 
-            parent_dag: The DAG that the node will be on the first level of. It is not changed.
+            parent_dag: The DAG whose first level will hold the node. It is not changed.
         """
         raise NotImplementedError
 
 
 class Links(Model):
-    """The keys that tell which step follows."""
+    """The keys that name the following step."""
 
     schema_rules: ClassVar[JsonDict] = {
         "oneOf": [
@@ -132,37 +133,37 @@ class Links(Model):
         ]
     }
 
-    next: Given[str] = Field(None, description="Name of the step that follows. Either this or `end: true`.")
-    end: bool = Field(False, description="Whether this is the last step. Either this or `next`.")
+    next: Given[str] = Field(None, description="Name of the following step. A step has either `next` or `end: true`.")
+    end: bool = Field(False, description="Whether this is the last step. A step has either `end: true` or `next`.")
 
 
 class LinkedStep(Step, Links):
-    """A step that names the step that follows, or ends its level."""
+    """A step that names the following step, or ends its level."""
 
 
 class TaskStep(LinkedStep):
-    """A step that launches something."""
+    """A step that launches executions of a target."""
 
     task_class: ClassVar[type[Task]]
-    """The class of its nodes."""
+    """The class of the nodes of this step."""
 
-    type: Literal["Task"] = Field(description="A task: it launches something.")
-    target_type: str = Field(description="The kind of target that is launched.")
-    target_name: Given[Text] = Field(description="Name of what is launched.")
-    parameters: JsonObject = Field(default_factory=dict, description="What the target is called with: any JSON.")
+    type: Literal["Task"] = Field(description="A task, which launches a target.")
+    target_type: str = Field(description="Kind of the target.")
+    target_name: Given[Text] = Field(description="Name of the target.")
+    parameters: JsonObject = Field(default_factory=dict, description="Parameters of the call: any JSON.")
     function: Given[FunctionName] = Field(
         None,
-        description="Python function, called just before the launch; what it returns is merged into `parameters`.",
+        description="Python function, called just before the launch; the returned mapping is merged into `parameters`.",
         examples=["my_tasks:load"],
     )
-    timeout: Given[Seconds] = Field(None, description="Seconds that one attempt may take.", examples=[60])
+    timeout: Given[Seconds] = Field(None, description="Longest duration of one attempt in seconds.", examples=[60])
     retry: Given[Retry] = Field(
         None,
-        description="The further attempts after a failed one: none, if left out.",
+        description="Further attempts after a failed one; by default none.",
         examples=[{"max_attempts": 3}],
     )
     on_lost: Annotated[OnLost, Strict(False)] = Field(
-        OnLost.RETRY, description="What to do with an attempt whose outcome will never be known."
+        OnLost.RETRY, description="Consequence of an attempt whose outcome will never be known."
     )
 
     @classmethod
@@ -197,7 +198,7 @@ def _own_keys(step: type[TaskStep]) -> set[str]:
 
 
 def function_problems(key: str, data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the problem of a key that names a Python function: its text is not of the form ``module:callable``."""
+    """Yield the problem of a key for a Python function whose text does not have the form ``module:callable``."""
     text = data.get(key)
     if not isinstance(text, str) or (re.fullmatch(FUNCTION_PATTERN, text) and ".py:" not in text):
         return

@@ -1,4 +1,4 @@
-"""The functions of `sample.yaml`: each gets the context of its task, and returns the result that is stored."""
+"""The functions of `sample.yaml`: each gets the context of its task and returns the result of the task."""
 
 import asyncio
 import math

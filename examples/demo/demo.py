@@ -1,7 +1,7 @@
 """
-What ``make demo`` runs: ``stdlib.yaml`` beside this file, by the command line, and a look at what came of it.
+The program of ``make demo``: runs ``stdlib.yaml`` with the command line and shows the outcome.
 
-Interrupted or killed, and started again, it goes on with the run that was under way.
+After an interrupt or a kill, a new start continues the run that was under way.
 """
 
 import json
@@ -26,15 +26,17 @@ AGAIN = "make demo" if "MAKELEVEL" in os.environ else shlex.join([sys.executable
 def main() -> int:
     run_id = open_run()
     if run_id is not None:
-        print(f"Run {run_id} was broken off: it goes on where it was.")
+        print(f"Run {run_id} was broken off: it continues where it stopped.")
     else:
         run_id = f"demo-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    os.environ["AIORCH_RUN_CONTINUE_WITH"] = AGAIN  # `aiorch run` alone would not find the function, which ends with us
+    os.environ["AIORCH_RUN_CONTINUE_WITH"] = (
+        AGAIN  # `aiorch run` alone would not find the function, which ends with this process
+    )
     with naming_styles() as url:
-        # On Ctrl-C nothing is waited for: what was under way is begun anew by the next start.
+        # On Ctrl-C the command does not wait: the next start launches the running tasks again.
         code = call("run", DEFINITION, "--run-id", run_id, "--function-url", f"{url}/{{name}}", "--drain", "0")
-    if code > 128:  # by a signal
-        print(f"Run {run_id} was broken off. Start the demo again, and it goes on.", flush=True)
+    if code > 128:  # ended by a signal
+        print(f"Run {run_id} was broken off. Start the demo again to continue it.", flush=True)
     if code != 0:
         return code
     call("show", run_id)
@@ -45,7 +47,7 @@ def main() -> int:
 
 def open_run() -> str | None:
     """Return the id of the newest run that has not ended."""
-    # At the first start there is no store yet, and so no list.
+    # At the first start there is no store yet, so the list is empty.
     listing = subprocess.run([*AIORCH, "runs", "--json", "--status", "Running"], check=False, capture_output=True)
     runs = json.loads(listing.stdout) if listing.returncode == 0 else []
     return next((run["run_id"] for run in runs if run["dag"] == "stdlib"), None)
@@ -58,7 +60,7 @@ def naming_styles() -> Iterator[str]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
-    # Leaving the context of Popen has closed its stdin, at which it ends, and has waited for that.
+    # Leaving the context of Popen has closed the stdin of the function and waited for its end.
 
 
 def call(*arguments: str) -> int:
@@ -67,7 +69,7 @@ def call(*arguments: str) -> int:
     with subprocess.Popen([*AIORCH, *arguments]) as process:
 
         def pass_on(number: int, _: FrameType | None) -> None:
-            if number != signal.SIGINT:  # a terminal sends that one to both
+            if number != signal.SIGINT:  # a terminal sends SIGINT to both processes
                 process.send_signal(number)
 
         before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}

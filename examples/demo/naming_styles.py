@@ -1,8 +1,8 @@
 """
-A function over HTTP on this machine: what a Cloud Function is to aiorch, without a cloud.
+A function over HTTP on this machine, in place of a Cloud Function.
 
-It judges how identifiers are written. To its first request it answers 503, as a service that is just being replaced
-might: the step's ``retry`` is there for that. It prints its URL, and ends when its stdin does.
+The function judges the style of identifiers. It answers the first request with 503, like a service during an upgrade,
+so that the ``retry`` of the step has an effect. It prints its URL, and ends when its stdin is closed.
 """
 
 import json
@@ -51,11 +51,11 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: the terminal belongs to the live view."""
+        """Log no requests: the terminal belongs to the live view."""
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who started it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}", flush=True)

@@ -1,7 +1,7 @@
 """
-The tasks of ``stdlib.yaml``: each takes its context, and returns what JSON can hold.
+The tasks of ``stdlib.yaml``: each takes its context and returns a JSON value.
 
-The sync ones run in threads, the async one on the event loop.
+The sync tasks run in threads, the async one on the event loop.
 """
 
 import ast
@@ -20,11 +20,11 @@ from aiorch import TaskContext
 NOT_THE_LIBRARY = {"__pycache__", "dist-packages", "idle_test", "lib2to3", "site-packages", "test", "tests"}
 MOST_USED = 10
 JUDGED = 300
-"""Identifiers that the function gets: a request, not a data set."""
+"""Number of identifiers in the request to the function."""
 
 
 def list_sources(context: TaskContext) -> dict[str, Any]:
-    """Find the sources of the standard library that this Python runs on."""
+    """Find the sources of the standard library of this Python."""
     root = Path(sysconfig.get_path("stdlib"))
     found: list[Path] = []
     for folder, subfolders, files in os.walk(root):
@@ -40,7 +40,7 @@ def list_sources(context: TaskContext) -> dict[str, Any]:
 
 
 def count_lines(context: TaskContext) -> dict[str, int]:
-    """Count lines: all of them, the blank ones, those that are a comment."""
+    """Count lines: all lines, blank lines, comment lines."""
     counts: Counter[str] = Counter()
     for text in _texts(context):
         for line in text.splitlines():
@@ -51,7 +51,7 @@ def count_lines(context: TaskContext) -> dict[str, int]:
 
 
 def count_words(context: TaskContext) -> dict[str, Any]:
-    """Count words, wherever they stand."""
+    """Count all words."""
     words: Counter[str] = Counter()
     for text in _texts(context):
         words.update(word.lower() for word in re.findall(r"[A-Za-z]{2,}", text))
@@ -70,7 +70,7 @@ def count_identifiers(context: TaskContext) -> dict[str, Any]:
 
 
 def count_imports(context: TaskContext) -> dict[str, Any]:
-    """Count which top-level modules are imported, from the syntax tree."""
+    """Count the imported top-level modules, from the syntax tree."""
     modules: Counter[str] = Counter()
     for path in _paths(context):
         for node in ast.walk(ast.parse(path.read_bytes(), path)):
@@ -87,7 +87,7 @@ def identifiers_to_judge(context: TaskContext) -> dict[str, Any]:
 
 
 async def merge(context: TaskContext) -> dict[str, Any]:
-    """Put the counts of all branches together."""
+    """Combine the counts of all branches."""
     results = context.results
     return {
         "files": len(results["ListSources"]["files"]),
@@ -101,7 +101,7 @@ async def merge(context: TaskContext) -> dict[str, Any]:
 
 
 def write_report(context: TaskContext) -> dict[str, Any]:
-    """Write the report as Markdown. Written again, it is the same file."""
+    """Write the report as Markdown. A second call writes the same file."""
     path = Path(context.parameters["path"])
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(_report(context)), encoding="utf-8")
@@ -117,7 +117,7 @@ def _report(context: TaskContext) -> Iterator[str]:
         most_used = results[node]["most_used"]
         yield f"## {title} used most, of {results[node]['distinct']:,} different ones\n"
         yield from _table(title, "Uses", dict(list(most_used.items())[:MOST_USED]))
-    yield f"## How the {JUDGED} identifiers used most are written\n"
+    yield f"## Styles of the {JUDGED} most used identifiers\n"
     yield from _table("Style", "Identifiers", results["NamingStyles"])
 
 

@@ -82,7 +82,7 @@ def test_it_was_killed_half_way(demo: Demo) -> None:
 def test_the_second_start_ends_well(demo: Demo) -> None:
     """It exits with 0, and every node of the one run has completed."""
     assert demo.exit_code == 0, demo.output
-    assert "it goes on where it was" in demo.output
+    assert "it continues where it stopped" in demo.output
     assert {entry["status"] for entry in demo.document.values()} == {"Completed"}
 
 
@@ -149,7 +149,7 @@ def test_the_command_that_an_interrupted_demo_names_goes_on(tmp_path: Path) -> N
     with start(shlex.split(named[1])) as second:
         output, _ = second.communicate(timeout=PATIENCE_S)
     assert second.returncode == 0, output
-    assert "was broken off: it goes on where it was" in output
+    assert "was broken off: it continues where it stopped" in output
 
 
 def test_make_demo_runs_it() -> None:

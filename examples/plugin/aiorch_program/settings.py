@@ -9,7 +9,7 @@ from aiorch.settings import TargetSettings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class Programs(TargetSettings):
-    """How programs are run."""
+    """Settings for the execution of programs."""
 
     target_type: ClassVar[str] = "Program"
 
