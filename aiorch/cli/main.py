@@ -102,10 +102,16 @@ def cli(log_level: str) -> None:
     Every option can also be set by an environment variable; the help of each command names them.
     """
     from aiorch.cli.logs import log_to_stderr
-    from aiorch.system.environment import SERVICE_VARIABLES, unknown_variables
+    from aiorch.system.environment import PREFIX, service_variables, unknown_variables
 
     log_to_stderr(log_level)
-    for name, meant in unknown_variables(os.environ, SERVICE_VARIABLES | own_variables()).items():
+    if not any(name.startswith(PREFIX) for name in os.environ):
+        return
+    own = own_variables()
+    known = own | service_variables(installed=False)
+    if unknown_variables(os.environ, known):
+        known = own | service_variables()  # a look through the installed packages takes long
+    for name, meant in unknown_variables(os.environ, known).items():
         hint = f"did you mean {meant}?" if meant else "docs/cli.md and docs/service.md list all variables."
         say(f"Warning: {name} is no variable of aiorch, so it is ignored: {hint}")
 
@@ -114,7 +120,7 @@ def own_variables() -> set[str]:
     """Return the environment variables of every option of every command."""
     found = set()
     for path, command in (("AIORCH", cli), *((f"AIORCH_{name.upper()}", each) for name, each in cli.commands.items())):
-        for param in command.params:
+        for param in command.get_params(click.Context(command)):
             if isinstance(param, click.Option) and param.allow_from_autoenv and param.name is not None:
                 found.add(f"{path}_{param.name.upper()}")
                 if isinstance(param.envvar, str):

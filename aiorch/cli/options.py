@@ -8,7 +8,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -19,6 +19,7 @@ from aiorch.stores import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from aiorch.orchestrator import Orchestrator
+    from aiorch.settings import TargetSetting, TargetSettings
 
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -124,17 +125,6 @@ def command_line(store: str, name: str, *args: str) -> str:
     return shlex.join(["aiorch", name, *args, *(() if store == DEFAULT_STORE else ("--store", store))])
 
 
-def _check_url_pattern(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    if value is not None:
-        from aiorch.model.url import checked_pattern
-
-        try:
-            checked_pattern(value)
-        except ValueError as error:
-            raise click.BadParameter(f"no run was started: {error}", ctx, param) from error
-    return value
-
-
 _ENGINE_OPTIONS = (
     store_option,
     option(
@@ -143,25 +133,6 @@ _ENGINE_OPTIONS = (
         multiple=True,
         type=click.Path(exists=True, file_okay=False),
         help="Folder with callables, in addition to the folder of the definition and the current one. May be repeated.",
-    ),
-    option(
-        "--function-url",
-        envvar="AIORCH_FUNCTION_URL",
-        metavar="PATTERN",
-        callback=_check_url_pattern,
-        help="URL of Cloud Functions whose step has no url, with {name}, {project_id} and {region}.",
-    ),
-    option(
-        "--function-anonymous",
-        envvar="AIORCH_FUNCTION_ANONYMOUS",
-        is_flag=True,
-        help="Send no ID tokens: for public functions, and for URLs outside Google Cloud.",
-    ),
-    option(
-        "--function-impersonate",
-        envvar="AIORCH_FUNCTION_IMPERSONATE",
-        metavar="E-MAIL",
-        help="Service account that calls the Cloud Functions.",
     ),
     option("--project-id", envvar="AIORCH_PROJECT_ID", help="Project for steps without their own."),
     option("--region", envvar="AIORCH_REGION", help="Region for steps without their own."),
@@ -176,7 +147,85 @@ _ENGINE_OPTIONS = (
 )
 
 
-_SETTINGS = ("function_url", "function_anonymous", "function_impersonate", "project_id", "region")
+class EngineCommand(click.Command):
+    """
+    A command that runs tasks: it also has the options of the kinds of targets.
+
+    These are added when the command is parsed, completed or explained. Those of installed packages are added when an
+    unknown option or variable is given, and for the help: a look through the packages takes long.
+
+    Attributes:
+        has_plugins: The command has the options of installed packages, too.
+    """
+
+    has_plugins = False
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return all parameters, the option for help last."""
+        *own, shows_help = super().get_params(ctx)
+        return [*own, *_target_options(installed=self.has_plugins), shows_help]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse, with the options of packages if need be."""
+        from aiorch.system.environment import PREFIX, service_variables
+
+        ours = {name for name in os.environ if name.startswith(PREFIX)}
+        if "--help" in args or "-h" in args or ours.difference(service_variables(installed=False)):
+            self.has_plugins = True
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption:
+            self.has_plugins = True
+            return super().parse_args(ctx, args)
+
+
+@functools.cache
+def _target_options(*, installed: bool) -> tuple[click.Option, ...]:
+    from aiorch.targets.kind import settings_classes
+
+    rows = [row for each in settings_classes(installed=installed) for row in each.rows() if row.is_option]
+    return tuple(map(_target_option, rows))
+
+
+def _target_option(row: "TargetSetting") -> click.Option:
+    from aiorch.system.environment import PREFIX
+
+    return click.Option(
+        [f"--{row.name.replace('_', '-')}"],
+        envvar=PREFIX + row.name.upper(),
+        show_envvar=True,
+        default=row.default,
+        type=row.type,
+        is_flag=row.type is bool,
+        metavar=row.metavar,
+        help=row.help,
+        callback=functools.partial(_check, row.check),
+    )
+
+
+def _check(check: str | None, ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    if check is not None and value is not None and not ctx.resilient_parsing:
+        from aiorch.targets.kind import load
+
+        try:
+            load(check)(value)
+        except ValueError as error:
+            raise click.BadParameter(f"no run was started: {error}", ctx, param) from error
+    return value
+
+
+def _target_settings(given: dict[str, Any]) -> list["TargetSettings"]:
+    """Take the values of the options of targets out of *given*, and return the settings that they are."""
+    from aiorch.targets.kind import settings_classes
+
+    command = click.get_current_context().command
+    assert isinstance(command, EngineCommand)
+    found = []
+    for each in settings_classes(installed=command.has_plugins):
+        values = {row.attribute: given.pop(row.name) for row in each.rows() if row.is_option}
+        if values:
+            found.append(each(**values))
+    return found
 
 
 def engine_options(*, only_own_runs: bool) -> Callable[[_Command], Callable[..., Any]]:
@@ -191,9 +240,18 @@ def engine_options(*, only_own_runs: bool) -> Callable[[_Command], Callable[...,
 
     def add(command: _Command) -> Callable[..., Any]:
         @functools.wraps(command)
-        def call(*args: Any, store: str, path: Sequence[str], drain: float, **given: Any) -> Any:
-            settings = {name: given.pop(name) for name in _SETTINGS}
-            engine = open_engine(store, path, only_own_runs=only_own_runs, drain_s=drain, **settings)
+        def call(
+            *args: Any,
+            store: str,
+            path: Sequence[str],
+            project_id: str | None,
+            region: str | None,
+            drain: float,
+            **given: Any,
+        ) -> Any:
+            settings = {"drain_s": drain, "project_id": project_id, "region": region}
+            targets = _target_settings(given)
+            engine = open_engine(store, path, only_own_runs=only_own_runs, targets=targets, **settings)
             return command(*args, orchestrator=engine, **given)
 
         return functools.reduce(lambda wrapped, each: each(wrapped), reversed(_ENGINE_OPTIONS), call)
@@ -202,7 +260,12 @@ def engine_options(*, only_own_runs: bool) -> Callable[[_Command], Callable[...,
 
 
 def open_engine(
-    store: str, paths: Sequence[str] = (), *, only_own_runs: bool = False, **settings: Any
+    store: str,
+    paths: Sequence[str] = (),
+    *,
+    only_own_runs: bool = False,
+    targets: Iterable["TargetSettings"] = (),
+    **settings: Any,
 ) -> "Orchestrator":
     """Return an orchestrator that launches tasks, not entered yet."""
     from aiorch.orchestrator import Orchestrator
@@ -213,5 +276,6 @@ def open_engine(
         search_paths=paths,
         definition_folders=[*paths, Path.cwd()],
         only_own_runs=only_own_runs,
+        targets=targets,
         settings=Settings(**settings),
     )

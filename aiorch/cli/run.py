@@ -11,7 +11,16 @@ import click
 
 from aiorch.cli.client import ask, with_client
 from aiorch.cli.completion import definition_files, run_ids
-from aiorch.cli.options import Input, command_line, engine_options, input_option, json_option, option, run_id_option
+from aiorch.cli.options import (
+    EngineCommand,
+    Input,
+    command_line,
+    engine_options,
+    input_option,
+    json_option,
+    option,
+    run_id_option,
+)
 from aiorch.cli.output import EPILOG, OK, print_result
 
 if TYPE_CHECKING:
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
     from aiorch.run_handle import RunHandle
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=EngineCommand, epilog=EPILOG)
 @click.argument("dag", shell_complete=definition_files)
 @input_option
 @run_id_option
@@ -108,7 +117,7 @@ def _resume_options(dag: str, paths: Sequence[str]) -> list[str]:
     return [] if is_known_there else _path_options(folders)
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=EngineCommand, epilog=EPILOG)
 @click.argument("run_id", shell_complete=run_ids)
 @option("--detach", is_flag=True, help="Only store the new run, for `aiorch serve` to carry out.")
 @json_option

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aiorch.cli.completion import definition_files
-from aiorch.cli.options import engine_options, option
+from aiorch.cli.options import EngineCommand, engine_options, option
 from aiorch.cli.output import say
 from aiorch.views.escaping import escaped
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiorch.orchestrator import Orchestrator
 
 
-@click.command()
+@click.command(cls=EngineCommand)
 @option(
     "--dag",
     multiple=True,

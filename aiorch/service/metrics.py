@@ -14,10 +14,10 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from aiorch import __version__
-from aiorch.model.enums import TargetTypes
 from aiorch.model.status import RunStatus
 from aiorch.orchestrator import Orchestrator
 from aiorch.ports.target import Answer
+from aiorch.targets.kind import target_kinds
 
 MESSAGE_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 COMMIT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -91,9 +91,8 @@ class Metrics:
             buckets=EXECUTION_BUCKETS_S,
             registry=registry,
         )
-        for target_type in TargetTypes:
-            if target_type is not TargetTypes.START:
-                self._launches.labels(target_type)  # a rate needs a first value
+        for target_type in target_kinds():
+            self._launches.labels(target_type)  # a rate needs a first value
         for status in RunStatus:
             if status.is_terminal:
                 self._runs.labels(status.value)

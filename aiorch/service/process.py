@@ -11,12 +11,11 @@ from typing import NoReturn
 
 from aiorch import Orchestrator, Settings, __version__
 from aiorch.errors import AiorchError, MissingExtraError
-from aiorch.model.enums import TargetTypes
 from aiorch.ports.store import Store
 from aiorch.service.ending import Ending
 from aiorch.service.logs import log_for_cloud
 from aiorch.service.metrics import Metrics
-from aiorch.service.settings import ServiceSettings, SettingsError, effective, load_settings
+from aiorch.service.settings import ServiceSettings, SettingsError, effective, load_settings, target_settings
 from aiorch.settings import LaunchSettings
 from aiorch.stores import open_store
 from aiorch.system.exit import leave
@@ -112,6 +111,7 @@ def open_orchestrator(settings: ServiceSettings, metrics: Metrics) -> Orchestrat
         store,
         search_paths=settings.path,
         definition_folders=[*settings.path, Path.cwd()],
+        targets=target_settings(settings),
         source=source,
         own_names=settings.own_names,
         observer=metrics,
@@ -136,17 +136,9 @@ def engine_settings(settings: ServiceSettings) -> Settings:
     return Settings(
         sweep_interval_s=settings.sweep_interval,
         drain_s=settings.drain,
-        function_url=settings.function_url,
-        function_anonymous=settings.function_anonymous,
-        function_impersonate=settings.function_impersonate,
         project_id=settings.project_id,
         region=settings.region,
-        dataflow_api=settings.dataflow_api,
-        launches=LaunchSettings(
-            at_once_max=settings.launches,
-            poll_interval_s=settings.poll_interval,
-            limits={TargetTypes.DATAFLOW: settings.dataflow_jobs},
-        ),
+        launches=LaunchSettings(at_once_max=settings.launches, poll_interval_s=settings.poll_interval),
     )
 
 

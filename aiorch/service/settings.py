@@ -7,18 +7,30 @@ an empty token would protect no request.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+)
 from pydantic import field_validator as check
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aiorch.errors import AiorchError
-from aiorch.model.url import MASK, checked_pattern, checked_url, masked
+from aiorch.model.url import MASK, masked
+from aiorch.settings import TargetSetting, TargetSettings
 from aiorch.stores import DEFAULT_STORE, open_store
-from aiorch.system.environment import PREFIX, SERVICE_VARIABLES, unknown_variables
+from aiorch.system.environment import PREFIX, service_variables, unknown_variables
+from aiorch.targets.kind import load, settings_classes
 
 VALUE_CHARS_MAX = 200
 
@@ -35,11 +47,6 @@ def _subscription(name: str) -> str:
     from aiorch.sources.pubsub_api import check_name  # noqa: PLC0415  imported only when used
 
     return check_name("subscription", name)
-
-
-def _url(text: str) -> str:
-    checked_url(text)
-    return text
 
 
 def _address(text: str) -> str:
@@ -82,7 +89,7 @@ def _variable(default: Any, meaning: str, give: str, **more: Any) -> Any:
     return Field(default, description=meaning, json_schema_extra={"give": give}, **more)
 
 
-class ServiceSettings(BaseSettings):
+class _GeneralSettings(BaseSettings):
     """The settings of ``service.py``. Created by `load_settings`."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -121,21 +128,8 @@ class ServiceSettings(BaseSettings):
         validation_alias=AliasChoices("AIORCH_PROJECT_ID", "GOOGLE_CLOUD_PROJECT"),
     )
     region: _Text | None = _variable(None, "region for steps without their own", "a region like europe-west1")
-    function_url: Annotated[str, AfterValidator(checked_pattern)] | None = _variable(
-        None,
-        "URL of Cloud Functions whose step has no url",
-        "an https URL with {name}, {service}, {project_id} and {region}",
-    )
-    function_impersonate: _Text | None = _variable(
-        None, "service account that calls the functions", "the e-mail of a service account"
-    )
-    function_anonymous: bool = _variable(False, "send no ID tokens to functions", "true or false")
     concurrency: _Count = _variable(1000, "messages held at once", "a whole number from 1")
     launches: _Count = _variable(10_000, "executions under way at once", "a whole number from 1")
-    dataflow_jobs: _Count = _variable(25, "Dataflow jobs under way at once", "a whole number from 1")
-    dataflow_api: Annotated[str, AfterValidator(_url)] | None = _variable(
-        None, "endpoint of the Dataflow API, if not the public one", "an https URL"
-    )
     poll_interval: _Seconds = _variable(30.0, "longest pause between two polls of a Dataflow job", "seconds above 0")
     sweep_interval: _Seconds | None = _variable(
         None, "pause between two sweeps of the open runs; by default the store decides", "seconds above 0"
@@ -193,6 +187,44 @@ class ServiceSettings(BaseSettings):
         """Add the names that the platform gives this process."""
         told = {name for variable in OWN_NAME_VARIABLES if (name := environment.get(variable))}
         return self.model_copy(update={"own_names": self.own_names | told})
+
+
+def _fields_of_targets() -> dict[str, Any]:
+    """Return the fields that the tables of the kinds of targets declare."""
+    rows = [row for each in settings_classes() for row in each.rows() if row.is_variable]
+    return {
+        row.name: (_type_of(row), _variable(row.default, f"{row.help[0].lower()}{row.help[1:].rstrip('.')}", row.give))
+        for row in rows
+    }
+
+
+def _type_of(row: TargetSetting) -> Any:
+    kind: Any = {str: _Text, bool: bool}.get(row.type, Annotated[row.type, Field(ge=row.least)])
+    if row.check is not None:
+        kind = Annotated[kind, AfterValidator(partial(_checked, row.check))]
+    return kind if row.default is not None else kind | None
+
+
+def _checked(check: str, value: Any) -> Any:
+    load(check)(value)
+    return value
+
+
+if TYPE_CHECKING:
+
+    class ServiceSettings(_GeneralSettings):
+        """The settings of ``service.py``. Created by `load_settings`."""
+
+else:
+    ServiceSettings = create_model("ServiceSettings", __base__=_GeneralSettings, **_fields_of_targets())
+
+
+def target_settings(settings: ServiceSettings) -> list[TargetSettings]:
+    """Return the settings of the kinds of targets."""
+    return [
+        each(**{row.attribute: getattr(settings, row.name) for row in each.rows() if row.is_variable})
+        for each in settings_classes()
+    ]
 
 
 class Wrong(NamedTuple):
@@ -269,7 +301,7 @@ _FIELDS = {variable: field for field in ServiceSettings.model_fields.values() fo
 
 def _unknown(environment: Mapping[str, str]) -> list[Wrong]:
     wrong = []
-    for name, meant in unknown_variables(environment, SERVICE_VARIABLES).items():
+    for name, meant in unknown_variables(environment, service_variables()).items():
         hint = f"did you mean {meant}?" if meant else "unset the variable, or see docs/service.md for all settings"
         wrong.append(Wrong(name, MASK, f"there is no such setting: {hint}"))
     return wrong

@@ -8,12 +8,19 @@ SERVICE_VARIABLES = frozenset(
     PREFIX + name
     for name in (
         *("STORE", "SUBSCRIPTION", "DAGS", "PATH", "HOST", "PORT", "PROJECT_ID", "REGION"),
-        *("FUNCTION_URL", "FUNCTION_IMPERSONATE", "FUNCTION_ANONYMOUS", "DATAFLOW_API"),
-        *("CONCURRENCY", "LAUNCHES", "DATAFLOW_JOBS", "POLL_INTERVAL", "SWEEP_INTERVAL", "HEARTBEAT", "DEAD_AFTER"),
+        *("CONCURRENCY", "LAUNCHES", "POLL_INTERVAL", "SWEEP_INTERVAL", "HEARTBEAT", "DEAD_AFTER"),
         *("DRAIN", "LOG_LEVEL", "SERVE_TOKEN", "SERVE_ALLOW_DEFINITIONS", "OWN_NAMES"),
     )
 )
-"""Those of the service, which `aiorch.service.settings` types; here, where nothing needs to be installed for them."""
+"""Those of the service, but for those of targets; `aiorch.service.settings` types them, and needs its libraries."""
+
+
+def service_variables(*, installed: bool = True) -> frozenset[str]:
+    """Return the variables of the service, with those of the kinds of targets: of all, or of the built-in ones."""
+    from aiorch.targets.kind import settings_classes  # noqa: PLC0415  `aiorch --help` needs none
+
+    rows = [row for each in settings_classes(installed=installed) for row in each.rows() if row.is_variable]
+    return SERVICE_VARIABLES.union(PREFIX + row.name.upper() for row in rows)
 
 
 def unknown_variables(environment: Iterable[str], known: Iterable[str]) -> dict[str, str | None]:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from aiorch.model.execution_kind import ExecutionKind
+from aiorch.settings import TargetSettings
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +86,15 @@ def target_kind(name: str) -> TargetKind | None:
     return _installed().get(name)
 
 
-def target_kinds() -> dict[str, TargetKind]:
-    """Return all kinds by name."""
-    return {name: load(part) for name, part in BUILT_IN.items()} | _installed()
+def target_kinds(*, installed: bool = True) -> dict[str, TargetKind]:
+    """Return all kinds by name, or only the built-in ones."""
+    kinds = {name: load(part) for name, part in BUILT_IN.items()}
+    return kinds | _installed() if installed else kinds
+
+
+def settings_classes(*, installed: bool = True) -> list[type[TargetSettings]]:
+    """Return the settings classes of all kinds, or only those of the built-in ones."""
+    return [load(kind.settings) for kind in target_kinds(installed=installed).values()]
 
 
 def decoder_of(shape: str) -> Any:

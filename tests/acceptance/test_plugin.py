@@ -105,6 +105,51 @@ def test_keys_of_the_plugin_are_checked(installed: Path, tmp_path: Path) -> None
         assert words in done.stderr
 
 
+@pytest.mark.parametrize("given", ["option", "variable"])
+def test_settings_of_the_plugin_are_options_and_variables(
+    given: str, installed: Path, definition: Path, tmp_path: Path
+) -> None:
+    """The table of settings of the plugin makes both; the definition finds its file in the folder that is given."""
+    definition = definition.rename(tmp_path.parent / f"{given}.json")
+    option = ["--program-folder", tmp_path] if given == "option" else []
+    variable = {"AIORCH_PROGRAM_FOLDER": str(tmp_path)} if given == "variable" else {}
+    run = ("run", "--json", "--store", "memory:", *option, definition)
+    done = aiorch(*run, env=environment(installed, **variable), cwd=tmp_path.parent)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["Count"]["result"] == "2 lines.txt\n"
+    assert "AIORCH_PROGRAM_FOLDER" not in done.stderr
+
+
+def test_a_setting_of_the_plugin_is_checked(installed: Path, definition: Path, tmp_path: Path) -> None:
+    """A value that the table calls wrong is refused like that of any option; the help names the option."""
+    wrong = aiorch("run", "--program-folder", "nowhere", definition, env=environment(installed), cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "'--program-folder'" in wrong.stderr
+    assert "there is no folder 'nowhere'" in wrong.stderr
+    shown = aiorch("run", "--help", env=environment(installed), cwd=tmp_path)
+    assert re.search(r"--program-folder FOLDER\s+Folder in which programs run", shown.stdout)
+    assert "AIORCH_PROGRAM_FOLDER" in shown.stdout
+
+
+def test_settings_of_a_missing_plugin_are_unknown(definition: Path, tmp_path: Path) -> None:
+    """Neither the option nor the variable is one of aiorch without the plugin."""
+    env = environment(AIORCH_PROGRAM_FOLDER=str(tmp_path))
+    done = aiorch("run", "--program-folder", "x", definition, env=env, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "AIORCH_PROGRAM_FOLDER is no variable of aiorch" in done.stderr
+    assert "No such option" in done.stderr
+
+
+def test_the_service_reads_the_settings_of_the_plugin(installed: Path, definition: Path, tmp_path: Path) -> None:
+    """`--check` prints them among the others, and refuses a wrong one with the words of the table."""
+    command = [sys.executable, "-m", "aiorch.service", "--check"]
+    for folder, code in ((str(tmp_path), 0), ("nowhere", 2)):
+        env = environment(installed, AIORCH_PROGRAM_FOLDER=folder, AIORCH_DAGS=str(definition))
+        done = subprocess.run(command, check=False, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+        assert done.returncode == code, done.stderr
+        assert f"AIORCH_PROGRAM_FOLDER={folder}" in done.stdout or "Give a folder that exists" in done.stderr
+
+
 def test_the_schema_has_the_steps_of_the_plugin(installed: Path, tmp_path: Path) -> None:
     """`aiorch schema` prints the shipped schema, and with the plugin one that has its steps, too."""
     without = json.loads(aiorch("schema", env=environment(), cwd=tmp_path).stdout)

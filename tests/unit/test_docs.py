@@ -39,6 +39,10 @@ def of_language(*languages: str) -> Any:
     return pytest.mark.parametrize("block", found, ids=lambda block: f"{block.page}:{block.text[:30]!r}")
 
 
+def params_of(command: click.Command) -> list[click.Parameter]:
+    return command.get_params(click.Context(command))
+
+
 def first_column(text: str) -> set[str]:
     return {name for row in rows(text) for name in named(row[0])}
 
@@ -111,7 +115,7 @@ def test_commands_exist(block: Block) -> None:
         words = shlex.split(line.partition("|")[0], comments=True) if line.startswith("aiorch ") else ["", "-"]
         if words[1].startswith("-"):
             continue
-        known = {name for parameter in COMMANDS[words[1]].params for name in parameter.opts}
+        known = {name for parameter in params_of(COMMANDS[words[1]]) for name in parameter.opts}
         assert {word for word in words[2:] if word.startswith("--")} <= known, line
 
 
@@ -164,7 +168,7 @@ def test_every_attribute_of_the_context_is_documented() -> None:
 
 def options_of(name: str, command: click.Command) -> dict[str, tuple[str, Any]]:
     prefix = f"AIORCH_{name.upper()}_" if name else "AIORCH_"
-    options = [each for each in command.params if isinstance(each, click.Option) and not each.is_eager]
+    options = [each for each in params_of(command) if isinstance(each, click.Option) and not each.is_eager]
     return {each.opts[-1]: (str(each.envvar or f"{prefix}{str(each.name).upper()}"), each.default) for each in options}
 
 

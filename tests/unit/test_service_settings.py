@@ -14,7 +14,7 @@ from aiorch.service.settings import (
     load_settings,
     variables,
 )
-from aiorch.system.environment import PREFIX, SERVICE_VARIABLES
+from aiorch.system.environment import PREFIX, service_variables
 
 SECRET = "s3cret-token"
 
@@ -127,7 +127,7 @@ def test_unknown_names_are_told(wrong):
 def test_the_table_of_variables_is_that_of_the_settings():
     """What is known by name is what is read, so neither the service nor the command line takes one for misspelt."""
     read = {variable for field in ServiceSettings.model_fields for variable in variables(field)}
-    assert {variable for variable in read if variable.startswith(PREFIX)} == SERVICE_VARIABLES
+    assert {variable for variable in read if variable.startswith(PREFIX)} == service_variables()
 
 
 def test_an_empty_token_is_refused(wrong):

@@ -14,7 +14,7 @@ class CloudFunctions(TargetSettings):
 
     url: str | None = setting(
         None,
-        "URL of Cloud Functions whose step has none, with {name}, {project_id} and {region}.",
+        "URL of Cloud Functions whose step has no url, with {name}, {project_id} and {region}.",
         name="function_url",
         give="an https URL with {name}, {service}, {project_id} and {region}",
         metavar="PATTERN",
@@ -22,14 +22,14 @@ class CloudFunctions(TargetSettings):
     )
     anonymous: bool = setting(
         False,
-        "Send no ID tokens: for functions that everybody may call, and for URLs that are not Google's.",
+        "Send no ID tokens: for public functions, and for URLs outside Google Cloud.",
         name="function_anonymous",
         type=bool,
         give="true or false",
     )
     impersonate: str | None = setting(
         None,
-        "Service account in whose name Cloud Functions are called.",
+        "Service account that calls the Cloud Functions.",
         name="function_impersonate",
         give="the e-mail of a service account",
         metavar="E-MAIL",

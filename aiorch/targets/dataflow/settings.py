@@ -19,7 +19,7 @@ class Dataflow(TargetSettings):
         name="dataflow_jobs",
         type=int,
         give="a whole number from 1",
-        least=0,
+        least=1,
         is_option=False,
     )
     api: str | None = setting(
