@@ -738,7 +738,7 @@ class DAGExecutor:
             return False  # what begins now is left to others: we could only commit to it, and never do it
         if task not in self._resolved:
             reason = self._resolved[task] = self.why_not(task)
-            limit = getattr(self.targets.get(task.target_type), "limit", None)
+            limit = getattr(self._target_of(task), "limit", None)
             if limit is not None:
                 self.slots.limit_to(task.target_type, limit)
             if reason is not None and self.targets:  # a client has none, and launches nothing on purpose
@@ -764,9 +764,15 @@ class DAGExecutor:
         for task in [task for task, reason in self._resolved.items() if reason is not None]:
             del self._resolved[task]
 
+    def _target_of(self, task: Task) -> Target | None:
+        try:
+            return self.targets[task.target_type]
+        except KeyError:
+            return None
+
     def why_not(self, task: Task) -> str | None:
         """Say why this process cannot launch *task*, or `None` if it can."""
-        target = self.targets.get(task.target_type)
+        target = self._target_of(task)
         if target is None:
             return f"this process has no target for {task.target_type} tasks"
         reason = target.resolve(task)

@@ -165,11 +165,22 @@ class Task(Node):
     Attributes:
         target_kind: The facts about its kind of target.
 
+        target_type: Name of its kind of target.
+
+        execution: The kind of its executions.
+
         options: The keys of its step that only steps of this kind of target have, as far as they were given.
     """
 
     target_kind: TargetFacts
+    target_type: str
+    execution: ExecutionKind
     _run: "_Run | None" = None
+
+    def __init_subclass__(cls) -> None:
+        """Take over the facts that are asked for with every event."""
+        if "target_kind" in cls.__dict__:
+            cls.target_type, cls.execution = cls.target_kind.name, cls.target_kind.execution
 
     def __init__(  # noqa: PLR0913  one argument per key of a step
         self,
@@ -195,16 +206,6 @@ class Task(Node):
         self.on_lost = on_lost
         self.options: Mapping[str, Any] = options or _NOTHING
         self.schema_version: int = self.target_kind.schema_version
-
-    @property
-    def target_type(self) -> str:
-        """Name of its kind of target."""
-        return self.target_kind.name
-
-    @property
-    def execution(self) -> ExecutionKind:
-        """The kind of its executions."""
-        return self.target_kind.execution
 
     @property
     def timeout_s(self) -> float | None:

@@ -169,7 +169,9 @@ class Run:
         self.reserved = max(0, self.reserved - max(0, size - self.size))
         self.size = size
         for name, state in changed.items():
-            self._forget(name)
+            before = self.nodes.get(name)
+            if before is not None:
+                self._forget(name, before)
             self.live += state.is_live
             self.failure_bytes += state.failure_bytes
             if state.is_active:
@@ -183,17 +185,14 @@ class Run:
         self._encoded.update(encoded)
         self.pending.update(pending)
         for name in gone:
-            self._forget(name)
+            self._forget(name, self.nodes[name])
             self.active.pop(name, None)
             self.spilled.pop(name, None)
             self.pending.pop(name, None)
             del self.nodes[name], self._encoded[name]
 
-    def _forget(self, name: str) -> None:
-        """Take an entry out of the counts, if there is one."""
-        before = self.nodes.get(name)
-        if before is None:
-            return
+    def _forget(self, name: str, before: NodeState) -> None:
+        """Take an entry out of the counts."""
         self.live -= before.is_live
         self.failure_bytes -= before.failure_bytes
         names = self.active_by.get(before.by)

@@ -1,6 +1,6 @@
 """The targets of a process: one of each kind, made when a task first needs it, since what it imports takes long."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from aiorch.ports.target import PolledTarget
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from aiorch.ports.target import Answer, Target
 
 
-class Targets(Mapping[str, "Target"]):
+class Targets(dict[str, "Target"]):
     """
-    Targets by target type.
+    Targets by target type: those of the built-in types, and those that a task has needed.
 
     Args:
         settings: The settings of the process.
@@ -30,26 +30,18 @@ class Targets(Mapping[str, "Target"]):
     ) -> None:
         self._settings = settings
         self._own = {each.target_type: each for each in own}
-        self._targets: dict[str, Target] = dict(given or {})
+        super().__init__(given or {})
         for name in BUILT_IN:
-            self.get(name)
+            self[name]
 
-    def __getitem__(self, name: str) -> "Target":
-        found = self._targets.get(name)
-        if found is None:
-            kind = target_kind(name)
-            if kind is None:
-                raise KeyError(name)
-            made = _LazyPolled if kind.execution.is_polled else _Lazy
-            found = self._targets[name] = made(kind, self._settings, self._own.get(name))
+    def __missing__(self, name: str) -> "Target":
+        """Take in the target of a kind. Raises: KeyError."""
+        kind = target_kind(name)
+        if kind is None:
+            raise KeyError(name)
+        lazy = _LazyPolled if kind.execution.is_polled else _Lazy
+        self[name] = found = lazy(kind, self._settings, self._own.get(name))
         return found
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the built-in types, and those that a task has needed."""
-        return iter(self._targets)
-
-    def __len__(self) -> int:
-        return len(self._targets)
 
 
 class _Lazy:
@@ -60,17 +52,24 @@ class _Lazy:
         self._settings = settings
         self._own = own
         self._made: Any = None
+        self._begins_itself = False
         self.limit = kind.limit if own is None or own.limit is None else own.limit
 
     def _target(self) -> Any:
         if self._made is None:
             own = self._own or load(self._kind.settings).of(self._settings)
             self._made = load(self._kind.target)(own, self._settings)
+            self._begins_itself = getattr(self._made, "begins_itself", False)
+            for method in ("resolve", "launch", "stop", "poll"):  # from now on called without a detour
+                if hasattr(self._made, method):
+                    setattr(self, method, getattr(self._made, method))
         return self._made
 
     @property
     def begins_itself(self) -> bool:
-        return getattr(self._target(), "begins_itself", False)
+        if self._made is None:
+            self._target()
+        return self._begins_itself
 
     def resolve(self, task: "Task") -> str | None:
         reason: str | None = self._target().resolve(task)

@@ -20,6 +20,7 @@ class UnknownTask(Task):
 
     def __init__(self, name: str, parent_dag: DAG, *, target_type: str, **task: Any) -> None:
         self.target_kind: TargetKind = TargetKind(name=target_type, execution=JOB, step="", target="", settings="")
+        self.target_type, self.execution = target_type, JOB
         super().__init__(name, parent_dag, **task)
 
 
