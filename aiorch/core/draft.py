@@ -31,7 +31,11 @@ class At(msgspec.Struct, Generic[N_co], frozen=True, gc=False):
 
     def beside(self, node: Node) -> "At[Node]":
         """Return the place of *node*, which stands in the same scope."""
-        return At(node, node.name if self.name == self.node.name else self._scope + node.name)
+        return At(node, self.entry_of(node))
+
+    def entry_of(self, node: Node) -> str:
+        """Return the name of the entry of another node in the same scope."""
+        return node.name if self.name == self.node.name else self._scope + node.name
 
     def around(self) -> "At[Node] | None":
         """Return the place of the node whose scope this one stands in, `None` on the first level of the DAG."""

@@ -674,7 +674,7 @@ class DAGExecutor:
         carries_out = self.carries_out(committer.run_id)
         launcher = _Launcher(self._launches, committer, self.process.id)
         for name in touched:
-            state, node = run.nodes[name], dag.node_of(name)
+            state, node = run.nodes[name], dag.all_nodes.get(name) or dag.node_of(name)
             if state.is_undecided and carries_out and self._can_launch(dag.all_tasks[name]):
                 committer.post(TaskUnanswered(name, state.attempt))  # its owner is not able to launch it
             if _is_under_way(committer, name, state, self.process.id):

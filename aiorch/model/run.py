@@ -170,10 +170,13 @@ class Run:
         self.size = size
         for name, state in changed.items():
             before = self.nodes.get(name)
-            if before is not None:
-                self._forget(name, before)
-            self.live += state.is_live
-            self.failure_bytes += state.failure_bytes
+            if before is None:
+                self.live += state.is_live
+                self.failure_bytes += state.failure_bytes
+            else:
+                self.live += state.is_live - before.is_live
+                self.failure_bytes += state.failure_bytes - before.failure_bytes
+                self._unlist(name, before.by)
             if state.is_active:
                 self.active[name] = None
                 self.active_by.setdefault(state.by, {})[name] = None
@@ -185,21 +188,21 @@ class Run:
         self._encoded.update(encoded)
         self.pending.update(pending)
         for name in gone:
-            self._forget(name, self.nodes[name])
+            before = self.nodes[name]
+            self.live -= before.is_live
+            self.failure_bytes -= before.failure_bytes
+            self._unlist(name, before.by)
             self.active.pop(name, None)
             self.spilled.pop(name, None)
             self.pending.pop(name, None)
             del self.nodes[name], self._encoded[name]
 
-    def _forget(self, name: str, before: NodeState) -> None:
-        """Take an entry out of the counts."""
-        self.live -= before.is_live
-        self.failure_bytes -= before.failure_bytes
-        names = self.active_by.get(before.by)
+    def _unlist(self, name: str, by: str | None) -> None:
+        names = self.active_by.get(by)
         if names is not None:
             names.pop(name, None)
             if not names:
-                del self.active_by[before.by]
+                del self.active_by[by]
 
 
 def execution_key(nonce: str, node: str, attempt: int) -> str:

@@ -77,7 +77,7 @@ class ParallelKind(NodeKind[Parallel]):
 
     def halt(self, draft: Draft, at: At[Parallel], state: NodeState, committed: NodeState | None) -> None:
         """Cancel a node that began in this fold, if an inner node was decided in this fold; the inner node stays."""
-        inner = (draft.state(at.beside(node).name).status for node in at.node.inner_nodes.values())
+        inner = (draft.state(at.entry_of(node)).status for node in at.node.inner_nodes.values())
         if state.status is TaskStatus.RUNNING and any(status in _DECIDED for status in inner):
             draft.end(at.name, TaskStatus.CANCELLED)
         else:
@@ -94,7 +94,10 @@ def _has_ended(branch: DAG, entries: Mapping[str, NodeState]) -> bool:
 
 def _has_completed(draft: Draft, at: At[Parallel], branch: DAG) -> bool:
     """Whether a branch that has ended reached one of the nodes that end the branch."""
-    return any(draft.state(at.beside(node).name).status is TaskStatus.COMPLETED for node in branch.ends)
+    for node in branch.ends:  # noqa: SIM110  no generator: a wide Parallel has thousands of branches
+        if draft.state(at.entry_of(node)).status is TaskStatus.COMPLETED:
+            return True
+    return False
 
 
 def _branch_failed(draft: Draft, at: At[Parallel], failed: list[DAG]) -> Failure:
