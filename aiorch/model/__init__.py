@@ -1,4 +1,4 @@
-"""What there is: DAGs, runs, failures, names. Pure records."""
+"""The records: DAGs, runs, failures, names. Pure."""
 
 from importlib import import_module
 

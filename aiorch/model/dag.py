@@ -1,8 +1,8 @@
 """
-The DAG and its nodes: what a definition becomes when it is built.
+The DAG and its nodes: the objects that a definition is built into.
 
-Both are immutable once they are built, and shared by all runs of the definition. What a node has come to in one run
-stands in that run's document; `Task.bound_to` gives a view of a task together with it.
+Both are immutable once they are built, and shared by all runs of the definition. The run document of a run holds the
+state of each node; `Task.bound_to` gives a view of a task with the state in one run.
 """
 
 import copy
@@ -23,14 +23,14 @@ from aiorch.model.status import TaskStatus
 
 _ONE_ATTEMPT = RetryPolicy()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-"""Shared by all nodes that have none: a DAG may have ten thousand of them."""
+"""Shared by all nodes without a mapping of their own: a DAG may have ten thousand of them."""
 
 
 class Launcher(Protocol):
-    """What the executor hands to `Node.execute`, bound to one run."""
+    """Launches tasks of one run: the argument that the executor hands to `Node.execute`."""
 
     def launch(self, task: "Task") -> None:
-        """Launch *task* if the committed run owes a launch of it to this process and none is in flight."""
+        """Launch *task* if this process owes the launch by the committed run, and no launch is in flight."""
         ...
 
 
@@ -66,9 +66,9 @@ class Node:
     A step of a DAG, built.
 
     Attributes:
-        name: Unique over the whole definition.
+        name: Name, unique in the whole definition.
 
-        parent_dag: The `DAG` that this node is on the first level of.
+        parent_dag: The `DAG` whose first level holds this node.
 
         next: Name of the node that follows, `None` at the end of a DAG.
 
@@ -78,12 +78,13 @@ class Node:
 
         scopes: The DAGs inside this node.
 
-        repeats: Whether its scopes are repeated. Their entries are then named after it: ``Resize[17].Convert``.
+        repeats: Whether the scopes are repeated. The names of their entries then begin with the node and a number:
+            ``Resize[17].Convert``.
 
         schema_version: The version of run documents that brought this kind of node.
 
-        entry_growth: Bytes that the node's entry gains at most between ``New`` and its end; a result that the run
-            produces is not counted.
+        entry_growth: Bytes that the node's entry gains at most between ``New`` and a terminal status; a result that
+            the run produces is not counted.
     """
 
     kind: Kind
@@ -109,7 +110,7 @@ class Node:
 
     @property
     def is_end(self) -> bool:
-        """No node follows within this node's DAG."""
+        """Whether no node of the same DAG follows."""
         return self.next is None
 
     @property
@@ -118,7 +119,7 @@ class Node:
         return None if self.next is None else self.parent_dag.nodes[self.next]
 
     def execute(self, launcher: Launcher) -> None:
-        """Launch all that the commit owes that began this node. Called by the executor only, after that commit."""
+        """Make the launches that the beginning of this node requires. Called by the executor, after the commit."""
 
     @cached_property
     def inner_nodes(self) -> Mapping[str, "Node"]:
@@ -126,7 +127,7 @@ class Node:
         return {name: node for scope in self.scopes for name, node in scope.walk()} if self.scopes else _NOTHING
 
     def earlier_nodes(self) -> Iterator["Node"]:
-        """All nodes that have ended before this one can start, nearest first; those in their scopes included."""
+        """Yield all nodes that end before this one can start, nearest first, each with all nodes in its scopes."""
         node: Node | None = self
         while node is not None:
             before = list(node.previous_nodes)
@@ -138,7 +139,7 @@ class Node:
             node = node.parent_dag.parent_node
 
     def later_nodes(self) -> Iterator["Node"]:
-        """All nodes that start only after this one has ended; those in their scopes included."""
+        """Yield all nodes that start only after this one has ended, each with all nodes in its scopes."""
         node: Node | None = self
         while node is not None:
             yield from node.parent_dag.all_from(node.next_node)
@@ -160,16 +161,16 @@ class TargetFacts(Protocol):
 
 class Task(Node):
     """
-    A node that launches something. Each kind of target has a class of its own.
+    A node that launches executions at a target. Each kind of target has its own class.
 
     Attributes:
-        target_kind: The facts about its kind of target.
+        target_kind: The facts about the kind of target.
 
-        target_type: Name of its kind of target.
+        target_type: Name of the kind of target.
 
-        execution: The kind of its executions.
+        execution: The kind of the executions.
 
-        options: The keys of its step that only steps of this kind of target have, as far as they were given.
+        options: The given keys of the step that only steps of this kind of target have.
     """
 
     target_kind: TargetFacts
@@ -209,22 +210,22 @@ class Task(Node):
 
     @property
     def timeout_s(self) -> float | None:
-        """Seconds that one attempt may take, `None` for no limit."""
+        """Timeout of one attempt in seconds, `None` for no limit."""
         return self.target_kind.default_timeout_s if self.timeout is None else self.timeout
 
     @property
     def supplement(self) -> str | None:
-        """Name of the function that is called before the launch and adds to the parameters, `None` for none."""
+        """Name of the function that is called before the launch and adds parameters, `None` for no function."""
         return self.function
 
     @property
     def reads_results(self) -> bool:
-        """Whether the launch may read results of earlier tasks: they are loaded for it."""
+        """Whether the launch may read results of earlier tasks: the engine loads them before."""
         return True
 
     @cached_property
     def on_no_result(self) -> OnNoResult:
-        """The rule for a success without its result. Executions of the kind `CALL` need one."""
+        """The rule for a success without a result. Executions of the kind `CALL` need one."""
         return OnNoResult.ACCEPT
 
     @cached_property
@@ -235,12 +236,12 @@ class Task(Node):
     def bound_to(self, run: "_Run") -> Self:
         """Return a view of this task in *run*: the same task with a `status`."""
         view = copy.copy(self)
-        view._run = run  # noqa: SLF001  our own class
+        view._run = run  # noqa: SLF001  the same class
         return view
 
     @property
     def status(self) -> TaskStatus:
-        """Status in the run that this view is bound to; ``New`` on a task that is bound to none."""
+        """Status in the run of this view; ``New`` on a task that is bound to no run."""
         return TaskStatus.NEW if self._run is None else self._run.nodes[self.name].status
 
     def execute(self, launcher: Launcher) -> None:
@@ -253,7 +254,7 @@ _NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
 
 class DAG:
     """
-    A chain of nodes from `start_node` to the one that is the end; the scopes of a node are DAGs again.
+    A chain of nodes from `start_node` to its end; the scopes of a node are DAGs again.
 
     Attributes:
         start_node: Name of the first node.
@@ -262,18 +263,18 @@ class DAG:
 
         nodes: Nodes of this level by name.
 
-        name: Name of the definition (``dag`` when it has none).
+        name: Name of the definition (``dag`` when the definition has no name).
 
-        definition: The definition as it is stored: plain JSON types only, callables by name.
+        definition: The definition in the stored form: plain JSON types only, callables by name.
 
         definition_id: ``sha256:`` and the hash of the stored definition.
 
-        timeout: Seconds that a run may take, `None` for no limit.
+        timeout: Timeout of a run in seconds, `None` for no limit.
 
-        functions: Callables that the definition held as objects, by the name that stands for them in it.
+        functions: Callables that the definition held as objects, by the name in the stored form.
 
         orchestration_status, execution_status: Keep the runs of this DAG and the records of their executions in a
-            store: given by the builder to a `DAGExecutor`; `None` where it was given none.
+            store. The builder sets both for a `DAGExecutor`; `None` if the builder got no status.
     """
 
     orchestration_status: object | None = None
@@ -303,7 +304,7 @@ class DAG:
         return f"<DAG {self.name!r} of {counted(len(self.all_nodes), 'node')}>"
 
     def init(self) -> None:
-        """Link the nodes of this level with those before them. Called once, when all nodes are there."""
+        """Link each node of this level with its previous nodes. Called once, when all nodes are there."""
         previous: dict[str, list[Node]] = {name: [] for name in self.nodes}
         for node in self.nodes.values():
             if node.next is not None:
@@ -318,7 +319,7 @@ class DAG:
 
     @cached_property
     def all_nodes(self) -> dict[str, Node]:
-        """Nodes of this level and of all child DAGs, by name; a node before those in its scopes."""
+        """Nodes of this level and of all child DAGs, by name; a node comes before the nodes in its scopes."""
         return dict(self.walk())
 
     @cached_property
@@ -328,12 +329,12 @@ class DAG:
 
     @cached_property
     def ends(self) -> tuple[Node, ...]:
-        """The nodes of this level that no other follows."""
+        """The nodes of this level without a next node."""
         return tuple(node for node in self.nodes.values() if node.is_end)
 
     @cached_property
     def nodes_with_scopes(self) -> tuple[Node, ...]:
-        """Nodes of this level and of all child DAGs that hold DAGs themselves."""
+        """Nodes of this level and of all child DAGs that have scopes."""
         return tuple(node for node in self.all_nodes.values() if node.scopes)
 
     @cached_property
@@ -343,9 +344,9 @@ class DAG:
 
     def node_of(self, entry: str) -> Node:
         """
-        Return the node that an entry of a run document is of.
+        Return the node to which an entry of a run document belongs.
 
-        The name of the entry is that of the node, after the names of the repeated scopes that it stands in:
+        The name of an entry is the name of the node, after the names of the surrounding repeated scopes:
         ``Resize[17].Convert``.
 
         Raises:
@@ -365,31 +366,31 @@ class DAG:
         Return the one node that runs the target *task_name*.
 
         Raises:
-            LookupError: No node runs it, or several do: then only an execution's record tells which is meant.
+            LookupError: No node runs the target, or several nodes do: then an execution record tells the node.
         """
         found = [task for task in self.all_tasks.values() if task.target_name == task_name]
         if len(found) != 1:
             names = ", ".join(repr(task.name) for task in found) or "none"
             raise LookupError(
                 f"{counted(len(found), 'node')} of DAG {self.name!r} run the target {task_name!r} ({names}), so the "
-                f"name alone does not say which is meant; use the node name, or the execution's record."
+                f"target does not identify a node; use the node name, or the execution record."
             )
         return found[0]
 
     def chain_from(self, node: Node | None) -> Iterator[Node]:
-        """Yield *node* and those that follow it on its level."""
+        """Yield *node* and all nodes that follow on the same level."""
         while node is not None:
             yield node
             node = node.next_node
 
     def all_from(self, node: Node | None) -> Iterator[Node]:
-        """Yield *node*, those that follow it on its level, and everything inside them."""
+        """Yield *node* and all nodes that follow on the same level, each with all nodes in its scopes."""
         for following in self.chain_from(node):
             yield following
             yield from following.inner_nodes.values()
 
     def walk(self) -> Iterator[tuple[str, Node]]:
-        """Yield every node of this level and of all child DAGs with its name; a node before those in its scopes."""
+        """Yield name and node of all nodes of this level and of all child DAGs; a node before the nodes in its scopes."""
         # An explicit stack: definitions may nest deeper than the interpreter's recursion limit allows.
         stack: list[Iterator[Node]] = [iter(self.nodes.values())]
         while stack:

@@ -1,10 +1,10 @@
-"""The closed sets of the language. Values are what stands in definitions and in stored documents."""
+"""The closed sets of the language. Definitions and stored documents hold the values."""
 
 from enum import StrEnum
 
 
 class NodeTypes(StrEnum):
-    """Kinds of nodes that come with aiorch. Another kind is a plain text."""
+    """Kinds of nodes that come with aiorch. The name of any other kind is a plain text."""
 
     TASK = "Task"
     PARALLEL = "Parallel"
@@ -13,7 +13,7 @@ class NodeTypes(StrEnum):
 
 
 class TargetTypes(StrEnum):
-    """What a task launches; ``Start`` is the type of start events and never of a task."""
+    """Kinds of targets that come with aiorch. ``Start`` is the type of start events, and never of a task."""
 
     START = "Start"
     FUNCTION = "Function"
@@ -22,31 +22,31 @@ class TargetTypes(StrEnum):
 
 
 class DataflowTemplateType(StrEnum):
-    """How a Dataflow job is packaged."""
+    """Packaging of a Dataflow job."""
 
     CLASSIC = "Classic"
     FLEX = "Flex"
 
 
 class OnFailure(StrEnum):
-    """What a ``Parallel`` does with its other branches when one has failed."""
+    """The treatment of the remaining branches of a ``Parallel`` when one branch has failed."""
 
     FAIL_FAST = "fail_fast"
     WAIT = "wait"
 
 
 class OnLost(StrEnum):
-    """What becomes of an attempt whose outcome will never be known."""
+    """The decision about an attempt whose outcome will never be known."""
 
     RETRY = "retry"
     FAIL = "fail"
 
 
 class OnNoResult(StrEnum):
-    """What becomes of a call that succeeded, as an event says, and whose answer with the result was lost."""
+    """The decision about a call that succeeded, as an event says, and whose answer with the result was lost."""
 
     ACCEPT = "accept"
-    """The task completes, and its result is null."""
+    """The task completes with the result null."""
 
     CALL_AGAIN = "call_again"
     """The same execution is sent again, under its execution id."""

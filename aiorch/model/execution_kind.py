@@ -1,5 +1,5 @@
 """
-Kinds of executions: the facts about an execution that decide what a run does when its process or its answer is lost.
+Kinds of executions: the facts about an execution that matter when the process of an execution or the answer is lost.
 
 The definition gives them, by the target type of the task. A process that has no target for the task knows them too.
 """
@@ -10,15 +10,15 @@ import msgspec
 
 
 class EndTold(StrEnum):
-    """How a process learns the end of an execution that another process has launched."""
+    """The way in which a process learns the end of an execution that a different process has launched."""
 
     NEVER = "never"
 
     BY_EVENT = "by an event"
-    """The platform publishes an event. Without a source of messages it arrives nowhere."""
+    """The platform publishes an event, which arrives only where a source of messages is configured."""
 
     ON_POLLING = "on polling"
-    """The target answers whenever it is asked. The answer to the launch only says that it has taken the execution."""
+    """The target answers every poll. The answer to the launch only says that the target has taken the execution."""
 
 
 class ExecutionKind(msgspec.Struct, frozen=True):
@@ -30,10 +30,10 @@ class ExecutionKind(msgspec.Struct, frozen=True):
     end_told: EndTold
 
     can_be_stopped: bool
-    """The target stops the execution on request, whichever process asks."""
+    """The target stops the execution on request of any process."""
 
     is_found_again: bool
-    """A second launch under the same execution id finds the first execution, and starts none."""
+    """A second launch under the same execution id finds the first execution, and starts no second one."""
 
     @property
     def is_polled(self) -> bool:
@@ -48,4 +48,4 @@ CALL = ExecutionKind(True, EndTold.BY_EVENT, can_be_stopped=False, is_found_agai
 """A request whose answer is the end of the execution."""
 
 JOB = ExecutionKind(True, EndTold.ON_POLLING, can_be_stopped=True, is_found_again=True)
-"""Work that the target takes and carries out under a name of ours."""
+"""Work that the target carries out under a name that aiorch gives."""

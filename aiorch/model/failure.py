@@ -1,4 +1,4 @@
-"""Why an attempt, a `Parallel` or a run failed, and how much of that a run document keeps."""
+"""The reason why an attempt, a node or a run failed, and the part of the reason that a run document keeps."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,12 +11,12 @@ MESSAGE_CHARS_MAX = 1000
 
 WIDE_RUN_NODES = 1000
 MESSAGE_CHARS_WIDE = 150
-"""A run of more nodes than this keeps shorter messages of failures, and one earlier failure per task: all of its tasks
-may fail, and the document must stay small."""
+"""A run of more nodes than this keeps shorter messages of failures, and one earlier failure per task: all tasks may
+fail, and the document must stay small."""
 
 TRACEBACK_CHARS_MAX = 4000
 PARTS_KEPT = 10
-"""Exceptions of a group that a failure keeps; the others are counted."""
+"""Exceptions of a group that a failure keeps; the rest is counted."""
 
 PART_CHARS_MAX = 300
 
@@ -25,15 +25,14 @@ TRACED_BYTES_MAX = 128 * 1024
 FAILURES_BYTES_MAX = 256 * 1024
 """
 The failures of one document share this room. While the first part of the room is free, failures of earlier attempts are
-kept; while the second is free, a failure keeps its traceback and its parts; when the room is taken, a failure keeps its
-type and the beginning of its message. So 10,000 tasks that fail in every attempt leave a document that one upload
-carries.
+kept; while the second is free, a failure keeps traceback and parts; when the room is taken, a failure keeps the type
+and the beginning of the message. So 10,000 tasks that fail in every attempt leave a document that one upload carries.
 """
 
 LEAST_BYTES = 60
 
 REFUSED_RESULTS = frozenset({"ResultTooLarge", "ResultNotJSON"})
-"""Types of failures of attempts that succeeded, and whose answer cannot be kept."""
+"""Types of failures of attempts that succeeded with an answer that cannot be kept."""
 
 
 _LINE_END = "\n"
@@ -49,22 +48,22 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @classmethod
     def of(cls, type: str, message: str, where: str | None) -> Self:  # noqa: A002
-        """Build one with its texts cut."""
+        """Build a part from texts that are cut to their limits."""
         return cls(_cut(type, 200), _cut(message, PART_CHARS_MAX), where and _cut(where, PART_CHARS_MAX))
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """Why an attempt, a `Parallel` or a run failed."""
+    """The reason why an attempt, a node or a run failed."""
 
     type: str
     """E.g. ``ValueError``, ``Timeout``, ``Lost``, ``HTTP 503``."""
 
     message: str
     cause: str | None = None
-    """What lies behind it: the chained exception, the node that failed, the body of the answer."""
+    """The cause of the failure: the chained exception, the node that failed, or the body of the answer."""
 
     where: str | None = None
-    """Line of the user's code that raised it, ``orders.py:12 in load``; the file from the folder of its package."""
+    """Line of the user's code that raised, ``orders.py:12 in load``; the path begins in the folder of the package."""
 
     attempt: int = 0
     """Attempt that failed, 0 where there is none."""
@@ -72,19 +71,19 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     at: datetime | None = None
 
     started_at: datetime | None = None
-    """When that attempt was started."""
+    """Start of that attempt."""
 
     execution_id: str | None = None
-    """Of that attempt."""
+    """Execution id of that attempt."""
 
     traceback: str | None = None
-    """The traceback as Python prints it, without the frames of the engine; of a long one its beginning and its end."""
+    """The traceback as printed by Python, without frames of the engine. A long one keeps its beginning and its end."""
 
     parts: tuple[Part, ...] = ()
-    """The exceptions in an exception group, those of nested groups included: the first few."""
+    """The first exceptions in an exception group, those of nested groups included."""
 
     parts_left_out: int = 0
-    """How many more exceptions the group held."""
+    """Number of exceptions of the group beyond `parts`."""
 
     @classmethod
     def of(  # noqa: PLR0913  a record
@@ -98,7 +97,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         parts: Sequence[Part] = (),
         parts_left_out: int = 0,
     ) -> Self:
-        """Build one with its texts cut to the room that a document has for them."""
+        """Build a failure from texts that are cut to the room in a document."""
         return cls(
             _cut(type, 200),
             _cut(message),
@@ -116,20 +115,20 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Bytes that this failure takes in a document."""
+        """Bytes of this failure in a document."""
         return len(_encode(self))
 
     def untraced(self) -> "Failure":
-        """Return this failure without its traceback and its parts."""
+        """Return this failure without traceback and parts."""
         if self.traceback is None and not self.parts:
             return self
         return msgspec.structs.replace(self, traceback=None, parts=(), parts_left_out=0)
 
     def fitted(self, bytes_taken: int) -> "Failure":
         """
-        Return as much of this failure as a document keeps whose other failures take *bytes_taken*.
+        Return the form of this failure that a document keeps whose other failures take *bytes_taken*.
 
-        The least form leaves out `started_at` and `execution_id`: it is the error of an entry, which holds both.
+        The shortest form leaves out `started_at` and `execution_id`: the entry with that error holds both.
         """
         fitted = self if bytes_taken + self.size <= TRACED_BYTES_MAX else self.untraced()
         if bytes_taken + fitted.size <= FAILURES_BYTES_MAX:
@@ -137,7 +136,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return Failure(_first(self.type), _first(self.message), attempt=self.attempt, at=self.at)
 
     def shortened(self, chars: int) -> "Failure":
-        """Return it with texts of at most *chars* characters."""
+        """Return this failure with texts of at most *chars* characters."""
         texts = {name: _cut(text, chars) for name in ("message", "cause", "where") if (text := getattr(self, name))}
         return msgspec.structs.replace(self, **texts)
 
@@ -148,7 +147,7 @@ def _first(text: str) -> str:
 
 
 def _without_middle(text: str) -> str:
-    """Return *text* without the lines in its middle that are too many: a traceback says most at its two ends."""
+    """Return *text* without surplus lines in the middle: the two ends of a traceback say most."""
     text = text.encode("utf-8", "replace").decode()
     if len(text) <= TRACEBACK_CHARS_MAX:
         return text
@@ -158,6 +157,6 @@ def _without_middle(text: str) -> str:
 
 
 def _cut(text: str, limit: int = MESSAGE_CHARS_MAX) -> str:
-    # Lone surrogates cannot be encoded as UTF-8; an error message must never be what fails a commit.
+    # Lone surrogates cannot be encoded as UTF-8, and an error message must never make a commit fail.
     text = text.encode("utf-8", "replace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,35 +1,35 @@
-"""Findings about a definition: where a mistake stands, and the words that tell it."""
+"""Findings about a definition: the place of a mistake, and its description."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 Key = tuple[str | int, ...]
-"""Where in a definition: keys of mappings and indexes of lists, from the outside in."""
+"""A place in a definition: keys of mappings and indexes of lists, from the outside in."""
 
 COMPARISONS_MAX = 20_000
-"""Each takes some 50 microseconds: 10,000 misspelt names among 10,000 would take an hour."""
+"""A comparison takes some 50 microseconds: 10,000 misspelt names among 10,000 would take an hour."""
 
 WORD_CHARS_MAX = 128
 SHOWN_CHARS_MAX = 64
 
 
 class Position(NamedTuple):
-    """Where in the text, both counted from 1."""
+    """A place in the text of a definition, both numbers counted from 1."""
 
     line: int
     column: int
 
 
 class Finding(NamedTuple):
-    """A problem before its path is written out and its position is known."""
+    """A problem in a definition, before the path is written out and the position is known."""
 
     key: Key
     message: str
     at_value: bool = False
-    """Point at the value in the text, not at its key."""
+    """Point at the value in the text, not at the key."""
 
     position: Position | None = None
-    """Where in the text, if its key does not lead there."""
+    """Place in the text, if the key does not lead there."""
 
     def inside(self, key: Key) -> "Finding":
         """Return the finding of a part, as a finding of the whole in which the part stands at *key*."""
@@ -37,13 +37,13 @@ class Finding(NamedTuple):
 
 
 class Hints:
-    """Finds similar words, and stops looking once that has cost enough."""
+    """Finds similar words, up to a limit of comparisons."""
 
     def __init__(self) -> None:
         self._comparisons = 0
 
     def closest(self, word: str, known: Iterable[str]) -> str | None:
-        """Return the one of *known* that is most like *word*, capitals and separators aside; `None` when none is."""
+        """Return the word of *known* that is most similar to *word*, capitals and separators aside, or `None`."""
         if len(word) > WORD_CHARS_MAX or self._comparisons > COMPARISONS_MAX:
             return None
         from difflib import get_close_matches  # noqa: PLC0415  only a mistake needs it
@@ -59,7 +59,7 @@ def _plain(word: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return *value* as messages show it: short, printable, and unmistakable about its type."""
+    """Return *value* in the form for messages: short, printable, with an unmistakable type."""
     match value:
         case None:
             return "null"

@@ -1,4 +1,4 @@
-"""The one place where object names are built, from typed ids only."""
+"""Names of objects in a store. All of them are built here, from typed ids only."""
 
 import re
 from typing import NewType
@@ -38,29 +38,29 @@ def execution_id(value: str) -> ExecutionId:
 
 
 def run_object(run: RunId) -> str:
-    """Name of a run's document."""
+    """Return the name of a run document."""
     return f"{RUNS}{run}.json"
 
 
 def execution_object(execution: ExecutionId) -> str:
-    """Name of an execution's record."""
+    """Return the name of an execution record."""
     return f"{EXECUTIONS}{execution}.json"
 
 
 def open_object(run: RunId) -> str:
-    """Name of the marker that exists while a run is open."""
+    """Return the name of the marker that exists while a run is open."""
     return f"{OPEN}{run}"
 
 
 def alive_object(process: str) -> str:
-    """Name of the heartbeat of a process. Raises: InvalidIdError."""
+    """Return the name of the heartbeat of a process. Raises: InvalidIdError."""
     if not _ID.fullmatch(process):
         raise InvalidIdError("process id", process)
     return f"{ALIVE}{process}"
 
 
 def definition_object(definition_id: str) -> str:
-    """Name of a stored definition, from ``sha256:<64 hex digits>``."""
+    """Return the name of a stored definition, from ``sha256:<64 hex digits>``. Raises: InvalidIdError."""
     match = _DEFINITION_ID.fullmatch(definition_id)
     if match is None:
         raise InvalidIdError("definition id", definition_id)
@@ -68,5 +68,5 @@ def definition_object(definition_id: str) -> str:
 
 
 def rejected_object(token: str) -> str:
-    """Name under which something malformed is parked; *token* is hex digits of our own."""
+    """Return the name under which a message is parked; *token*: random hex digits from this process."""
     return f"{REJECTED}{token}.json"

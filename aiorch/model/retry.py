@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another."""
+"""Retry policies: whether and when a task starts one more attempt after a failed one."""
 
 from hashlib import sha256
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """When a failed attempt is followed by another."""
+    """Whether and when a task starts one more attempt after a failed one."""
 
     max_attempts: int = 1
     """Attempts in all, the first included."""
@@ -18,19 +18,19 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Factor from one delay to the next."""
 
     max_delay: float = 300.0
-    """Seconds that no delay exceeds."""
+    """Longest delay in seconds."""
 
     jitter: float = 0.1
-    """Share of a delay, 0 to 1, that is taken off at random (by a hash of the execution: always the same)."""
+    """Share of a delay, 0 to 1, that is taken off at random (by a hash of the execution id: always the same)."""
 
     on: tuple[str, ...] = ()
     """Failure types to retry, e.g. ``Timeout``, ``ValueError``, ``HTTP 503``, ``503``, ``5xx``; empty: all of them."""
 
     def covers(self, failure_type: str) -> bool:
         """
-        Whether a failure of this type is to be retried at all.
+        Whether the policy retries a failure of this type at all.
 
-        ``HTTP 503`` is also known as ``503`` and ``5xx``, and ``HTTP 504`` besides as ``Timeout``.
+        ``503`` and ``5xx`` are further names of ``HTTP 503``, and ``Timeout`` is one of ``HTTP 504``.
         """
         if not self.on:
             return True
@@ -44,11 +44,11 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     def delay_s(self, failures: int, seed: str) -> float:
         """
-        Seconds to wait after the *failures*-th failure (from 1).
+        Return the seconds to wait after the *failures*-th failure (from 1).
 
         Deterministic: the jitter is a hash of *seed*, so that every process computes the same due time.
         """
-        # Exponent capped: 2.0 ** 2000 would overflow, and max_delay has long been reached by then.
+        # Exponent capped: 2.0 ** 2000 would overflow, long after the delay has reached max_delay.
         delay = min(self.max_delay, self.initial_delay * self.backoff ** min(failures - 1, 64))
         share = int.from_bytes(sha256(seed.encode()).digest()[:4]) / 2**32
         return delay * (1 - self.jitter * share)

@@ -1,8 +1,8 @@
 """
-A run in memory: its entries as they are committed, and what is derived from them.
+A run in memory: the committed entries, and the facts derived from them.
 
-The encoded form of every entry is kept beside it, so that writing a document again costs what changed and a copy of
-the rest.
+A run keeps the encoded form of every entry, so that a write of the document encodes the changed entries and copies the
+rest.
 """
 
 import copy
@@ -26,41 +26,41 @@ from aiorch.model.run_document import (
 from aiorch.model.status import RunStatus
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
-"""A start whose document could pass this is refused: above 5 MiB Cloud Storage uploads become resumable."""
+"""A start whose document could grow larger is refused: above 5 MiB Cloud Storage uploads become resumable."""
 
 INLINE_RESULT_BYTES_MAX = 1024
-"""A larger result goes to the execution's record."""
+"""A larger result goes to the execution record."""
 
 INLINE_DOCUMENT_BYTES_MAX = 2 * 1024 * 1024
-"""In a document beyond this size no result is kept at all."""
+"""A larger document keeps no further result."""
 
 
 class Run:
     """
-    One committed run document in memory, with what is derived from it.
+    One committed run document in memory, with derived facts.
 
-    Mutable, and changed by its committer alone, after a commit: no method awaits between read and write.
+    Mutable, and changed by the committer alone, after a commit: no method awaits between read and write.
 
     Attributes:
-        header: The run's own facts.
+        header: The facts of the run as a whole.
 
-        nodes: State of every node by name.
+        nodes: Entries by name.
 
-        pending: By entry in no terminal status, how many scopes have to end before the node does.
+        pending: By entry without a terminal status, the number of scopes that have to end before the node does.
 
-        active: Tasks that something is owed to: ready, ``Starting``, ``Running`` or ``Retrying``. In order.
+        active: Tasks with an obligation: ready, ``Starting``, ``Running`` or ``Retrying``. In order.
 
-        active_by: The same tasks by the process that owes it, under `None` those that no process has claimed.
+        active_by: The same tasks by owner, under `None` those that no process has claimed.
 
         live: Number of tasks in ``Starting`` or ``Running``.
 
         size: Bytes of the document.
 
-        reserved: Bytes of results that were promised room in it and may not be committed yet.
+        reserved: Bytes of results that have room in the document, but may not be committed yet.
 
         failure_bytes: Bytes of the failures in the entries.
 
-        spilled: Nodes whose result is in the execution's record. In order.
+        spilled: Nodes whose result is in the execution record. In order.
     """
 
     __slots__ = (
@@ -112,18 +112,18 @@ class Run:
 
     @property
     def owners(self) -> frozenset[str]:
-        """The processes that owe something to the run."""
+        """The processes that own an entry of the run."""
         return frozenset(by for by in self.active_by if by is not None)
 
     def snapshot(self) -> "Run":
-        """Return a copy that stays as the run is now."""
+        """Return a copy of the present state, which no later commit changes."""
         copied = copy.copy(self)
         copied.nodes, copied.spilled = dict(self.nodes), dict(self.spilled)
         return copied
 
     def waits_for_process(self, dead: Container[str]) -> bool:
         """
-        Whether no living process works on the run, as far as its entries tell.
+        Whether no living process works on the run, as far as the entries tell.
 
         Args:
             dead: Processes that are known to be gone.
@@ -134,7 +134,7 @@ class Run:
         )
 
     def has_room(self, result_bytes: int) -> bool:
-        """Whether a result of this size may be kept in the document; if so, the room is taken."""
+        """Take room in the document for a result of this size. Return whether there was room."""
         if self.size + self.reserved + result_bytes > INLINE_DOCUMENT_BYTES_MAX:
             return False
         self.reserved += result_bytes
@@ -144,10 +144,10 @@ class Run:
         self, header: RunHeader, changed: Mapping[str, NodeState], gone: Collection[str] = ()
     ) -> tuple[bytes, dict[str, msgspec.Raw]]:
         """
-        Encode the document as it will be with *header*, with the *changed* entries and without those that are *gone*.
+        Encode the document with *header* and the *changed* entries, without the entries that are *gone*.
 
         Returns:
-            The document, and the encoded form of what changed, for `apply`.
+            The document, and the encoded form of the changed entries, for `apply`.
         """
         fresh = {name: encode_entry(state) for name, state in changed.items()}
         entries = {HEADER: encode_entry(header), **self._encoded, **fresh}
@@ -164,7 +164,7 @@ class Run:
         size: int,
         gone: Collection[str] = (),
     ) -> None:
-        """Take over what a commit has made true."""
+        """Take over the changes of a commit."""
         self.header = header
         self.reserved = max(0, self.reserved - max(0, size - self.size))
         self.size = size
@@ -207,20 +207,21 @@ class Run:
 
 def execution_key(nonce: str, node: str, attempt: int) -> str:
     """
-    Return the key of one execution: 32 hex digits, known before the launch, the same on every try of it.
+    Return the id of one execution: 32 hex digits, known before the launch, the same for every launch.
 
-    It serves as trace id, idempotency key, name of the execution record and tail of a Dataflow job name.
+    The id serves as trace id, idempotency key, name of the execution record and tail of a Dataflow job name.
     """
     return sha256(f"{nonce}/{attempt}/{node}".encode()).hexdigest()[:32]
 
 
 def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec.Raw], source: str) -> Run:
     """
-    Build the state from a document taken apart by `decode_document`.
+    Build the run from a document that `decode_document` has taken apart.
 
     Raises:
-        DocumentError: An entry is not readable (an unknown status is refused, never guessed), or does not belong to
-            the DAG.
+        NewerSchemaError: An entry has a status that a newer aiorch has added.
+
+        DocumentError: An entry is not readable, or does not belong to the DAG.
     """
     blank, blank_encoded, _ = blank_entries(dag)
     nodes, encoded = dict(blank), dict(blank_encoded)
@@ -229,14 +230,14 @@ def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec
             continue  # shared by all runs of the DAG
         if name not in blank and not _may_have(dag, name):
             raise DocumentError(
-                f"{source} has an entry {name!r}, which its definition {header.definition} does not have; it was left "
-                f"alone."
+                f"{source} has an entry {name!r}, which the definition {header.definition} does not have; the document "
+                f"was left alone."
             )
         state = nodes[name] = decode_entry(name, raw, source)
         if state.node_type != dag.node_of(name).node_type:
             raise DocumentError(
-                f"{source} has an entry {name!r} of the type {state.node_type!r}, and its definition "
-                f"{header.definition} has a {dag.node_of(name).node_type} there; it was left alone."
+                f"{source} has an entry {name!r} of the type {state.node_type!r}, and the definition "
+                f"{header.definition} has a {dag.node_of(name).node_type} there; the document was left alone."
             )
         encoded[name] = raw.copy()
     return Run(dag, header, nodes, encoded)
@@ -246,7 +247,7 @@ _blanks: "WeakKeyDictionary[DAG, tuple[dict[str, NodeState], dict[str, msgspec.R
 
 
 def blank_entries(dag: DAG) -> tuple[dict[str, NodeState], dict[str, msgspec.Raw], int]:
-    """Entries of a run that has not begun, shared by all runs of *dag*, and the most bytes that these can come to."""
+    """Return the entries of a run that has not begun, shared by all runs of *dag*, and their largest size in bytes."""
     found = _blanks.get(dag)
     if found is None:
         repeated = {name for node in dag.nodes_with_scopes if node.repeats for name in node.inner_nodes}

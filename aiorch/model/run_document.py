@@ -2,7 +2,7 @@
 The run document: its entries, to and from JSON.
 
 `runs/<run_id>.json` is one object: ``{"$run": {...}, "<node>": {...}, ...}``, see `RunHeader` and `NodeState` for the
-entries. Fields that this version does not know are kept; what only a newer version can read is refused, never guessed.
+entries. This version keeps fields that it does not know, and refuses values that only a newer version can read.
 """
 
 import re
@@ -18,20 +18,20 @@ from aiorch.model.status import RunStatus, TaskStatus
 
 SCHEMA_VERSION = 2
 """
-The newest version of run documents that this aiorch reads. A run is written with the version that its DAG needs: 1
-knows the nodes ``Task`` and ``Parallel``.
+The newest version of run documents that this aiorch reads. A run is written with the version that the DAG needs:
+version 1 knows the nodes ``Task`` and ``Parallel``.
 """
 
 NO_SLOT = "no free slot"
-"""Why a task waits whose target type has a limit."""
+"""The reason why a task waits whose target type has a limit."""
 
 HEADER = "$run"
 
 NESTING_MAX = 500
-"""Levels of what is embedded in a document: half of what the most limited interpreter can read back (Python 3.11)."""
+"""Levels of JSON inside a document: half of the levels that the most limited interpreter (Python 3.11) can read."""
 
 NO_RESULT = msgspec.Raw(b"null")
-"""The one object that stands for no result, so that it is omitted from the document."""
+"""The one object that stands for no result, so that the document omits the field."""
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _BRACKET = re.compile(rb"[\[\]{}]")
@@ -41,26 +41,26 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Unanswered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """What is known of an attempt whose call may have lost its answer, or did: the part of an entry for that."""
+    """The part of an entry about a call whose answer is lost, or may be lost."""
 
     answer_lost: bool = False
-    """No process waits for the answer any more: the platform's event tells how the call ended."""
+    """No process waits for the answer any more: the platform's event tells the end of the call."""
 
     was_refused: bool = False
-    """An earlier request of this attempt may have been refused: an event that says so may be about that one."""
+    """The target may have refused an earlier request of this attempt: an event of a refusal may be about that one."""
 
     has_succeeded: bool = False
-    """An event says that the call succeeded, and nothing was decided about its result yet."""
+    """An event says that the call succeeded, and no decision about the result was made yet."""
 
     calls_again: bool = False
     """One more launch is owed, under the same execution id."""
 
     events: tuple[str, ...] = ()
-    """Ids of the events that counted: the same event again changes nothing."""
+    """Ids of the events that counted: a repeated event has no effect."""
 
 
 class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """One node's entry in a run document. `TaskStatus` tells how it moves."""
+    """The entry of a node in a run document. `TaskStatus` has the order of the statuses."""
 
     node_name: str
     node_type: str
@@ -74,73 +74,73 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     attempt: int = 0
     execution_id: str | None = None
     by: str | None = None
-    """Process that launches, or waits for a retry. Saves work, never decides what is right."""
+    """The owner: the process that launches, or waits for a retry. Saves work; correctness never depends on it."""
 
     launches: int = 0
-    """How often this attempt was sent, as far as commits tell: more than 1 after a takeover."""
+    """Number of launches of this attempt, as far as commits tell: more than 1 after a takeover."""
 
     ready_at: datetime | None = None
-    """On a ``New`` task: it may start, but no process that can launch it has done so yet."""
+    """Time since which a ``New`` task may start: no process has claimed the task yet."""
 
     waits_because: str | None = None
-    """Why this attempt has not started: there is no slot, or no process for it, or its last try was refused."""
+    """The reason why this attempt has not started: no slot, no process for the task, or a refused launch."""
 
     started_at: datetime | None = None
     ended_at: datetime | None = None
     retry_at: datetime | None = None
     stop: bool = False
-    """It shall be stopped at its target; no attempt follows."""
+    """The owner is to stop the execution at the target; no attempt follows."""
 
     lost: int = 0
-    """Attempts of this task whose outcome never became known: they do not count against its retries."""
+    """Attempts of this task whose outcome never became known: they do not count against the retry policy."""
 
     interrupted: int = 0
-    """Attempts that their own process gave up, since it ended: these do not count either."""
+    """Attempts that their owner gave up because the owner ended: they do not count either."""
 
     job_id: str | None = None
-    """The target's own name for the execution, where it has one."""
+    """The target's name for the execution, where the target gives one."""
 
     unanswered: Unanswered | None = None
-    """Of a call whose answer may be lost."""
+    """The facts about a call whose answer may be lost."""
 
     result: msgspec.Raw = NO_RESULT
-    """As JSON; a result of ``null`` and none are the same."""
+    """The result as JSON; ``null`` is the same as no result."""
 
     result_in: str | None = None
-    """``execution`` when the result is in the execution's record."""
+    """``execution`` when the result is in the execution record."""
 
     error: Failure | None = None
     failures: tuple[Failure, ...] = ()
-    """Earlier failed attempts, the last few."""
+    """The last few failed attempts before the present one."""
 
     extra: dict[str, msgspec.Raw] | None = None
-    """Fields that this version does not know, kept as they are. In the document they stand among the others."""
+    """Fields that this version does not know, kept as they are. In the document they stand beside the known fields."""
 
     @property
     def is_live(self) -> bool:
-        """Work may be under way at a target: a run with such an entry cannot become terminal."""
+        """Whether work may be under way at a target: a run with such an entry cannot become terminal."""
         return self.execution_id is not None and self.status in _LIVE
 
     @property
     def calls_again(self) -> bool:
-        """One more launch of a running attempt is owed."""
+        """Whether the owner owes one more launch of a running attempt."""
         return self.unanswered is not None and self.unanswered.calls_again
 
     @property
     def is_undecided(self) -> bool:
-        """The call succeeded, no process waits for its answer, and nobody has decided about the missing result."""
+        """Whether the call succeeded, and no process waits for the answer or has decided about the missing result."""
         return self.unanswered is not None and self.unanswered.has_succeeded and self.unanswered.answer_lost
 
     @property
     def failure_bytes(self) -> int:
-        """Bytes that the failures in this entry take."""
+        """Bytes of the failures in this entry."""
         if self.error is None and not self.failures:
             return 0
         return sum(failure.size for failure in (self.error, *self.failures) if failure is not None)
 
     @property
     def is_active(self) -> bool:
-        """Something is owed to the entry: a launch, an outcome, a retry, a stop."""
+        """Whether the entry requires work: a launch, a wait for the outcome, a retry or a stop."""
         status = self.status
         if status in _LIVE:
             return self.execution_id is not None
@@ -148,12 +148,12 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class RunHeader(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
-    """The run's own facts, the entry ``$run`` of its document."""
+    """The facts of a run as a whole: the entry ``$run`` of the run document."""
 
     schema_version: int
     run_id: str
     nonce: str
-    """Random per run: keys of two deployments never meet."""
+    """Random per run: execution ids of two deployments never meet."""
 
     dag: str
     definition: str
@@ -170,9 +170,9 @@ class RunHeader(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_on
 
 class StartCommand(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """
-    The body of ``open/<run_id>``: all that is needed to begin the run.
+    The body of ``open/<run_id>``: all facts that the beginning of the run needs.
 
-    Written first of all, so that whoever finds a marker without a run document can apply it.
+    The marker is written first of all, so that any process that finds a marker without a run document can begin the run.
     """
 
     schema_version: int
@@ -189,7 +189,7 @@ def is_json(encoded: bytes) -> bool:
     """
     Whether *encoded* is JSON that can be read back from inside a document, by any process and any supported Python.
 
-    JSON that is nested too deeply could be written into a document and never be read again.
+    JSON with too many levels could be written into a document and never be read again.
     """
     try:
         msgspec.json.decode(encoded)
@@ -206,12 +206,12 @@ def is_json(encoded: bytes) -> bool:
 
 def decode_document(data: bytes, source: str) -> tuple[RunHeader, dict[str, msgspec.Raw]]:
     """
-    Take a run document apart: the run's own facts, and the entries still encoded.
+    Take a run document apart: the header, and the entries still encoded.
 
     Raises:
-        NewerSchemaError: A newer aiorch wrote it.
+        NewerSchemaError: A newer aiorch wrote the document.
 
-        DocumentError: It is no run document.
+        DocumentError: *data* is no run document.
     """
     raw = msgspec.Raw(b"null")
     try:
@@ -220,7 +220,9 @@ def decode_document(data: bytes, source: str) -> tuple[RunHeader, dict[str, msgs
         _refuse_newer(raw, source)
         return _decode_header(raw), entries
     except KeyError:
-        raise DocumentError(f"{source} has no entry {HEADER!r}, so it is no run document; it was left alone.") from None
+        raise DocumentError(
+            f"{source} has no entry {HEADER!r}, so the object is no run document; the object was left alone."
+        ) from None
     except msgspec.DecodeError as error:
         _refuse_unknown_status(raw, source)
         raise DocumentError(
@@ -233,16 +235,16 @@ def decode_start_command(data: bytes, source: str) -> StartCommand:
     Read the body of an open marker.
 
     Raises:
-        NewerSchemaError: A newer aiorch wrote it.
+        NewerSchemaError: A newer aiorch wrote the marker.
 
-        DocumentError: It is no start command.
+        DocumentError: *data* is no start command.
     """
     try:
         _refuse_newer(data, source)
         return msgspec.json.decode(data, type=StartCommand)
     except msgspec.DecodeError as error:
         raise DocumentError(
-            f"{source} is no start command that this aiorch can read; it was left alone: {error}"
+            f"{source} is no start command that this aiorch can read, and was left alone: {error}"
         ) from error
 
 
@@ -250,8 +252,8 @@ def _refuse_newer(data: bytes | msgspec.Raw, source: str) -> None:
     version = _decode_version(data).schema_version
     if version > SCHEMA_VERSION:
         raise NewerSchemaError(
-            f"{source} has schema version {version}, and this aiorch knows up to {SCHEMA_VERSION}; it was left "
-            f"alone. Upgrade this process; messages for the run are given back until then."
+            f"{source} has schema version {version}, and this aiorch knows up to {SCHEMA_VERSION}; the object was "
+            f"left alone. Upgrade this process; messages for the run are given back until then."
         )
 
 
@@ -260,9 +262,9 @@ def decode_entry(name: str, raw: msgspec.Raw, source: str) -> NodeState:
     Read the entry of the node *name*.
 
     Raises:
-        NewerSchemaError: It has a status that a newer aiorch has added.
+        NewerSchemaError: The entry has a status that a newer aiorch has added.
 
-        DocumentError: It is no entry.
+        DocumentError: *raw* is no entry.
     """
     try:
         return _with_extra(_decode_known_entry(raw), raw, _NODE_FIELDS)
@@ -272,7 +274,7 @@ def decode_entry(name: str, raw: msgspec.Raw, source: str) -> NodeState:
 
 
 def encode_entry(entry: NodeState | RunHeader) -> msgspec.Raw:
-    """Return the entry as it stands in a document."""
+    """Return the entry in the form for a document."""
     if entry.extra is None:
         return msgspec.Raw(_encode(entry))
     known = _decode_entries(_encode(msgspec.structs.replace(entry, extra=None)))
@@ -285,15 +287,15 @@ def encode_document(entries: Mapping[str, msgspec.Raw]) -> bytes:
 
 
 def _refuse_unknown_status(raw: msgspec.Raw, source: str) -> None:
-    """Raise NewerSchemaError when what cannot be read is an entry whose status a newer aiorch has added."""
+    """Raise NewerSchemaError when *raw* is an entry with a status that a newer aiorch has added."""
     try:
         status = _decode_status(raw).status
     except msgspec.DecodeError:
         return
     if status not in _STATUSES:
         raise NewerSchemaError(
-            f"{source} has the status {status!r}, which this aiorch does not know; it was left alone. Upgrade this "
-            f"process; messages for the run are given back until then."
+            f"{source} has the status {status!r}, which this aiorch does not know; the object was left alone. Upgrade "
+            f"this process; messages for the run are given back until then."
         )
 
 
@@ -322,7 +324,7 @@ _Entry = TypeVar("_Entry", NodeState, RunHeader)
 
 def _with_extra(entry: _Entry, raw: msgspec.Raw, known: frozenset[str]) -> _Entry:
     fields = _decode_entries(raw)
-    # msgspec.Raw of what was decoded is a view that would keep the whole document in memory.
+    # msgspec.Raw from a decoder is a view that would keep the whole document in memory.
     changes: dict[str, Any] = {key: fields[key].copy() for key in ("result", "input") if key in known & fields.keys()}
     extra = {key: value.copy() for key, value in fields.items() if key not in known}
     if extra:

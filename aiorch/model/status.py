@@ -1,4 +1,4 @@
-"""Statuses of nodes and of runs. Values are what stands in stored documents."""
+"""Statuses of nodes and of runs. Stored documents hold the values."""
 
 from enum import StrEnum
 
@@ -23,12 +23,16 @@ class TaskStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """No event leaves this status."""
+        """Whether the status never changes again."""
         return self in _TERMINAL_TASK
 
 
 class RunStatus(StrEnum):
-    """Status of a run: ``Running`` -> ``Completed``, or through ``Failing`` / ``Cancelling`` to its end."""
+    """
+    Status of a run.
+
+    ``Running`` -> ``Completed``, or ``Failing`` -> ``Failed``, or ``Cancelling`` -> ``Cancelled``.
+    """
 
     RUNNING = "Running"
     FAILING = "Failing"
@@ -39,7 +43,7 @@ class RunStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """A run in this status never changes again."""
+        """Whether the run never changes again."""
         return self in _TERMINAL_RUN
 
 

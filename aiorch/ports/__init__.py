@@ -1,8 +1,8 @@
 """
-What the engine needs from the world, as small protocols that it owns. Everything else is an adapter.
+The needs of the engine, as small protocols of its own. All code that meets a need is an adapter.
 
 `ObjectStore` and `Liveness` keep state, `EventSource` brings messages, `Target` does work, `Clock` and `Entropy`
-are the only sources of time of day and of chance, `Observer` is told what the engine does.
+are the only sources of time of day and of chance, `Observer` receives the facts for metrics.
 """
 
 from aiorch.ports.context import TaskContext as TaskContext

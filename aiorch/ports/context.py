@@ -1,4 +1,4 @@
-"""What a launched task is told about itself."""
+"""`TaskContext`: the facts that a launched task receives about its run and its execution."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import msgspec
 
 class TaskContext:
     """
-    The context that a callable is called with, and that a target launches with.
+    The facts of one execution, for the target that launches it and for the callable that runs.
 
     Attributes:
         run_id: Id of the run.
@@ -17,15 +17,15 @@ class TaskContext:
 
         node: Name of the node in the DAG.
 
-        attempt: Number of this execution within its task, from 1.
+        attempt: Number of this execution within the task, from 1.
 
         execution_id: Key of this execution, 32 hex digits; the same when the same attempt is sent again.
 
-        parameters: The step's parameters (a copy: changing it changes nothing elsewhere).
+        parameters: The step's parameters, as a copy: the caller may change them.
 
-        results: Results of the nodes that ended before this one, by node name; nodes inside an earlier `Parallel`
-            included, those of branches that run beside this node not. Decoded from JSON on each access. For any
-            other name it raises `NoResultError`, a `KeyError` that says why there is no result to see.
+        results: Results of the nodes that ended before this one, by node name: also of nodes inside an earlier
+            `Parallel`, but not of branches that run beside this node. Decoded from JSON on each access. Every other
+            name raises `NoResultError`, a `KeyError` with the reason why the task can see no such result.
     """
 
     __slots__ = (
@@ -68,23 +68,23 @@ class TaskContext:
 
     @property
     def input(self) -> Any:
-        """The run's input, as given at its start. Decoded from JSON on each access."""
+        """The run's input, as the start gave it. Decoded from JSON on each access."""
         return msgspec.json.decode(self._encoded_input)
 
     def begin(self) -> None:
         """
-        Tell the engine that the attempt begins now. Called by targets, once what they wait for (a thread) is there.
+        Tell the engine that the attempt begins now. Targets that wait, for a thread say, call this after the wait.
 
-        From here on the attempt counts as sent, and its timeout runs.
+        From now on the attempt counts as sent, and its timeout runs.
         """
         if self._on_begin is not None:
             self._on_begin()
 
     def blocked(self, seconds: float) -> None:
         """
-        Tell the engine that the attempt has just held up the event loop for so long. Called by targets.
+        Tell the engine that the attempt has just held up the event loop for so long. Targets call this.
 
-        Its timeout counts that time, which is given back to all other attempts.
+        The time counts against the timeout of this attempt, and the engine gives the time back to all other attempts.
         """
         if self._on_blocked is not None:
             self._on_blocked(seconds)

@@ -1,4 +1,4 @@
-"""`Observer`: is told what the engine does."""
+"""`Observer`: receives facts about the work of the engine."""
 
 from typing import Protocol
 
@@ -7,48 +7,48 @@ from aiorch.ports.target import Answer
 
 
 class Observer(Protocol):
-    """Is told what the engine does, for metrics. Its methods are quick and raise nothing."""
+    """Receives facts about the work of the engine, for metrics. All methods are quick, and never raise."""
 
     def message_settled(self, kind: str, outcome: str, seconds: float) -> None:
         """
-        A delivery was answered for.
+        Count a delivery that was acknowledged or given back.
 
         Args:
-            kind: ``start``, ``cancel``, ``function``, ``dataflow``; ``other``: none of ours, or it cannot be read.
+            kind: ``start``, ``cancel``, ``function``, ``dataflow``; ``other``: a foreign or unreadable message.
 
-            outcome: What became of it, see `aiorch.engine.receipt.Outcome`.
+            outcome: The outcome of the delivery, see `aiorch.engine.receipt.Outcome`.
 
-            seconds: Since it was received.
+            seconds: Time since the process received the delivery.
         """
         ...
 
     def committed(self, events: int, seconds: float) -> None:
-        """A run document was written, with this many events in it; the write took so long."""
+        """Count a written run document, with the number of its events and the duration of the write."""
         ...
 
     def throttled(self) -> None:
-        """A commit was refused for its rate."""
+        """Count a commit that the store refused for its rate."""
         ...
 
     def run_ended(self, status: RunStatus) -> None:
-        """The end of a run was committed here."""
+        """Count the end of a run, committed by this process."""
         ...
 
     def conflicted(self) -> None:
-        """A commit found somebody else's."""
+        """Count a commit that the store refused because a different process had written the run."""
         ...
 
     def launched(self, target_type: str) -> None:
-        """An execution was handed to its target."""
+        """Count an execution that was handed to its target."""
         ...
 
     def ended(self, target_type: str, answer: Answer, seconds: float) -> None:
-        """What came of an execution, and how long it was under way here."""
+        """Count the answer to an execution, with its time under way in this process."""
         ...
 
 
 class NoObserver:
-    """An `Observer` that does not listen."""
+    """An `Observer` that ignores all facts."""
 
     def message_settled(self, kind: str, outcome: str, seconds: float) -> None:
         """Do nothing."""

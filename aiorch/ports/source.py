@@ -1,4 +1,4 @@
-"""`EventSource`: where messages come from."""
+"""`EventSource`: the source of messages."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,26 +13,26 @@ class Delivery(Protocol):
     publish_time: datetime
     attributes: Mapping[str, str]
     delivery_attempt: int | None
-    """From 1; `None` when nothing is done with a message that is given back again and again."""
+    """From 1; `None` when no dead-letter topic takes a message that is given back again and again."""
 
     def ack(self) -> None:
-        """What the message said is committed, or needs nothing: do not deliver it again."""
+        """Acknowledge the message: its event is committed, or needs no commit."""
         ...
 
     def nack(self) -> None:
-        """Deliver it again later."""
+        """Give the message back, for a later delivery."""
         ...
 
 
 class EventSource(Protocol):
-    """Where messages come from."""
+    """The source of messages."""
 
     async def receive(self) -> Sequence[Delivery]:
-        """Wait for messages and return a batch of at least one. Cancellation loses none."""
+        """Wait for messages and return a batch of at least one. Cancellation loses no message."""
         ...
 
     def pause(self) -> None:
-        """Bring no new messages: they could not be handled at present."""
+        """Bring no new messages: the process cannot handle them at present."""
         ...
 
     def resume(self) -> None:
@@ -40,9 +40,9 @@ class EventSource(Protocol):
         ...
 
     def stop(self) -> None:
-        """Bring nothing more, for good, and give back what was not handed out: the process is about to end."""
+        """Bring no message any more and give back those not handed out: the process is about to end."""
         ...
 
     async def aclose(self) -> None:
-        """Stop, and give back what was not settled."""
+        """Stop, and give back all messages that were not settled."""
         ...

@@ -1,11 +1,11 @@
-"""Where state is kept: `ObjectStore` holds objects, `Liveness` knows which processes are alive."""
+"""Ports of the store: `ObjectStore` holds objects, `Liveness` knows which processes are alive."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
 class StoredObject(NamedTuple):
-    """Content of an object and the generation that it belongs to, from one read."""
+    """Content and generation of an object, from one read."""
 
     data: bytes
     generation: int
@@ -21,21 +21,21 @@ class ObjectInfo(NamedTuple):
 
 class ObjectStore(Protocol):
     """
-    Named objects with generations: Cloud Storage, or what behaves like it.
+    Named objects with generations: Cloud Storage, or a store that behaves the same.
 
     Generations are compared for equality only, and never used twice within a store. An object that does not
     exist has generation 0. Every method is safe to call from several tasks at once.
 
     Raises (all methods):
-        StoreThrottled: Refused for its rate; nothing was applied.
+        StoreThrottled: The store refused the request for its rate and applied no part.
 
-        StoreUnavailable: No usable answer; a write may or may not have been applied.
+        StoreUnavailable: No usable answer came; a write may or may not have been applied.
 
-        StoreError: Refused for good (read-only, full, newer schema); nothing was applied.
+        StoreError: The store refused the request for good (read-only, full, newer schema) and applied no part.
     """
 
     async def read(self, name: str) -> StoredObject | None:
-        """Return content and generation in one, or `None` when there is no such object."""
+        """Return content and generation of an object, `None` when the object does not exist."""
         ...
 
     async def write(
@@ -48,9 +48,9 @@ class ObjectStore(Protocol):
         create: Sequence[tuple[str, bytes]] = (),
     ) -> int:
         """
-        Replace the object if its generation is still *if_generation_match*; 0: it must not exist yet.
+        Replace the object if its generation is still *if_generation_match*; 0: the object must not exist yet.
 
-        What is in *create* is written side by side with it, so that both together take the time of one.
+        The objects of *create* are written at the same time, so that all writes together take the time of one.
 
         Args:
             name: Object name, built by `aiorch.model.names` only.
@@ -59,15 +59,15 @@ class ObjectStore(Protocol):
 
             if_generation_match: Generation last seen, or 0.
 
-            metadata: Custom metadata, shown by `list`; replaces what was there.
+            metadata: Custom metadata, shown by `list`; replaces the earlier metadata.
 
             create: Names and contents of objects to create if they do not exist yet, as `create_all` does.
 
         Returns:
-            Generation of what was just written. It and all of *create* are durable when this returns.
+            Generation of the written object. The object and all of *create* are durable when this returns.
 
         Raises:
-            GenerationConflict: The object is at another generation. Any part of *create* may have been created.
+            GenerationConflict: The object is at a different generation. Any part of *create* may have been created.
         """
         ...
 
@@ -81,108 +81,108 @@ class ObjectStore(Protocol):
         ...
 
     async def list(self, prefix: str) -> list[ObjectInfo]:
-        """Return all objects whose name starts with *prefix*, in order of name."""
+        """Return all objects whose name begins with *prefix*, in order of name."""
         ...
 
     async def delete(self, name: str, *, if_generation_match: int) -> None:
         """
-        Delete the object if it is still at this generation. One that is gone already is no error.
+        Delete the object if its generation is still *if_generation_match*. An object that is gone is no error.
 
         Raises:
-            GenerationConflict: The object is at another generation.
+            GenerationConflict: The object is at a different generation.
         """
         ...
 
     async def version(self) -> Hashable | None:
         """
-        Return a value that is equal to an earlier one only if no process has written or deleted any object in between.
+        Return a value that equals an earlier one only if no process has written or deleted any object in between.
 
-        `None` when the store cannot tell that for much less than the price of a listing.
+        `None` when the store has no value that is much cheaper than a listing.
         """
         ...
 
     async def aclose(self) -> None:
-        """Finish what was accepted and release everything."""
+        """Finish the accepted requests, and release files, threads and connections."""
         ...
 
 
 class Liveness(Protocol):
-    """Who of the processes that share a store is alive. A process is known by a random id per start."""
+    """Which of the processes that share a store are alive. A process has a random id per start."""
 
     async def join(self, process: str, is_working: Callable[[], bool] | None = None) -> None:
         """
-        Let *process* count as alive, from now until `leave` or its death.
+        Let *process* count as alive from now until `leave` or the death of the process.
 
         Args:
-            process: Its id.
+            process: Id of the process.
 
-            is_working: Whether it owes anything to a run just now; `None`: always. While it does not, it may be left
-                unheard, if being heard costs something: see `announce`.
+            is_working: Whether the process owns any work of a run at present; `None`: always. An idle process may go
+                without a heartbeat where heartbeats cost requests: see `announce`.
         """
         ...
 
     async def leave(self, process: str) -> None:
-        """Announce that *process* does nothing any more: its work may be taken over at once."""
+        """Announce that *process* does no more work: replicas may take its work over at once."""
         ...
 
     async def dead_among(self, processes: frozenset[str]) -> frozenset[str]:
         """
-        Return those of *processes* that will never act again (or are called dead after a long silence).
+        Return those of *processes* that will never act again, or that count as dead after a long silence.
 
-        A process that was never heard of counts as dead. Wrong answers cost double work, never correctness.
+        An unknown process counts as dead. Wrong answers cost double work, never correctness.
         """
         ...
 
     def is_silent(self, process: str) -> bool:
-        """Whether *process*, which joined here, was not heard for so long that others may call it dead."""
+        """Whether the last heartbeat of *process*, which joined here, is so old that replicas may take it for dead."""
         ...
 
     def heard_since(self, process: str) -> float:
         """
-        Return since when *process*, which joined here, has been heard without being silent in between.
+        Return the event loop time since which *process*, which joined here, was never silent.
 
-        In the event loop's time. What it knew before that may be wrong: others may have called it dead and taken over.
-        Minus infinity where the dead are told from the silent.
+        The process must not trust its copies of runs from before that time: replicas may have taken its work over.
+        Minus infinity where a silent process never counts as dead.
         """
         ...
 
     async def announce(self, process: str) -> None:
         """
-        Be heard now, if *process* is silent. Called before it commits to do something.
+        Write a heartbeat now if *process* is silent. Called before the process commits to any work.
 
         Raises:
-            StoreError: Nobody can hear it at present: it must not commit to anything.
+            StoreError: No heartbeat can be written at present: the process must not commit to any work.
         """
         ...
 
 
 class Pace(NamedTuple):
-    """How often a store is looked at without a reason: what a look costs decides."""
+    """Pauses between the reads and writes of a store that no event asks for; the price of a read decides."""
 
     sweep_interval_s: float
-    """Pause between two looks at the open runs, for starts, cancels and deaths that no event tells."""
+    """Pause between two sweeps of the open runs, for starts, cancels and deaths that no event tells."""
 
     relook_s: float
-    """How often an open run is read without a reason: a message about it may have been lost, and its owner be dead."""
+    """Pause between two reads of an open run: a message may be lost, and the owner dead."""
 
     refresh_s: float
-    """How often a run with executions of this process is read: a cancel by another process may not have been told."""
+    """Pause between two reads of a run with executions of this process: a cancel may not have reached the process."""
 
     running_after_s: float
-    """After how long an execution that is under way is recorded as ``Running``: that is a write of its own."""
+    """Age at which an execution under way is recorded as ``Running``: the record is an extra write."""
 
     commit_interval_s: float
-    """Least time between two commits of one run: what the store would refuse sooner. Events gather meanwhile."""
+    """Least time between two commits of one run: the store would refuse an earlier one. Events gather meanwhile."""
 
 
 LOCAL_PACE = Pace(sweep_interval_s=1.0, relook_s=600.0, refresh_s=30.0, running_after_s=0.5, commit_interval_s=0.0)
-"""A look costs next to nothing."""
+"""The pace of a store in which a read is almost free."""
 
 
 class Store(ObjectStore, Liveness, Protocol):
-    """Where an orchestrator keeps everything."""
+    """The store of an orchestrator: all objects, and the liveness of processes."""
 
     @property
     def pace(self) -> Pace:
-        """How often it may be looked at."""
+        """The pauses that suit the price of a read."""
         ...

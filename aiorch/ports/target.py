@@ -1,4 +1,4 @@
-"""`Target`: what does the work of tasks, and its answers."""
+"""`Target`: does the work of tasks. `Answer`: the possible outcomes of a launch."""
 
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ from aiorch.ports.context import TaskContext
 
 
 class Succeeded(msgspec.Struct, frozen=True, gc=False):
-    """The target did the work: `result` is its answer as encoded JSON, `None` for none."""
+    """The target did the work: `result` is the answer as encoded JSON, `None` for no answer."""
 
     result: bytes | None = None
 
@@ -22,21 +22,21 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """The target took the work and will end later; `job_id` is its own name for it."""
+    """The target took the work and will end later; `job_id` is the target's name for the execution."""
 
     job_id: str | None = None
 
 
 class NotStarted(msgspec.Struct, frozen=True, gc=False):
-    """It never ran (no connection, refused for load): the same attempt may be sent again."""
+    """The execution never ran (no connection, refused for load): the same attempt may be sent again."""
 
     reason: str
     may_arrive: bool = False
-    """A request was sent and not answered, and may still be carried out, however late."""
+    """A request was sent and not answered, and the target may still carry the request out, however late."""
 
 
 class Unknown(msgspec.Struct, frozen=True, gc=False):
-    """It was sent and no answer came: it may have run, it may be running still."""
+    """The request was sent and no answer came: the execution may have run, or may be running still."""
 
     reason: str
 
@@ -48,30 +48,30 @@ class Target(Protocol):
     """
     Does the work of one `target_type`.
 
-    An execution counts as sent, and its timeout runs, from the call of `launch`. One that may have to wait before it
-    sends has an attribute ``begins_itself = True``, and calls `context.begin` when it does.
+    An execution counts as sent, and its timeout runs, from the call of `launch`. A target that may have to wait before
+    it sends has an attribute ``begins_itself = True``, and calls `context.begin` after the wait.
     """
 
     def resolve(self, task: Task) -> str | None:
         """
-        Say why this process cannot launch *task* (e.g. a callable that it cannot import), or `None` if it can.
+        Return why this process cannot launch *task* (e.g. a callable that cannot be imported), `None` if it can.
 
-        Quick and without I/O beyond imports; its answer may be remembered.
+        Quick and without I/O beyond imports; the engine may remember the answer.
         """
         ...
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
         """
-        Launch one execution and return what came of it. Every outcome is a value; nothing is raised.
+        Launch one execution and return the outcome. Every outcome is a value; no exception is raised.
 
-        The intent and the execution record are durable before this is called. It may be called again with the
-        same `context.execution_id` after `NotStarted`, after a crash, or by the process that took the run over.
-        A deadline is set around it by the engine; when that cancels it, or a stop does, it gives up at once.
+        The intent and the execution record are durable before this call. The engine may call again with the same
+        `context.execution_id` after `NotStarted`, after a crash, or in the process that took the run over. The engine
+        sets a deadline around the call; when the deadline or a stop cancels the call, the target gives up at once.
         """
         ...
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
-        """Stop what this execution left at the target, if anything can be stopped there."""
+        """Stop the work of this execution at the target, where the target can stop work."""
         ...
 
     async def aclose(self) -> None:
@@ -81,20 +81,20 @@ class Target(Protocol):
 
 @runtime_checkable
 class PolledTarget(Target, Protocol):
-    """A target whose executions go on after ``Accepted``: they are asked about until they have ended."""
+    """A target whose executions go on after ``Accepted``: the engine polls until an execution has ended."""
 
     async def poll(self, task: Task, context: TaskContext, job_id: str | None) -> Answer | None:
         """
-        Ask once what came of an execution.
+        Ask the target once for the outcome of an execution.
 
         Args:
             task: The task.
 
-            context: As at its launch.
+            context: The same as at the launch.
 
-            job_id: What ``Accepted`` said; `None` when nobody remembers: it is found by its execution id.
+            job_id: The job id from ``Accepted``; `None` when no process remembers: the execution id finds the job.
 
         Returns:
-            What came of it, or `None` when that is not known yet: ask again later. Nothing is raised.
+            The outcome, or `None` while the execution is under way: ask again later. No exception is raised.
         """
         ...

@@ -1,4 +1,4 @@
-"""Time and chance: `Clock` and `Entropy` are the only sources that the engine has of them."""
+"""Time and chance: the engine takes both from `Clock` and `Entropy` alone."""
 
 from datetime import datetime
 from typing import Protocol
@@ -11,7 +11,7 @@ class Clock(Protocol):
     """Time of day. Durations are measured with the event loop's own clock."""
 
     def now(self) -> datetime:
-        """Aware, in UTC."""
+        """Return the time of day: aware, in UTC."""
         ...
 
 
@@ -19,9 +19,9 @@ class Entropy(Protocol):
     """Chance."""
 
     def token(self) -> str:
-        """32 random hex digits."""
+        """Return 32 random hex digits."""
         ...
 
     def jitter(self) -> float:
-        """A number in [0, 1)."""
+        """Return a number in [0, 1)."""
         ...

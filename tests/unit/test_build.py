@@ -146,19 +146,19 @@ def test_a_wrong_step_has_one_problem_that_says_what_is_right(keys: dict[str, An
         (
             {"url": "http://example.com/f"},
             "url",
-            "plain http shows the call to everyone on its way",
+            "plain http shows the call to every host on the way",
         ),
         ({"url": "http://10.0.0.1/f"}, "url", "use https"),
         ({"url": "http://localhost.example.com/"}, "url", "use https"),
-        ({"url": "ftp://localhost/f"}, "url", "it must begin with https://"),
-        ({"url": "example.com/f"}, "url", "it must begin with https://"),
-        ({"url": "https:///f"}, "url", "it must begin with https:// and name a host"),
+        ({"url": "ftp://localhost/f"}, "url", "a URL must begin with https://"),
+        ({"url": "example.com/f"}, "url", "a URL must begin with https://"),
+        ({"url": "https:///f"}, "url", "a URL must begin with https:// and name a host"),
         ({"url": "https://u:p@example.com/"}, "url", "holds a user name or password"),
         ({"url": "http://example.com\\@localhost/"}, "url", "no spaces, backslashes or control characters"),
         ({"url": "https://example.com/ f"}, "url", "no spaces"),
         ({"url": "https://[::1/"}, "url", "is not valid"),
         ({"url": "https://example.com:99999/"}, "url", "is not valid"),
-        ({"url": ""}, "url", "it must begin with https://"),
+        ({"url": ""}, "url", "a URL must begin with https://"),
         ({"url": None}, "url", "this is null"),
         ({"project_id": "My Project"}, "project_id", "'My Project' has a wrong form, e.g. \"my-project-1\""),
         ({"region": "../x"}, "region", 'has a wrong form, e.g. "europe-west1"'),
@@ -485,7 +485,7 @@ def test_all_problems_of_all_kinds_come_at_once_in_the_order_of_the_text():
         "line 15, column 10: steps.Step1.end: must be true or false, not 'yes'",
         (
             "line 21, column 76: steps.Step2.branches[0].steps.W.url: URL 'http://x.org' is refused: plain http "
-            "shows the call to everyone on its way, so it is for this machine only (localhost, 127.0.0.0/8, ::1); "
+            "shows the call to every host on the way, and is allowed to this machine only (localhost, 127.0.0.0/8, ::1); "
             "use https"
         ),
         "line 28, column 19: steps.Step2.branches[1].steps.X.next: there is no step 'Y' here, only 'X', 'Init'",
