@@ -56,7 +56,7 @@ class Orchestrator(Client):
             result = await run.wait()
 
     Runs that an earlier process left open go on by themselves when the context is entered. Leaving it lets work that
-    is under way end for `Settings.drain_s`; what has not ended then goes on in whichever process comes next. Any
+    is under way end for `Settings.drain_s`; the rest goes on in the process that comes next. Any
     number of orchestrators may be open at once, in one event loop or in many processes, on one store or on several.
 
     Args:
@@ -84,9 +84,9 @@ class Orchestrator(Client):
         own_names: Names of functions or services under which this orchestrator itself is deployed: it must not feed on
             its own log.
 
-        observer: Is told what happens, for metrics.
+        observer: Receives the facts for metrics.
 
-        settings: What can be tuned.
+        settings: The values that a program may tune.
 
         clock, entropy: Time and chance, replaceable for tests.
     """
@@ -148,12 +148,12 @@ class Orchestrator(Client):
 
     @property
     def open_runs(self) -> int | None:
-        """How many runs of the store were open at the last look; `None` before the first."""
+        """Number of runs of the store that were open at the last look; `None` before the first."""
         return self._sweeper.open_runs
 
     @property
     def held_runs(self) -> int:
-        """How many runs are in the memory of this process."""
+        """Number of runs in the memory of this process."""
         return len(self._executor.committers)
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -176,14 +176,14 @@ class Orchestrator(Client):
         await super().__aexit__(kind, error, traceback)
 
     async def _sweep(self) -> None:
-        """Take on what is open. A store that does not answer yet is asked again in the background."""
+        """Take on the open runs. A store that does not answer yet is asked again in the background."""
         try:
             await self._sweeper.sweep()
         except (StoreThrottled, StoreUnavailable) as error:
             logger.warning("sweep failed, trying again", extra={"error": str(error)})
 
     async def _close_source(self) -> None:
-        await self.source.aclose()  # what was committed is acknowledged
+        await self.source.aclose()  # committed events are acknowledged
 
     def publish(self, message: Mapping[str, Any], *, message_id: str | None = None) -> str:
         """
@@ -198,7 +198,7 @@ class Orchestrator(Client):
         """
         if self._local is None:
             raise AiorchError(
-                "this orchestrator takes its messages from a subscription, so nothing was published here; publish to "
+                "this orchestrator takes its messages from a subscription, so no message was published; publish to "
                 "its topic instead."
             )
         return self._local.publish(message, message_id=message_id)
@@ -241,7 +241,7 @@ class Orchestrator(Client):
         return handle
 
     async def _carry_out(self, run: RunHandle) -> None:
-        """Make a run one of this orchestrator's own, and take over what dead processes left of it."""
+        """Make a run one of this orchestrator's own, and take over the work that dead processes left in it."""
         if self._executor.own_runs is not None and not run.status.is_terminal:
             self._executor.own_runs.add(run.run_id)
             await self._sweeper.look(run.run_id)
@@ -316,7 +316,7 @@ class Orchestrator(Client):
 
 
 def _refuse_wrong_types(dags: Any, functions: Any, search_paths: Any) -> None:
-    """Raise a TypeError that names the argument: what goes wrong later would not tell which one it was."""
+    """Raise a TypeError that names the argument: a later failure would not tell which argument it was."""
     wrong = None
     if isinstance(dags, (str, os.PathLike, Mapping, DAG)):
         wrong = "dags is one definition and must be a list of definitions"

@@ -1,7 +1,7 @@
 """
 `ExecutionStatus`: the records of executions, ``executions/<execution_id>.json``, read and written in a store.
 
-A record holds what the launch knows. The outcome stands in the run's document, and `get_execution` reads it there.
+A record holds the facts of its launch. The outcome stands in the run's document, and `get_execution` reads it there.
 """
 
 from collections.abc import Iterable
@@ -51,7 +51,7 @@ class ExecutionStatus:
         self.store = store
 
     async def create_executions(self, executions: Iterable[Execution]) -> None:
-        """Create the records of what is about to be launched; those that exist stay."""
+        """Create the records of executions that are about to be launched; existing records stay."""
         await self.store.create_all([named(each) for each in executions])
 
     async def name_also(self, execution_id: str, execution: Execution) -> None:

@@ -20,7 +20,7 @@ from aiorch.model.run_document import RunHeader, StartCommand, decode_document, 
 from aiorch.ports.store import ObjectStore
 
 REJECTED_BYTES_MAX = 1024 * 1024
-"""What is kept of a message that is parked. Pub/Sub carries 10 MB, and encoded that is more than an object may hold."""
+"""The kept part of a parked message. Pub/Sub carries 10 MB, and encoded that is more than an object may hold."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -177,7 +177,7 @@ class OrchestrationStatus:
         Give the marker a new generation, so that every other process looks at the run again.
 
         Raises:
-            DocumentError: What was read is no start command, so it was not written back.
+            DocumentError: The object is no start command, so it was not written back.
         """
         name = names.open_object(run_id)
         stored = await self.store.read(name)
@@ -188,7 +188,7 @@ class OrchestrationStatus:
         try:
             return await self.store.write(name, stored.data, if_generation_match=stored.generation)
         except GenerationConflict:
-            return None  # somebody else touched or removed it: the others look anyway
+            return None  # another process touched or removed it: the replicas look anyway
 
     async def close_run(self, run_id: names.RunId, generation: int | None = None) -> None:
         """

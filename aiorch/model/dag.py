@@ -390,7 +390,7 @@ class DAG:
             yield from following.inner_nodes.values()
 
     def walk(self) -> Iterator[tuple[str, Node]]:
-        """Yield name and node of all nodes of this level and of all child DAGs; a node before the nodes in its scopes."""
+        """Yield name and node of all nodes of this level and of child DAGs; a node before the nodes in its scopes."""
         # An explicit stack: definitions may nest deeper than the interpreter's recursion limit allows.
         stack: list[Iterator[Node]] = [iter(self.nodes.values())]
         while stack:

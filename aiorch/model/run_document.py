@@ -172,7 +172,7 @@ class StartCommand(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     """
     The body of ``open/<run_id>``: all facts that the beginning of the run needs.
 
-    The marker is written first of all, so that any process that finds a marker without a run document can begin the run.
+    The marker is written first of all, so that any process can begin the run of a marker without a run document.
     """
 
     schema_version: int

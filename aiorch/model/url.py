@@ -38,9 +38,7 @@ def placeholders(url_pattern: str) -> frozenset[str]:
     ]
     if any(name not in _PLACEHOLDERS or spec or conversion for name, spec, conversion in fields):
         known = ", ".join(f"{{{name}}}" for name in sorted(_PLACEHOLDERS))
-        raise ValueError(
-            f"URL pattern {masked(url_pattern)!r} cannot be used: the only placeholders are {known}."
-        )
+        raise ValueError(f"URL pattern {masked(url_pattern)!r} cannot be used: the only placeholders are {known}.")
     return frozenset(name for name, _, _ in fields)
 
 

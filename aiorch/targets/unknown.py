@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from aiorch.model.dag import DAG, Task
-from aiorch.model.execution_kind import JOB
+from aiorch.model.execution_kind import JOB, ExecutionKind
 from aiorch.steps import Given, TaskStep, Text
 from aiorch.targets.kind import TargetKind
 
@@ -20,7 +20,8 @@ class UnknownTask(Task):
 
     def __init__(self, name: str, parent_dag: DAG, *, target_type: str, **task: Any) -> None:
         self.target_kind: TargetKind = TargetKind(name=target_type, execution=JOB, step="", target="", settings="")
-        self.target_type, self.execution = target_type, JOB
+        self.target_type: str = target_type
+        self.execution: ExecutionKind = JOB
         super().__init__(name, parent_dag, **task)
 
 

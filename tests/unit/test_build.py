@@ -485,8 +485,8 @@ def test_all_problems_of_all_kinds_come_at_once_in_the_order_of_the_text():
         "line 15, column 10: steps.Step1.end: must be true or false, not 'yes'",
         (
             "line 21, column 76: steps.Step2.branches[0].steps.W.url: URL 'http://x.org' is refused: plain http "
-            "shows the call to every host on the way, and is allowed to this machine only (localhost, 127.0.0.0/8, ::1); "
-            "use https"
+            "shows the call to every host on the way, and is allowed to this machine only (localhost, 127.0.0.0/8, "
+            "::1); use https"
         ),
         "line 28, column 19: steps.Step2.branches[1].steps.X.next: there is no step 'Y' here, only 'X', 'Init'",
         (

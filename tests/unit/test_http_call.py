@@ -310,8 +310,8 @@ def test_a_client_error_that_mentions_instances_is_a_failure():
     ("location", "words"),
     [
         ("https://accounts.google.example/login", "host 'accounts.google.example'"),
-        ("/elsewhere", "another path of the same host"),
-        (None, "another path of the same host"),
+        ("/elsewhere", "a different path of the same host"),
+        (None, "a different path of the same host"),
         ("http://[::bad/\udcff", "no URL"),
         ("https://h:99999/", "no URL"),
     ],
