@@ -12,7 +12,7 @@ SERVICE_VARIABLES = frozenset(
         *("DRAIN", "LOG_LEVEL", "SERVE_TOKEN", "SERVE_ALLOW_DEFINITIONS", "OWN_NAMES"),
     )
 )
-"""Those of the service, but for those of targets; `aiorch.service.settings` types them, and needs its libraries."""
+"""Variables of the service, without those of targets. `aiorch.service.settings` has their types, but imports slowly."""
 
 
 def service_variables(*, installed: bool = True) -> frozenset[str]:
