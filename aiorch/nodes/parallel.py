@@ -78,7 +78,7 @@ class ParallelKind(NodeKind[Parallel]):
     def halt(self, draft: Draft, at: At[Parallel], state: NodeState, committed: NodeState | None) -> None:
         """Cancel a node that began in this fold, if an inner node was decided in this fold; the inner node stays."""
         inner = (draft.state(at.entry_of(node)).status for node in at.node.inner_nodes.values())
-        if state.status is TaskStatus.RUNNING and any(status in _DECIDED for status in inner):
+        if _begins(state, committed) and any(status in _DECIDED for status in inner):
             draft.end(at.name, TaskStatus.CANCELLED)
         else:
             super().halt(draft, at, state, committed)
@@ -86,6 +86,11 @@ class ParallelKind(NodeKind[Parallel]):
     def caption(self, node: Parallel) -> tuple[str, str]:
         """Return the number of branches."""
         return self.name, counted(len(node.branches), "branch", "branches")
+
+
+def _begins(state: NodeState, committed: NodeState | None) -> bool:
+    """Whether the node began in this fold: only then is it open whether the node ends as ``Skipped``."""
+    return state.status is TaskStatus.RUNNING and (committed is None or committed.status is TaskStatus.NEW)
 
 
 def _has_ended(branch: DAG, entries: Mapping[str, NodeState]) -> bool:

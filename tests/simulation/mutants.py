@@ -453,7 +453,7 @@ MUTANTS = (
     Mutant(
         "a halted node of a fold skipped around what the fold has decided",
         "aiorch.nodes.parallel",
-        "if state.status is TaskStatus.RUNNING and any(status in _DECIDED for status in inner):",
+        "if _begins(state, committed) and any(status in _DECIDED for status in inner):",
         "if False:",
         seed=100369,
     ),
