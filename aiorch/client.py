@@ -43,7 +43,7 @@ class Client:
         store: URL of a store (``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``gs://bucket/prefix``), or a
             store.
 
-        settings: What can be tuned.
+        settings: The values that a program may tune.
 
         clock, entropy: Time and chance, replaceable for tests.
     """
@@ -133,7 +133,7 @@ class Client:
         Begin a run; with the id of a run that exists, and the same definition and input, get that run.
 
         Args:
-            dag: What to run.
+            dag: The DAG to run.
 
             input: Anything that JSON can hold; the tasks see it as ``context.input``.
 
@@ -256,7 +256,7 @@ def build(definition: Definition) -> DAG:
 
 
 def refuse_wrong_types(store: Any, settings: Any, *, made: str) -> None:
-    """Raise a TypeError that names the argument: what goes wrong later would not tell which one it was."""
+    """Raise a TypeError that names the argument: a later failure would not tell which argument it was."""
     wrong = None
     if not isinstance(store, str) and not hasattr(store, "pace"):
         wrong = f"store is of type {type(store).__name__} and must be a URL or a Store"
