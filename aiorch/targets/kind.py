@@ -1,10 +1,10 @@
 """
-`TargetKind`: all that a kind of target brings, under one name. The built-in kinds, and those of installed packages.
+`TargetKind`: all parts of a kind of target, under one name. The built-in kinds, and the kinds of installed packages.
 
-A kind is cheap to import: its parts are texts, ``module:attribute``, and are imported when they are needed. A package
-that brings a kind names it in the entry-point group ``aiorch.targets``, by the name of the kind. Installed packages are
-looked through only when a name is met that no built-in kind has, so that a process without plugins does not pay for
-them; hence a package cannot replace a built-in kind.
+A kind is cheap to import: its parts are texts, ``module:attribute``, and a process imports a part at first use. A
+package that brings a kind names the kind in the entry-point group ``aiorch.targets``, by the name of the kind. A
+process looks through the installed packages only for a name that no built-in kind has, so that a process without
+plugins does not pay for them; hence a package cannot replace a built-in kind.
 """
 
 import logging
@@ -35,7 +35,7 @@ class TargetKind(msgspec.Struct, frozen=True, kw_only=True):
     """The class of its steps, an `aiorch.steps.TaskStep`."""
 
     target: str
-    """Makes the target, an `aiorch.ports.Target`: called with the settings of the kind and those of the process."""
+    """Makes the target, an `aiorch.ports.Target`: called with the settings of the kind and of the process."""
 
     settings: str
     """The class of its settings, an `aiorch.settings.TargetSettings`."""
@@ -61,7 +61,7 @@ class TargetKind(msgspec.Struct, frozen=True, kw_only=True):
 
 @cache
 def load(part: str) -> Any:
-    """Return the part of a kind that a text ``module:attribute`` names. Raises what its import raises."""
+    """Return the part of a kind that a text ``module:attribute`` names. Raises every exception of the import."""
     module, _, path = part.partition(":")
     found: Any = import_module(module)
     for name in path.split("."):
@@ -74,7 +74,7 @@ BUILT_IN: Mapping[str, str] = {
     "CloudFunction": "aiorch.targets.cloud_function:KIND",
     "Dataflow": "aiorch.targets.dataflow:KIND",
 }
-"""Where the built-in kinds are, by name, as entry points name those of other packages."""
+"""The places of the built-in kinds, by name, in the form of entry points."""
 
 
 def target_kind(name: str) -> TargetKind | None:
@@ -99,7 +99,7 @@ def settings_classes(*, installed: bool = True) -> list[type[TargetSettings]]:
 
 def decoder_of(shape: str) -> Any:
     """Return the decoder of messages of a shape, `None` when no kind has one."""
-    # A shape is text from outside, so those that no kind has are not remembered.
+    # A shape is text from outside, so we do not remember the shapes that no kind has.
     part = _built_in_events().get(shape) or _installed_events().get(shape)
     return None if part is None else load(part)
 

@@ -1,4 +1,4 @@
-"""The targets of a process: one of each kind, made when a task first needs it, since what it imports takes long."""
+"""The targets of a process: one of each kind, made when a task first needs it, since its imports take long."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 class Targets(dict[str, "Target"]):
     """
-    Targets by target type: those of the built-in types, and those that a task has needed.
+    Targets by target type: the targets of the built-in types, and the targets that a task has needed.
 
     Args:
         settings: The settings of the process.
 
-        given: Targets that take the place of those that would be made.
+        given: Targets that the process uses instead of making its own.
 
         own: Settings of kinds of targets, at most one for each kind.
     """

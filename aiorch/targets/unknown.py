@@ -1,4 +1,4 @@
-"""Tasks of a stored definition whose kind of target this process does not know: another process has its package."""
+"""Tasks of a stored definition whose kind of target this process does not know: a different process has the package."""
 
 from typing import Any, ClassVar
 
@@ -14,8 +14,8 @@ class UnknownTask(Task):
     """
     A task that this process folds, cancels and shows, and never launches.
 
-    Its execution counts as a job. So this process decides nothing about an execution of a dead process: a process that
-    has the package finds out.
+    An execution of such a task counts as a job. So this process makes no decision about the execution of a dead
+    process: a process with the package finds its outcome.
     """
 
     def __init__(self, name: str, parent_dag: DAG, *, target_type: str, **task: Any) -> None:
@@ -26,7 +26,7 @@ class UnknownTask(Task):
 
 
 class UnknownStep(TaskStep):
-    """A step with any keys besides those of all tasks. The process that stored it has checked it."""
+    """A step with any keys besides the keys of all tasks. The process that stored the step has checked it."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 

@@ -1,1 +1,1 @@
-"""What targets share that make HTTP calls."""
+"""The parts that all targets with HTTP calls share."""

@@ -1,9 +1,9 @@
 """
-What the call of a function looks like on the wire, and what its answer means. Pure: nothing here opens a connection.
+The HTTP call of a function: its bytes, and the meaning of its answer. Pure: this module opens no connection.
 
     2xx                                           Succeeded    the body is the result
     2xx whose body cannot be kept                 Failed       ``ResultTooLarge``, ``ResultNotJSON``
-    429; 5xx that says "no available instance"    NotStarted   refused for load: it never ran
+    429; 5xx that says "no available instance"    NotStarted   refused for load: the function never ran
     every other status, redirects included        Failed       ``HTTP <status>``
 """
 
@@ -71,7 +71,7 @@ def _user_agent() -> str:
 
 def read_success(where: str, content_type: str, body: bytes, *, bytes_max: int) -> Answer:
     """
-    Return what a 2xx answer means.
+    Return the outcome of the execution after a 2xx answer.
 
     Args:
         where: The URL called, for messages.
@@ -104,9 +104,9 @@ def result_of(content_type: str, body: bytes) -> bytes | None:
     """
     Return a body as the JSON that is stored as the task's result.
 
-    An empty body and ``null`` are no result. JSON stays what it is, without the white space between its parts: a body
-    that is said to be JSON, and any JSON object or array, since functions often return ``json.dumps(...)`` as
-    ``text/html``. Every other text becomes a JSON string, and so does what is said to be JSON and is not.
+    An empty body and ``null`` are no result. JSON is kept without the white space between its parts: a body that the
+    content type declares as JSON, and any JSON object or array, since functions often return ``json.dumps(...)`` as
+    ``text/html``. Every other text becomes a JSON string, as does a body that is declared as JSON and is not JSON.
 
     Raises:
         UnicodeDecodeError: The body is neither JSON nor UTF-8.
@@ -122,14 +122,14 @@ def result_of(content_type: str, body: bytes) -> bytes | None:
 
 def read_refusal(where: str, status: int, reason: str, location: str | None, body: bytes) -> Answer:
     """
-    Return what an answer other than 2xx means.
+    Return the outcome of the execution after an answer other than 2xx.
 
     Args:
         where: The URL called, for messages.
 
         status: Status of the answer.
 
-        reason: The words beside it.
+        reason: The words beside the status.
 
         location: The header ``Location``, if there is one.
 
@@ -141,7 +141,7 @@ def read_refusal(where: str, status: int, reason: str, location: str | None, bod
     said = f"{where} answered HTTP {status} {reason}".rstrip()
     text = body.decode(errors="replace").strip()
     if status == 429 or (status >= 500 and "no available instance" in text.lower()):
-        return NotStarted(f"{said}: turned away for load")  # the body is not for the log, where this goes
+        return NotStarted(f"{said}: turned away for load")  # this text goes into the log, and the body must not
     if 300 <= status < 400:
         said += (
             f", a redirect to {redirected_to(location)}. It was not followed, since a POST could become a GET. Set the "

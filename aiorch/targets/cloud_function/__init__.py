@@ -8,11 +8,11 @@ TIMEOUT_GEN2_S = 3600.0
 The longest timeout that the platform has for a function that is called over HTTP.
 
 Source: GCP documentation, "Configure function timeout": 540 s (gen1), 3,600 s (gen2, HTTP). The name of a function does
-not tell its generation, so the longer one stands.
+not tell its generation, so the longer timeout stands.
 """
 
 TIMEOUT_SLACK_S = 60.0
-"""How much longer the default timeout is than the platform's: the platform ends the call, and its end is recorded."""
+"""Seconds by which the default timeout exceeds the platform's: the platform ends the call, and we record that end."""
 
 KIND = TargetKind(
     name="CloudFunction",

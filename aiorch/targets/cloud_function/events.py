@@ -38,7 +38,7 @@ class _HttpRequest(msgspec.Struct, rename="camel"):
 
 
 class _RequestEntry(LogEntry, rename="camel", kw_only=True):
-    """An entry about a request. Only its status says how the request ended."""
+    """An entry about a request. Only the status tells the outcome of the request."""
 
     http_request: _HttpRequest
 
@@ -61,7 +61,7 @@ def function_end(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
     if not entry.labels.get("execution_id"):
         return None
     end = _FINISHED.fullmatch(text)
-    if end is None:  # perhaps a third wording: to be seen, not lost, and by no means guessed
+    if end is None:  # perhaps a third wording: an error shows it, and we never guess
         raise MalformedEventError("cloud_function event", "its textPayload ends in no wording that we know")
     outcome = f"HTTP {end['code']}" if end["code"] else end["word"]
     return _answered(event_data, entry, (entry.name("function_name"), None), entry.name("region"), outcome)
@@ -78,7 +78,7 @@ def _turned_away(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
 
 
 def request_end(event_data: dict[str, Any]) -> CloudFunctionEvent | None:
-    """Second generation and Cloud Run: the request log. Severity does not count, it may be INFO with status 500."""
+    """Second generation and Cloud Run: the request log. Severity does not count: status 500 may come with INFO."""
     if not text_of(event_data, "logName").endswith(_REQUEST_LOG):
         return None
     entry = msgspec.convert(event_data, _RequestEntry)

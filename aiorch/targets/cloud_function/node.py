@@ -25,7 +25,7 @@ class CloudFunction(Task):
 
     @property
     def url(self) -> str | None:
-        """Where to call it, `None`: at the URL made of name, project and region."""
+        """URL of the function, `None`: the URL made of name, project and region."""
         return self.options.get("url")
 
     @property
@@ -35,7 +35,7 @@ class CloudFunction(Task):
 
     @cached_property
     def on_no_result(self) -> OnNoResult:
-        """The rule for a success without its result; by default it depends on the effects of a second call."""
+        """The rule for a success without its result; by default the effects of a second call decide."""
         given: OnNoResult | None = self.options.get("on_no_result")
         if given is not None:
             return given

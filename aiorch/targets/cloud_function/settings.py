@@ -8,7 +8,7 @@ from aiorch.settings import FUNCTION_CONNECTIONS_MAX, TargetSettings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class CloudFunctions(TargetSettings):
-    """How Cloud Functions are called."""
+    """Settings for the calls of Cloud Functions."""
 
     target_type: ClassVar[str] = "CloudFunction"
 

@@ -26,12 +26,12 @@ class CloudFunctionStep(TaskStep):
     )
     url: Given[Annotated[str, Field(max_length=2048, json_schema_extra={"pattern": "^https?://"})]] = Field(
         None,
-        description="Where to call it, if not at the URL made of name, project and region.",
+        description="URL of the function, if not the URL made of name, project and region.",
         examples=["https://example.com/my-function"],
     )
     on_no_result: Given[Annotated[OnNoResult, Strict(False)]] = Field(
         None,
-        description="What to do when the call succeeded and its answer was lost. When left out: `fail` with "
+        description="Rule for a call that succeeded and whose answer was lost. When left out: `fail` with "
         "`on_lost: fail`, `call_again` where a later Python function may read the result, else `accept`.",
     )
 

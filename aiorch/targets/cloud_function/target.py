@@ -1,16 +1,16 @@
 """
 The target `CloudFunction`: one HTTP call per execution, whose answer is the execution's end.
 
-The task's parameters are posted as JSON. The execution's key travels with them as trace id, idempotency key and
-function execution id, so the platform's own log of the call carries it too. Facts about the run travel as headers
+The target posts the task's parameters as JSON. The execution's key travels with them as trace id, idempotency key and
+function execution id, so the platform's own log of the call carries the key too. Facts about the run travel as headers
 ``X-Aiorch-Run-Id``, ``X-Aiorch-Node`` (percent-encoded) and ``X-Aiorch-Attempt``.
 
-What comes of a call that gets an answer stands in `aiorch.targets.calls.http_call`; of one that gets none:
+`aiorch.targets.calls.http_call` lists the outcomes of a call with an answer. A call without an answer:
 
     URL or parameters that cannot be sent, plain http to another machine    Failed      ``ConfigurationError``
     no credentials for an ID token                                          Failed      ``NoCredentials``
-    no ID token; no connection (DNS, TCP, TLS)                              NotStarted  it never ran
-    reset, end of stream, an answer that breaks off or is no HTTP           Unknown     it was sent, and may have run
+    no ID token; no connection (DNS, TCP, TLS)                              NotStarted  the function never ran
+    reset, end of stream, an answer that breaks off or is no HTTP           Unknown     the function may have run
 """
 
 import asyncio
@@ -37,20 +37,20 @@ from aiorch.targets.cloud_function.settings import CloudFunctions
 
 DEFAULT_URL_PATTERN = "https://{region}-{project_id}.cloudfunctions.net/{name}"
 """
-Where a function is when neither the step nor a setting says it.
+URL of a function when neither the step nor a setting gives one.
 
 Source: Cloud Functions documentation, "Call an HTTP function": functions of both generations answer there.
 """
 
 CONNECT_S = 10.0
-"""Seconds for TCP and TLS to connect. The call as a whole gets its deadline from the engine."""
+"""Seconds for TCP and TLS to connect. The engine sets the deadline of the whole call."""
 
 KEEP_ALIVE_S = 1.5
 """
 Seconds that an idle connection is kept for the next call.
 
-A server that closes an idle connection just when a request goes out leaves it unknown whether the function ran. So we
-let go first: gunicorn, which serves Python functions, closes after 2 s, and Node.js after 5 s.
+A server that closes an idle connection just when a request goes out leaves us without knowledge whether the function
+ran. So we close first: gunicorn, which serves Python functions, closes after 2 s, and Node.js after 5 s.
 """
 
 IDLE_PROBE_S = 60
@@ -64,18 +64,18 @@ would never arrive. Source: Cloud NAT documentation, "TCP established connection
 RESULT_BYTES_MAX = 1024 * 1024
 
 REFUSAL_BYTES_MAX = 4096
-"""Bytes read of an answer that is no success: enough to show what it says."""
+"""Bytes read of an answer that is no success: enough to show the reason."""
 
 
 class Tokens(Protocol):
-    """Where ID tokens come from: `IdTokens`, or what behaves like it."""
+    """The source of ID tokens: `IdTokens`, or an object with the same methods."""
 
     async def token(self, audience: str) -> str:
         """Return an ID token for *audience*. Raises: IdTokenError."""
         ...
 
     async def aclose(self) -> None:
-        """Stop what is under way."""
+        """Stop the requests that are under way."""
         ...
 
 
@@ -84,13 +84,13 @@ class CloudFunctionTarget:
     Calls Cloud Functions of either generation, Cloud Run services, and any other URL.
 
     Args:
-        tokens: Where the ID tokens for ``https`` calls come from, closed together with the target; `None`: from this
-            process's own credentials. A token is made for one service and of no use to others.
+        tokens: The source of the ID tokens for ``https`` calls, closed together with the target; `None`: this
+            process's own credentials. A token is made for one service, and every other service refuses it.
 
-        anonymous: No call carries an ID token: for functions and services that anyone may call.
+        anonymous: No call carries an ID token: for functions and services that are open to the public.
 
         url_pattern: URL of a step that has no `url`, with any of ``{name}`` (the step's `target_name`), ``{service}``
-            (the same as Cloud Run spells it: lower case, ``-`` for ``_``), ``{project_id}`` and ``{region}``. The
+            (the same in Cloud Run's spelling: lower case, ``-`` for ``_``), ``{project_id}`` and ``{region}``. The
             second generation's own form is ``https://{service}-<project number>.{region}.run.app``.
 
         project_id: Project of steps that name none.
@@ -99,9 +99,9 @@ class CloudFunctionTarget:
 
         connections_max: Calls under way at once.
 
-        result_bytes_max: Limit of a result. A larger answer fails its task and is not read to its end.
+        result_bytes_max: Limit of a result. The target does not read a larger answer to its end, and the task fails.
 
-        ssl_context: How servers are checked, e.g. with a private certificate authority; `None`: as the system does.
+        ssl_context: The check of servers, e.g. with a private certificate authority; `None`: the system's own check.
 
     Raises:
         ValueError: *url_pattern* holds a placeholder that is not known.
@@ -145,7 +145,7 @@ class CloudFunctionTarget:
         )
 
     def resolve(self, task: Task) -> str | None:
-        """Say what this process would have to know to call *task*'s function, `None` when it knows it."""
+        """Say which facts this process lacks for a call of *task*'s function, `None` when it lacks none."""
         assert isinstance(task, CloudFunction)
         missing = [] if task.url else [name for name, value in self._url_parts(task).items() if value is None]
         if not missing:
@@ -156,7 +156,7 @@ class CloudFunctionTarget:
         )
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
-        """Call the function when a connection is free, and return what comes of it."""
+        """Call the function when a connection is free, and return the outcome."""
         async with self._connections:
             context.begin()  # the timeout is the call's: waiting for a connection does not count
             return await self._call(task, context)
@@ -174,7 +174,7 @@ class CloudFunctionTarget:
                 headers["Authorization"] = f"Bearer {await self._tokens.token(function_url.audience_of(url))}"
             except IdTokenError as error:
                 return Failed(Failure.of("NoCredentials", str(error))) if error.is_final else NotStarted(str(error))
-        # What stands in a query may be secret.
+        # A query may hold secrets.
         where = str(url.with_query(None))
         try:
             data = io.BytesIO(body)  # sent in pieces: a large body sent as one would hold up the event loop
@@ -183,11 +183,11 @@ class CloudFunctionTarget:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return NotStarted(f"no connection to {where}: {error}")
         except (aiohttp.ClientError, OSError) as error:
-            # Not sent again, by us or by aiohttp (it repeats idempotent methods only): the function may have run.
+            # Neither we nor aiohttp (which repeats idempotent methods only) send again: the function may have run.
             return Unknown(f"{where} was called, and no whole answer came: {in_words(error)}")
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
-        """Do nothing: a call that was sent cannot be recalled. A cancelled `launch` has closed its connection."""
+        """Do nothing: no request recalls a call that was sent. A cancelled `launch` has closed the connection."""
 
     async def aclose(self) -> None:
         """Close the connections, and the source of ID tokens."""
@@ -197,7 +197,7 @@ class CloudFunctionTarget:
             await self._tokens.aclose()
 
     def _url_parts(self, task: CloudFunction) -> dict[str, str | None]:
-        """Return what the placeholders of the URL pattern stand for, `None` where nobody has said it."""
+        """Return the values for the placeholders of the URL pattern, `None` where neither step nor settings give it."""
         parts = {
             "name": task.target_name,
             "service": task.target_name.lower().replace("_", "-"),
@@ -212,10 +212,10 @@ class CloudFunctionTarget:
         if not isinstance(self._tokens, IdTokens) or not url.lower().startswith("https:"):
             return None
         reason = why_no_tokens()
-        return reason and f"{reason} A function that anyone may call needs no ID token: --function-anonymous"
+        return reason and f"{reason} A public function needs no ID token: --function-anonymous"
 
     def _open(self) -> aiohttp.ClientSession:
-        # Made at the first call, in the loop that it belongs to. Executions share nothing, cookies included.
+        # Made at the first call: a session belongs to the running loop. Executions share no cookies and no other state.
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
@@ -238,7 +238,7 @@ class CloudFunctionTarget:
         try:
             body = await _first_bytes(response, REFUSAL_BYTES_MAX)
         except (aiohttp.ClientError, OSError) as error:
-            # The status has said what matters; the rest would only have explained it.
+            # The status decides the outcome; the body would only have explained the status.
             body = f"(the answer broke off: {error})".encode()
         location = response.headers.get("Location")
         return http_call.read_refusal(where, response.status, response.reason or "", location, body)

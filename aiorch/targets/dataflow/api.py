@@ -1,5 +1,5 @@
 """
-What the answers of the Dataflow API mean. Pure: nothing here connects.
+The meaning of the answers of the Dataflow API. Pure: this module opens no connection.
 
 A job in a state that is final has ended:
 
@@ -7,7 +7,7 @@ A job in a state that is final has ended:
     FAILED           Failed       ``JobFailed``, with the job's error messages as its cause
     CANCELLED        Failed       ``JobCancelled``
     UPDATED          follow the job that replaced it
-    any other        not yet; states that nobody has heard of included
+    any other        not yet; states that are new to us included
 
 Source: Dataflow REST reference v1b3, "Job".
 """
@@ -40,7 +40,7 @@ _NEXT_MOVES = {
 
 
 class Job(NamedTuple):
-    """What we read of a job. Any field may be missing in any answer."""
+    """The fields of a job that we read. Any field may be missing in any answer."""
 
     id: str
     name: str = ""
@@ -48,7 +48,7 @@ class Job(NamedTuple):
     labels: Mapping[str, str] = {}
     replaced_by: str | None = None
     created_at: str = ""
-    """RFC 3339 as the API writes it: UTC, so that times compare as text."""
+    """RFC 3339 in the API's own form: UTC, so that times compare as text."""
 
     @property
     def has_ended(self) -> bool:
@@ -70,7 +70,7 @@ class Refusal(NamedTuple):
 
     @property
     def says_busy(self) -> bool:
-        """Refused for load or for a quota: nothing was done, and it may be later."""
+        """The API refused for load or for a quota, did no part of the request, and may accept a later one."""
         return (
             self.status == 429
             or self.reason in _RATE_REASONS
@@ -79,12 +79,12 @@ class Refusal(NamedTuple):
 
     @property
     def says_exists(self) -> bool:
-        """A job of that name is active; perhaps ours."""
+        """A job of that name is active, perhaps ours."""
         return self.status == 409
 
     @property
     def says_nothing(self) -> bool:
-        """It may have been done, and it may not."""
+        """The API may have done the request, or may not."""
         return self.status == 408 or self.status >= 500
 
     def __str__(self) -> str:
@@ -105,14 +105,15 @@ class _JobFields(msgspec.Struct, rename="camel", gc=False):
 
 def read_job(data: Any, asked_for: str = "") -> Job | None:
     """
-    Return the job that a part of an answer describes, or `None` when it describes none.
+    Return the job that a part of an answer describes, or `None` when the part describes no job.
 
-    A field of a wrong type makes it none: without its labels a job of another execution would look like ours.
+    A job with a field of a wrong type counts as no job: without labels, a job of a foreign execution would look like
+    ours.
 
     Args:
         data: Any JSON.
 
-        asked_for: Id of the job that this must be, should it not say.
+        asked_for: Id of the job, for an answer that gives no id.
     """
     try:
         fields = msgspec.convert(data, _JobFields)
@@ -131,18 +132,18 @@ def read_job(data: Any, asked_for: str = "") -> Job | None:
 
 def adopt(jobs: Sequence[Job], key: str, place: Place) -> Answer | None:
     """
-    Return what the jobs of an execution's name mean for it: ``Accepted`` when one is its own, `None` for a free name.
+    Judge the jobs that bear the name of an execution: ``Accepted`` for the execution's own job, `None` for a free name.
 
-    A job whose label names another execution is somebody else's, whatever its name. One without the label counts as
-    ours: the API may show labels late, and nobody else comes to 32 hex digits that were drawn for this execution. Of
-    several the oldest is ours: copies that somebody made of it by hand are younger.
+    A job whose label names a different execution is foreign, even under the same name. A job without the label counts
+    as ours: the API may show labels late, and no other program draws the 32 hex digits of this execution. Of several
+    jobs the oldest is ours: copies that a user made by hand are younger.
 
     Args:
-        jobs: All of that name, those that have ended included.
+        jobs: All jobs of that name, ended jobs included.
 
         key: Key of the execution.
 
-        place: Where they are.
+        place: Project and region of the jobs.
     """
     ours = [job for job in jobs if job.bears(key)] or [job for job in jobs if job.bears(key) is None]
     if ours:
@@ -152,7 +153,7 @@ def adopt(jobs: Sequence[Job], key: str, place: Place) -> Answer | None:
             message = (
                 f"the name {job.name!r} is taken in {place.project_id}, {place.region}: job {job.id} has it, whose "
                 f"label {EXECUTION_LABEL} is {job.labels.get(EXECUTION_LABEL)!r} and not {key!r}. It was left alone, "
-                f"and nothing was launched. Find out who launched it; the next attempt has another name"
+                f"and nothing was launched. Find the owner of that job; the next attempt has a new name"
             )
             return Failed(Failure.of("JobNameTaken", message))
     return None
@@ -165,7 +166,7 @@ def refused(refusal: Refusal, name: str, place: Place) -> Failed:
 
 
 def read_refusal(status: int, body: bytes) -> Refusal:
-    """Return what an answer other than 2xx says, whether it is the API's own JSON or something in between."""
+    """Return the reason in an answer other than 2xx: an answer of the API itself, which is JSON, or of a proxy."""
     try:
         error = msgspec.json.decode(body)["error"]
         errors = error.get("errors") or [{}]
@@ -177,7 +178,7 @@ def read_refusal(status: int, body: bytes) -> Refusal:
 
 
 def read_jobs(data: Mapping[str, Any]) -> list[Job] | None:
-    """Return the jobs on one page of a listing, or `None` when some may be missing from it."""
+    """Return the jobs on one page of a listing, or `None` when the page may lack some."""
     found = data.get("jobs", [])
     if data.get("failedLocation") or not isinstance(found, list) or not isinstance(data.get("nextPageToken", ""), str):
         return None
@@ -200,14 +201,14 @@ def read_messages(data: Mapping[str, Any]) -> list[str]:
 
 def outcome(job: Job, place: Place, messages: Sequence[str]) -> Answer | None:
     """
-    Return what came of a job, or `None` when that is not known yet.
+    Return the outcome of a job, or `None` while the outcome is not known.
 
     Args:
-        job: As the API has it now; of a job that was replaced, the last that did.
+        job: The job in its present state; for a job that was replaced, the last replacement.
 
-        place: Where it is.
+        place: Project and region of the job.
 
-        messages: Its error messages, oldest first; read for a job that has failed.
+        messages: The job's error messages, oldest first; read for a job that has failed.
     """
     where = f"Dataflow job {job.name!r} ({job.id}) in {place.region}"
     match job.state:
@@ -230,7 +231,7 @@ def outcome(job: Job, place: Place, messages: Sequence[str]) -> Answer | None:
 
 
 def _first_cause(messages: Sequence[str]) -> str | None:
-    """The message that sums up the others, else the last one."""
+    """Return the message that sums up the failure, else the last message."""
     for message in reversed(messages):
         if message.startswith("Workflow failed."):
             return message

@@ -1,9 +1,9 @@
 """
-Requests to the Dataflow API, and the three ways in which one can go wrong.
+Requests to the Dataflow API, and the three ways in which a request can fail.
 
-    DataflowUnreachable    it was not sent: no connection, no access token
-    DataflowNoAnswer       it was sent, and no usable answer came: it may have been done
-    DataflowRefused        the API said no, and why
+    DataflowUnreachable    the request was not sent: no connection, no access token
+    DataflowNoAnswer       the request was sent, and no usable answer came: the API may have done the request
+    DataflowRefused        the API refused the request, and gave a reason
 """
 
 import asyncio
@@ -36,19 +36,19 @@ ANSWER_BYTES_MAX = 4 * 1024 * 1024
 
 
 class DataflowApiError(AiorchError):
-    """A request to the Dataflow API came to nothing. Says nothing about any job."""
+    """A request to the Dataflow API failed. The error tells no fact about any job."""
 
 
-class DataflowUnreachable(DataflowApiError):  # noqa: N818  named for what it says, as errors of the store are
+class DataflowUnreachable(DataflowApiError):  # noqa: N818  named for the fact, as errors of the store are
     """The request was not sent."""
 
 
 class DataflowNoAnswer(DataflowApiError):  # noqa: N818
-    """The request was sent, and whether it was done is not known."""
+    """The request was sent, and the API may have done it."""
 
 
 class DataflowRefused(DataflowApiError):  # noqa: N818
-    """The API answered, and it was no success."""
+    """The API answered, and the answer is no success."""
 
     def __init__(self, what: str, refusal: Refusal) -> None:
         self.refusal = refusal
@@ -60,10 +60,9 @@ class DataflowClient:
     Sends requests and reads their answers, which are JSON objects.
 
     Args:
-        api_root: Where the API is: ``https``, or ``http`` on this machine, which gets no access token.
+        api_root: Root URL of the API: ``https``, or ``http`` on this machine, which gets no access token.
 
-        token: Where access tokens come from, shared with others and not closed here; `None`: from this process's own
-            credentials.
+        token: The source of access tokens, shared and not closed here; `None`: this process's own credentials.
 
         answer_s: Seconds for a whole answer.
 
@@ -87,7 +86,7 @@ class DataflowClient:
 
     async def get(self, path: str, params: Mapping[str, str]) -> dict[str, Any]:
         """
-        Read something.
+        Read an object of the API.
 
         Args:
             path: Encoded, from ``/v1b3`` on.
@@ -98,16 +97,16 @@ class DataflowClient:
             The answer, decoded.
 
         Raises:
-            DataflowApiError: There is no answer to go by.
+            DataflowApiError: No usable answer came.
         """
         return await self._request("GET", path, params, None)
 
     async def post(self, path: str, params: Mapping[str, str], body: bytes) -> dict[str, Any]:
-        """As `get`, with a body of JSON; sent once and no more."""
+        """As `get`, with a body of JSON; the client sends the request once and no more."""
         return await self._request("POST", path, params, body)
 
     async def put(self, path: str, body: bytes) -> dict[str, Any]:
-        """As `post`; may be sent twice when a connection ends."""
+        """As `post`; the client may send the request twice when a connection ends."""
         return await self._request("PUT", path, {}, body)
 
     async def aclose(self) -> None:
@@ -122,7 +121,7 @@ class DataflowClient:
         url = URL(str(self._root).rstrip("/") + path, encoded=True).with_query(params)
         status, data = await self._send(what, method, url, body)
         if status == 401 and self._token is not None:
-            self._token.drop()  # a token may be revoked before its time
+            self._token.drop()  # a token may be revoked before it expires
             status, data = await self._send(what, method, url, body)
         if not 200 <= status < 300:
             raise DataflowRefused(what, read_refusal(status, data))
@@ -142,7 +141,7 @@ class DataflowClient:
             raise DataflowNoAnswer(f"{what} was sent, and no whole answer came: {in_words(error)}") from error
 
     async def _authorization(self, what: str) -> dict[str, str]:
-        if self._root.scheme == "http":  # this machine: anybody could read it, and nobody needs it
+        if self._root.scheme == "http":  # this machine: plain http would show the token, and a local API asks for none
             return {}
         try:
             async with asyncio.timeout(TOKEN_S):
@@ -158,7 +157,7 @@ class DataflowClient:
         return self._token
 
     def _open(self) -> aiohttp.ClientSession:
-        # Made at the first request, in the loop that it belongs to.
+        # Made at the first request: a session belongs to the running loop.
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=self._answer_s, sock_connect=min(CONNECT_S, self._answer_s)),

@@ -1,5 +1,5 @@
 """
-The runtime environment of a Dataflow job: which fields it may have, for which kind of template, and of what type.
+The runtime environment of a Dataflow job: its permitted fields, by the kind of template, and the type of each field.
 
 Source: Dataflow REST reference v1b3, "RuntimeEnvironment" (Classic) and "FlexTemplateRuntimeEnvironment" (Flex).
 """
@@ -13,7 +13,7 @@ from aiorch.model.enums import DataflowTemplateType
 from aiorch.model.findings import Finding, Hints, Key, shown
 
 OWN_LABELS = "aiorch_"
-"""How the names of the labels begin that aiorch itself gives to a job."""
+"""Prefix of the names of the labels that aiorch itself gives to a job."""
 
 USER_LABELS_MAX = 60
 """A job has 64 labels at most, and ours are among them. Source: Dataflow REST reference v1b3, "Job", `labels`."""
@@ -83,16 +83,16 @@ def check_environment(
     key: Key, environment: Mapping[str, Any], template_type: DataflowTemplateType, hints: Hints
 ) -> Iterator[Finding]:
     """
-    Yield everything that is wrong with an environment.
+    Yield every problem of an environment.
 
     Args:
-        key: Where it stands.
+        key: Place of the environment in the definition.
 
-        environment: It as it was written.
+        environment: The environment as the user wrote it.
 
-        template_type: Kind of the template that it is for.
+        template_type: Kind of the template that the step names.
 
-        hints: Tells what a word that is not known was meant to be.
+        hints: Finds the known word that an unknown word resembles most.
     """
     known = _EITHER | _OF_ONE[template_type]
     for name, value in environment.items():

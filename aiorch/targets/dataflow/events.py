@@ -38,7 +38,7 @@ class _StatusChanged(msgspec.Struct):
 
 
 def job_line(event_data: dict[str, Any]) -> DataflowEvent | None:
-    """The few job messages that mean an end, in whichever log: that of the launcher's is not documented."""
+    """Decode the few job messages that mean an end, in any log: no documentation names the launcher's log."""
     text = text_of(event_data, "textPayload")
     if not _JOB_OVER.match(text):
         return None

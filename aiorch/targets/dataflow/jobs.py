@@ -1,4 +1,4 @@
-"""Jobs, as the Dataflow API knows them: found by name, read, cancelled."""
+"""Jobs in the Dataflow API: found by name, read, cancelled."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from aiorch.targets.dataflow.client import DataflowApiError, DataflowClient, Dat
 from aiorch.targets.dataflow.launch import Place
 
 REPLACEMENTS_MAX = 100
-"""Updates of one streaming job that are followed: guards against a circle."""
+"""Updates of one streaming job that we follow: a guard against a circle."""
 
 PAGES_MAX = 100
 
@@ -17,7 +17,7 @@ _CANCEL = b'{"requestedState":"JOB_STATE_CANCELLED"}'
 
 
 class JobKey(NamedTuple):
-    """What tells the job of one execution from all others."""
+    """The facts that identify the job of one execution."""
 
     execution_id: str
     name: str
@@ -32,10 +32,10 @@ class DataflowJobs:
 
     async def find(self, key: JobKey) -> Answer | None:
         """
-        Return ``Accepted`` for the job of an execution, ``Failed`` when its name is taken, `None` when it is free.
+        Return ``Accepted`` for the job of an execution, ``Failed`` for a taken name, `None` for a free name.
 
         Raises:
-            DataflowApiError: The listing is not complete, so it proves nothing.
+            DataflowApiError: The listing is not complete, and so proves no absence.
         """
         jobs = []
         for job in await self._list(key):
@@ -64,10 +64,10 @@ class DataflowJobs:
 
     async def current(self, key: JobKey, job_id: str | None) -> Job | None:
         """
-        Return the job as it is now, or the one that replaced it; `None` when the API does not know it.
+        Return the present state of a job, or of the job that replaced it; `None` when the API does not know that job.
 
         Raises:
-            DataflowApiError: It cannot be asked at present.
+            DataflowApiError: The API gives no answer at present.
         """
         if job_id is None:
             found = await self.find(key)
@@ -89,11 +89,11 @@ class DataflowJobs:
             raise
         job = api.read_job(data, job_id)
         if job is None:
-            raise DataflowNoAnswer(f"GET {place.job_path(job_id)} was answered with what is no job")
+            raise DataflowNoAnswer(f"GET {place.job_path(job_id)} was answered without a job")
         return job
 
     async def error_messages(self, key: JobKey, job: Job) -> list[str]:
-        """Return what the job says about its failure, as far as it can be had: that it has failed is certain."""
+        """Return the job's messages about its failure, as far as the API gives them: the job has failed in any case."""
         params = {"minimumImportance": "JOB_MESSAGE_ERROR"}
         texts: list[str] = []
         try:
@@ -109,7 +109,7 @@ class DataflowJobs:
         return texts
 
     async def cancel(self, key: JobKey, job: Job) -> None:
-        """Cancel a job for good. Raises: DataflowApiError when it may go on."""
+        """Cancel a job for good. Raises: DataflowApiError when the job may go on."""
         try:
             await self._client.put(key.place.job_path(job.id), _CANCEL)
         except DataflowRefused as error:

@@ -1,5 +1,5 @@
 """
-What the launch of a Dataflow job looks like on the wire. Pure: nothing here connects.
+The request that launches a Dataflow job. Pure: this module opens no connection.
 
 Source: Dataflow REST reference v1b3, "projects.locations.templates.launch" and
 "projects.locations.flexTemplates.launch".
@@ -24,11 +24,11 @@ LABEL_CHARS_MAX = 63
 """Source: Dataflow REST reference v1b3, "Job", `labels`."""
 
 READABLE_CHARS_MAX = 40
-"""Of a job's name, before the key. Names of worker machines begin with about as much of it."""
+"""Characters of a job's name before the key. A worker machine's name begins with about as many of the job's."""
 
 
 class Place(NamedTuple):
-    """Where a job is: jobs are known in their own region only."""
+    """Project and region of a job: the API knows a job in its own region only."""
 
     project_id: str
     region: str
@@ -53,9 +53,9 @@ class LaunchRequest(NamedTuple):
 
 def job_name(target_name: str, key: str) -> str:
     """
-    Return the name of the job of an execution: what can be read of *target_name*, then the key.
+    Return the name of the job of an execution: the letters and digits of *target_name*, then the key.
 
-    It fits ``[a-z]([-a-z0-9]{0,1022}[a-z0-9])?`` whatever the target is called, and is the same at every launch.
+    The name fits ``[a-z]([-a-z0-9]{0,1022}[a-z0-9])?`` for every target name, and is the same at every launch.
     """
     readable = re.sub(r"[^a-z0-9]+", "-", target_name.lower()).strip("-")
     if not readable[:1].isalpha():
@@ -64,7 +64,7 @@ def job_name(target_name: str, key: str) -> str:
 
 
 def own_labels(context: TaskContext) -> dict[str, str]:
-    """Return the labels that tell whose job it is. Their names begin as no user's label may."""
+    """Return the labels that tie a job to its execution. Users' labels may not begin with their prefix."""
     return {
         EXECUTION_LABEL: context.execution_id,
         RUN_LABEL: label_value(context.run_id),
@@ -73,7 +73,7 @@ def own_labels(context: TaskContext) -> dict[str, str]:
 
 
 def label_value(text: str) -> str:
-    """Return what a label can hold of *text*."""
+    """Return *text* in the characters and the length that a label can hold."""
     return re.sub(r"[^a-z0-9_-]+", "-", text.lower())[:LABEL_CHARS_MAX]
 
 
@@ -81,8 +81,8 @@ def launch_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:
     """
     Return the parameters as a template takes them: all of them text.
 
-    Text stays what it is, everything else becomes its JSON: ``true``, ``5``, ``{"a":1}``. A parameter that is null is
-    left out, so the template's own default counts.
+    Text stays unchanged, and every other value becomes its JSON: ``true``, ``5``, ``{"a":1}``. A parameter that is
+    null is left out, so the template's own default counts.
 
     Raises:
         ValueError: One of them is not JSON.
@@ -106,7 +106,7 @@ def _parameter(value: Any) -> str:
 
 
 def launch_request(task: DataflowJob, context: TaskContext, place: Place) -> LaunchRequest:
-    """Return the request that launches an execution. Raises: ValueError when its parameters cannot be sent."""
+    """Return the request that launches an execution. Raises: ValueError when the parameters are not JSON."""
     user_labels = task.environment.get("additionalUserLabels", {})
     launch: dict[str, Any] = {
         "jobName": job_name(task.target_name, context.execution_id),

@@ -9,7 +9,7 @@ from aiorch.targets.dataflow import JOBS_MAX
 
 @dataclass(frozen=True, kw_only=True)
 class Dataflow(TargetSettings):
-    """How Dataflow jobs are launched."""
+    """Settings for the launches of Dataflow jobs."""
 
     target_type: ClassVar[str] = "Dataflow"
 
@@ -24,7 +24,7 @@ class Dataflow(TargetSettings):
     )
     api: str | None = setting(
         None,
-        "Another endpoint of the Dataflow API.",
+        "Endpoint of the Dataflow API, instead of Google's own.",
         name="dataflow_api",
         give="an https URL",
         check="aiorch.model.url:checked_url",

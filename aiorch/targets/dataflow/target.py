@@ -1,24 +1,24 @@
 """
-The target `Dataflow`: one job per execution, launched from a template, asked about until it has ended.
+The target `Dataflow`: one job per execution, launched from a template, and polled until its end.
 
 **One job per execution.** The name of a job ends in the execution's key, and the API keeps two *active* jobs from
-having one name. A job that has ended gives its name back, so the name alone would not keep a launch that is sent again
-from starting a second job. Hence the rule: **no launch is sent but after a complete listing of that name, in all
-states, that shows no job of ours**. It costs one read per launch; there is no other way to know whether somebody sent
-it before, since the process that did may have died. A listing that is old proves nothing: a process that stood still
-after it may have been called dead, and another one have launched a job that has ended since. What comes of a launch:
+having one name. A job that has ended gives its name back, so the name alone would not keep a repeated launch from
+starting a second job. Hence the rule: **no launch is sent but after a complete listing of that name, in all states,
+that shows no job of ours**. The rule costs one read per launch; no other check tells whether a launch was sent before,
+since the process that sent it may have died. An old listing is no proof: a process may have stood still after its
+listing and have counted as dead, while a second process launched a job that has ended since. Outcomes of a launch:
 
     2xx                                           Accepted    the job's id
-    no connection, no access token                NotStarted  it was not sent
-    the listing is old by now                     NotStarted  it was not sent
+    no connection, no access token                NotStarted  the launch was not sent
+    the listing is old by now                     NotStarted  the launch was not sent
     429, 403 for rate, quota of jobs              NotStarted  refused for now: a quota refusal is no launch
     409, 5xx, 408, reset, timeout, no JSON        list the name: ours is Accepted; none there: NotStarted, again
-    a job of the name bears another's label       Failed      ``JobNameTaken``
+    a job of the name bears a foreign label       Failed      ``JobNameTaken``
     other 4xx                                     Failed      ``HTTP <status>``
     parameters that are not JSON                  Failed      ``ConfigurationError``
 
-After ``NotStarted`` the caller launches again, and that begins with the listing. A job that appears between listing
-and launch is active, so the launch is answered 409, and the job is found.
+After ``NotStarted`` the caller launches again, and each launch begins with the listing. A job that appears between
+listing and launch is active, so the API answers the launch with 409, and the target finds the job.
 """
 
 import asyncio
@@ -52,15 +52,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 APPEARS_S = 30.0
-"""Seconds for which a job that is to be stopped is looked for: its launch may still be on its way."""
+"""Seconds for which `stop` looks for a missing job: the request that launches the job may still be on its way."""
 
 LOOK_AGAIN_S = 2.0
 
 LISTING_S = 40.0
-"""Seconds for which a listing proves that there is no job: less than it takes for a process to be called dead."""
+"""Seconds for which a listing proves that there is no job: less than the time until a process counts as dead."""
 
 MISSING_S = 600.0
-"""Seconds after which an accepted job that the API does not know is given up: it shows new jobs late, but not so."""
+"""Seconds until we give up an accepted job that the API does not know. New jobs appear late, but never so late."""
 
 
 class DataflowTarget:
@@ -68,17 +68,17 @@ class DataflowTarget:
     Launches Dataflow jobs from Classic and Flex templates, in the region of each step.
 
     Args:
-        api_root: Where the API is; `None`: Google's own. Plain ``http`` to this machine carries no access token.
+        api_root: Root URL of the API; `None`: Google's own. Plain ``http`` to this machine carries no access token.
 
         project_id: Project of steps that name none.
 
         region: Region of steps that name none.
 
-        token: Where access tokens come from, shared and not closed here; `None`: from this process's own credentials.
+        token: The source of access tokens, shared and not closed here; `None`: this process's own credentials.
 
         answer_s: Seconds for an answer of the API.
 
-        appears_s: Seconds for which `stop` looks for a job that is not there.
+        appears_s: Seconds for which `stop` looks for a missing job.
 
     Raises:
         ValueError: *api_root* is no URL that requests may be sent to.
@@ -109,7 +109,7 @@ class DataflowTarget:
         return cls(api_root=own.api, project_id=settings.project_id, region=settings.region)
 
     def resolve(self, task: Task) -> str | None:
-        """Say what this process would have to know to launch *task*'s job, `None` when it knows it."""
+        """Say which facts this process lacks for a launch of *task*'s job, `None` when it lacks none."""
         assert isinstance(task, DataflowJob)
         given = {"project_id": task.project_id or self._project_id, "region": task.region or self._region}
         missing = [name for name, value in given.items() if not value]
@@ -122,10 +122,10 @@ class DataflowTarget:
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
         """
-        Launch the job, or find it when it was launched before.
+        Launch the job, or find the job of an earlier launch.
 
-        A launch that is given up while its request is under way is sent to its end all the same: `stop` waits for the
-        answer, and so never misses the job.
+        When the caller gives up a launch whose request is under way, the request goes on to its end: `stop` waits for
+        the answer, and so never misses the job.
         """
         assert isinstance(task, DataflowJob)
         key = self._key(task, context)
@@ -142,13 +142,13 @@ class DataflowTarget:
         Args:
             task: The task.
 
-            context: The one that it was launched with.
+            context: The context of the launch.
 
-            job_id: What ``Accepted`` said; `None`: find the job by its name.
+            job_id: The id that ``Accepted`` gave; `None`: find the job by its name.
 
         Returns:
-            What came of it, or `None` when that is not known yet: ask again later. Errors of the API are that, too.
-            ``Unknown`` when the API has not known the job for ten minutes.
+            The outcome of the job, or `None` while the outcome is not known, also after an error of the API: ask again
+            later. ``Unknown`` when the API has not known the job for ten minutes.
         """
         key = self._key(task, context)
         try:
@@ -173,11 +173,11 @@ class DataflowTarget:
         """
         Cancel the job for good: the API has accepted it, or the job has ended, or there is none.
 
-        A cancelled job takes minutes to end; until then `poll` says that it has not. A job that is not there is looked
-        for during `APPEARS_S`, since a launch that nobody waits for any more may still be on its way.
+        A cancelled job takes minutes to end; until then `poll` returns `None`. For `APPEARS_S`, `stop` looks for a
+        missing job, since a launch that its caller gave up may still be on its way.
 
         Raises:
-            DataflowApiError: It may go on. Try again.
+            DataflowApiError: The job may go on. Try again.
         """
         key = self._key(task, context)
         sending = self._sending.get(key.execution_id)
@@ -195,7 +195,7 @@ class DataflowTarget:
         self._missing_since.pop(key.execution_id, None)
 
     async def aclose(self) -> None:
-        """Give up what is under way, and close the connections."""
+        """Give up the launches that are under way, and close the connections."""
         sending = list(self._sending.values())
         for task in sending:
             task.cancel()
@@ -226,7 +226,7 @@ class DataflowTarget:
     def _sent(self, execution_id: str, sending: asyncio.Task[Answer]) -> None:
         del self._sending[execution_id]
         if not sending.cancelled():
-            sending.exception()  # looked at, since nobody may wait for it any more
+            sending.exception()  # marks the exception as seen: the caller may have given up the launch
 
     async def _send(self, key: JobKey, request: LaunchRequest, listed_at: float) -> Answer:
         if asyncio.get_running_loop().time() - listed_at > LISTING_S:
@@ -238,7 +238,7 @@ class DataflowTarget:
             data = await self._client.post(request.path, request.params, request.body)
             job = api.read_job(data.get("job"))
             if job is None and data.get("job") is not None:
-                raise DataflowNoAnswer(f"POST {request.path} for name {key.name!r} was answered with what is no job")
+                raise DataflowNoAnswer(f"POST {request.path} for name {key.name!r} was answered without a job")
         except DataflowUnreachable as error:
             return NotStarted(str(error))
         except DataflowNoAnswer as error:
@@ -252,7 +252,7 @@ class DataflowTarget:
         return Accepted(job.id) if job is not None else await self._find_sent(key, Accepted())
 
     async def _find_sent(self, key: JobKey, otherwise: Answer) -> Answer:
-        """Look whether the launch that was just sent has brought forth a job; *otherwise* when it is not to be seen."""
+        """Look for the job of the launch that was just sent; return *otherwise* when the API shows no such job."""
         try:
             return await self._jobs.find(key) or otherwise
         except DataflowApiError:
@@ -262,7 +262,7 @@ class DataflowTarget:
 
     async def _poll(self, key: JobKey, job_id: str | None) -> Answer | None:
         job = await self._jobs.current(key, job_id)
-        if job is None or job.state == "JOB_STATE_UPDATED":  # replaced by a job that is not to be seen
+        if job is None or job.state == "JOB_STATE_UPDATED":  # replaced by a job that the API does not show
             return self._missing(key, job_id)
         self._missing_since.pop(key.execution_id, None)
         messages = await self._jobs.error_messages(key, job) if job.state == "JOB_STATE_FAILED" else []

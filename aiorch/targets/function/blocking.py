@@ -1,9 +1,9 @@
 """
-How long an async callable holds up the event loop.
+The time for which an async callable holds up the event loop.
 
-A coroutine runs in steps, from one `await` that waits to the next. During a step nothing else of this process runs: no
-other task, timeout or heartbeat. So each step is measured by itself, by the clock of the loop, and no other code has to
-be guessed at.
+A coroutine runs in steps, from one `await` that waits to the next. During a step the loop of this process runs no
+other task, timeout or heartbeat. So the clock of the loop measures each step by itself, and we need no guess about
+other code.
 """
 
 import asyncio
@@ -35,14 +35,14 @@ class Watch(Protocol):
 
 class Steps(Generator[Any, Any, Any]):
     """
-    Awaits a coroutine, and tells of each of its steps that blocks the event loop.
+    Awaits a coroutine, and reports each step that blocks the event loop.
 
     Args:
         coroutine: The coroutine.
 
-        on_blocked: Told after such a step for how many seconds. Time in which the process stood still is none of them.
+        on_blocked: Called after such a step with its seconds, without the time in which the process stood still.
 
-        watch: Tells of such time; `None` where processes do not stand still.
+        watch: Measures that time; `None` where processes do not stand still.
     """
 
     __slots__ = ("_coroutine", "_on_blocked", "_time", "_watch")
@@ -70,7 +70,7 @@ class Steps(Generator[Any, Any, Any]):
         return self._measured(self._coroutine.throw, *error)
 
     def close(self) -> None:
-        """End the coroutine where it waits."""
+        """End the coroutine at its present `await`."""
         self._coroutine.close()
 
     def _measured(self, step: Callable[..., Any], *args: Any) -> Any:

@@ -1,12 +1,12 @@
 """
-Callables by their names, ``module:callable``: those that were registered, and those that an import finds.
+Callables by their names, ``module:callable``: registered callables, and callables that an import finds.
 
-The modules of a DAG are looked up in its folders: that of its definition, then the search paths. The folders stand at
+A DAG has its own folders for its modules: the folder of its definition, then the search paths. The folders stand at
 the end of the import path, so a module there never replaces one of the standard library or of an installed package.
-Python keeps one module of a name, so an import may give a module of another folder. One rule refuses that. It holds
-for the callable's module, for the modules that it may import, wherever in it, and for the parents of all of them: the
-file that an import gives is the file in the folders of the DAG if there is one, and else no file in a folder that is
-on the import path for other DAGs alone.
+Python keeps one module of a name, so an import may give a module of a foreign folder. One rule refuses that module. The
+rule holds for the callable's module, for the modules that any part of it may import, and for the parents of all these
+modules: if the folders of the DAG hold the file, then an import must give that file, and else the import must give no
+file in a folder that is on the import path for other DAGs alone.
 """
 
 import ast
@@ -77,25 +77,25 @@ class Callables:
         Take in the callables of a DAG by their names, and the folder of its definition.
 
         Args:
-            dag: Name of the DAG; its callables are those of no other DAG.
+            dag: Name of the DAG; no other DAG shares these callables.
 
             functions: Callables by their names.
 
-            folder: Where the file of the definition is, `None` for a definition that is no file.
+            folder: Folder of the file of the definition, `None` for a definition that is no file.
 
             search_paths: Folders in which the modules of this DAG alone are looked up, after those of all DAGs.
 
         Returns:
-            Whether any of it is new.
+            Whether a callable or the folder is new.
 
         Raises:
-            LookupError: The definition of a DAG of this name was read from another folder.
+            LookupError: The definition of a DAG of this name was read from a different folder.
         """
         known = self._home_of.get(dag)
         if folder is not None and known not in (None, folder):
             raise LookupError(
                 f"a DAG {dag!r} was read from {known} before, and its callables are looked up there, so this one was "
-                f"not taken; give one of them another name"
+                f"not taken; rename one of the two DAGs"
             )
         own = self._functions_of.setdefault(dag, {})
         is_new = not functions.keys() <= own.keys()
@@ -120,13 +120,13 @@ class Callables:
         Return the callable that a definition of a DAG names.
 
         Raises:
-            LookupError: There is none, or an import gives a module of another folder.
+            LookupError: There is no such callable, or an import gives a module of a foreign folder.
 
-            TypeError: It is no callable, or cannot be called with one argument.
+            TypeError: The object is no callable, or cannot be called with one argument.
 
-            Exception: Whatever the import of its module raises.
+            Exception: Any exception that the import of the module raises.
         """
-        if self._found_on != sys.path:  # an import that a function makes when it runs may find another module now
+        if self._found_on != sys.path:  # an import inside a function may now find a different module
             self._found.clear()
             self._found_on = list(sys.path)
         key = name, dag
@@ -173,7 +173,7 @@ def _append_to_import_path(folder: Path) -> None:
 
 
 def _insert_into_import_path(folder: Path) -> None:
-    """Put the folder of a definition behind those that came before it, and before the search paths."""
+    """Put the folder of a definition behind the earlier folders of definitions, and before the search paths."""
     if folder in _search_paths:
         _search_paths.remove(folder)
         sys.path.remove(str(folder))
@@ -190,7 +190,7 @@ def _is_on_import_path(folder: Path) -> bool:
 
 def _check_origins(module_name: str, folders: Sequence[Path]) -> None:
     """
-    Make sure that imports give a DAG its own modules. Imports none of them.
+    Make sure that imports give a DAG its own modules. Imports no module.
 
     Args:
         module_name: The module of a callable.
@@ -198,7 +198,7 @@ def _check_origins(module_name: str, folders: Sequence[Path]) -> None:
         folders: The folders of the DAG.
 
     Raises:
-        LookupError: An import gives the module, or one that it may import, from another folder.
+        LookupError: An import gives the module, or one that the module may import, from a foreign folder.
     """
     foreign = [folder for folder in (*_definition_folders, *_search_paths) if folder not in folders]
     are_alone = not foreign and all(path in folders or _is_installed(path) for path in _import_path())
@@ -219,7 +219,7 @@ def _check_origins(module_name: str, folders: Sequence[Path]) -> None:
 def _check_origin(
     name: str, origin: Path | str | None, folders: Sequence[Path], foreign: Sequence[Path], importer: str
 ) -> None:
-    """Refuse the file that an import gives for a name if it is not that of the DAG; see the module's docstring."""
+    """Refuse the file that an import gives for a name if the DAG has a different one; see the module's docstring."""
     wanted = next((file for folder in folders if (file := _file_in(folder, name))), None)
     is_foreign = origin is not None and any(_file_in(folder, name) == origin for folder in foreign)
     may_stay = origin in (None, wanted) or (importer and not is_foreign and _is_installed(origin))
@@ -232,12 +232,12 @@ def _check_origin(
     if wanted is None and is_foreign:
         raise LookupError(
             f"{role} the module {name!r}, which is only beside another definition or in its search paths ({origin}), "
-            f"so it was not taken; name the folder of the module that is meant with --path"
+            f"so it was not taken; name the folder of the intended module with --path"
         )
 
 
 def _with_parents(module_name: str) -> list[str]:
-    """Return the names of a module and of the packages that it is in."""
+    """Return the names of a module and of the packages around the module."""
     parts = module_name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
@@ -294,11 +294,11 @@ def _is_installed(origin: Path | str | None) -> bool:
 
 @cache
 def _imported_names(file: Path, module_name: str) -> frozenset[str]:
-    """Return the modules that a source file may import, wherever in it; what follows ``from`` may be a module, too."""
+    """Return the modules that any part of a source file may import; a name that ``from`` imports may be one, too."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError):
-        return frozenset()  # its import will tell
+        return frozenset()  # the import will raise the error
     names: set[str] = set()
     package = module_name.split(".") if file.name == "__init__.py" else module_name.split(".")[:-1]
     for node in ast.walk(tree):
@@ -319,4 +319,4 @@ def _check_signature(name: str, function: Callable[..., Any]) -> None:
             f"a callable is called with one argument, the TaskContext, and {name!r} does not take that ({error})"
         ) from None
     except ValueError:
-        return  # some built-in ones do not tell
+        return  # some built-in callables have no signature

@@ -1,4 +1,4 @@
-"""From what a callable raised to the failure of its attempt."""
+"""The failure of an attempt, made of the exception that the callable raised."""
 
 import logging
 import sysconfig
@@ -41,7 +41,7 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def raised_at(error: BaseException) -> str | None:
-    """Return the line that raised *error*, the last one in code that is neither ours nor a library's."""
+    """Return the line that raised *error*, the last line in code that is neither ours nor a library's."""
     last = None
     for frame, number in walk_tb(error.__traceback__):
         if not _is_others(frame.f_code.co_filename):
@@ -53,7 +53,7 @@ def raised_at(error: BaseException) -> str | None:
 
 
 def _parts(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions in *error* that are no groups, if it is a group."""
+    """Yield the exceptions inside a group that are no groups themselves; of an *error* that is no group, none."""
     waiting = [error] if isinstance(error, BaseExceptionGroup) else []
     while waiting:
         next_one = waiting.pop()
@@ -64,7 +64,7 @@ def _parts(error: BaseException) -> Iterator[BaseException]:
 
 
 def _traceback(error: BaseException, left_out: int) -> str | None:
-    """Return the traceback of *error* as Python prints it, with those of its causes and of its first parts."""
+    """Return the traceback of *error* in Python's form, with the tracebacks of its causes and of its first parts."""
     try:
         return _told(_first_parts(error, left_out) if left_out else error)
     except Exception:  # an attribute of an exception may run code of the user
@@ -73,7 +73,7 @@ def _traceback(error: BaseException, left_out: int) -> str | None:
 
 
 def _first_parts(group: BaseException, left_out: int) -> BaseException:
-    """Return *group* with its first exceptions alone, and a note about the others, which nothing puts into words."""
+    """Return *group* with its first exceptions alone, and a note about the rest, which are never formatted."""
     assert isinstance(group, BaseExceptionGroup)
     room = iter(range(PARTS_KEPT))
     first = group.subgroup(lambda each: not isinstance(each, BaseExceptionGroup) and next(room, None) is not None)
@@ -99,17 +99,17 @@ def _chained(told: TracebackException) -> Iterator[TracebackException]:
 
 
 def _from_users_code(stack: StackSummary) -> StackSummary:
-    """Return *stack* without the frames in front: those of the engine, and of libraries that it has called with."""
+    """Return *stack* without its first frames: the engine's, and those of libraries through which the engine called."""
     frames = list(stack)
     first = next((n for n, frame in enumerate(frames) if not _is_others(frame.filename)), None)
-    if first is None:  # the callable is of a library
+    if first is None:  # the callable belongs to a library
         last_of_engine = max((n for n, frame in enumerate(frames) if frame.filename.startswith(_ENGINE)), default=-1)
         first = last_of_engine + 1
     return _Stack(frames[first:])
 
 
 class _Stack(StackSummary):
-    """A stack that is told without the middle of its frames, if these are too many."""
+    """A stack whose text leaves out the middle frames if there are too many."""
 
     def format(self, **_: Any) -> list[str]:
         left_out = len(self) - FIRST_FRAMES - LAST_FRAMES

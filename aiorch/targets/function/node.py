@@ -12,4 +12,4 @@ class Function(Task):
 
     @property
     def supplement(self) -> None:
-        """Its `function` is the target itself."""
+        """`None`: `function` is the target itself."""

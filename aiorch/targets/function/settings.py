@@ -10,7 +10,7 @@ from aiorch.settings import TargetSettings, setting
 
 @dataclass(frozen=True, kw_only=True)
 class Functions(TargetSettings):
-    """Where callables are found, and how they are called."""
+    """Settings for the lookup and the calls of callables."""
 
     target_type: ClassVar[str] = "Function"
 

@@ -20,10 +20,10 @@ class FunctionStep(TaskStep):
 
     target_type: Literal["Function"] = Field(description="A Python function in the engine's own process.")
     target_name: Given[Text] = Field(
-        None, description="What runs, as `module:callable`; with `function` only a name to show."
+        None, description="The function that runs, as `module:callable`; with `function` only a name to show."
     )
     function: Given[FunctionName] = Field(
-        None, description="What runs, as `module:callable`.", examples=["my_tasks:load"]
+        None, description="The function that runs, as `module:callable`.", examples=["my_tasks:load"]
     )
 
     @classmethod

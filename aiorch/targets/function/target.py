@@ -24,7 +24,7 @@ from aiorch.targets.function.exceptions import failure_of, raised_at
 from aiorch.targets.function.settings import Functions
 
 THREADS_MAX = 64
-"""Sync callables that run at once; the others wait."""
+"""Sync callables that run at once; the rest wait."""
 
 RESULT_BYTES_MAX = 1024 * 1024
 """Larger results belong into an object of their own, with its name as the result."""
@@ -38,13 +38,14 @@ class FunctionTarget:
     """
     Finds and calls Python callables.
 
-    A callable takes one argument, the `TaskContext`, and returns what JSON can hold. A sync callable that is given up
-    (timeout, cancel) cannot be interrupted: its thread goes on in the background, and its result is dropped.
+    A callable takes one argument, the `TaskContext`, and returns a value that JSON can hold. Python cannot interrupt a
+    sync callable that the engine gives up (timeout, cancel): the thread goes on in the background, and the target
+    drops the result.
 
     Args:
         functions: Callables by the name that stands for them in definitions.
 
-        search_paths: Folders in which modules with callables are looked up; they join the import path, at its end.
+        search_paths: Folders in which modules with callables are looked up; they join the import path at the end.
 
         find_folder: Returns the folder that holds the definition of a DAG, by its name; `None`: there is none.
 
@@ -94,7 +95,7 @@ class FunctionTarget:
         return None
 
     async def launch(self, task: Task, context: TaskContext) -> Answer:
-        """Call the task's callable; whatever it raises is the failure of this attempt."""
+        """Call the task's callable; an exception of the callable is the failure of this attempt."""
         name = task.function or task.target_name
         try:
             result = await self.call(name, context)
@@ -106,7 +107,7 @@ class FunctionTarget:
                 Failure.of("CancelledError", "the callable was cancelled from within", None, raised_at(error))
             )
         except (Exception, SystemExit) as error:
-            # What it says may be of the input, and belongs into the run's document, not into the log.
+            # The message may quote the input, and so belongs into the run's document, not into the log.
             facts = {"run_id": context.run_id, "node": context.node, "attempt": context.attempt}
             logger.info(
                 "function raised",
@@ -135,7 +136,7 @@ class FunctionTarget:
         return Succeeded(encoded)
 
     async def call(self, name: str, context: TaskContext) -> Any:
-        """Call a callable by its name. Raises what it raises, and LookupError or what its import raises."""
+        """Call a callable by its name. Raises LookupError, and each exception of the callable and of its import."""
         function = self._callables.find(name, context.dag)
         if inspect.iscoroutinefunction(function):
             context.begin()
@@ -148,14 +149,14 @@ class FunctionTarget:
                 result = await anyio.to_thread.run_sync(
                     function, context, abandon_on_cancel=True, limiter=self._unlimited
                 )
-            except KeyboardInterrupt as error:  # in a thread it is none: the function has raised it
+            except KeyboardInterrupt as error:  # Ctrl-C reaches no thread but the main one: the function raised it
                 raise RuntimeError("KeyboardInterrupt") from error
         if inspect.iscoroutine(result):
             return await self._measured(result, name, context)
         return await result if inspect.isawaitable(result) else result
 
     async def _measured(self, coroutine: Coroutine[Any, Any, Any], name: str, context: TaskContext) -> Any:
-        """Await a callable's coroutine, and tell of it when it blocks the event loop."""
+        """Await a callable's coroutine, and report each step that blocks the event loop."""
         has_blocked = False
 
         def blocked(seconds: float) -> None:
@@ -172,7 +173,7 @@ class FunctionTarget:
             if self._watch is not None:
                 self._watch.detach()
         if has_blocked:
-            await asyncio.sleep(0)  # its timeout may be over: here it ends
+            await asyncio.sleep(0)  # the timeout may be over: the attempt ends here
         return result
 
     def _tell_of_block(self, seconds: float, name: str, context: TaskContext) -> None:
@@ -191,7 +192,7 @@ class FunctionTarget:
             )
 
     async def stop(self, task: Task, context: TaskContext, job_id: str | None) -> None:
-        """Nothing: giving up the call is all that can be done, and the engine has done it."""
+        """Do nothing: no request stops a callable, and the engine has given up the call."""
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the target holds no resources."""
