@@ -1,9 +1,9 @@
 """
-Answers: what the event that a call has ended waits for.
+Answers: a completion event of a call waits for the answer to the same call.
 
-The answer carries the result, the event that the platform writes of the same call does not, and may be faster: the
-answer may be waiting for its commit, here or in another process. Nothing is lost by waiting, since the event is not
-acknowledged meanwhile.
+The answer carries the result of the call; the event that the platform writes about the call carries none. The event
+may be faster: the answer may be waiting for its commit, in this process or in a second one. The wait risks no event,
+since this process does not acknowledge the event meanwhile.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from aiorch.model.failure import Failure
 from aiorch.model.status import TaskStatus
 
 ANSWER_GRACE_S = 10.0
-"""How long the event that a call has ended waits for the call's answer. Commits are seldom held up for longer."""
+"""Seconds for which a completion event of a call waits for the answer. Commits seldom take longer."""
 
 ANSWER_LOOK_S = 1.0
-"""Pause before the first look whether another process has committed the answer; doubled each time."""
+"""Pause before the first look whether a different process has committed the answer; doubled each time."""
 
 USER_AGENT_PREFIX = "aiorch/"
 
@@ -29,7 +29,7 @@ USER_AGENT_PREFIX = "aiorch/"
 async def let_answer_come(
     committer: Committer, node: str, attempt: int, *, standstill: Standstill, commit_interval_s: float
 ) -> bool:
-    """Return when the answer to a call was committed, or need not be waited for, and whether it is still missing."""
+    """Return once a commit holds the answer to a call, or no wait is needed, and whether the answer is missing."""
     pause_s = ANSWER_LOOK_S
     await _until_fresh(committer, commit_interval_s)
     with suppress(TimeoutError):
@@ -39,7 +39,7 @@ async def let_answer_come(
                 if node in committer.in_flight:
                     await committer.changed(committer.generation)
                 else:
-                    # Whoever launched it is the one to know, and has mostly committed it by the first look.
+                    # The process that launched the call gets the answer, and mostly commits it by the first look.
                     await asyncio.sleep(pause_s)
                     pause_s *= 2
                     await _read_again(committer, commit_interval_s)
@@ -54,13 +54,13 @@ def is_called_here(committer: Committer | None, node: str) -> bool:
 
 
 async def _until_fresh(committer: Committer, age_s_max: float) -> None:
-    """Read a run in which only others are at work, unless it was read just now."""
+    """Read a run in which only other processes are at work, unless this process read the run just now."""
     if committer.run is None or not committer.in_flight:
         await _read_again(committer, age_s_max)
 
 
 async def _read_again(committer: Committer, age_s_max: float) -> None:
-    """Read a run, unless it was read or written just now."""
+    """Read a run, unless this process read or wrote the run just now."""
     age_s = asyncio.get_running_loop().time() - committer.known_at
     if committer.run is None or age_s > age_s_max:
         await committer.apply(None)
@@ -72,7 +72,7 @@ def _is_undecided(committer: Committer, node: str, attempt: int) -> bool:
 
 
 def _is_under_way_somewhere(committer: Committer, node: str, attempt: int) -> bool:
-    """Whether some process may still have the answer to a call, as far as is known here."""
+    """Whether some process may still have the answer to a call, as far as this process knows."""
     state = committer.run.nodes.get(node) if committer.run is not None else None
     if state is None or state.attempt != attempt or not state.is_live:
         return False
@@ -86,8 +86,8 @@ def is_of(event: Completion, record: Execution) -> bool:
     """
     Whether a completion is that of the recorded execution itself.
 
-    A function may hand our trace on to the functions that it calls, so the target must be the recorded one, and the
-    request ours. A gen1 log does not tell who called.
+    A function may hand our trace on to the functions that it calls, so the completion must name the recorded target,
+    and the request must be ours. A gen1 log does not tell the caller.
     """
     return (
         record.task_name in event.names
@@ -103,7 +103,7 @@ def is_at(event: Event, record: Execution) -> bool:
 
 
 def completion(event: Completion, record: Execution) -> RunEvent:
-    """What a completion says about the run of its execution."""
+    """Return the run event that a completion stands for."""
     if record.succeeded:
         return TaskSucceeded(record.node_name, record.attempt, result_in="execution")
     if event.status is TaskStatus.COMPLETED or event.never_ran:

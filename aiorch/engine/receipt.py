@@ -6,40 +6,40 @@ from aiorch.documents.executions import Execution
 
 
 class Outcome(StrEnum):
-    """What became of a delivery."""
+    """The way in which the handling of a delivery ended."""
 
     APPLIED = "applied"
-    """What it says is committed, by it or before it; acknowledged."""
+    """The run contains the fact of the event, from this delivery or an earlier one; acknowledged."""
 
     HINTED = "hinted"
-    """The target is asked about it; acknowledged."""
+    """This process asks the target about the execution; acknowledged."""
 
     FOREIGN = "foreign"
-    """None of ours; acknowledged."""
+    """The event is about no run of this store; acknowledged."""
 
     OWN = "own"
-    """The end of a request to this orchestrator itself; acknowledged."""
+    """The event tells the end of a request to this orchestrator itself; acknowledged."""
 
     DROPPED = "dropped"
-    """Its run is gone, so there is nothing to do; acknowledged, with a warning."""
+    """The run of the event is gone, so no work is left; acknowledged, with a warning."""
 
     PARKED = "parked"
-    """Nothing can be done with it; put under ``rejected/`` and acknowledged, with a warning."""
+    """No process can handle the event; put under ``rejected/`` and acknowledged, with a warning."""
 
     RETURNED = "returned"
-    """It cannot be handled now or here; given back."""
+    """This process cannot handle the event, or not now; given back."""
 
 
 class Receipt:
     """
-    An event while it is handled, and after.
+    The facts about one event, during its handling and afterwards.
 
     Attributes:
         kind: ``start``, ``cancel``, ``function``, ``dataflow``; ``other``: no event of a run.
 
         run_id, node, attempt, execution_id: The run and the execution that the event is about, as far as known.
 
-        outcome: What became of the event.
+        outcome: The way in which the handling ended.
     """
 
     __slots__ = ("attempt", "execution_id", "kind", "node", "outcome", "run_id")
