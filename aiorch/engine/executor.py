@@ -1,8 +1,9 @@
 """
 `DAGExecutor`: events in, commits and launches out.
 
-It finds the run of each event, hands the event to that run's committer, and does what the committed state owes to this
-process: launches, stops, retries when they are due. What happens next is decided in `core.fold`, never here.
+The executor finds the run of each event, hands the event to that run's committer, and meets the obligations of this
+process in the committed state: launches, stops, retries when they are due. `core.fold` alone decides the next step of
+a run; this module never does.
 """
 
 import asyncio
@@ -50,15 +51,15 @@ from aiorch.settings import LaunchSettings
 
 logger = logging.getLogger(__name__)
 run_logger = logging.getLogger("aiorch.runs")
-run_logger.addHandler(logging.NullHandler())  # a program that has not set up logging hears of it from `RunHandle.wait`
+run_logger.addHandler(logging.NullHandler())  # `RunHandle.wait` tells failures to a program that set up no logging
 
 _T = TypeVar("_T")
 
 COMMIT_GRACE_S = 2.0
-"""How long the last commits may take at the end, at least."""
+"""Seconds that the last commits may take at the end, even when the grace is shorter."""
 
 DRAIN_S = 5.0
-"""How long running tasks may go on when the context of an executor is left."""
+"""Seconds for which running tasks may go on after the program has left the context of an executor."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -77,12 +78,13 @@ class DAGExecutor:
             await executor.handle({"resource": {"type": "start", "labels": {"run_id": "one"}}})
             await executor.wait("one")
 
-    Its state needs no lock: only the event loop's thread touches it, and no method awaits between read and write.
+    The state of an executor needs no lock: only the event loop's thread touches the state, and no method awaits
+    between read and write.
 
     Args:
         dags: The DAGs that a start may name. A start that names none is about the only one.
 
-        orchestration_status: Reads and writes the runs; `None`: the one that *dags* were built with.
+        orchestration_status: Reads and writes the runs; `None`: the status that *dags* were built with.
 
         execution_status: Reads and writes the records of executions; `None`: as above.
 
@@ -96,46 +98,48 @@ class DAGExecutor:
 
         clock, entropy: Time and chance; `None`: the real ones.
 
-        observer: Is told what happens; `None`: no observer.
+        observer: Receives facts about the work of the engine; `None`: no observer.
 
         events: Decodes event data.
 
-        awaits_events: The ends of executions arrive as events, so a call whose answer was lost is waited for.
+        awaits_events: The ends of executions arrive as events, so this process waits for the event of a call whose
+            answer was lost.
 
         only_own_runs: See `own_runs`.
 
-        settings: What can be tuned about launches.
+        settings: Limits and pauses of launches.
 
         commit_interval_s: See `aiorch.ports.Pace`; `None`: the store decides.
 
         default_region: Region of steps that name none.
 
     Attributes:
-        process: Who we are, in ``by`` of the entries that this process owes something to.
+        process: This process, whose id stands in ``by`` of the entries that this process owes an action to.
 
         dags: The DAGs that a start may name, by name.
 
         targets: Targets by `target_type`.
 
-        committers: Of the runs that are in memory, by run id.
+        committers: The committers of the runs that are in memory, by run id.
 
-        slots: Of target types with a limit, and the tasks that wait for one.
+        slots: The slots of target types with a limit, and the tasks that wait for a slot.
 
-        markers: Of open runs: they draw the attention of other processes.
+        markers: The markers of open runs: they draw the attention of other processes.
 
-        observer: Is told what happens.
+        observer: Receives facts about the work of the engine.
 
-        standstill: How long this process stood still.
+        standstill: Measures for how long this process stood still.
 
         commit_interval_s: See `aiorch.ports.Pace`.
 
         own_runs: Ids of the runs that this process carries out, `None` for all runs of the store.
 
-        activity: Grows whenever this process learns something about a run, or forgets a run.
+        activity: Grows whenever this process learns a fact about a run, or forgets a run.
 
-        on_release: Called when an open run is forgotten here.
+        on_release: Called when this process forgets an open run.
 
-        on_store_away: Called when the store does not answer: nothing new should be brought until it does.
+        on_store_away: Called when the store does not answer: the caller should bring no new events until the store
+            answers.
     """
 
     def __init__(  # noqa: PLR0913  the ports, one each
@@ -172,7 +176,7 @@ class DAGExecutor:
             targets = defaults.built_in_targets(functions)
         self.targets: Mapping[str, Target] = cast("Mapping[str, Target]", targets)  # a `TargetTypes` is a text
         if liveness is None:
-            liveness = cast("Liveness", self.runs.store)  # every store of ours is one
+            liveness = cast("Liveness", self.runs.store)  # every store of ours is a `Liveness`
         pace: Pace = getattr(self.runs.store, "pace", LOCAL_PACE)
         settings = settings or LaunchSettings()
         if settings.running_after_s is None:
@@ -260,7 +264,7 @@ class DAGExecutor:
         await self._liveness.leave(self.process.id)
 
     async def close_targets(self) -> None:
-        """Release what the targets hold. Called last."""
+        """Let the targets release their connections and threads. Called last."""
         for target in self.targets.values():
             await target.aclose()
 
@@ -269,9 +273,9 @@ class DAGExecutor:
         Run *work* in the background, inside the scope that `close` ends.
 
         Args:
-            work: What to do. Raises nothing.
+            work: The coroutine to run. Raises no exception.
 
-            may_be_cut: It mostly waits, and nothing is lost when it is cancelled: `close` does not wait for it.
+            may_be_cut: *work* mostly waits, and its cancellation loses no fact: `close` does not wait for *work*.
         """
         task = asyncio.get_running_loop().create_task(work)
         tasks = self._sleepers if may_be_cut else self._tasks
@@ -281,9 +285,10 @@ class DAGExecutor:
 
     async def close(self, grace_s: float) -> None:
         """
-        Launch nothing more, let what is under way end within the grace, commit what is known, and stop.
+        Launch no more executions, let those under way end within the grace, commit the known outcomes, and stop.
 
-        What is still under way then is given up here. Its runs stay open, and go on in whichever process comes next.
+        This process gives up the executions that are still under way then. Their runs stay open, and go on in the
+        process that takes them over.
         """
         self._is_closing = True
         self._timers.close()
@@ -323,17 +328,17 @@ class DAGExecutor:
         Returns when a commit contains the event. The launches that follow from it go on in the background.
 
         Args:
-            event_data: A start, a cancel, or what a platform says about the end of an execution; see `EventFactory`.
+            event_data: A start, a cancel, or a platform's report about the end of an execution; see `EventFactory`.
 
             message_id: Id of the message that carried the event.
 
-            publish_time: When that message was published. A start without a run id gets one made of both, so that the
-                same message again is the same run; without the two, one made of time and chance.
+            publish_time: When that message was published. A start without a run id gets an id made of both, so that
+                a redelivery of the message names the same run; without the two, an id made of time and chance.
 
-            receipt: The receipt to write on, which holds what is known of the event also when this raises.
+            receipt: The receipt to write on, which holds the known facts about the event also when this raises.
 
         Raises:
-            MalformedEventError: *event_data* has the shape of an event of a run, and cannot be read.
+            MalformedEventError: *event_data* has the shape of an event of a run, and no event can be decoded from it.
 
             UnknownDAGError: A start names no DAG of `dags`.
 
@@ -387,9 +392,9 @@ class DAGExecutor:
             return Outcome.FOREIGN
         receipt.is_about(record)
         if event.never_ran and is_called_here(self.committers.get(record.run_id), record.node_name):
-            return Outcome.APPLIED  # the call itself is told so, and there may be thousands of these
+            return Outcome.APPLIED  # the answer to the call says the same, and there may be thousands of these events
         committer = self.committer(record.run_id)
-        committer.visitors += 1  # it stays in memory: the events of a thousand calls shall not read it a thousand times
+        committer.visitors += 1  # keeps the run in memory: the events of a thousand calls shall not read it each time
         try:
             is_missing = await let_answer_come(
                 committer,
@@ -402,13 +407,13 @@ class DAGExecutor:
             committer.visitors -= 1
             self.release(committer)
         if is_missing:
-            # A large result is stored before its commit, and outlives the process that did not come to that.
+            # A process stores a large result before the commit, so the result outlives a process that died in between.
             record = await self.executions.get_record(key) or record
         await self.committer(record.run_id).apply(completion(event, record))
         return Outcome.APPLIED
 
     async def _poll_soon(self, event: Hint, receipt: Receipt) -> Outcome:
-        """Ask the target about an execution that an event calls over."""
+        """Ask the target about an execution that has ended according to an event."""
         record = None
         for known_as in (event.execution_key, event.execution_id):
             if known_as is not None and record is None:
@@ -421,7 +426,7 @@ class DAGExecutor:
 
     async def wait(self, run_id: str) -> StoredRun:
         """
-        Wait for the end of a run, and return the run as it is stored then.
+        Wait for the end of a run, and return the stored run then.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -439,13 +444,13 @@ class DAGExecutor:
         Wait for a commit after that of generation *since*; `None`: for the end of the run.
 
         Returns:
-            The committer that the run has now: this process may have forgotten the run, and read it again.
+            The present committer of the run: this process may have forgotten the run, and read it again.
 
         Raises:
-            AiorchError: The run cannot be committed at present.
+            AiorchError: This process cannot commit the run at present.
         """
         held = self.committer(committer.run_id)
-        if held is not committer:  # it was forgotten here, since all that is owed to the run is owed elsewhere
+        if held is not committer:  # this process forgot the run, since only other processes owed actions to it
             held.refresh()
         if held.error is not None:
             raise held.error
@@ -477,7 +482,7 @@ class DAGExecutor:
         Raises:
             RunNotFoundError: There is no such run.
 
-            RunStateError: It has neither failed nor been cancelled.
+            RunStateError: The run has neither failed nor been cancelled.
         """
         dag, run, _ = await self.stored_run(run_id)
         kept_by_resume(run)
@@ -490,17 +495,17 @@ class DAGExecutor:
 
     async def start(self, dag: DAG, command: StartCommand) -> Committer:
         """
-        Begin a run, or find it when it has begun: the same start command any number of times is one run.
+        Begin a run, or find the run when it has begun: the same start command any number of times is one run.
 
         Raises:
-            RunConflictError: The run exists with another definition or input.
+            RunConflictError: The run exists with a different definition or input.
 
-            RunTooLargeError: Its document could grow too large. Nothing was stored.
+            RunTooLargeError: The document of the run could grow too large. The store holds no part of the run.
         """
         run = await self._new_run(dag, command)
         await self.runs.save_dag(dag)
         committer = self.committer(command.run_id)
-        committer.starting += 1  # it is not forgotten meanwhile, and a sweep that finds the marker leaves it to us
+        committer.starting += 1  # keeps the committer in memory, and lets a sweep that finds the marker leave it to us
         try:
             await self.markers.create(committer, command)
         except BaseException:
@@ -522,17 +527,17 @@ class DAGExecutor:
         if self.own_runs is not None:
             self.own_runs.add(command.run_id)
             if committer.run is not None:
-                self.pursue(committer, list(committer.run.active))  # what waits for a slot
+                self.pursue(committer, list(committer.run.active))  # among them tasks that wait for a slot
         return committer
 
     async def cancel(self, run_id: str, reason: str) -> Committer:
         """
-        Ask for the end of a run. Nothing is launched any more; what runs is stopped by the process that launched it.
+        Ask for the end of a run. No process launches its tasks any more; each process stops the tasks that it launched.
 
         Raises:
             RunNotFoundError: There is no such run.
 
-            StoreUnavailable: It is recorded, and those who run the tasks were not told.
+            StoreUnavailable: The run document holds the cancel, and no marker told the processes that run the tasks.
         """
         committer = self.committer(run_id)
         await committer.apply(CancelRequested(reason))
@@ -550,7 +555,7 @@ class DAGExecutor:
             raise RunNotFoundError(run_id, str(self.runs.store))
         held = self.committers.get(run_id)
         if held is not None and held.run is not None and held.generation != stored.generation:
-            held.refresh()  # it must not act on a copy that this process knows to be old
+            held.refresh()  # the committer must not act on a copy that this process knows to be old
         return stored
 
     async def results_of(self, executions: Mapping[str, str]) -> dict[str, msgspec.Raw]:
@@ -558,10 +563,10 @@ class DAGExecutor:
         Return results from the records of executions, as JSON.
 
         Args:
-            executions: Their ids, by names of the caller's choice.
+            executions: Ids of the executions, by names of the caller's choice.
 
         Raises:
-            StoreError: A record cannot be read at present.
+            StoreError: The store does not return a record at present.
         """
         return {name: msgspec.Raw(result) for name, result in (await self._spilled.of(executions)).items()}
 
@@ -575,14 +580,14 @@ class DAGExecutor:
     # -- runs in memory ------------------------------------------------------------------------------------------
 
     def committer(self, run_id: str) -> Committer:
-        """Return the committer of a run, which reads it when it has to. Raises: InvalidIdError."""
+        """Return the committer of a run, which reads the run when it has to. Raises: InvalidIdError."""
         committer = self.committers.get(run_id)
         if committer is None:
             committer = self.committers[run_id] = Committer(self, names.run_id(run_id))
         return committer
 
     def release(self, committer: Committer) -> None:
-        """Forget a committer when nothing is owed through it: a later event reads its run again."""
+        """Forget a committer when this process has no work left for its run: a later event reads the run again."""
         if (
             committer.is_idle
             and not self.owns(committer)
@@ -617,11 +622,11 @@ class DAGExecutor:
             run_logger.info("run ended", extra=facts)
 
     def owners(self, committer: Committer) -> frozenset[str]:
-        """The processes that owe something to a run, as far as this copy knows."""
+        """The processes that owe an action to a run, as far as this copy knows."""
         return committer.run.owners if committer.run is not None else frozenset()
 
     def owns(self, committer: Committer) -> bool:
-        """Whether this process owes something to the run."""
+        """Whether this process owes an action to the run."""
         run = committer.run
         return run is not None and self.process.id in run.active_by
 
@@ -630,11 +635,11 @@ class DAGExecutor:
         return self.own_runs is None or run_id in self.own_runs
 
     def is_working(self) -> bool:
-        """Whether this process owes anything to any run."""
+        """Whether this process owes an action to any run."""
         return any(self.owns(committer) for committer in self.committers.values())
 
     async def announce(self) -> None:
-        """Let the others know that this process lives, before it commits to do something."""
+        """Tell the other processes that this process lives, before it commits to an action."""
         if self._liveness.is_silent(self.process.id):
             await self._liveness.announce(self.process.id)
 
@@ -655,11 +660,11 @@ class DAGExecutor:
         if events:
             await committer.apply(*events)
 
-    # -- what the committed state owes ---------------------------------------------------------------------------
+    # -- obligations of the committed state ----------------------------------------------------------------------
 
     def pursue(self, committer: Committer, touched: Iterable[str]) -> None:
         """
-        Do what the committed run owes to this process.
+        Do what this process owes to the committed run.
 
         Args:
             committer: The run.
@@ -676,7 +681,7 @@ class DAGExecutor:
         for name in touched:
             state, node = run.nodes[name], dag.all_nodes.get(name) or dag.node_of(name)
             if state.is_undecided and carries_out and self._can_launch(dag.all_tasks[name]):
-                committer.post(TaskUnanswered(name, state.attempt))  # its owner is not able to launch it
+                committer.post(TaskUnanswered(name, state.attempt))  # the owner is not able to launch the task
             if _is_under_way(committer, name, state, self.process.id):
                 continue
             if node.scopes:
@@ -706,7 +711,7 @@ class DAGExecutor:
             self.spawn(self.markers.remove(committer))
 
     async def hint(self, run_id: str, node: str, attempt: int) -> None:
-        """Something said that an execution may have ended: ask about it soon, whoever looks after it."""
+        """Ask soon about an execution that may have ended, also when a different process looks after the execution."""
         committer = self.committer(run_id)
         if committer.run is None or node not in committer.in_flight:
             await committer.apply(None)
@@ -715,16 +720,16 @@ class DAGExecutor:
             self._launches.hint(committer, task, attempt)
 
     def notify_replicas(self, committer: Committer) -> None:
-        """Let other processes look at a run: this one cannot launch a task of the run, or has taken one on."""
+        """Let other processes look at a run: this process cannot launch a task of the run, or has taken a task on."""
         committer.notice = committer.generation, self.spawn(self._tell(committer))
 
     async def _tell(self, committer: Committer) -> bool:
         is_told = await self.markers.touch(committer)
-        self.release(committer)  # it may be here for this alone
+        self.release(committer)  # this notice may be all that kept the committer in memory
         return is_told
 
     async def _is_told(self, committer: Committer) -> bool:
-        """Whether other processes were told to look at a run as it is now. Tell them unless a commit has done so."""
+        """Whether the marker tells other processes to look at the present run; write it unless a commit has done so."""
         generation, notice = committer.notice or (0, None)
         if notice is None or generation != committer.generation or (notice.done() and not _has_arrived(notice)):
             self.notify_replicas(committer)
@@ -735,13 +740,13 @@ class DAGExecutor:
 
     def _can_launch(self, task: Task) -> bool:
         if self._is_closing:
-            return False  # what begins now is left to others: we could only commit to it, and never do it
+            return False  # new work is for other processes: this one could commit to it, and never do it
         if task not in self._resolved:
             reason = self._resolved[task] = self.why_not(task)
             limit = getattr(self._target_of(task), "limit", None)
             if limit is not None:
                 self.slots.limit_to(task.target_type, limit)
-            if reason is not None and self.targets:  # a client has none, and launches nothing on purpose
+            if reason is not None and self.targets:  # a client has no targets, and launches no task on purpose
                 self._untold.add(task)
         return self._resolved[task] is None
 
@@ -749,7 +754,7 @@ class DAGExecutor:
         return self._resolved.get(task) if self.targets else None
 
     def _tell_why_not(self, committer: Committer, task: Task, state: NodeState) -> None:
-        """Say why this process will never be able to launch *task*: in the entry, and once per task in the log."""
+        """Write why this process can never launch *task*: into the entry, and once per task into the log."""
         if self._can_launch(task) or (why_not := self._why_never(task)) is None:
             return
         if task in self._untold:
@@ -760,7 +765,7 @@ class DAGExecutor:
             committer.note(TaskWaits(task.name, 0, why_not))
 
     def resolve_again(self) -> None:
-        """Look anew at tasks that could not be launched here: this process has come to know of more callables."""
+        """Look anew at tasks that this process could not launch: it has come to know of more callables."""
         for task in [task for task, reason in self._resolved.items() if reason is not None]:
             del self._resolved[task]
 
@@ -786,7 +791,7 @@ _Status = TypeVar("_Status", OrchestrationStatus, ExecutionStatus)
 
 
 def _status(name: str, kind: type[_Status], given: _Status | None, built_with: Iterable[object]) -> _Status:
-    """Return the status that was given, or else the one that the DAGs were built with."""
+    """Return the given status, or else the status that the DAGs were built with."""
     found = {given} if given is not None else {each for each in built_with if isinstance(each, kind)}
     if len(found) != 1:
         count = "none was given" if not found else f"{len(found)} different ones were given"
@@ -798,7 +803,7 @@ def _status(name: str, kind: type[_Status], given: _Status | None, built_with: I
 
 
 class _Launcher:
-    """Launches those tasks of one run that the committed run owes to this process, and no others."""
+    """Launches only those tasks of one run whose launch this process owes to the committed run."""
 
     __slots__ = ("_committer", "_launches", "_process_id")
 
@@ -815,7 +820,7 @@ class _Launcher:
 
 
 def _why_failed(dag: DAG, run: Run) -> dict[str, Any]:
-    """Return the facts for a log record about a failed run: its first failed task, or what failed the run itself."""
+    """Return the facts for a log record about a failed run: the first failed task, or the error of the run itself."""
     failed = [
         (name, state.error)
         for name, state in run.nodes.items()
@@ -835,9 +840,10 @@ def _has_arrived(notice: asyncio.Task[bool]) -> bool:
 
 def _is_under_way(committer: Committer, name: str, state: NodeState, process_id: str) -> bool:
     """
-    Whether this process has sent the execution and it may go on.
+    Whether this process has sent the execution and the execution may go on.
 
-    One that the run has left behind is given up, and one that has ended here and is another process's is forgotten.
+    Give up an execution that the run has left behind. Forget an execution that has ended here and that now belongs to
+    a different process.
     """
     sent = committer.in_flight.get(name)
     if sent is None:
