@@ -1,15 +1,15 @@
 """
-One committer per run: an inbox, the fold, and the conditional write that makes its decision true.
+One committer per run: an inbox, the fold, and the conditional write that makes the decision of the fold true.
 
-The order, and what heals a crash in each gap:
+The order, and the cure for a crash in each gap:
 
 1. events gather in the inbox (a crash: they were not acknowledged, or come again as the outcome of a second launch);
 2. the committer takes all of them, folds, writes the records of the executions that are to start and the run document
-   on condition of its generation (a crash in between: a record without a launch, which nobody misses);
+   on condition of its generation (a crash in between: a record without a launch, which does no harm);
 3. only then are the events settled, that is acknowledged, and launches follow from the committed state (a crash: the
-   run is ``Starting`` with a dead owner, and whoever takes it over sends the same attempt again).
+   task is ``Starting`` with a dead owner, and the process that takes the task over sends the same attempt again).
 
-While a write is under way new events gather, so the next one carries them all.
+While a write is under way new events gather, so the next write carries them all.
 """
 
 import asyncio
@@ -51,10 +51,10 @@ THROTTLED_QUIETLY = 3
 """Refusals of one commit for its rate before a warning: one or two are the normal course of a wide run."""
 
 NOTE_S = 5.0
-"""How long a note waits for a commit to go with."""
+"""Seconds for which a note waits for a commit to go with."""
 
 Settle = Callable[[Exception | None], None]
-"""Told once what became of an event: `None` when what it says is committed, else why it was not applied."""
+"""Called once about an event: with `None` when the run contains its fact, else with the error that refused it."""
 
 _Batch = list[tuple[RunEvent | None, Settle | None]]
 
@@ -63,33 +63,34 @@ class Committer:
     """
     Owns one run's document in this process.
 
-    Its state needs no lock: everything but `_work` is synchronous, and there is one `_work` at a time.
+    The state of a committer needs no lock: every method but `_work` is synchronous, and there is one `_work` at a time.
 
     Attributes:
         run_id: The run.
 
-        dag, run, generation: The copy that was last known to be committed, `None` before the first one.
+        dag, run, generation: The copy of the last document known to be committed, `None` before the first document.
 
         in_flight: Executions that this process has launched, by node name.
 
-        starting: How many starts of this run are writing its marker in this process.
+        starting: Number of starts of this run that are writing its marker in this process.
 
         marker: Generation of the run's open marker, when this process has written it.
 
-        notice: The last notice to other processes, which tells whether it arrived, and of which generation it was.
+        notice: The generation of the last notice to other processes, and the asyncio task that tells whether the
+            notice arrived.
 
-        known_at: When the copy was last known to be what is stored, in the event loop's time: the beginning of the
-            read or write that told so.
+        known_at: When the copy was last known to equal the stored document, in the event loop's time: the beginning
+            of the read or write that told so.
 
-        error: Why the run cannot be committed at present, `None` when it can.
+        error: The reason why this process cannot commit the run at present, `None` when it can.
 
-        is_announced: The marker was written since this process owes something to the run, so that the others look who
-            does: should it die, they know.
+        is_announced: The marker was written since this process began to owe an action to the run. The other processes
+            then read the owners of the run: should this process die, they know that it was one of them.
 
-        is_current: The copy is good enough to fold onto: if another process has written since, the next write tells.
-            After a commit that failed the copy is not, until it is read again.
+        is_current: The copy is good enough to fold onto: if a different process has written since, the next write
+            tells. After a failed commit the copy is not good enough, until the committer reads the document again.
 
-        visitors: How many need this copy, and have nothing under way here that would keep it.
+        visitors: Number of callers that need this copy, and have no execution under way here that would keep it.
     """
 
     __slots__ = (
@@ -131,18 +132,18 @@ class Committer:
         self._working: asyncio.Task[None] | None = None
         self._watchers: list[tuple[asyncio.Future[None], int | None]] = []
         self._is_unsure = False
-        """A write was sent and not found to be committed, or not to be."""
+        """A write was sent, and this process has not yet found out whether the write was committed."""
 
         self._new: StoredRun | None = None
         self._is_pursued = False
-        """The obligations of the copy were met, but for those of entries that a commit has changed since."""
+        """The obligations of the copy are met, except for the entries that a commit has changed since."""
 
         self._writable_at = float("-inf")
         """When the store is likely to take the next commit."""
 
         self._offers = False
-        """A commit that may have been applied leaves something to other processes, or makes this one owe something to
-        the run, and they do not know of it yet."""
+        """A commit that may have been applied leaves work to other processes, or makes this process owe an action to
+        the run, and the other processes do not know so yet."""
 
         self.run_id: names.RunId = run_id
         self.dag: DAG | None = None
@@ -158,13 +159,13 @@ class Committer:
         self.visitors: int = 0
         self.error: Exception | None = None
 
-    # -- for everybody -------------------------------------------------------------------------------------------
+    # -- for all callers -----------------------------------------------------------------------------------------
 
     def begin(self, new: StoredRun) -> None:
-        """Let *new* be the run, unless there is one already in the store."""
+        """Let *new* be the run, unless the store holds the run already."""
         if self.run is None and self._new is None:
             self._new = new
-            if self._working is None:  # nothing was read yet: the write on condition of generation 0 will tell
+            if self._working is None:  # no document was read yet: the write on condition of generation 0 will tell
                 self._take(new, asyncio.get_running_loop().time())
                 self._is_pursued = True
 
@@ -172,11 +173,11 @@ class Committer:
         """
         Put an event into the inbox; `None` only asks for a look at the stored document.
 
-        There is one working committer per run and process. One that was forgotten meanwhile comes back by this, or
-        hands the event on to the one that has taken its place: two would launch everything twice.
+        There is one working committer per run and process. A committer that was forgotten meanwhile comes back by this
+        call, or hands the event on to the committer that has taken its place: two would launch each execution twice.
 
         Args:
-            event: What was learned.
+            event: The new fact about the run.
 
             settle: Called once, when the commit that contains the event is durable or the event was refused.
         """
@@ -192,7 +193,7 @@ class Committer:
             self._working = asyncio.get_running_loop().create_task(self._work())
 
     def note(self, event: TaskWaits) -> None:
-        """Let a reason go with the next commit, at the latest after `NOTE_S`; a later one of its node replaces it."""
+        """Let a reason go with the next commit, within `NOTE_S`; a later reason of the same node replaces the first."""
         if self._is_noted(event):
             self._notes.pop(event.node, None)
             return
@@ -201,7 +202,7 @@ class Committer:
             self._note_timer = asyncio.get_running_loop().call_later(NOTE_S, self._post_notes)
 
     def _is_noted(self, event: TaskWaits) -> bool:
-        """Whether the entry says so already."""
+        """Whether the entry holds the reason already."""
         if self.run is None:
             return False
         state = self.run.nodes[event.node]
@@ -218,7 +219,7 @@ class Committer:
             self._start_work()
 
     async def apply(self, *events: RunEvent | None) -> None:
-        """Post events and wait until they are committed. Raises what refused them."""
+        """Post events and wait until they are committed. Raises the error that refused them."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def settle(error: Exception | None) -> None:
@@ -231,15 +232,15 @@ class Committer:
         await done
 
     def refresh(self) -> None:
-        """Read the stored document again, and do what it owes."""
+        """Read the stored document again, and meet its obligations."""
         self.post(None)
 
     async def changed(self, since: int | None) -> None:
         """
-        Wait until the document is another one than that of generation *since*; `None`: until the run has ended.
+        Wait until the document has a different generation than *since*; `None`: until the run has ended.
 
         Raises:
-            AiorchError: The run cannot be committed at present, see `error`.
+            AiorchError: This process cannot commit the run at present, see `error`.
         """
         if self.run is not None and since not in (None, self.generation):
             return
@@ -249,23 +250,23 @@ class Committer:
 
     @property
     def is_watched(self) -> bool:
-        """Somebody waits for a commit."""
+        """Whether a caller waits for a commit."""
         return bool(self._watchers)
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is under way here: the committer can be forgotten, a later event reads the run again."""
+        """Whether no work is under way here: the committer can be forgotten, a later event reads the run again."""
         is_used = self.in_flight or self._watchers or self.visitors or self.starting or self._notes
         return self._working is None and not is_used
 
     async def close(self) -> None:
-        """Wait until what is in the inbox is committed, and let no note be posted by itself any more."""
+        """Wait until the events in the inbox are committed, and let the timer post no notes any more."""
         self._drop_note_timer()
         if self._working is not None:
             await asyncio.wait([self._working])
 
     async def abandon(self) -> None:
-        """Give up what is under way: what is not committed is refused, and nobody is kept waiting."""
+        """Give up the work under way: refuse the events that no commit holds, and wake all callers that wait."""
         self._drop_note_timer()
         if self._working is not None:
             self._working.cancel()
@@ -285,12 +286,12 @@ class Committer:
                 batch = []
         finally:
             self._working = None
-            # Only when cancelled is anything left: their source sends these events again.
+            # Only a cancellation leaves events here: their source sends these events again.
             self._settle([*batch, *self._gather()], OrchestratorLeftError(self.run_id))
             self._executor.release(self)
 
     async def _until_writable(self) -> None:
-        """Let events gather as long as the store would refuse a commit anyway. To look costs nothing but a read."""
+        """Let events gather as long as the store would refuse a commit anyway. A mere look costs only a read."""
         pause_s = self._writable_at - asyncio.get_running_loop().time()
         if pause_s > 0 and (self._are_notes_due or any(event is not None for event, _ in self._inbox)):
             await asyncio.sleep(pause_s)
@@ -300,7 +301,7 @@ class Committer:
         return batch
 
     async def _commit(self, batch: _Batch) -> None:
-        """Bring *batch* into the document, however often it takes; what arrives meanwhile goes with it."""
+        """Bring *batch* into the document, in as many tries as needed; events that arrive meanwhile join the batch."""
         tries = 0
         while True:
             if any(event is None for event, _ in batch):
@@ -308,7 +309,7 @@ class Committer:
             try:
                 await self._try_commit(batch)
             except StoreThrottled as error:
-                pause_s = 1.0  # nothing was applied: the copy is as good as before
+                pause_s = 1.0  # the store applied no write: the copy is as good as before
                 self._executor.observer.throttled()
                 if tries >= THROTTLED_QUIETLY:
                     extra = {"run_id": self.run_id, "tries": tries + 1, "error": str(error)}
@@ -319,14 +320,14 @@ class Committer:
                 self._settle(batch, error)
                 self._wake(error)
                 return
-            except Exception as error:  # noqa: BLE001  a bug must not hang those who wait, nor lose what has ended
-                # Somebody else wrote, or our own earlier try did, or nobody knows: read again, decide again.
+            except Exception as error:  # noqa: BLE001  a bug must not hang waiting callers, nor lose outcomes
+                # A different process wrote, or our own earlier try did, or no answer tells: read and decide again.
                 self._distrust()
                 pause_s = self._report(error, batch)
             else:
                 self._settle(batch, None)
                 return
-            if not (batch or self._are_notes_due):  # nothing is left that waits for a commit
+            if not (batch or self._are_notes_due):  # no event and no note waits for a commit
                 self.error = None
                 return
             tries += 1
@@ -353,12 +354,12 @@ class Committer:
             self._committed(changes, self._drop_unheard(batch))
 
     def _gather_notes(self, batch: _Batch) -> list[TaskWaits]:
-        """Return the notes that go with a commit of *batch*: all of them, unless it only reads before they are due."""
+        """Return the notes to commit with *batch*: all notes, or none if *batch* only reads before they are due."""
         has_events = any(event is not None for event, _ in batch)
         return [*self._notes.values()] if has_events or self._are_notes_due else []
 
     def _drop_notes(self, notes: Iterable[TaskWaits]) -> None:
-        """Forget notes, but for those that were replaced meanwhile."""
+        """Forget notes, except those that a later note has replaced meanwhile."""
         for event in notes:
             if self._notes.get(event.node) is event:
                 del self._notes[event.node]
@@ -366,9 +367,9 @@ class Committer:
 
     async def _ask_again_about_the_dead(self, batch: _Batch) -> None:
         """
-        Ask again about processes that were called dead before this copy was read.
+        Ask again about processes that were called dead before the committer read this copy.
 
-        Such a process may have come back since, and have committed to more, which it launches without another look.
+        Such a process may have come back since, and have committed to more launches, which it sends without a new look.
         """
         for index, (event, settle) in enumerate(batch):
             if isinstance(event, ProcessesDied) and event.asked_at < self.known_at:
@@ -380,14 +381,14 @@ class Committer:
         """Read again before the next fold."""
         self.is_current = False
         if self._new is not None:
-            self.run = None  # it was only to be
+            self.run = None  # the run was not stored yet, only about to be
 
     def _report(self, error: Exception, batch: _Batch) -> float:
         """
-        Say what went wrong to those who should know, and return after how many seconds to try again.
+        Report an error to the callers that it concerns, and return the seconds until the next try.
 
-        What repeating may not mend is told to those who brought an event, and their events are left out: they decide
-        what then. Outcomes of executions stay, and are committed as soon as that is possible.
+        An error that a further try may not mend settles the events that callers brought: these events leave the batch,
+        and their callers decide on the next step. Outcomes of executions stay, and are committed as soon as possible.
         """
         if isinstance(error, GenerationConflict):
             self._executor.observer.conflicted()
@@ -399,9 +400,9 @@ class Committer:
         told = [entry for entry in batch if entry[1] is not None]
         batch[:] = [(event, settle) for event, settle in batch if event is not None and settle is None]
         if self._is_unsure:
-            batch.append((None, None))  # perhaps it was applied: look, and do what it owes
+            batch.append((None, None))  # perhaps the write was applied: look, and meet its obligations
         if not any(isinstance(event, RunStarted) for event, _ in self._inbox):
-            self._new = None  # whoever wanted to start it is told
+            self._new = None  # the caller that wanted to start the run gets the error
         self._settle(told, error)
         self.refuse(error)
         return 1.0
@@ -429,7 +430,7 @@ class Committer:
         self.is_announced = self.is_announced and (stored is self._new or self._executor.owns(self))
 
     async def _fold(self, batch: _Batch, notes: list[TaskWaits]) -> Changes:
-        """Fold, with all results that the decisions need."""
+        """Fold with all results that the decisions need."""
         results: dict[str, msgspec.Raw] = {}
         while (changes := self._fold_with(results, batch, notes)).needs:
             results |= await self._executor.results_of(changes.needs)
@@ -444,7 +445,7 @@ class Committer:
             try:
                 return fold(self.dag, self.run, events, now=clock.now(), process=process, results=results)
             except FoldError as error:
-                # One event must not stop the others, nor the run: it is parked, and they are folded without it.
+                # One event must not stop the rest, nor the run: park it, and fold the rest without it.
                 facts = {"run_id": self.run_id, "node": error.event.node}
                 logger.exception("event cannot be folded, leaving it out", extra=facts)
                 bad = [entry for entry in batch if entry[0] is error.event]
@@ -467,7 +468,7 @@ class Committer:
         records = [
             self._executor.record_of(self.dag.all_tasks[name], state, changes.header)
             for name, state in changes.nodes.items()
-            if obligation(state, me) is Obligation.LAUNCH and not state.calls_again  # that one has its record
+            if obligation(state, me) is Obligation.LAUNCH and not state.calls_again  # a second call has its record
         ]
         if any(state.by == me for state in changes.nodes.values()):
             await self._executor.announce()
@@ -490,11 +491,11 @@ class Committer:
 
     async def _ensure_records(self, changes: Changes) -> None:
         """
-        Make sure that what is owed a launch has its record.
+        Make sure that each execution whose launch this process owes has its record.
 
-        The document may have been written by a process that died before it wrote the records, or by ourselves when
-        only that write succeeded. What *changes* let begin has its records: they were written with them just now, and
-        once more would be too soon for them.
+        A process may have written the document and died before it wrote the records, or this process wrote both and
+        only the document arrived. The executions that *changes* let begin have their records: these were written with
+        the document just now, and a second write of them would come too soon for the store.
         """
         assert self.dag is not None
         assert self.run is not None
@@ -516,7 +517,8 @@ class Committer:
         """
         Forget the executions that have ended here and go on for the run, and return their nodes.
 
-        What was said of them was of no weight, since another process had taken them over. They may be ours again.
+        The run took no notice of their outcomes, since a different process had taken the executions over. They may be
+        ours again.
         """
         assert self.run is not None
         dropped = []
@@ -539,7 +541,7 @@ class Committer:
         touched: Iterable[str] = dict.fromkeys((*changes.nodes, *dropped)) if dropped else changes.nodes
         was_read = not self._is_pursued
         if was_read:
-            # Somebody else, or a write of ours whose answer was lost, may have changed anything.
+            # A different process, or a write of ours whose answer was lost, may have changed any entry.
             touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))
             self._is_pursued = True
         self._executor.pursue(self, touched)
@@ -547,7 +549,7 @@ class Committer:
             self._wake(None)
 
     def refuse(self, error: Exception) -> None:
-        """Tell those who wait for the run that it cannot go on at present; it stays as it is committed."""
+        """Tell the callers that wait for the run that it cannot go on at present; the committed run stays as it is."""
         is_bug = not isinstance(error, AiorchError)
         logger.error(
             "run cannot be committed",
