@@ -1,8 +1,8 @@
 """
-Which execution the code that runs belongs to: a context variable, set while a target works on an execution.
+The execution that the running code belongs to: a context variable, set while a target works on an execution.
 
-Asyncio tasks copy it when they are made, and so do the threads of sync callables and of `asyncio.to_thread`. A
-`threading.Thread` that a callable starts by itself does so from Python 3.14 on.
+Asyncio tasks copy the variable when they are made, and so do the threads of sync callables and of `asyncio.to_thread`.
+A `threading.Thread` that a callable starts by itself does so from Python 3.14 on.
 """
 
 import logging
@@ -14,7 +14,7 @@ from aiorch.ports.context import TaskContext
 
 
 class CurrentExecution(NamedTuple):
-    """The execution that runs, by the names that its `TaskContext` has for it."""
+    """The execution that runs, with the names of `TaskContext`."""
 
     run_id: str
     dag: str
@@ -45,7 +45,7 @@ class executing:  # noqa: N801  a context manager, named as the ones of contextl
         self._token = _CURRENT.set(self._execution)
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ValueError):  # an asyncio task left open is closed in another context, which lacks it
+        with suppress(ValueError):  # an asyncio task left open is closed in a different context, without the variable
             _CURRENT.reset(self._token)
 
 
@@ -53,8 +53,8 @@ class ExecutionFilter(logging.Filter):
     """
     Adds run_id, node, attempt and execution_id to every log record of code that belongs to an execution.
 
-    It drops nothing, and leaves a record alone that names a run itself. Add it to a handler: a filter of a logger does
-    not see the records of the loggers below.
+    The filter drops no record, and leaves a record alone that names a run itself. Add the filter to a handler: a filter
+    of a logger does not see the records of the loggers below.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

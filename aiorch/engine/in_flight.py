@@ -11,42 +11,43 @@ from aiorch.engine.standstill import LivedTimeout
 
 class InFlight:
     """
-    What this process knows of one execution and the run does not say. `Committer.in_flight` holds it.
+    The facts about one execution that this process knows and the run does not hold. See `Committer.in_flight`.
 
     Attributes:
         attempt: Number of the execution within its task.
 
-        launch: Which launch of the attempt it is, as the entry counts them.
+        launch: Number of the launch within the attempt, as the entry counts launches.
 
-        was_taken_over: Another process has sent it.
+        was_taken_over: A different process has sent the execution.
 
-        refusals: How many tries to launch it were refused before it ran.
+        refusals: Number of launches that were refused before the execution ran.
 
-        refusal: Why the last of them was, until the next one goes out.
+        refusal: The reason of the last refusal, until the next launch goes out.
 
         handle: The asyncio task that launches the execution, waits for its end, or stops it.
 
-        begun_at: When it had its turn, in the event loop's time.
+        begun_at: When the execution had its turn, in the event loop's time.
 
-        deadline: Its timeout of `limit_s`, `None` when it has none.
+        deadline: The timeout of `limit_s`, `None` for an execution without a timeout.
 
-        faults: How many unexpected exceptions of this process it has met.
+        faults: Number of unexpected exceptions of this process that the execution has met.
 
-        job_id: The name that its target has for the execution, once this process knows it.
+        job_id: The target's name for the execution, once this process knows the name.
 
-        is_preparing: Its supplementary function is under way: nothing was sent yet.
+        is_preparing: The supplementary function is under way: no launch was sent yet.
 
-        is_out: It may be at work at its target: sent, and not turned away. Only then may it be called ``Running``.
+        is_out: The execution may be at work at its target: sent, and not turned away. Only then may the run call the
+            execution ``Running``.
 
-        is_at_target: It may go on at its target, and can be stopped there.
+        is_at_target: The execution may go on at its target, and can be stopped there.
 
-        is_awaited: Nothing is under way here any more: its end will be told by an event, or on being asked.
+        is_awaited: No request is under way here any more: an event tells the end, or the target on a poll.
 
-        is_given_up: It has not ended at its target, and this process waits no longer, or could not send it.
+        is_given_up: The execution has not ended at its target, and this process waits no longer, or could not send it.
 
-        is_stopping: It is wanted to end, and `handle` stops it.
+        is_stopping: The execution shall end, and `handle` stops it.
 
-        has_ended: What came of it is in the inbox, and nothing more comes.
+        has_ended: The outcome of the execution is in the inbox, and no second outcome follows.
     """
 
     __slots__ = (
@@ -94,19 +95,19 @@ class InFlight:
 
     @property
     def hint(self) -> asyncio.Event:
-        """Set when something said that it may have ended."""
+        """Set when an event says that the execution may have ended."""
         if self._hint is None:
             self._hint = asyncio.Event()
         return self._hint
 
     def begin(self) -> None:
-        """Its turn has come: its timeout runs, and unless this only prepares it, it may do something from here on."""
+        """Let the timeout run: the execution has its turn, and may do work now, unless this only prepares it."""
         self.is_out = not self.is_preparing
         self.refusal = None
         if self.deadline is not None:
             self.deadline.begin(self.limit_s)
 
     def blocked(self, seconds: float) -> None:
-        """It has just held up the event loop itself: that counts against its timeout."""
+        """Count time in which the execution itself has just held up the event loop against its timeout."""
         if self.deadline is not None:
             self.deadline.count(seconds)

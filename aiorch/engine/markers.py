@@ -1,10 +1,10 @@
 """
-Markers: how processes draw each other's attention to a run.
+Markers: with them, processes draw each other's attention to a run.
 
 A run has a marker from before its first commit until after its end. Every process lists the markers now and then (see
-`aiorch.engine.sweeper`) and looks at the runs whose marker is new to it. To write a marker anew is to say: look at this
-run.
-What the store does not take now is kept in mind, and the next sweep here tries again.
+`aiorch.engine.sweeper`) and looks at the runs whose marker is new to it. A process that writes a marker anew says: look
+at this run. This process remembers the writes and removals that the store does not take now, and its next sweep tries
+again.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ class Markers:
     Markers that this process writes and removes.
 
     Attributes:
-        untouched: Runs that others should look at, and could not be told.
+        untouched: Runs that other processes should look at, and whose marker the store did not let this process touch.
 
-        unremoved: Runs that have ended and whose marker could not be removed.
+        unremoved: Runs that have ended, and whose marker the store did not let this process remove.
     """
 
     def __init__(self, runs: OrchestrationStatus, entropy: Entropy) -> None:
@@ -39,13 +39,13 @@ class Markers:
         self._entropy = entropy
 
     async def create(self, committer: Committer, command: StartCommand) -> None:
-        """Write the marker of a run that is to begin, unless there is one."""
+        """Write the marker of a run that is to begin, unless the run has a marker."""
         marker = await self._runs.open_run(command)
         if marker is not None:
             committer.marker, committer.is_announced = marker, True
 
     async def touch(self, committer: Committer) -> bool:
-        """Let the others look at a run. `False`: not now; the next sweep tries again."""
+        """Let the other processes look at a run. `False`: not now; the next sweep tries again."""
         refusal: AiorchError | None = None
         for tries in range(TOUCHES_MAX):
             try:
@@ -64,8 +64,8 @@ class Markers:
         """
         Remove the marker of a run that has ended.
 
-        Not only at its end: whoever sweeps removes it when the process that ended the run died before this, and the
-        next sweep here does when the store did not.
+        The process that ends a run calls this. If it died before, any process removes the marker at a sweep; if the
+        store refused, the next sweep here tries again.
         """
         try:
             await self._runs.close_run(committer.run_id, committer.marker)

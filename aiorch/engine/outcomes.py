@@ -1,4 +1,4 @@
-"""Outcomes: the way of one execution, from its launch to the event that tells what came of it."""
+"""Outcomes: the way of one execution, from its launch to the event that tells its outcome."""
 
 import asyncio
 import logging
@@ -40,16 +40,16 @@ from aiorch.ports.world import Clock, Entropy
 logger = logging.getLogger(__name__)
 
 GIVE_UP_S = 5.0
-"""How long a call that was cancelled is waited for: code that swallows its cancellation must not hold up an end."""
+"""Seconds to wait for a cancelled call: code that swallows its cancellation must not hold up the end of the process."""
 
 FIRST_POLL_S = 2.0
-"""Pause before the first question about an execution, and after a hint that it may have ended; doubled each time."""
+"""Pause before the first poll of an execution, and after a hint that it may have ended; doubled each time."""
 
 HINT_POLLS_S = (0.0, 5.0, 10.0, 20.0, 40.0)
-"""Pauses before each question that follows a hint about an execution of another process: the API lags 30 s."""
+"""Pauses before each poll that follows a hint about an execution of a different process: the API lags 30 s."""
 
 TAKEN_S = 15.0
-"""How long a request is out until its target seems to have taken it, after refusals: no connection takes as long."""
+"""Seconds after which a target seems to have taken a request, after refusals: no connection takes as long."""
 
 FAULTS_MAX = 5
 """Unexpected exceptions of this process that one execution survives: a defect must not keep it open for ever."""
@@ -61,12 +61,12 @@ class SupplementaryFunctions(Protocol):
     """Calls the function that a task names beside its target."""
 
     async def call(self, name: str, context: TaskContext) -> Any:
-        """Call it and return what it returns. Raises what it raises."""
+        """Call the function *name* and return its result. Raises the exceptions of the function."""
         ...
 
 
 class OwedExecution(NamedTuple):
-    """One execution, and the run as it was when that was committed to."""
+    """One execution, and the run as it was when this process committed to the execution."""
 
     committer: Committer
     task: Task
@@ -76,12 +76,12 @@ class OwedExecution(NamedTuple):
 
 class Outcomes:
     """
-    Finds out what comes of executions that committed runs owe, and posts it to their committers.
+    Finds out the outcomes of executions that committed runs owe, and posts them to the committers.
 
-    It launches and stops them at their targets, asks about them, and knows what each answer means.
+    This class launches and stops executions at their targets, polls them, and turns each answer into a run event.
     """
 
-    def __init__(  # noqa: PLR0913  what an execution needs, one each
+    def __init__(  # noqa: PLR0913  the needs of an execution, one each
         self,
         *,
         targets: Mapping[str, Target],
@@ -116,7 +116,7 @@ class Outcomes:
         self._asked_about: set[str] = set()
 
     async def carry(self, execution: OwedExecution) -> None:
-        """Carry an execution from its launch to the event that tells what came of it."""
+        """Carry an execution from its launch to the event that tells its outcome."""
         committer, task, _, sent = execution
         try:
             answer = await self._answer_in_time(execution)
@@ -133,7 +133,7 @@ class Outcomes:
         committer.post(event)
 
     async def _answer_in_time(self, execution: OwedExecution) -> Answer | None:
-        """Return what came of an execution, within the task's timeout; `None` when it is owed by somebody else now."""
+        """Return the answer within the task's timeout; `None` when a different process owes the execution now."""
         _, task, _, sent = execution
         context = await self._context(execution)
         limit_s = task.timeout_s
@@ -142,7 +142,7 @@ class Outcomes:
         sent.limit_s = limit_s
         reading_s = EVENTS_S if self._process.awaits_event_of(task) else READING_S
         try:
-            # It runs from the moment at which the target takes the execution: see `TaskContext.begin`.
+            # The timeout runs from the moment at which the target takes the execution: see `TaskContext.begin`.
             async with LivedTimeout(self._standstill, reading_s=reading_s) as sent.deadline:
                 if sent.was_taken_over:
                     sent.deadline.begin(self._left_s(execution, limit_s))
@@ -151,7 +151,7 @@ class Outcomes:
             return _timed_out(task, sent) if await self._give_up(execution) else None
 
     async def _give_up(self, execution: OwedExecution) -> bool:
-        """Stop an execution that has not ended by itself, wherever it goes on. `False`: it is not ours any more."""
+        """Stop an execution that has not ended by itself, wherever it goes on. `False`: we owe it no more."""
         committer, task, _, sent = execution
         sent.is_given_up = True
         if not await self._is_still_owed(execution):
@@ -162,18 +162,18 @@ class Outcomes:
         return not sent.is_at_target or await self._until_stopped(execution)
 
     async def _not_sent(self, execution: OwedExecution, failure: Failure) -> Answer | None:
-        """Return the failure of an execution that was not sent: its timeout is over, since nothing else comes of it."""
+        """Return the failure of an execution that was not sent: its timeout ends, since no outcome can follow."""
         if execution.sent.deadline is not None:
             execution.sent.deadline.drop()
         return Failed(failure) if await self._give_up(execution) else None
 
     def _left_s(self, execution: OwedExecution, limit_s: float) -> float:
-        """Return the seconds that are left of the timeout of an execution that another process has launched."""
+        """Return the seconds that are left of the timeout of an execution that a different process has launched."""
         state = execution.run.nodes[execution.task.name]
         started_at = state.started_at
         if started_at is None or state.launches > 1:
-            return limit_s  # when the last of several launches began is not known
-        # By the clocks of two machines, so within what it could be.
+            return limit_s  # no entry tells the beginning of the last of several launches
+        # The clocks of two machines give this time, so keep it within the possible.
         return min(limit_s, max(0.0, limit_s - (self._clock.now() - started_at).total_seconds()))
 
     async def _answer(self, execution: OwedExecution, context: TaskContext) -> Answer | None:
@@ -185,7 +185,7 @@ class Outcomes:
         if isinstance(answer, Accepted):
             return await self._poll(execution, context, answer.job_id)
         if isinstance(answer, Unknown) and self._process.awaits_event_of(task):
-            # It may have run: its completion event tells, and the commit of that ends this wait.
+            # The execution may have run: its completion event tells, and the commit of that event ends this wait.
             sent.is_awaited = True
             if not sent.was_taken_over:
                 self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
@@ -200,7 +200,7 @@ class Outcomes:
         return Unknown("its process died before the answer came")
 
     async def _launch(self, execution: OwedExecution, context: TaskContext) -> Answer | None:
-        """Launch, and again as long as it never ran: the same attempt, until the deadline around this."""
+        """Launch, and launch again while the execution never ran: the same attempt, until the caller's deadline."""
         committer, task, _, sent = execution
         if task.supplement:
             sent.is_preparing = True
@@ -228,7 +228,7 @@ class Outcomes:
             except Exception as error:
                 if not kind.outlives_process:
                     raise
-                # A request may be out: the next launch of a job looks for that job, and a call is told of by its event.
+                # A request may be out: the next launch of a job finds that job, and an event tells the end of a call.
                 _excuse(execution, "launch failed inside aiorch, and may have been sent")
                 reason = f"InternalError: {in_words(error)}"
                 answer = NotStarted(reason, may_arrive=True) if kind.is_found_again else Unknown(reason)
@@ -240,7 +240,7 @@ class Outcomes:
                 return await self._not_sent(execution, answer.failure)
             if not isinstance(answer, NotStarted):
                 return answer
-            # A launch of a job that was not answered may still arrive: only whoever takes over can find out.
+            # An unanswered launch of a job may still arrive: only the process that takes over can find out.
             sent.is_out = kind.is_found_again
             sent.refusals += 1
             sent.refusal = answer.reason
@@ -252,15 +252,15 @@ class Outcomes:
 
     async def _is_still_owed(self, execution: OwedExecution) -> bool:
         """
-        Say whether an execution that is to be sent, or given up, is still ours, as far as can be known.
+        Say whether this process still owes an execution that is to be sent, or given up, as far as it can know.
 
         If this process was silent for so long that it may have been called dead, now or since it last knew the run,
-        another one may have taken over: then it makes itself heard and reads the run again.
+        a different process may have taken over: then this process makes itself heard and reads the run again.
         """
         committer, task, _, sent = execution
         process = self._process.id
         is_known = True
-        # Again, since it may have been silent while it looked.
+        # In a loop, since this process may have been silent while it looked.
         while is_known and (
             self._liveness.is_silent(process) or committer.known_at < self._liveness.heard_since(process)
         ):
@@ -271,11 +271,11 @@ class Outcomes:
         if state is not None and state.attempt == sent.attempt and state.by == process and state.is_live:
             return not state.stop
         if not sent.is_stopping:
-            del committer.in_flight[task.name]  # should it be owed all the same, the next look at the run launches it
+            del committer.in_flight[task.name]  # if we owe it all the same, the next look at the run launches it
         return False
 
     async def _look_again(self, execution: OwedExecution) -> bool:
-        """Be heard, and read the run again, however often that takes. `False`: there is none any more, or no time."""
+        """Be heard, and read the run again, in as many tries as needed. `False`: the run or the time is gone."""
         committer = execution.committer
         await self._until_stored(execution, lambda: self._liveness.announce(self._process.id))
         pause_s = 1.0
@@ -292,10 +292,10 @@ class Outcomes:
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(self._backoff_max_s, pause_s * 2)
 
-    # -- what ends later -----------------------------------------------------------------------------------------
+    # -- executions that end later -------------------------------------------------------------------------------
 
     async def _poll(self, execution: OwedExecution, context: TaskContext, job_id: str | None) -> Answer:
-        """Record that the target has the execution, and ask about it until it has ended."""
+        """Record that the target has the execution, and poll the target until the execution has ended."""
         committer, task, run, sent = execution
         target = self._targets[task.target_type]
         assert isinstance(target, PolledTarget), task.target_type
@@ -319,7 +319,7 @@ class Outcomes:
             try:
                 with executing(context):
                     answer = await target.poll(task, context, job_id)
-            except Exception:  # noqa: BLE001  the job goes on, whatever is wrong here
+            except Exception:  # noqa: BLE001  the job goes on, also after a defect in this process
                 _excuse(execution, "execution cannot be asked about, trying again")
                 continue
             sent.faults = 0
@@ -327,7 +327,7 @@ class Outcomes:
                 return answer
 
     async def ask_about(self, committer: Committer, task: Task, attempt: int) -> None:
-        """Ask a few times about an execution that another process looks after, which does not know of the hint."""
+        """Ask a few times about an execution of a different process, which does not know of the hint."""
         target, run = self._targets.get(task.target_type), committer.run
         if not isinstance(target, PolledTarget) or run is None:
             return
@@ -351,10 +351,11 @@ class Outcomes:
 
     async def _until_stopped(self, execution: OwedExecution) -> bool:
         """
-        Stop an execution at its target, however often that takes: it costs money, and another attempt may wait for it.
+        Stop an execution at its target, in as many tries as needed: it costs money, and the next attempt may wait for
+        its end.
 
         Returns:
-            `False` when this process ends before that, or has lost it: whoever has it then stops it.
+            `False` when this process ends first, or owes the execution no more: the process that owes it then stops it.
         """
         _, task, run, sent = execution
         context = _new_context(task, run, Results(run, EarlierNodes(task), {}), sent)
@@ -384,7 +385,7 @@ class Outcomes:
         return _new_context(task, run, Results(run, earlier, large), sent)
 
     async def _supplement(self, function: str, context: TaskContext) -> Failure | None:
-        """Let the task's own function have a say in its parameters."""
+        """Let the task's own function change the parameters of the launch."""
         try:
             with executing(context):
                 assert self._functions is not None
@@ -394,7 +395,7 @@ class Outcomes:
             if task is not None and task.cancelling():
                 raise  # a stop, a timeout, or the end of this process
             return Failure.of("CancelledError", f"{function!r}, called before the launch, was cancelled from within")
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever the user's code raises is its failure
+        except (Exception, SystemExit) as error:  # noqa: BLE001  any exception of the user's code is its failure
             return Failure.of(
                 type(error).__name__, f"{function!r}, called before the launch: {str(error) or 'no message'}"
             )
@@ -429,7 +430,7 @@ class Outcomes:
                 assert_never(unreachable)
 
     async def _until_stored(self, execution: OwedExecution, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Repeat a read or write of an execution's record until the store has done it: an outcome must not be lost."""
+        """Repeat *call* on an execution's record until the store has done it: an outcome must not be lost."""
         pause_s = 0.2
         while True:
             try:
@@ -438,7 +439,7 @@ class Outcomes:
                 logger.warning("store unavailable, trying again", extra=_of(execution) | {"error": str(error)})
             except StoreError as error:
                 execution.committer.refuse(error)
-            except Exception:  # noqa: BLE001  what was sent must not end as if it had not been
+            except Exception:  # noqa: BLE001  a sent execution must not end as if it had not been sent
                 _excuse(execution, "store failed inside aiorch, trying again")
             else:
                 execution.sent.faults = 0
@@ -458,10 +459,10 @@ class Outcomes:
 
 def _excuse(execution: OwedExecution, what: str) -> None:
     """
-    Log the exception that is being handled, unless its execution has met too many: then that exception is raised again.
+    Log the exception that is being handled, and raise it again if its execution has met too many.
 
     Raises:
-        Exception: The one that is being handled, the `FAULTS_MAX` + 1st.
+        Exception: The exception that is being handled, the `FAULTS_MAX` + 1st.
     """
     execution.sent.faults += 1
     if execution.sent.faults > FAULTS_MAX:
@@ -470,17 +471,17 @@ def _excuse(execution: OwedExecution, what: str) -> None:
 
 
 def answer_lost(task: Task, sent: InFlight) -> TaskRunning:
-    """Say that nobody waits for the answer to a call any more: its event will tell how the call ended."""
+    """Say that no process waits for the answer to a call any more: its event will tell the outcome of the call."""
     return TaskRunning(task.name, sent.attempt, launch=sent.launch, answer_lost=True, was_refused=sent.refusals > 0)
 
 
 def may_be_launched_before(state: NodeState) -> bool:
-    """Whether the process that owned an execution before may have launched it."""
+    """Whether a former owner of an execution may have launched it."""
     return state.launches > 1
 
 
 def _of(execution: OwedExecution) -> dict[str, Any]:
-    """Return the facts for log records about an execution that has no context yet, or none any more."""
+    """Return the facts for log records about an execution that has no context yet, or no context any more."""
     committer, task, run, sent = execution
     state = run.nodes[task.name]
     facts = {"run_id": committer.run_id, "node": task.name, "attempt": sent.attempt}
