@@ -1,4 +1,4 @@
-"""Launches: what a committed intent turns into, and when: at once, when a slot is free, or never in this process."""
+"""Launches: they begin committed executions at once, or when a slot is free, or never in this process."""
 
 import asyncio
 from collections import defaultdict, deque
@@ -18,7 +18,7 @@ from aiorch.settings import LaunchSettings
 class Launches:
     """All executions of this process that are under way. Touched by the event loop's thread alone."""
 
-    def __init__(  # noqa: PLR0913  what begins, where, how many, and until when
+    def __init__(  # noqa: PLR0913  the needs of launches, one each
         self,
         *,
         outcomes: Outcomes,
@@ -61,7 +61,7 @@ class Launches:
                 self._waiting.append(execution)
 
     def await_end(self, committer: Committer, task: Task) -> None:
-        """Find out how an execution ends that another process has launched, and that this one has taken over."""
+        """Find out the outcome of an execution that a different process launched, and that this process took over."""
         run = committer.run
         assert run is not None
         is_told = task.execution.end_told is not EndTold.NEVER
@@ -74,7 +74,7 @@ class Launches:
             self._begin(OwedExecution(committer, task, run, sent))
 
     def hint(self, committer: Committer, task: Task, attempt: int) -> None:
-        """Ask soon whether an execution has ended: something said so. Whoever has launched it, this process asks."""
+        """Ask soon whether an execution has ended, after a hint. This process asks, whichever process launched it."""
         sent = committer.in_flight.get(task.name)
         if sent is not None and sent.attempt == attempt:
             sent.hint.set()
@@ -82,7 +82,7 @@ class Launches:
             self._spawn(self._outcomes.ask_about(committer, task, attempt), may_be_cut=True)
 
     def stop(self, committer: Committer, task: Task) -> None:
-        """Stop an execution that the committed run wants stopped, and report it when that is done."""
+        """Stop an execution that the committed run wants stopped, and report the stop once it is done."""
         run = committer.run
         assert run is not None
         state = run.nodes[task.name]
@@ -99,10 +99,10 @@ class Launches:
 
     async def close(self, grace_s: float) -> None:
         """
-        Launch nothing more, give back the executions that have not begun, and wait for those that have.
+        Launch no more executions, give back those that have not begun, and wait for those that have.
 
-        An execution that has not ended after the grace is given up. The run says so: it goes on elsewhere, or at the
-        next start.
+        This process gives up each execution that has not ended after the grace, and says so in the run: a different
+        process goes on with the execution, or this program at its next start.
         """
         if self._recorder is not None:
             self._recorder.cancel()
@@ -111,7 +111,7 @@ class Launches:
         ending = []
         for handle, execution in self._under_way.items():
             if not execution.sent.is_out:
-                handle.cancel()  # it waits for its turn, or for another try: it begins elsewhere
+                handle.cancel()  # it waits for its turn, or for a further try: a different process begins it
             elif not execution.sent.is_awaited:
                 ending.append(handle)
         if ending and grace_s > 0:
@@ -135,7 +135,7 @@ class Launches:
         if is_found and (sent.is_out or may_be_launched_before(committer.run.nodes[task.name])):
             return None  # the next launch finds the execution, if there is one
         if sent.is_out and self._process.awaits_event_of(task):
-            return answer_lost(task, sent)  # its completion event will come to another process
+            return answer_lost(task, sent)  # its completion event will come to a different process
         return TaskInterrupted(task.name, sent.attempt, was_sent=sent.is_out)
 
     def _fill_limited(self, kind: str) -> None:
@@ -178,7 +178,7 @@ class Launches:
             self._begin(self._waiting.popleft())
 
     def _record_running(self) -> None:
-        """Record what has been under way for long: lazily, since most executions end before that is due."""
+        """Record executions that have been under way for long: lazily, since most end before the record is due."""
         self._recorder = None
         loop = asyncio.get_running_loop()
         while self._unrecorded and self._unrecorded[0][0] <= loop.time():
@@ -187,7 +187,7 @@ class Launches:
                 continue
             if sent.is_out:
                 committer.post(TaskRunning(name, sent.attempt, launch=sent.launch))
-            else:  # it waits for its turn, or was turned away: nothing of it runs, and nobody shall wait for its end
+            else:  # it waits for its turn, or was turned away: it does not run, and no process shall wait for its end
                 assert self._settings.running_after_s is not None
                 self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, name, sent))
         if self._unrecorded:

@@ -1,13 +1,13 @@
 """
-Concurrency limits: how many executions this process may still start, and which tasks wait for a slot.
+Concurrency limits: the executions that this process may still start, and the tasks that wait for a slot.
 
 A limit has a key, today the target type. A task that finds no slot stays ready, or keeps its retry, and no process has
-claimed it. It waits here in the heap of its key, ordered by the time since which it could begin, over all runs. A slot
-that becomes free is offered to the first of the heap alone. Another process with a free slot may be faster; then the
-slot is offered to the next task.
+claimed it. The task waits here in the heap of its key, ordered by the time since which the task could begin, over all
+runs. This process offers a free slot to the first task of the heap alone. A different process with a free slot may be
+faster; then this process offers the slot to the next task.
 
-Entries are deleted lazily. A commit or a read adds the tasks that wait after it, and an entry is compared with the run
-when its turn comes: the entry of a task that waits no longer is dropped then.
+Entries are deleted lazily. A commit or a read adds the tasks that wait after it. When the turn of an entry comes, the
+entry is compared with the run, and dropped if its task waits no longer.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,7 +50,7 @@ class _Limit:
     def __init__(self, slots: int) -> None:
         self.slots = slots
         self.taken = 0
-        """Executions that were launched here and have not ended, whether they have begun or wait for their turn."""
+        """Executions that this process launched and that have not ended, also those that wait for their turn."""
 
         self.claimed = 0
         """Executions that a commit under way lets begin here."""
@@ -60,12 +60,12 @@ class _Limit:
 
         self.heap: list[_Entry] = []
         self.queued: set[tuple[datetime, str, str]] = set()
-        """What is in the heap, but for the numbers."""
+        """The entries of the heap, without their numbers."""
 
         self.prune_at = PRUNE_AT
 
     def push(self, entry: _Entry) -> None:
-        """Add an entry, unless it is there."""
+        """Add an entry, unless the heap holds it."""
         key = entry.since, entry.run_id, entry.node
         if key not in self.queued:
             self.queued.add(key)
@@ -98,12 +98,12 @@ class Slots:
 
         carries_out: Whether the process begins tasks of the run of an id.
 
-        committers: The runs in memory, by run id, as they come and go.
+        committers: The committers of the runs in memory, by run id, as they come and go.
 
         clock: Tells which retries are due.
 
     Attributes:
-        left_by_type: For `aiorch.core.fold.Process`: how many slots are left now, of target types with a limit.
+        left_by_type: For `aiorch.core.fold.Process`: the number of slots left now, of target types with a limit.
     """
 
     def __init__(  # noqa: PLR0913  one caller, which names them
@@ -133,19 +133,19 @@ class Slots:
             self._limits[kind] = _Limit(slots)
             self.left_by_type[kind] = partial(self.left, kind)
 
-    # -- how many there are --------------------------------------------------------------------------------------
+    # -- the number of slots -------------------------------------------------------------------------------------
 
     def is_limited(self, kind: str) -> bool:
         """Whether a target type has a limit."""
         return kind in self._limits
 
     def left(self, kind: str) -> int:
-        """How many more executions of a limited target type may be launched now."""
+        """Return the number of further executions of a limited target type that may be launched now."""
         limit = self._limits[kind]
         return max(0, limit.slots - limit.taken - limit.claimed)
 
     def is_full(self, kind: str, *, queued: int) -> bool:
-        """Whether as many have begun as may, when of those that were launched so many wait for their turn."""
+        """Whether as many executions have begun as may, when *queued* of the launched ones wait for their turn."""
         limit = self._limits[kind]
         return limit.taken - queued >= limit.slots
 
@@ -154,13 +154,13 @@ class Slots:
         self._limits[kind].taken += 1
 
     def give_back(self, kind: str) -> None:
-        """Count an execution as launched no more, and let the next task begin."""
+        """Count one launched execution less, and let the next task begin."""
         self._limits[kind].taken -= 1
         self.start_waiting(kind)
 
     @contextmanager
     def claiming(self, changes: Changes) -> Iterator[None]:
-        """Count the executions that *changes* let begin here as begun while they are committed: other runs may fold."""
+        """Count the executions that *changes* let begin here as begun during the commit: other runs may fold."""
         kinds = [
             state.target_type
             for state in changes.nodes.values()
@@ -182,7 +182,7 @@ class Slots:
         """
         Return the claims for the tasks of a run that this process could launch, no process has claimed, and need no
         slot now: those of target types without a limit, and retries that are not due, since a process has to wait for
-        them. The others wait in a heap.
+        them. The rest wait in a heap.
         """
         now = self._clock.now()
         return [
@@ -206,7 +206,7 @@ class Slots:
         kinds: dict[str, None] = {}
         for task in tasks:
             since = _since(run.nodes[task.name])
-            if since is None or not self._can_launch(task):  # the latter brings the limit of a target met first
+            if since is None or not self._can_launch(task):  # `_can_launch` sets the limit of a target met first
                 continue
             limit = self._limits.get(task.target_type)
             if limit is not None:
@@ -216,7 +216,7 @@ class Slots:
             self.start_waiting(kind)
 
     def start_waiting(self, kind: str) -> None:
-        """Offer each free slot of a limited target type to the task that has waited longest, whatever run it is of."""
+        """Offer each free slot of a limited target type to the task that has waited longest, over all runs."""
         limit = self._limits[kind]
         while limit.heap and self.left(kind) > limit.offered:
             entry = limit.pop()
@@ -226,7 +226,7 @@ class Slots:
                 self._committers[entry.run_id].post(event, partial(self._answered, kind, entry))
 
     def _answered(self, kind: str, entry: _Entry, error: Exception | None) -> None:
-        """The run has taken the slot or not. After an error the next read of the run adds its tasks again."""
+        """Note that a run took the slot or did not. After an error the next read of the run adds its tasks again."""
         limit = self._limits[kind]
         limit.offered -= 1
         if error is None:

@@ -3,10 +3,10 @@ Standstill: time in which this process did not run, and which does not count aga
 
 SIGSTOP, a paused machine or a throttled processor stop a process. When such a process goes on, its overdue timers fire
 before it has read the answers in its sockets and the events in its subscription. A `LivedTimeout` therefore counts only
-time in which the process ran, and after a late timer it leaves time to read before it ends anything.
+time in which the process ran, and after a late timer it leaves time to read before it ends its block.
 
-An async callable that blocks the event loop looks the same from here: all other blocks are given that time back, since
-none of them could go on. Only the timeout of the callable itself counts it, see `LivedTimeout.count`.
+An async callable that blocks the event loop looks the same from here: all other blocks get that time back, since none
+of them could go on. Only the timeout of the callable itself counts that time, see `LivedTimeout.count`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ TICK_S = 1.0
 """Pause between two looks at the event loop's clock, while any `LivedTimeout` runs."""
 
 SLACK_S = 0.5
-"""How much later than due a look may come in a busy process."""
+"""Seconds by which a look may be late in a busy process."""
 
 LATE_SHARE = 0.1
 """A timer that fires later than this share of its time, or than `LATE_S`, was held up by a standstill."""
@@ -33,7 +33,7 @@ EVENTS_S = 60.0
 
 
 class Standstill:
-    """Measures how long one process stood still. Touched by the event loop's thread alone."""
+    """Measures the standstill of one process. Touched by the event loop's thread alone."""
 
     def __init__(self) -> None:
         self._total_s = 0.0
@@ -80,7 +80,7 @@ class LivedTimeout:
     Args:
         standstill: Measures the time that does not count.
 
-        reading_s: How long the block may go on at least after a standstill that held up the timeout itself.
+        reading_s: Seconds for which the block may go on at least after a standstill that held up the timeout itself.
 
     Raises:
         TimeoutError: On leaving the block, when its time was over.

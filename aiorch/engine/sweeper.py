@@ -4,15 +4,15 @@ The sweeper: it finds the work that no event tells of.
 Every process lists the open markers now and then. There is no leader: two processes may act on the same run, and the
 conditional write lets one through. The sweeper looks at a run for one of these reasons:
 
-- its marker is new: a start without a document, a task that another process could not launch, a cancel;
+- its marker is new: a start without a document, a task that a different process could not launch, a cancel;
 - an owner of the run has died;
-- the run was read here, and one of its tasks can begin;
-- the run is held here, and is open no more.
+- this process has read the run, and one of its tasks can begin;
+- this process holds the run, and the run is open no more.
 
-A marker whose run has ended is removed.
+The sweeper removes a marker whose run has ended.
 
-Where the store tells that nothing was written, and this process has neither learned nor forgotten anything, a sweep has
-nothing to find: it only asks whether the owners of runs are alive, and reads what is due by time.
+Where the store tells that no process has written, and this process has neither learned a fact nor forgotten a run, a
+sweep has no work to find: it only asks whether the owners of runs are alive, and reads the runs that are due by time.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from aiorch.ports.store import Liveness
 logger = logging.getLogger(__name__)
 
 LOOK_S = 10.0
-"""How long a look at one run may take: one that cannot be read must not keep the others waiting."""
+"""Longest look at one run, in seconds: a run that the store does not return must not keep the other runs waiting."""
 
 WATCH_S = 2.0
-"""How often a client reads a run that somebody waits for, at the longest."""
+"""Longest pause between two reads of a run that a caller of a client waits for."""
 
 LOOKS_MAX = 256
-"""Runs read at once: after a long pause there may be any number."""
+"""Runs read at once: after a long pause any number may be due."""
 
 
 class Sweeper:
@@ -45,16 +45,16 @@ class Sweeper:
     Args:
         executor: The engine.
 
-        liveness: Tells who is dead.
+        liveness: Tells which processes are dead.
 
         interval_s: Pause between two sweeps, jittered.
 
-        relook_s: How often a run is looked at without a reason.
+        relook_s: Longest time between two looks at a run, even without a reason.
 
-        refresh_s: Age at which a run with executions of this process is read again.
+        refresh_s: Age at which the sweeper reads a run with executions of this process again.
 
     Attributes:
-        open_runs: How many runs the last sweep found open, in the whole store; `None` before the first.
+        open_runs: Number of runs that the last sweep found open, in the whole store; `None` before the first sweep.
     """
 
     def __init__(
@@ -77,19 +77,19 @@ class Sweeper:
         self._looks_at_all = False
         self._to_begin: set[str] = set()
         self._version: Hashable | None = None
-        """Of the store, when it was last asked for."""
+        """The version of the store at the last look."""
 
         self._unchanged_since = math.inf
         """Since when no process has written to the store, in the event loop's time, as far as the store tells."""
 
         self._swept: tuple[Hashable, int] | None = None
-        """Version and activity before the last listing, `None` when a run of it must be looked at again."""
+        """Version and activity before the last listing, `None` when a run of the listing needs a second look."""
 
         self._others: frozenset[str] = frozenset()
         """Owners of open runs besides this process."""
 
         self._relook_at = math.inf
-        """When the next run is to be looked at without a reason."""
+        """When the next look without a reason is due."""
 
         self.open_runs: int | None = None
 
@@ -109,13 +109,13 @@ class Sweeper:
             await self._pause(self._interval_s)
 
     async def watch(self) -> None:
-        """For a client, which leaves all work to others: only read again the runs that somebody waits for."""
+        """For a client, which leaves all work to other processes: only read again the runs that a caller waits for."""
         while True:
             await self._pause(min(self._interval_s, WATCH_S))
             try:
                 await self._look_at_version()
             except Exception as error:
-                self._unchanged_since = math.inf  # the reads of the runs will tell as much to those who wait
+                self._unchanged_since = math.inf  # the reads of the runs will tell this error to the waiting callers
                 if not isinstance(error, StoreError):
                     logger.exception("the store's version cannot be read, reading the runs all the same")
             self._refresh_old()
@@ -128,7 +128,7 @@ class Sweeper:
         Look at every open run of this process that may have changed.
 
         Raises:
-            StoreError: The store does not tell which there are.
+            StoreError: The store does not list the open runs.
         """
         await self._look_at_version()
         found = self._version, self._executor.activity
@@ -151,7 +151,7 @@ class Sweeper:
                 self._executor.notify_replicas(self._executor.committer(run_id))
         held = self._executor.committers
         for run_id, committer in held.items():
-            if run_id in markers and committer.generation:  # else its copy is none yet, or only to be
+            if run_id in markers and committer.generation:  # else it has no copy yet, or only the copy of a run to be
                 self._owners[run_id] = self._executor.owners(committer)
         self._others = frozenset().union(*self._owners.values()) - {self._executor.process.id}
         dead = await self._dead_others()
@@ -187,7 +187,7 @@ class Sweeper:
         self._version = version
 
     def _is_anything_due(self) -> bool:
-        """Whether a run is to be looked at, or told of, although nothing was written."""
+        """Whether a look or a notice is due for some run, although no process has written."""
         markers = self._executor.markers
         if self._looks_at_all or self._to_begin or markers.unremoved or markers.untouched:
             return True
@@ -198,9 +198,9 @@ class Sweeper:
 
     def remember(self, committer: Committer) -> None:
         """
-        Remember the owners of a run that was read here, and whether one of its tasks can begin.
+        Remember the owners of a run that this process has read, and whether one of its tasks can begin.
 
-        A process that has taken the run over may have died before it told the others.
+        A process that has taken the run over may have died before it told the other processes.
         """
         run_id = committer.run_id
         self._owners[run_id] = self._owners.get(run_id, frozenset()) | self._executor.owners(committer)
@@ -208,16 +208,16 @@ class Sweeper:
             self._to_begin.add(run_id)
 
     def _is_ours(self, run_id: str, generation: int) -> bool:
-        """Whether the marker is of our own making, and its run in our hands: there is nothing to learn from it yet."""
+        """Whether this process wrote the marker and holds the run: the marker tells this process no new fact yet."""
         held = self._executor.committers.get(run_id)
         return held is not None and (held.starting > 0 or held.marker == generation)
 
     def _refresh_closed(self, markers: Mapping[str, int]) -> list[str]:
         """
-        Forget the owners of runs that are open no more, and read those again that are held here as open.
+        Forget the owners of runs that are open no more, and read those of them again that this process holds as open.
 
         Returns:
-            The latter: the next sweep reads them again, should this reading fail.
+            The runs that are read again: the next sweep reads them once more, should this reading fail.
         """
         for run_id in self._owners.keys() - markers.keys():
             del self._owners[run_id]
@@ -233,17 +233,17 @@ class Sweeper:
         now = asyncio.get_running_loop().time()
         for committer in self._executor.committers.values():
             if committer.known_at >= self._unchanged_since:
-                continue  # the copy is what is stored
+                continue  # the copy equals the stored document
             is_old = now - committer.known_at > self._refresh_s
             if (committer.in_flight and is_old) or (committer.is_watched and not self._executor.owns(committer)):
                 committer.refresh()
 
     async def look(self, run_id: str) -> None:
         """
-        Load a run, and do what is due: begin it, take over from the dead, claim what nobody could launch.
+        Load a run, and do the due work: begin the run, take over from dead processes, claim tasks without an owner.
 
         Raises:
-            RunNotFoundError: There is neither a document nor a marker.
+            RunNotFoundError: The store holds neither a document nor a marker of the run.
         """
         committer = self._executor.committer(run_id)
         try:
@@ -258,7 +258,7 @@ class Sweeper:
         self._executor.release(committer)
 
     async def _look(self, run_id: str, gate: asyncio.Semaphore) -> bool:
-        """Look at one of many: a bad run never stops the others. Return `False` when it is to be tried again."""
+        """Look at one run of many: a bad run never stops the rest. Return `False` when the run needs a second look."""
         async with gate:
             try:
                 async with asyncio.timeout(LOOK_S):
@@ -274,7 +274,7 @@ class Sweeper:
             return True
 
     async def _begin(self, run_id: str) -> Committer:
-        """A marker without a document: its process died between the two, or left the start to others."""
+        """Begin a run with a marker and no document: its process died in between, or left the start to the sweepers."""
         command = await self._executor.runs.get_start_command(names.run_id(run_id))
         if command is None:
             raise RunNotFoundError(run_id, str(self._executor.runs.store))

@@ -18,7 +18,7 @@ from aiorch.model.status import RunStatus
 from aiorch.ports.world import LATE_S, Clock
 
 CHECK_S = 60.0
-"""Pause before what was due is looked at again: the clock may have gone back, and a retry may have found no slot."""
+"""Pause before a second look at a due timer: the clock may have gone back, and a retry may have found no slot."""
 
 
 class Timers:
@@ -33,11 +33,11 @@ class Timers:
         self._is_closed = False
 
     def close(self) -> None:
-        """Say nothing more."""
+        """Report no due time any more."""
         self._is_closed = True
 
     def arm_retry(self, committer: Committer, name: str, state: NodeState) -> None:
-        """Say when the retry that a node waits for is due, unless the node has another state by then."""
+        """Say when the retry that a node waits for is due, unless the node has a different state by then."""
         self._arm(self._seconds_to(state.retry_at), self._retry_is_due, committer, name, state)
 
     def arm_timeout(self, committer: Committer) -> None:
@@ -53,7 +53,7 @@ class Timers:
         return self._arm(delay_s, self._timeout_is_due, committer, timeout_at, due_at)
 
     def drop_timeout(self, run_id: str) -> None:
-        """Say nothing about the time of a run: it has ended."""
+        """Drop the timer of a run that has ended."""
         if timer := self._of_runs.pop(run_id, None):
             timer.cancel()
 
@@ -67,11 +67,11 @@ class Timers:
             task = committer.dag.all_tasks[name] if committer.dag is not None else None
             if committer.is_current and task is not None and self._slots.is_limited(task.target_type):
                 self._slots.wait(committer, [task])
-            else:  # the event of a run whose last read failed lets it be read
+            else:  # the event lets the committer read a run whose last read failed
                 committer.post(RetryDue(name, state.attempt))
 
     def _check_retry(self, run_id: str, name: str, state: NodeState) -> None:
-        if (committer := self._committers.get(run_id)) is not None:  # else nothing is owed to the run here
+        if (committer := self._committers.get(run_id)) is not None:  # else this process owes no action to the run
             self._retry_is_due(committer, name, state)
 
     def _timeout_is_due(self, committer: Committer, timeout_at: datetime, due_at: float) -> None:
