@@ -24,7 +24,7 @@ from aiorch.model.retry import RetryPolicy
 SECONDS_MAX = 1e9
 """Longest time: about 30 years, which can still be added to a date."""
 
-FUNCTION_PATTERN = r"^[^\s:/\\]+:[^\s:/\\]+$"
+_FUNCTION = re.compile(r"^[^\s:/\\]+:[^\s:/\\]+$")
 
 
 def _not_null(value: Any) -> Any:
@@ -41,7 +41,7 @@ Text = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\u0000-\u
 Seconds = Annotated[float, Field(gt=0, le=SECONDS_MAX, allow_inf_nan=False)]
 Delay = Annotated[float, Field(ge=0, le=SECONDS_MAX, allow_inf_nan=False)]
 GcsPath = Annotated[str, Field(max_length=1024, pattern=r"^gs://[^/\s]+/\S+$")]
-FunctionName = Annotated[str, Field(max_length=300, pattern=FUNCTION_PATTERN)]
+FunctionName = Annotated[str, Field(max_length=300, pattern=_FUNCTION.pattern)]
 ProjectId = Annotated[str, Field(max_length=100, pattern=r"^[a-z0-9][a-z0-9.:-]*$")]
 Region = Annotated[str, Field(max_length=64, pattern=r"^[a-z][a-z0-9-]*$")]
 JsonObject = Annotated[dict[str, Any], WithJsonSchema({"type": "object"})]
@@ -200,11 +200,11 @@ def _own_keys(step: type[TaskStep]) -> set[str]:
 def function_problems(key: str, data: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the problem of a key for a Python function whose text does not have the form ``module:callable``."""
     text = data.get(key)
-    if not isinstance(text, str) or (re.fullmatch(FUNCTION_PATTERN, text) and ".py:" not in text):
+    if not isinstance(text, str) or (_FUNCTION.fullmatch(text) and ".py:" not in text):
         return
     module, colon, name = text.partition(":")
     if not colon:
         module, _, name = text.rpartition(".")
     guess = f"{module.removesuffix('.py').replace('/', '.').strip('.')}:{name}"
-    hint = f"; did you mean {shown(guess)}?" if re.fullmatch(FUNCTION_PATTERN, guess) else ""
+    hint = f"; did you mean {shown(guess)}?" if _FUNCTION.fullmatch(guess) else ""
     yield Finding((key,), f"a function is named `module:callable`, not {shown(text)}{hint}", at_value=True)

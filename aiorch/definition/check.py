@@ -34,6 +34,8 @@ from aiorch.targets.unknown import UnknownStep
 
 M = TypeVar("M", bound=BaseModel)
 
+_NODE_NAME = re.compile(NODE_NAME_PATTERN)
+
 
 class Level:
     """
@@ -149,7 +151,7 @@ class Check:
         self._names.setdefault(name, key)
         if name.startswith("$"):
             self._report(key, "the name of a step must not begin with $: aiorch uses these names itself")
-        elif not re.fullmatch(NODE_NAME_PATTERN, name) or not name.strip():
+        elif not _NODE_NAME.fullmatch(name) or not name.strip():
             self._report(key, "the name of a step has 1 to 128 characters, no control characters, and is not blank")
 
     def _model_of(self, key: Key, data: dict[str, Any]) -> type[Step]:

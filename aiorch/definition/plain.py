@@ -60,6 +60,10 @@ class PlainDefinition:
             container += [self._plain(value, (*key, index)) for index, value in items]
         else:
             for part, value in items:
+                if type(part) is type(value) is str and part.isascii() and value.isascii():  # most entries
+                    self._characters += len(part) + len(value)
+                    container[part] = value
+                    continue
                 inside = (*key, str(part))
                 if not isinstance(part, str):
                     self._report(inside, f"the key {part!r} is no string; put it in quotes")
@@ -76,7 +80,7 @@ class PlainDefinition:
         if (kind is str and value.isascii()) or kind is bool:  # nearly all values
             self._characters += len(value) if kind is str else 0
             return value
-        if isinstance(value, Mapping):
+        if kind is dict or isinstance(value, Mapping):  # the second question is slow
             return self._open(value.items(), {}, key)
         if isinstance(value, list | tuple):
             return self._open(enumerate(value), [], key)

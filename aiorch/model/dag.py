@@ -170,6 +170,8 @@ class Task(Node):
 
         execution: The kind of the executions.
 
+        encoded_parameters: `parameters` as JSON.
+
         options: The given keys of the step that only steps of this kind of target have.
     """
 
@@ -201,6 +203,7 @@ class Task(Node):
         super().__init__(name, parent_dag, next=next, comment=comment)
         self.target_name = target_name
         self.parameters: Mapping[str, Any] = parameters or _NOTHING
+        self.encoded_parameters: bytes = msgspec.json.encode(parameters) if parameters else b"{}"
         self.function = function
         self.timeout = timeout
         self.retry: RetryPolicy = retry or _ONE_ATTEMPT
@@ -227,11 +230,6 @@ class Task(Node):
     def on_no_result(self) -> OnNoResult:
         """The rule for a success without a result. Executions of the kind `CALL` need one."""
         return OnNoResult.ACCEPT
-
-    @cached_property
-    def encoded_parameters(self) -> bytes:
-        """`parameters` as JSON."""
-        return msgspec.json.encode(dict(self.parameters))
 
     def bound_to(self, run: "_Run") -> Self:
         """Return a view of this task in *run*: the same task with a `status`."""
@@ -262,6 +260,8 @@ class DAG:
         parent_node: The node whose scope this is, `None` for the whole definition.
 
         nodes: Nodes of this level by name.
+
+        ends: Nodes of this level without a next node.
 
         name: Name of the definition (``dag`` when the definition has no name).
 
@@ -294,6 +294,7 @@ class DAG:
         self.start_node = start_node
         self.parent_node = parent_node
         self.nodes: dict[str, Node] = {}
+        self.ends: tuple[Node, ...] = ()
         self.name = name
         self.definition = definition
         self.definition_id = definition_id
@@ -305,6 +306,7 @@ class DAG:
 
     def init(self) -> None:
         """Link each node of this level with its previous nodes. Called once, when all nodes are there."""
+        self.ends = tuple([node for node in self.nodes.values() if node.next is None])
         previous: dict[str, list[Node]] = {name: [] for name in self.nodes}
         for node in self.nodes.values():
             if node.next is not None:
@@ -326,11 +328,6 @@ class DAG:
     def all_tasks(self) -> dict[str, Task]:
         """Tasks of this level and of all child DAGs, by node name."""
         return {name: node for name, node in self.all_nodes.items() if isinstance(node, Task)}
-
-    @cached_property
-    def ends(self) -> tuple[Node, ...]:
-        """The nodes of this level without a next node."""
-        return tuple(node for node in self.nodes.values() if node.is_end)
 
     @cached_property
     def nodes_with_scopes(self) -> tuple[Node, ...]:

@@ -194,7 +194,14 @@ class TaskKind(NodeKind[Task]):
 
     def blank(self, node: Task) -> NodeState:
         """Return the entry of a task in a run that has not begun, with the target."""
-        return replace(super().blank(node), target_type=node.target_type, target_name=node.target_name)
+        return NodeState(
+            node.name,
+            self.name,
+            TaskStatus.NEW,
+            next=node.next,
+            target_type=node.target_type,
+            target_name=node.target_name,
+        )
 
     def enter(self, draft: Draft, at: At[Task]) -> None:
         """Start the first attempt."""
