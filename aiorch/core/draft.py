@@ -191,7 +191,8 @@ class Draft:
             self.failure_bytes += state.failure_bytes
         else:
             self.live += state.is_live - before.is_live
-            self.failure_bytes += state.failure_bytes - before.failure_bytes
+            if state.error is not before.error or state.failures is not before.failures:
+                self.failure_bytes += state.failure_bytes - before.failure_bytes
         self.nodes[name] = state
 
     def drop(self, name: str) -> None:

@@ -678,11 +678,12 @@ class DAGExecutor:
         unclaimed: list[Task] = []
         carries_out = self.carries_out(committer.run_id)
         launcher = _Launcher(self._launches, committer, self.process.id)
+        states, nodes, in_flight = run.nodes, dag.all_nodes, committer.in_flight
         for name in touched:
-            state, node = run.nodes[name], dag.all_nodes.get(name) or dag.node_of(name)
+            state, node = states[name], nodes.get(name) or dag.node_of(name)
             if state.is_undecided and carries_out and self._can_launch(dag.all_tasks[name]):
                 committer.post(TaskUnanswered(name, state.attempt))  # the owner is not able to launch the task
-            if _is_under_way(committer, name, state, self.process.id):
+            if name in in_flight and _is_under_way(committer, name, state, self.process.id):
                 continue
             if node.scopes:
                 if state.status is TaskStatus.RUNNING:
@@ -845,9 +846,7 @@ def _is_under_way(committer: Committer, name: str, state: NodeState, process_id:
     Give up an execution that the run has left behind. Forget an execution that has ended here and that now belongs to
     a different process.
     """
-    sent = committer.in_flight.get(name)
-    if sent is None:
-        return False
+    sent = committer.in_flight[name]
     is_left_to_another = sent.has_ended and state.by != process_id
     is_called_again = state.calls_again and sent.launch != state.launches
     if state.is_live and sent.attempt == state.attempt and not (is_left_to_another or is_called_again):

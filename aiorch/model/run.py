@@ -175,7 +175,8 @@ class Run:
                 self.failure_bytes += state.failure_bytes
             else:
                 self.live += state.is_live - before.is_live
-                self.failure_bytes += state.failure_bytes - before.failure_bytes
+                if state.error is not before.error or state.failures is not before.failures:
+                    self.failure_bytes += state.failure_bytes - before.failure_bytes
                 self._unlist(name, before.by)
             if state.is_active:
                 self.active[name] = None
