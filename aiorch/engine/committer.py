@@ -14,7 +14,7 @@ While a write is under way new events gather, so the next write carries them all
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -346,15 +346,16 @@ class Committer:
             await self._ask_again_about_the_dead(batch)
             changes = await self._fold(batch, notes)
         with self._executor.slots.claiming(changes):
-            if not changes.is_empty:
-                await self._write(changes, len(batch))
+            written = () if changes.is_empty else await self._write(changes, len(batch))
             if not self._is_pursued:
-                await self._ensure_records(changes)
+                await self._ensure_records(written)
             self._drop_notes(notes)
             self._committed(changes, self._drop_unheard(batch))
 
     def _gather_notes(self, batch: _Batch) -> list[TaskWaits]:
         """Return the notes to commit with *batch*: all notes, or none if *batch* only reads before they are due."""
+        if not self._notes:
+            return []
         has_events = any(event is not None for event, _ in batch)
         return [*self._notes.values()] if has_events or self._are_notes_due else []
 
@@ -454,23 +455,23 @@ class Committer:
                 notes[:] = [event for event in notes if event is not error.event]
                 self._settle(bad, error)
 
-    async def _write(self, changes: Changes, events: int) -> None:
+    async def _write(self, changes: Changes, events: int) -> Collection[str]:
+        """Write the run and the records of all launches that begin; return the nodes of these launches."""
         assert self.dag is not None
         assert self.run is not None
         document, encoded = self.run.encode(changes.header, changes.nodes, changes.gone)
-        me, known = self._executor.process.id, self.run.nodes
-        self._offers |= any(
-            (state.by is None and state.is_active)
-            or (name in known and known[name].by not in (None, me))
-            or state.is_undecided
-            for name, state in changes.nodes.items()
-        )
-        records = [
-            self._executor.record_of(self.dag.all_tasks[name], state, changes.header)
-            for name, state in changes.nodes.items()
-            if obligation(state, me) is Obligation.LAUNCH and not state.calls_again  # a second call has its record
-        ]
-        if any(state.by == me for state in changes.nodes.values()):
+        me, known, is_owner, launches = self._executor.process.id, self.run.nodes, False, {}
+        for name, state in changes.nodes.items():
+            before = known.get(name)
+            if state.by == me:
+                is_owner = True
+                if obligation(state, me) is Obligation.LAUNCH and _is_new_launch(state, before):
+                    launches[name] = self._executor.record_of(self.dag.all_tasks[name], state, changes.header)
+            elif state.by is None and state.is_active:
+                self._offers = True
+            if (before is not None and before.by not in (None, me)) or state.is_undecided:
+                self._offers = True
+        if is_owner:
             await self._executor.announce()
             self._offers |= not self.is_announced
             self.is_announced = True
@@ -478,7 +479,7 @@ class Committer:
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
         self.generation = await self._executor.runs.save_run(
-            changes.header, document, records, if_generation_match=self.generation
+            changes.header, document, [*launches.values()], if_generation_match=self.generation
         )
         self.known_at = begun_at
         self._writable_at = loop.time() + self._executor.commit_interval_s
@@ -488,13 +489,14 @@ class Committer:
         self.is_announced = self.is_announced and self._executor.owns(self)
         if self.run.status.is_terminal:
             self._executor.run_ended(self)
+        return launches
 
-    async def _ensure_records(self, changes: Changes) -> None:
+    async def _ensure_records(self, written: Collection[str]) -> None:
         """
         Make sure that each execution whose launch this process owes has its record.
 
         A process may have written the document and died before it wrote the records, or this process wrote both and
-        only the document arrived. The executions that *changes* let begin have their records: these were written with
+        only the document arrived. The launches of the nodes in *written* have their records: these were written with
         the document just now, and a second write of them would come too soon for the store.
         """
         assert self.dag is not None
@@ -503,7 +505,7 @@ class Committer:
             self._executor.record_of(self.dag.all_tasks[name], state, self.run.header)
             for name in self.run.active
             if obligation(state := self.run.nodes[name], self._executor.process.id) is Obligation.LAUNCH
-            and name not in changes.nodes
+            and name not in written
             and not self._is_sent(name, state)
         ]
         if owed:
@@ -577,3 +579,11 @@ class Committer:
         for _, settle in batch:
             if settle is not None:
                 settle(error)
+
+
+def _is_new_launch(state: NodeState, before: NodeState | None) -> bool:
+    """Whether the entry begins the launch that it owes. A second call of an attempt uses the record of the first."""
+    if state.calls_again:
+        return False
+    launch = state.attempt, state.launches, state.by
+    return before is None or launch != (before.attempt, before.launches, before.by)

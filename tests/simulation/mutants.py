@@ -153,9 +153,16 @@ MUTANTS = (
     Mutant(
         "takeover without the record",
         "aiorch.engine.committer",
-        "            await self._ensure_records(changes)\n",
+        "            await self._ensure_records(written)\n",
         "            pass\n",
         seed=100003,
+    ),
+    Mutant(
+        "the record of a launch written again with each reason",
+        "aiorch.engine.committer",
+        "    return before is None or launch != (before.attempt, before.launches, before.by)\n",
+        "    return True\n",
+        seed=100000,
     ),
     Mutant(
         "stale copy taken for the truth",
@@ -622,8 +629,8 @@ MUTANTS = (
     Mutant(
         "what nobody has claimed left to others without a word",
         "aiorch.engine.committer",
-        "            (state.by is None and state.is_active)\n            or (name",
-        "            (name",
+        "            elif state.by is None and state.is_active:",
+        "            elif False:",
         seed=100021,
     ),
     Mutant(

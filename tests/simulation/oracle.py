@@ -194,6 +194,8 @@ class Oracle:
         self._answered: dict[tuple[str, str], float] = {}
         self._heard_at: dict[str, float] = {}
         self._calls_again: Counter[str] = Counter()
+        self._reasons = 0
+        self._records_again: Counter[str] = Counter()
         self._ends: Counter[str] = Counter()
         self._sends: Counter[tuple[str, str]] = Counter()
         self._refusals: dict[str, str] = {}
@@ -282,6 +284,10 @@ class Oracle:
             if old.get("succeeded") is not None and old != _decode(after):
                 self.fail("S1", f"record {rest} knew its outcome, and was changed")
 
+    def record_exists(self, name: str) -> None:
+        """See that a process wrote a record that is there already."""
+        self._records_again[name.removeprefix("executions/").removesuffix(".json")] += 1
+
     def _heartbeat_changed(self, process_id: str, *, is_gone: bool) -> None:
         """An observer that removes a heartbeat has lived for a minute without one; a short pause may go unnoticed."""
         writer = self._bucket.writer
@@ -354,6 +360,8 @@ class Oracle:
             self._world.count("takeover of a launch")
         if after.get("unanswered", {}).get("calls_again") and not before.get("unanswered", {}).get("calls_again"):
             self._called_again(run_id, name, before, after)
+        changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        self._reasons += changed == {"waits_because"}
         if after.get("lost", 0) > before.get("lost", 0):
             self._world.count("attempt lost")
         if now[1] == 4 and before["status"] == "Starting":
@@ -867,7 +875,11 @@ class Oracle:
         # Other processes look, and try to commit the same. A call that is sent again has its loss, its intent and its
         # event; another process that sends it folds onto an old copy first, and announces itself.
         again, processes = sum(self._calls_again.values()), self._world.swarm.processes
-        budget = runs * 8 + attempts * (4 + 2 * processes) + again * (4 if processes == 1 else 6)
+        budget = runs * 8 + attempts * (4 + 2 * processes) + again * (4 if processes == 1 else 6) + self._reasons
         writes = self._world.writes["runs"] + self._world.writes["open"] + self._world.writes["executions"]
         if writes > budget:
             self.fail("S8", f"{writes} writes for {runs} runs with {attempts} attempts, and {budget} were to be enough")
+        for key, launches in self._launches.items():
+            if processes == 1 and self._records_again[key] >= launches:
+                times = self._records_again[key] + 1
+                self.fail("S8", f"the record of {key} was written {times} times, with {launches} launches")

@@ -304,7 +304,7 @@ class BucketClient:
         try:
             await self._ask("write", name, partial(self._bucket.write, name, data, 0, _NO_METADATA))
         except GenerationConflict:
-            return  # it exists, and whoever made it
+            self._world.oracle.record_exists(name)
 
     # -- requests ------------------------------------------------------------------------------------------------
 
