@@ -221,6 +221,10 @@ class BucketClient:
         self._writing.add(name)
         try:
             return await self._write(name, apply, create)
+        except GenerationConflict:
+            if self._process is not None:
+                self._world.oracle.race_lost(self._process)
+            raise
         finally:
             self._writing.discard(name)
 
@@ -301,10 +305,12 @@ class BucketClient:
         return dead
 
     async def _create(self, name: str, data: bytes) -> None:
+        if self._process is not None:
+            self._world.oracle.record_written(name, self._process)
         try:
             await self._ask("write", name, partial(self._bucket.write, name, data, 0, _NO_METADATA))
         except GenerationConflict:
-            self._world.oracle.record_exists(name)
+            return  # the record exists already
 
     # -- requests ------------------------------------------------------------------------------------------------
 
