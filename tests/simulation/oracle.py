@@ -880,9 +880,7 @@ class Oracle:
         """A process writes the record of a launch once, unless it loses the race for a commit and decides again."""
         for (key, process), times in self._records_by.items():
             if times > self._launches.get(key, times) and process not in self._lost_races:
-                self.fail(
-                    "S8", f"{process[:8]} wrote the record {key} {times} times: {self._launches[key]} launches"
-                )
+                self.fail("S8", f"{process[:8]} wrote the record {key} {times} times: {self._launches[key]} launches")
 
     def _check_budget(self) -> None:
         attempts = len(self._executions)
