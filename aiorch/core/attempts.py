@@ -162,9 +162,9 @@ def interrupt(draft: Draft, at: At[Task], state: NodeState, *, was_sent: bool) -
 
 
 def stop_waiting(draft: Draft, at: At[Task]) -> bool:
-    """Wait no longer for an answer. Return whether the call succeeded: then the missing result decides."""
+    """Wait no longer for an answer. Return whether an event told the end of the call: then this end decides."""
     state = draft.state(at.name)
-    if state.stop or state.unanswered is None or not state.unanswered.has_succeeded:
+    if state.stop or state.unanswered is None or not (state.unanswered.has_succeeded or state.never_ran):
         return False
     if not state.unanswered.answer_lost:
         draft.set(at.name, replace(state, unanswered=replace(state.unanswered, answer_lost=True)))
@@ -173,11 +173,11 @@ def stop_waiting(draft: Draft, at: At[Task]) -> bool:
 
 
 def decide_unanswered(draft: Draft, at: At[Task]) -> None:
-    """Decide about a success without a result, once no process waits for the answer any more."""
+    """Decide about a call whose end an event told, once no process waits for the answer any more."""
     state = draft.state(at.name)
     if not state.is_undecided or not state.is_live or state.stop:
         return
-    if at.node.on_no_result is OnNoResult.FAIL:
+    if at.node.on_no_result is OnNoResult.FAIL and not state.never_ran:
         message = "the call succeeded, its answer was lost, and on_no_result is fail"
         draft.fail(at, kept_failure(draft, Failure.of("NoResult", message), state))
     else:

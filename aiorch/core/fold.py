@@ -36,7 +36,11 @@ class FoldError(Exception):
 
     def __init__(self, event: RunEvent) -> None:
         self.event = event
-        super().__init__(f"{type(event).__name__} of node {event.node!r} cannot be folded")
+        of = f" of node {event.node!r}" if event.node else ""
+        super().__init__(
+            f"the event {type(event).__name__}{of} cannot be folded, so it was left out and the run goes on without "
+            f"it. This is a fault of aiorch: report it with the log record of this process."
+        )
 
 
 def fold(  # noqa: PLR0913  the run, the events, and the process that folds

@@ -12,7 +12,6 @@ import msgspec
 from aiorch.errors import DocumentError, GenerationConflict
 from aiorch.model import names
 from aiorch.model.dag import Task
-from aiorch.model.execution_kind import EndTold
 from aiorch.model.run_document import NO_RESULT, NodeState, RunHeader, decode_document, decode_entry
 from aiorch.model.status import TaskStatus
 from aiorch.ports.store import ObjectStore
@@ -134,11 +133,8 @@ def new_execution(task: Task, state: NodeState, header: RunHeader, *, default_re
 
         header: Of its run.
 
-        default_region: Where the target is when the step names no region and no URL: a completion must be from there.
+        default_region: Region of the settings.
     """
-    region = getattr(task, "region", None)
-    if region is None and getattr(task, "url", None) is None and task.execution.end_told is not EndTold.NEVER:
-        region = default_region
     return Execution(
         execution_id=state.execution_id or "",
         task_name=task.target_name,
@@ -147,5 +143,5 @@ def new_execution(task: Task, state: NodeState, header: RunHeader, *, default_re
         attempt=state.attempt,
         launched_at=state.started_at or header.updated_at,
         target_type=task.target_type,
-        region=region,
+        region=task.region_for(default_region),
     )

@@ -23,7 +23,7 @@ from aiorch.core.attempts import kept_reason
 from aiorch.core.draft import Changes
 from aiorch.core.fold import FoldError, fold
 from aiorch.core.owed import Obligation, obligation
-from aiorch.core.run_events import ProcessesDied, RunEvent, RunStarted, TaskFailed, TaskLost, TaskWaits
+from aiorch.core.run_events import ProcessesDied, RunEvent, RunStarted, TaskFailed, TaskLost, TaskSucceeded, TaskWaits
 from aiorch.documents.runs import StoredRun
 from aiorch.engine.in_flight import InFlight
 from aiorch.errors import (
@@ -33,9 +33,11 @@ from aiorch.errors import (
     RunNotFoundError,
     StoreThrottled,
     StoreUnavailable,
+    in_words,
 )
 from aiorch.model import names
 from aiorch.model.dag import DAG
+from aiorch.model.failure import Failure
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState
 
@@ -449,11 +451,22 @@ class Committer:
                 # One event must not stop the rest, nor the run: park it, and fold the rest without it.
                 facts = {"run_id": self.run_id, "node": error.event.node}
                 logger.exception("event cannot be folded, leaving it out", extra=facts)
+                failed = self._failed_instead(error)
                 bad = [entry for entry in batch if entry[0] is error.event]
                 batch[:] = [entry for entry in batch if entry[0] is not error.event]
                 self._drop_notes([event for event in notes if event is error.event])
                 notes[:] = [event for event in notes if event is not error.event]
                 self._settle(bad, error)
+                batch += [(event, None) for event in failed]
+
+    def _failed_instead(self, error: FoldError) -> list[TaskFailed]:
+        """Return the failure in place of a success that cannot be folded: else the run waited for it for ever."""
+        event = error.event
+        sent = self.in_flight.get(event.node)
+        if not isinstance(event, TaskSucceeded) or sent is None or sent.attempt != event.attempt:
+            return []
+        failure = Failure.of("InternalError", f"its success cannot be folded: {in_words(error.__cause__ or error)}")
+        return [TaskFailed(event.node, event.attempt, failure)]
 
     async def _write(self, changes: Changes, events: int) -> Collection[str]:
         """Write the run and the records of all launches that begin; return the nodes of these launches."""
@@ -528,7 +541,8 @@ class Committer:
             if isinstance(event, TaskFailed | TaskLost):
                 sent, state = self.in_flight.get(event.node), self.run.nodes[event.node]
                 is_live = state.is_live and state.attempt == event.attempt
-                if is_live and sent is not None and sent.has_ended and sent.attempt == event.attempt:
+                is_its_own = sent is not None and sent.attempt == event.attempt and event.launch in (0, sent.launch)
+                if is_live and sent is not None and sent.has_ended and is_its_own:
                     del self.in_flight[event.node]
                     dropped.append(event.node)
         return dropped

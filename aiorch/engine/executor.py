@@ -34,7 +34,7 @@ from aiorch.engine.receipt import Outcome, Receipt
 from aiorch.engine.slots import Slots
 from aiorch.engine.standstill import Standstill
 from aiorch.engine.timers import Timers
-from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable, UnknownDAGError
+from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable, UnknownDAGError, in_words
 from aiorch.events.decode import EventFactory, start_run_id
 from aiorch.events.event import CancelEvent, Completion, Hint, StartEvent
 from aiorch.model import names
@@ -781,7 +781,12 @@ class DAGExecutor:
         target = self._target_of(task)
         if target is None:
             return f"this process has no target for {task.target_type} tasks"
-        reason = target.resolve(task)
+        try:
+            reason = target.resolve(task)
+        except Exception as error:  # in a fold: no event may be lost since a package or a setting is wrong
+            facts = {"action": "resolve_target", "node": task.name, "target_type": task.target_type}
+            logger.exception("a target cannot be used, so its tasks wait for a different process", extra=facts)
+            return f"its target of {task.target_type} tasks cannot be used: {in_words(error)}"
         if reason is None and task.supplement:
             assert self._functions is not None
             reason = self._functions.resolve(task)

@@ -231,6 +231,15 @@ class Task(Node):
         """The rule for a success without a result. Executions of the kind `CALL` need one."""
         return OnNoResult.ACCEPT
 
+    def region_for(self, default: str | None) -> str | None:  # noqa: ARG002
+        """
+        Return the region that completions of this task must name, `None` for any.
+
+        Args:
+            default: Region of the settings.
+        """
+        return None
+
     def bound_to(self, run: "_Run") -> Self:
         """Return a view of this task in *run*: the same task with a `status`."""
         view = copy.copy(self)

@@ -127,9 +127,18 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.unanswered is not None and self.unanswered.calls_again
 
     @property
+    def never_ran(self) -> bool:
+        """Whether an event told that the only request of the attempt was refused before the call ran."""
+        known = self.unanswered
+        is_told = known is not None and known.answer_lost and bool(known.events) and not known.has_succeeded
+        return is_told and self.launches == 1
+
+    @property
     def is_undecided(self) -> bool:
-        """Whether the call succeeded, and no process waits for the answer or has decided about the missing result."""
-        return self.unanswered is not None and self.unanswered.has_succeeded and self.unanswered.answer_lost
+        """Whether an event told the end of the call, and no process waits for the answer or has decided about it."""
+        if self.unanswered is None or not self.unanswered.answer_lost:
+            return False
+        return self.unanswered.has_succeeded or self.never_ran
 
     @property
     def failure_bytes(self) -> int:

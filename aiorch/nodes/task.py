@@ -101,6 +101,9 @@ def on_failed(draft: Draft, at: At[Task], event: TaskFailed) -> None:
 def on_unanswered(draft: Draft, at: At[Task], event: TaskUnanswered) -> None:
     """Decide about a call whose end is known from an event, and whose answer with the result is missing."""
     state = draft.current(event)
+    if not event.event_id:
+        attempts.decide_unanswered(draft, at)
+        return
     known = (state.unanswered if state is not None else None) or Unanswered()
     if event.event_id in known.events:
         return
@@ -109,16 +112,11 @@ def on_unanswered(draft: Draft, at: At[Task], event: TaskUnanswered) -> None:
         return
     if state is None or not state.is_live or state.stop:
         return  # the next attempt brings its own result, in this run or in the run that resumes this one
-    if not event.event_id:
-        attempts.decide_unanswered(draft, at)
-        return
     known = replace(known, events=(*known.events, event.event_id))
-    if event.ran:
-        draft.set(at.name, replace(state, unanswered=replace(known, has_succeeded=True)))
+    # With several requests, an event of a refusal may be about any of them, and the last one may still run.
+    if event.ran or (known.answer_lost and not known.was_refused and state.launches == 1):
+        draft.set(at.name, replace(state, unanswered=replace(known, has_succeeded=known.has_succeeded or event.ran)))
         attempts.decide_unanswered(draft, at)
-    elif known.answer_lost and not known.was_refused and state.launches == 1:
-        # With several requests, the event may be about any of them, and the last one may still run.
-        attempts.call_again(draft, at, replace(state, unanswered=known))
 
 
 def on_stopped(draft: Draft, at: At[Task], event: TaskStopped) -> None:

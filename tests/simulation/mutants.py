@@ -727,15 +727,15 @@ MUTANTS = (
     Mutant(
         "a call sent again while its caller waits for the answer",
         "aiorch.model.run_document",
-        " and self.unanswered.has_succeeded and self.unanswered.answer_lost\n",
-        " and self.unanswered.has_succeeded\n",
+        "        if self.unanswered is None or not self.unanswered.answer_lost:\n",
+        "        if self.unanswered is None:\n",
         seed=100047,
     ),
     Mutant(
         "an event that a call never ran left alone",
         "aiorch.nodes.task",
-        "    elif known.answer_lost and not known.was_refused and state.launches == 1:\n",
-        "    elif False:\n",
+        "    if event.ran or (known.answer_lost and not known.was_refused and state.launches == 1):\n",
+        "    if event.ran:\n",
         seed=102863,
     ),
     Mutant(

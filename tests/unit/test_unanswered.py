@@ -43,6 +43,7 @@ EVENTS: dict[str, tuple[RunEvent, Process]] = {
     "success, where nothing can be launched": (TaskUnanswered("A", 1, "e2"), UNABLE),
     "same success": (SUCCESS, ME),
     "never ran": (TaskUnanswered("A", 1, "e3", ran=False), ME),
+    "never ran, where nothing can be launched": (TaskUnanswered("A", 1, "e3", ran=False), UNABLE),
     "timeout": (TaskFailed("A", 1, TIMED_OUT, is_given_up=True, launch=1), ME),
     "lost": (TaskLost("A", 1, "no event", 1), ME),
     "owner died": (ProcessesDied(frozenset({"me"})), HEIR),
@@ -69,6 +70,7 @@ TABLE: dict[str, dict[str, str]] = {
         "success, where nothing can be launched": "await by me, told, lost",
         "same success": AGAIN,
         "never ran": AGAIN,
+        "never ran, where nothing can be launched": "await by me, never ran, lost",
         "timeout": "Failed Timeout",
         "lost": "call by me, attempt 2",
         "owner died": "await by heir, lost",
@@ -89,7 +91,7 @@ TABLE: dict[str, dict[str, str]] = {
         "cancel": "stop by me, launch 2",
     },
 }
-TABLE["refused before"] = {event: then for event, then in TABLE["lost"].items() if event != "never ran"}
+TABLE["refused before"] = {event: then for event, then in TABLE["lost"].items() if not event.startswith("never ran")}
 
 
 def scene_of(state: str, **keys: Any) -> Scene:
@@ -108,6 +110,7 @@ def words_for(state: NodeState) -> str:
     words = [f"{owes[obligation(state, state.by or '') or Obligation.RETRY]} by {state.by}"]
     words += [f"launch {state.launches}"] * (state.launches > 1) + [f"attempt {state.attempt}"] * (state.attempt > 1)
     if state.unanswered is not None:
+        words += ["never ran"] * state.never_ran
         words += ["told"] * state.unanswered.has_succeeded + ["lost"] * state.unanswered.answer_lost
     return ", ".join(words)
 
@@ -140,6 +143,17 @@ def test_accept_completes_at_once(state: str) -> None:
     scene.fold(TaskFailed("A", 1, TIMED_OUT, is_given_up=True, launch=1), SUCCESS, by=ME)
     assert words_for(scene["A"]) == "Completed"
     assert "result" not in str(scene["A"].unanswered)
+
+
+@pytest.mark.parametrize("rule", ["accept", "fail", "call_again"])
+@pytest.mark.parametrize("event", ["decide", "lost", "timeout", "owner died"])
+def test_a_call_that_never_ran_is_sent_by_the_first_process_that_can(rule: str, event: str) -> None:
+    """A process that cannot launch keeps the fact that the call never ran; no rule and no loss makes it an end."""
+    scene = scene_of("lost", on_no_result=rule)
+    scene.fold(TaskUnanswered("A", 1, "e3", ran=False), by=UNABLE)
+    what, by = EVENTS[event] if event != "decide" else (TaskUnanswered("A", 1), ME)
+    scene.fold(what, by=by)
+    assert words_for(scene["A"]) == f"call by {by.id}, launch 2"
 
 
 def test_events_of_an_earlier_launch_do_not_end_a_later_one() -> None:

@@ -28,6 +28,10 @@ class CloudFunction(Task):
         """URL of the function, `None`: the URL made of name, project and region."""
         return self.options.get("url")
 
+    def region_for(self, default: str | None) -> str | None:
+        """Return the region of the function; a URL does not tell it."""
+        return self.region or (default if self.url is None else None)
+
     @property
     def reads_results(self) -> bool:
         """Only the function that is called before the launch may read results."""

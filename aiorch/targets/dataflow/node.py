@@ -24,6 +24,10 @@ class DataflowJob(Task):
         """Region of the job, `None`: the one of the settings."""
         return self.options.get("region")
 
+    def region_for(self, default: str | None) -> str | None:
+        """Return the region of the job."""
+        return self.region or default
+
     @property
     def container_gcs_path(self) -> str | None:
         """Container spec of a Flex template."""
