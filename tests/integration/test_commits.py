@@ -24,9 +24,11 @@ from aiorch import (
     TaskContext,
     TaskStatus,
 )
+from aiorch.core.draft import At, Draft
 from aiorch.core.fold import FoldError
 from aiorch.core.run_events import CancelRequested, TaskRunning, TaskSucceeded
 from aiorch.errors import StoreUnavailable
+from aiorch.nodes.task import TaskKind
 from aiorch.ports.target import Answer
 from aiorch.settings import LaunchSettings
 from aiorch.stores.memory import MemoryStore
@@ -454,6 +456,24 @@ async def test_an_event_that_cannot_be_folded_is_refused_alone() -> None:
         gate.set()
         await run.wait()
     assert world.calls == {"A": 1, "B": 1}
+
+
+@in_virtual_time
+async def test_a_success_that_cannot_be_folded_fails_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault while the success is folded ends the run as Failed: no process waits for the task, or calls it again."""
+    world = World()
+    handlers = dict(TaskKind.handlers)
+
+    def broken(draft: Draft, at: At[Any], event: TaskSucceeded) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(TaskKind, "handlers", handlers | {TaskSucceeded: broken})
+    async with world.engine() as orchestrator:
+        result = await finish(orchestrator, chain("A", "B"))
+    assert result.status is RunStatus.FAILED
+    assert world.document()["A"]["error"]["type"] == "InternalError"
+    assert "ZeroDivisionError" in world.document()["A"]["error"]["message"]
+    assert world.calls == {"A": 1}
 
 
 @in_virtual_time

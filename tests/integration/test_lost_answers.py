@@ -8,7 +8,7 @@ import pytest
 
 from aiorch import DAGBuilder, TaskContext
 from aiorch.core.attempts import LAUNCHES_MAX
-from aiorch.core.run_events import ProcessesDied
+from aiorch.core.run_events import ProcessesDied, TaskLost
 from aiorch.model.dag import Task
 from aiorch.model.enums import OnNoResult
 from aiorch.ports.target import Accepted, Answer, NotStarted, Succeeded, Unknown
@@ -96,6 +96,21 @@ async def test_the_event_of_a_launch_counts_once() -> None:
         assert (made.status(), made.document()["Load"]["launches"], len(made.target.sent)) == ("Running", 2, 2)
         await made.settled(entry(key, 2))
         assert (made.status(), made.document()["Load"]["launches"], len(made.target.sent)) == ("Running", 3, 3)
+
+
+@in_virtual_time
+async def test_the_loss_of_an_earlier_launch_leaves_the_later_one_alone() -> None:
+    """The second launch has ended, and its outcome waits for a commit: a late loss of the first starts no third."""
+    async with engine(dags=(one_call(on_no_result="call_again"),)) as made:
+        key = await started(made)
+        await made.settled(entry(key, 1))
+        await made.until(lambda: len(made.target.sent) == 2)
+        committer = made.executor.committer("r")
+        sent = committer.in_flight["Load"]
+        sent.has_ended = True
+        await committer.apply(TaskLost("Load", 1, "no event", launch=1))
+        assert committer.in_flight["Load"] is sent
+        assert len(made.target.sent) == 2
 
 
 @in_virtual_time

@@ -18,6 +18,7 @@ from aiorch import (
     InvalidInputError,
     Orchestrator,
     RunConflictError,
+    RunHandle,
     RunNotFoundError,
     RunStateError,
     RunStatus,
@@ -686,6 +687,35 @@ async def test_a_process_runs_only_callables_that_it_can_resolve() -> None:
                 result = await run.wait()
     assert result.results["there"] == "there after here"
     assert result.results["here2"] == "here"
+
+
+async def test_a_target_that_cannot_be_made_loses_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task before it completes, and its own task waits and says why: a cancel ends the run."""
+
+    async def first(context: TaskContext) -> int:
+        return 1
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no credentials")
+
+    monkeypatch.setattr("aiorch.targets.cloud_function.target.CloudFunctionTarget.of", refuse)
+    definition = named(chain("first", "second"))
+    definition["steps"]["second"] |= {"target_type": "CloudFunction", "target_name": "load"}
+    async with engine({"first": first}, dags=[definition]) as one:
+        one.publish({"resource": {"type": "start", "labels": {"run_id": "r"}}})
+        async with asyncio.timeout(5):
+            while (run := await _attached(one, "r")) is None or run.run.nodes["second"].waits_because is None:
+                await asyncio.sleep(0)
+            assert run.run.nodes["first"].status is TaskStatus.COMPLETED
+            assert "no credentials" in run.run.nodes["second"].waits_because
+            assert (await (await one.cancel("r")).wait()).status is RunStatus.CANCELLED
+
+
+async def _attached(orchestrator: Orchestrator, run_id: str) -> RunHandle | None:
+    try:
+        return await orchestrator.attach(run_id)
+    except RunNotFoundError:
+        return None
 
 
 async def test_a_client_leaves_the_work_to_others() -> None:
