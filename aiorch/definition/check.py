@@ -29,7 +29,7 @@ from aiorch.definition.source import format_path
 from aiorch.model.findings import Finding, Hints, Key, shown
 from aiorch.nodes.steps import STEPS
 from aiorch.steps import Step, TaskStep
-from aiorch.targets.kind import target_kinds
+from aiorch.targets.kind import target_kinds, why_unusable
 from aiorch.targets.unknown import UnknownStep
 
 M = TypeVar("M", bound=BaseModel)
@@ -180,10 +180,11 @@ class Check:
         if name not in data:
             self._report(key, f"this key is missing; its value is {options}")
             return None
-        closest = self._hints.closest(value, known) if isinstance(value, str) else None
+        unusable = why_unusable(value) if name == "target_type" and isinstance(value, str) else None
+        closest = self._hints.closest(value, known) if isinstance(value, str) and not unusable else None
         hint = f"; did you mean `{closest}`?" if closest else ""
         if not closest and name == "target_type" and isinstance(value, str):
-            hint = "; a plugin may bring it that is not installed here"
+            hint = f"; {unusable or _not_installed(value)}"
         if name == "type" and isinstance(value, str) and step_of_target(value) is not None:
             hint = f": this is a kind of target, so write `type: Task` and `target_type: {value}`"
         self._report(key, f"must be {options}, not {shown(value)}{hint}", at_value=True)
@@ -228,7 +229,7 @@ class Check:
         if model is TaskStep:
             return  # the key may be valid: the target type is not clear
         if owners:
-            own = next(label for label, step in steps.items() if step is model)
+            own = next((label for label, step in steps.items() if step is model), model.__name__)
             message = f"`{name}` is a key of {' and '.join(owners)} steps, and this is a {own} step"
         else:
             closest = self._hints.closest(name, [field for field in _fields(model) if field not in given])
@@ -281,6 +282,13 @@ def _wrong_value(detail: ErrorDetails, name: str) -> str:
 @cache
 def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _not_installed(target_type: str) -> str:
+    return (
+        f"no installed package brings the target type {shown(target_type)}: install the package that does, or correct "
+        f"the name"
+    )
 
 
 def _has_steps(data: Any) -> bool:

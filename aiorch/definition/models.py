@@ -16,7 +16,7 @@ from pydantic_core import core_schema
 from aiorch.model.enums import NodeTypes
 from aiorch.nodes.steps import STEPS
 from aiorch.steps import Given, Model, Seconds, Step, TaskStep
-from aiorch.targets.kind import load, target_kind, target_kinds
+from aiorch.targets.kind import load, part_of, target_kind, target_kinds
 
 NODE_NAME_PATTERN = r"^[^$\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]{0,127}$"
 DAG_NAME_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}$"
@@ -66,17 +66,16 @@ def step_of_type(name: str) -> type[Step]:
     return step
 
 
-@cache
 def step_of_target(name: str) -> type[TaskStep] | None:
     """Return the model for steps of a target type, `None` if no kind of target has this name."""
     kind = target_kind(name)
-    step: type[TaskStep] | None = None if kind is None else load(kind.step)
+    step: type[TaskStep] | None = None if kind is None else part_of(kind, "step")
     return step
 
 
 def all_steps() -> dict[str, type[Step]]:
     """Return the models of all steps, by target type for tasks, else by type."""
-    tasks: dict[str, type[Step]] = {name: load(kind.step) for name, kind in target_kinds().items()}
+    tasks = {name: step for name in target_kinds() if (step := step_of_target(name)) is not None}
     return tasks | {name: step_of_type(name) for name in STEPS}
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiorch.ports.target import PolledTarget
 from aiorch.settings import Settings, TargetSettings
-from aiorch.targets.kind import BUILT_IN, TargetKind, load, target_kind
+from aiorch.targets.kind import BUILT_IN, TargetKind, load, part_of, target_kind
 
 if TYPE_CHECKING:
     from aiorch.model.dag import Task
@@ -37,7 +37,7 @@ class Targets(dict[str, "Target"]):
     def __missing__(self, name: str) -> "Target":
         """Take in the target of a kind. Raises: KeyError."""
         kind = target_kind(name)
-        if kind is None:
+        if kind is None or (name not in BUILT_IN and None in (part_of(kind, "settings"), part_of(kind, "target"))):
             raise KeyError(name)
         lazy = _LazyPolled if kind.execution.is_polled else _Lazy
         self[name] = found = lazy(kind, self._settings, self._own.get(name))

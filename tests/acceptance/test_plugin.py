@@ -164,7 +164,7 @@ def test_a_definition_is_refused_where_the_plugin_is_missing(definition: Path, t
     done = aiorch("validate", definition, env=environment(), cwd=tmp_path)
     assert done.returncode == 2
     assert "must be `Function`, `CloudFunction` or `Dataflow`, not 'Program'" in done.stderr
-    assert "a plugin may bring it" in done.stderr
+    assert "no installed package brings the target type 'Program': install the package that does" in done.stderr
     assert "2 problems" in done.stderr
 
 

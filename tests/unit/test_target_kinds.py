@@ -1,23 +1,26 @@
 """Kinds of targets: the table of them, packages that bring more, and stored definitions that name unknown ones."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from aiorch import DefinitionError, Settings
+from aiorch import DefinitionError, Settings, Task
 from aiorch.definition.build import DAGBuilder
-from aiorch.errors import NewerSchemaError
+from aiorch.definition.models import all_steps, definition_schema
+from aiorch.errors import MalformedEventError, NewerSchemaError
 from aiorch.events import EventFactory, Hint
 from aiorch.model.enums import TargetTypes
 from aiorch.model.execution_kind import CALL, CALLABLE, JOB
+from aiorch.settings import TargetSettings
 from aiorch.steps import TaskStep
+from aiorch.system.environment import service_variables
 from aiorch.targets import kind as kinds
 from aiorch.targets.cloud_function.settings import CloudFunctions
-from aiorch.targets.kind import BUILT_IN, TargetKind, decoder_of, load, target_kind, target_kinds
+from aiorch.targets.kind import BUILT_IN, TargetKind, decoder_of, load, settings_classes, target_kind, target_kinds
 from aiorch.targets.lazy import Targets
 from aiorch.targets.unknown import UnknownTask
 
@@ -30,6 +33,26 @@ OTHER = TargetKind(
     events={"resource:other": f"{__name__}:ended", "resource:dataflow_step": f"{__name__}:ended"},
 )
 WRONG_NAME = TargetKind(name="Different", execution=JOB, step="", target="", settings="")
+MISSING = "no_such_module:Part"
+PARTS = {"step": f"{__name__}:OtherStep", "target": f"{__name__}:ended", "settings": f"{__name__}:OtherSettings"}
+WITHOUT_STEP, WITHOUT_TARGET, WITHOUT_SETTINGS = (
+    TargetKind(name="Other", execution=JOB, **(PARTS | {part: MISSING})) for part in PARTS
+)
+WITHOUT_DECODER = TargetKind(name="Other", execution=JOB, **PARTS, events={"resource:other": MISSING})
+STEP_IS_NO_STEP = TargetKind(name="Other", execution=JOB, **(PARTS | {"step": f"{__name__}:ended"}))
+
+
+class OtherTask(Task):
+    target_kind = WITHOUT_TARGET
+
+
+class OtherStep(TaskStep):
+    task_class = OtherTask
+    target_type: Literal["Other"]
+
+
+class OtherSettings(TargetSettings):
+    target_type = "Other"
 
 
 @pytest.fixture
@@ -48,7 +71,6 @@ def entry_points(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 def forget() -> None:
     kinds._installed.cache_clear()
-    kinds._installed_events.cache_clear()
 
 
 def test_the_built_in_kinds_are_those_of_the_enumeration() -> None:
@@ -99,7 +121,81 @@ def test_a_package_that_is_wrong_is_ignored(
         assert list(target_kinds()) == list(BUILT_IN)
     assert len(caplog.records) == 1
     assert why in caplog.text
-    assert caplog.records[0].entry_point == value
+    assert (caplog.records[0].action, caplog.records[0].target_type) == ("ignore_plugin", name)
+    assert caplog.records[0].package == value.partition(":")[0]
+
+
+def ask_for_target() -> None:
+    with pytest.raises(KeyError):
+        Targets(Settings())["Other"]
+
+
+BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
+    "step": ("WITHOUT_STEP", all_steps),
+    "settings": ("WITHOUT_SETTINGS", settings_classes),
+    "target": ("WITHOUT_TARGET", ask_for_target),
+    "resource:other": ("WITHOUT_DECODER", lambda: decoder_of("resource:other")),
+}
+"""By part: a kind whose package lacks it, and a function that needs it."""
+
+
+@pytest.mark.parametrize("part", BROKEN)
+def test_a_kind_without_one_of_its_parts_counts_as_not_installed(
+    part: str, entry_points: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first function that needs the part logs the package, the part and the reason once, and all others go on."""
+    kind, needs = BROKEN[part]
+    entry_points["Other"] = f"{__name__}:{kind}"
+    assert target_kind("Other") is globals()[kind]
+    for use in (needs, *(use for _, use in BROKEN.values()), definition_schema, service_variables):
+        use()
+    assert list(target_kinds()) == list(BUILT_IN)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "a plugin cannot be loaded, so this process does without its target type; correct or uninstall it"
+    )
+    assert (record.action, record.target_type, record.package) == ("ignore_plugin", "Other", __name__)
+    assert record.part == f"{part} {MISSING!r}"
+    assert record.reason == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_a_part_of_a_wrong_type_counts_as_missing(
+    entry_points: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A function in the place of the class of steps is refused before a definition meets it."""
+    entry_points["Other"] = f"{__name__}:STEP_IS_NO_STEP"
+    assert "Other" not in all_steps()
+    assert caplog.records[0].reason == "TypeError: it must be a subclass of TaskStep"
+
+
+def test_a_plugin_without_its_step_spoils_no_message_about_other_steps(entry_points: dict[str, str]) -> None:
+    """A misspelt key of a `Function` is compared with the keys of all kinds, and the damaged kind is left out."""
+    entry_points["Other"] = f"{__name__}:WITHOUT_STEP"
+    step = {"type": "Task", "target_type": "Function", "target_name": "a:b", "tmieout": 3, "end": True}
+    with pytest.raises(DefinitionError, match="did you mean `timeout`"):
+        DAGBuilder({"start": "A", "steps": {"A": step}}).build_dag()
+
+
+def test_a_definition_of_a_damaged_plugin_is_refused_with_the_reason(entry_points: dict[str, str]) -> None:
+    """The problem names the package and the part that cannot be loaded, and the next move."""
+    entry_points["BigQuery"] = f"{__name__}:KIND_THAT_IS_MISSING"
+    entry_points["Other"] = f"{__name__}:WITHOUT_STEP"
+    for target_type, part in (
+        ("Other", f"step {MISSING!r}: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("BigQuery", f"kind '{__name__}:KIND_THAT_IS_MISSING': AttributeError"),
+    ):
+        with pytest.raises(DefinitionError) as refused:
+            stored(target_type=target_type).build_dag()
+        (problem,) = refused.value.problems
+        message = f"the package {__name__} brings the target type '{target_type}' but cannot be loaded: {part}"
+        assert message in problem.message
+        assert problem.message.endswith("; correct or uninstall it")
+
+
+def test_a_stored_task_of_a_damaged_plugin_is_built(entry_points: dict[str, str]) -> None:
+    """The process handles its run like that of a package that is not installed."""
+    entry_points["Other"] = f"{__name__}:WITHOUT_STEP"
+    assert isinstance(stored(target_type="Other").build_stored_dag().all_tasks["A"], UnknownTask)
 
 
 def test_packages_are_looked_through_for_unknown_names_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,8 +215,9 @@ def test_packages_are_looked_through_for_unknown_names_only(monkeypatch: pytest.
 # -- events ----------------------------------------------------------------------------------------------------------
 
 
-def ended(event_data: dict[str, Any]) -> Hint:
-    return Hint(event_data=event_data, target_type="Other", execution_key=event_data["key"], hint="over")
+def ended(event_data: dict[str, Any]) -> Any:
+    key = event_data["key"]
+    return key and Hint(event_data=event_data, target_type="Other", execution_key=key, hint="over")
 
 
 def test_a_package_decodes_messages(entry_points: dict[str, str]) -> None:
@@ -132,6 +229,25 @@ def test_a_package_decodes_messages(entry_points: dict[str, str]) -> None:
     assert (event.target_type, event.execution_key) == ("Other", "k")
     assert factory.create_from_event({"type": "other", "key": "k"}) is None
     assert factory.create_from_event({"resource": {"type": "dataflow_step"}, "key": "k"}) is None
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"), [({}, "KeyError: 'key'"), ({"key": []}, "TypeError: it returned list, which is no event")]
+)
+def test_a_mistake_in_a_decoder_of_a_package_makes_the_message_malformed(
+    message: dict[str, Any], reason: str, entry_points: dict[str, str]
+) -> None:
+    """The message is parked and names the package: given back, it would be delivered without end."""
+    entry_points["Other"] = f"{__name__}:OTHER"
+    with pytest.raises(MalformedEventError) as refused:
+        EventFactory().create_from_event({"resource": {"type": "other"}, **message})
+    assert refused.value.reason == f"the decoder of the package {__name__} failed with {reason}"
+
+
+def test_a_message_for_a_missing_decoder_is_foreign(entry_points: dict[str, str]) -> None:
+    """It is acknowledged, as in a process without the package."""
+    entry_points["Other"] = f"{__name__}:WITHOUT_DECODER"
+    assert EventFactory().create_from_event({"resource": {"type": "other"}}) is None
 
 
 def test_a_shape_from_outside_is_not_remembered(entry_points: dict[str, str]) -> None:
@@ -168,14 +284,17 @@ def test_a_given_task_of_an_unknown_kind_is_refused() -> None:
         stored().build_dag()
     (problem,) = refused.value.problems
     assert problem.path == "steps.A.target_type"
-    assert "a plugin may bring it" in problem.message
+    assert problem.message == (
+        "must be `Function`, `CloudFunction` or `Dataflow`, not 'BigQuery'; no installed package brings the target "
+        "type 'BigQuery': install the package that does, or correct the name"
+    )
 
 
 def test_a_misspelt_kind_is_no_plugin() -> None:
     """A name that is nearly a known one gets the hint of that one, and none at plugins."""
     with pytest.raises(DefinitionError, match="did you mean `Dataflow`") as refused:
         stored(target_type="DataFlo").build_dag()
-    assert "plugin" not in str(refused.value)
+    assert "package" not in str(refused.value)
 
 
 def test_a_stored_step_of_an_unknown_type_is_of_a_newer_version() -> None:
