@@ -189,6 +189,7 @@ class Task(Node):
         self,
         name: str,
         parent_dag: "DAG",
+        /,  # a kind of target may have a key `name`, which is one of the options
         *,
         target_name: str,
         next: str | None = None,  # noqa: A002

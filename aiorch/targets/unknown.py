@@ -18,7 +18,7 @@ class UnknownTask(Task):
     process: a process with the package finds its outcome.
     """
 
-    def __init__(self, name: str, parent_dag: DAG, *, target_type: str, **task: Any) -> None:
+    def __init__(self, name: str, parent_dag: DAG, /, *, target_type: str, **task: Any) -> None:
         self.target_kind: TargetKind = TargetKind(name=target_type, execution=JOB, step="", target="", settings="")
         self.target_type: str = target_type
         self.execution: ExecutionKind = JOB

@@ -51,6 +51,17 @@ class OtherStep(TaskStep):
     target_type: Literal["Other"]
 
 
+class NamedStep(OtherStep):
+    """Its keys have the names of arguments in aiorch."""
+
+    name: str
+    parent_dag: str
+    self: int
+
+
+NAMED = TargetKind(name="Other", execution=JOB, **(PARTS | {"step": f"{__name__}:NamedStep"}))
+
+
 class OtherSettings(TargetSettings):
     target_type = "Other"
 
@@ -256,6 +267,22 @@ def test_a_shape_from_outside_is_not_remembered(entry_points: dict[str, str]) ->
     for number in range(100):
         assert decoder_of(f"resource:{number}") is None
     assert load.cache_info().currsize - before <= len(BUILT_IN)
+
+
+# -- steps -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_keys_of_a_kind_may_have_the_names_of_arguments(*, is_installed: bool, entry_points: dict[str, str]) -> None:
+    """The task has them as options, in a process with the package and in one without."""
+    if is_installed:
+        entry_points["Other"] = f"{__name__}:NAMED"
+    keys = {"name": "n", "parent_dag": "p", "self": 1}
+    step = {"type": "Task", "target_type": "Other", "target_name": "x", "end": True, **keys}
+    builder = DAGBuilder({"start": "A", "steps": {"A": step}})
+    task = (builder.build_dag() if is_installed else builder.build_stored_dag()).all_tasks["A"]
+    assert type(task) is (OtherTask if is_installed else UnknownTask)
+    assert (task.name, task.options) == ("A", keys)
 
 
 # -- stored definitions ----------------------------------------------------------------------------------------------
