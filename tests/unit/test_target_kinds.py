@@ -305,6 +305,28 @@ def test_a_stored_task_of_an_unknown_kind_is_built() -> None:
     assert task.parent_dag.schema_version == 2
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("timeout", "1h"), ("retry", 3), ("parameters", ["x"]), ("function", "a function.py"), ("on_lost", "ask")),
+        *(("target_name", ["a", "b"]), ("comment", {"en": "x"})),
+    ],
+)
+def test_a_stored_task_of_an_unknown_kind_may_use_shared_keys_in_its_own_way(key: str, value: object) -> None:
+    """A package may give a key of all tasks another type: the key is an option, and the task has its default."""
+    task = stored(**{key: value}).build_stored_dag().all_tasks["A"]
+    default = stored().build_stored_dag().all_tasks["A"]
+    assert task.options == {"sql": "select 1", key: value}
+    assert getattr(task, key) == getattr(default, key)
+
+
+@pytest.mark.parametrize("links", [{"end": "yes"}, {"end": False, "next": 1}, {"end": False, "next": "B"}])
+def test_a_stored_task_of_an_unknown_kind_has_the_links_of_all_steps(links: dict[str, Any]) -> None:
+    """Without the following step the run could not be folded, so a wrong link is refused."""
+    with pytest.raises(DefinitionError, match=r"steps\.A\.(end|next)"):
+        stored(**links).build_stored_dag()
+
+
 def test_a_given_task_of_an_unknown_kind_is_refused() -> None:
     """Only a stored definition was checked by a process that knows the kind. The keys of the kind are not judged."""
     with pytest.raises(DefinitionError) as refused:
