@@ -6,9 +6,9 @@ The messages replace those of the validator: they name the mistake, the allowed 
 
 import json
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -204,26 +204,25 @@ class Check:
     def _explain(self, key: Key, detail: ErrorDetails, model: type[BaseModel], data: dict[str, Any]) -> None:
         """Report the errors of the validator in messages of aiorch."""
         location, kind = detail["loc"], detail["type"]
-        name = str(location[0])
-        if issubclass(model, Step) and name in ("type", "target_type"):
+        if issubclass(model, Step) and location[:1] in (("type",), ("target_type",)):
             return  # reported when the model was chosen
-        for part in location[:-1]:
-            inner = _model_in(_fields(model)[str(part)]) if str(part) in _fields(model) else None
-            if inner is None:
-                break
-            model, data, name = inner, data[str(part)], str(location[location.index(part) + 1])
+        place = _find_place(detail, model, data)
+        path = (*key, *place.key)
         if kind == "extra_forbidden":
-            self._unknown((*key, *location), name, model, data)
-            return
-        field = _fields(model)[name]
-        if kind == "missing":
-            if name != "target_name" or model is not TaskStep:
-                self._report((*key, *location), f"this key is missing. {field.description}")
-            return
-        example = f", e.g. {json.dumps(field.examples[0])}" if field.examples and location[-1] == name else ""
-        self._report((*key, *location), _wrong_value(detail, name) + example, at_value=True)
+            self._unknown(path, str(location[-1]), place.model, place.given)
+        elif kind == "missing":
+            if location != ("target_name",) or model is not TaskStep:
+                meaning = f". {place.field.description}" if place.field and place.field.description else ""
+                self._report(path, f"this key is missing{meaning}")
+        else:
+            examples = place.field.examples if place.field else None
+            example = f", e.g. {json.dumps(examples[0], default=str)}" if examples else ""
+            self._report(path, _wrong_value(detail, str(path[-1]) if path else "") + example, at_value=True)
 
-    def _unknown(self, key: Key, name: str, model: type[BaseModel], given: Iterable[str]) -> None:
+    def _unknown(self, key: Key, name: str, model: type[BaseModel] | None, given: Iterable[str]) -> None:
+        if model is None:
+            self._report(key, "unknown key")
+            return
         steps = all_steps() if issubclass(model, Step) else {}
         owners = [label for label, step in steps.items() if name in _fields(step)]
         if model is TaskStep:
@@ -240,6 +239,43 @@ class Check:
     def _report(self, key: Key, message: str, *, at_value: bool = False) -> None:
         if key not in self._reported:
             self.findings.append(Finding(key, message, at_value))
+
+
+class _Place(NamedTuple):
+    """The place of an error in a mapping."""
+
+    key: Key
+
+    model: type[BaseModel] | None
+    """The model of the innermost mapping around the place, `None` if the mapping has none."""
+
+    given: Mapping[str, Any]
+    """The innermost mapping around the place."""
+
+    field: FieldInfo | None
+    """The field of the place, `None` for an item, and for a mapping as a whole."""
+
+
+def _find_place(detail: ErrorDetails, model: type[BaseModel], data: dict[str, Any]) -> _Place:
+    """Follow the location of an error into *data*, past the labels that are no keys, like those of types of a union."""
+    place = _Place((), model, data, None)
+    value: Any = data
+    inner: type[BaseModel] | None = model
+    given: Mapping[str, Any]
+    for number, part in enumerate(detail["loc"], 1):
+        if isinstance(value, dict):
+            if part not in value and (detail["type"] != "missing" or number < len(detail["loc"])):
+                continue
+            given, value = value, value.get(part)
+        elif isinstance(value, list) and isinstance(part, int):
+            given, value = place.given, value[part]
+        else:
+            continue
+        field = _fields(inner).get(str(part)) if inner is not None else None
+        place = _Place((*place.key, part), inner, given, field)
+        if field is not None:
+            inner = _model_in(field.annotation)
+    return place
 
 
 _SHAPES = {
@@ -273,6 +309,8 @@ def _wrong_value(detail: ErrorDetails, name: str) -> str:
         shape = "a mapping of steps by name" if name == "steps" else _SHAPES[kind]
         quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
         return f"must be {shape}, not {shown(value)}{quote}"
+    if kind in ("value_error", "assertion_error"):  # raised by a validator, in words of its own
+        return str(context["error"]) or detail["msg"]
     if kind in _LIMITS:
         return f"must be {_LIMITS[kind].format_map(context)}, not {value}"
     words = {"shown": shown(value), "msg": detail["msg"], **context}
@@ -304,7 +342,8 @@ def _kind_by_keys(data: dict[str, Any]) -> str:
     return TASK
 
 
-def _model_in(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the model of the value of a field, `None` if the value has no model."""
-    kinds = (field.annotation, *get_args(field.annotation))
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the model of a value, or of the items of a value; `None` if they have no model."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _model_in(each)) is not None), None)

@@ -3,10 +3,13 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from datetime import date
 from importlib.metadata import EntryPoint
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pytest
+from pydantic import ConfigDict, Field, field_validator, model_validator
+from typing_extensions import TypedDict
 
 from aiorch import DefinitionError, Settings, Task
 from aiorch.definition.build import DAGBuilder
@@ -16,7 +19,7 @@ from aiorch.events import EventFactory, Hint
 from aiorch.model.enums import TargetTypes
 from aiorch.model.execution_kind import CALL, CALLABLE, JOB
 from aiorch.settings import TargetSettings
-from aiorch.steps import TaskStep
+from aiorch.steps import Model, TaskStep
 from aiorch.system.environment import service_variables
 from aiorch.targets import kind as kinds
 from aiorch.targets.cloud_function.settings import CloudFunctions
@@ -60,6 +63,44 @@ class NamedStep(OtherStep):
 
 
 NAMED = TargetKind(name="Other", execution=JOB, **(PARTS | {"step": f"{__name__}:NamedStep"}))
+
+
+class Item(Model):
+    x: int = Field(description="A number.")
+    y: date | None = Field(None, examples=[date(2026, 1, 2)], strict=False)
+
+
+class Mark(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    text: str
+
+
+class RichStep(OtherStep):
+    """It uses what pydantic has."""
+
+    items: list[Item] = Field(default_factory=list)
+    named: dict[str, list[Item]] | None = None
+    either: int | Item = 0
+    marks: list[Mark] = Field(default_factory=list)
+    low: int = 0
+    high: int = 1
+    even: int = 0
+
+    @field_validator("even")
+    @classmethod
+    def is_even(cls, even: int) -> int:
+        if even % 2:
+            raise ValueError("only even numbers are allowed")
+        return even
+
+    @model_validator(mode="after")
+    def is_in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is above high")
+        return self
+
+
+RICH = TargetKind(name="Other", execution=JOB, **(PARTS | {"step": f"{__name__}:RichStep"}))
 
 
 class OtherSettings(TargetSettings):
@@ -283,6 +324,44 @@ def test_keys_of_a_kind_may_have_the_names_of_arguments(*, is_installed: bool, e
     task = (builder.build_dag() if is_installed else builder.build_stored_dag()).all_tasks["A"]
     assert type(task) is (OtherTask if is_installed else UnknownTask)
     assert (task.name, task.options) == ("A", keys)
+
+
+@pytest.mark.parametrize(
+    ("keys", "problems"),
+    [
+        ({"items": [{"x": 1}, {}]}, {"items[1].x": "this key is missing. A number."}),
+        ({"items": [{"x": "1"}]}, {"items[0].x": "must be a whole number, not '1'"}),
+        ({"items": [1]}, {"items[0]": "must be a mapping, not the number 1"}),
+        ({"items": [{"x": 1, "Y": 1}]}, {"items[0].Y": "unknown key; did you mean `y`?"}),
+        ({"items": [{"x": 1, "low": 1}]}, {"items[0].low": "unknown key; known here: x, y"}),
+        ({"items": [{"x": 1, "y": "?"}]}, {"items[0].y": ", not '?', e.g. \"2026-01-02\""}),
+        ({"named": {"a": [{"x": 1}, {"x": None}]}}, {"named.a[1].x": "must be a whole number, not null"}),
+        ({"named": {"a": []}, "either": {"x": 2}}, {}),
+        (
+            {"either": {"x": "2"}},
+            {"either": "must be a whole number, not a mapping", "either.x": "must be a whole number, not '2'"},
+        ),
+        ({"marks": [{"text": "a", "low": 1}]}, {"marks[0].low": "unknown key"}),
+        ({"marks": [{}]}, {"marks[0].text": "this key is missing"}),
+        ({"low": 2}, {"": "low is above high"}),
+        ({"even": 3}, {"even": "only even numbers are allowed"}),
+        ({"lo": 2}, {"lo": "unknown key; did you mean `low`?"}),
+        ({"url": "x"}, {"url": "`url` is a key of CloudFunction steps, and this is a Other step"}),
+    ],
+)
+def test_mistakes_in_the_keys_of_a_kind_are_explained(
+    keys: dict[str, Any], problems: dict[str, str], entry_points: dict[str, str]
+) -> None:
+    """Items of lists and mappings, unions, and validators for fields and for whole steps: each mistake at its path."""
+    entry_points["Other"] = f"{__name__}:RICH"
+    step = {"type": "Task", "target_type": "Other", "target_name": "x", "end": True, **keys}
+    found = {}
+    try:
+        DAGBuilder({"start": "A", "steps": {"A": step}}).build_dag()
+    except DefinitionError as refused:
+        found = {each.path.removeprefix("steps.A").removeprefix("."): each.message for each in refused.problems}
+    assert found.keys() == problems.keys()
+    assert all(found[path].endswith(message) for path, message in problems.items()), found
 
 
 # -- stored definitions ----------------------------------------------------------------------------------------------
