@@ -13,7 +13,7 @@ from aiorch.documents.executions import ExecutionStatus
 from aiorch.documents.runs import OrchestrationStatus, RunSummary
 from aiorch.engine.executor import DAGExecutor
 from aiorch.engine.sweeper import Sweeper
-from aiorch.errors import InvalidInputError, StoreError
+from aiorch.errors import InvalidInputError, OrchestratorClosedError, StoreError
 from aiorch.model import names
 from aiorch.model.dag import DAG
 from aiorch.model.run_document import StartCommand, is_json
@@ -87,11 +87,15 @@ class Client:
             refresh_s=self.settings.relook_s or pace.refresh_s,
         )
         self._background: list[asyncio.Task[None]] = []
+        self._is_open: bool | None = None  # not yet
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        if self._is_open is False:
+            self._refuse_unless_open("it was not opened again")
         self._background = [asyncio.get_running_loop().create_task(self._sweeper.watch())]
+        self._is_open = True
         return self
 
     async def __aexit__(
@@ -106,16 +110,28 @@ class Client:
     async def _close(self, drain_s: float) -> None:
         try:
             await self._executor.close(drain_s)
+            self._is_open = False
             await self._close_source()
             await self._executor.leave()
         except StoreError as error:
             logger.warning("heartbeat not withdrawn; other replicas will time it out", extra={"error": str(error)})
         finally:
+            self._is_open = False
             await self._executor.close_targets()
             await self.store.aclose()
 
     async def _close_source(self) -> None:
         """Give back the messages that were not settled: a client takes none."""
+
+    def _refuse_unless_open(self, undone: str) -> None:
+        """Raise an OrchestratorClosedError before `join` and after the last commit of this process."""
+        if self._is_open:
+            return
+        kind = type(self).__name__
+        this = f"this {kind.lower()} is"
+        if self._is_open is None:
+            raise OrchestratorClosedError(f"{this} not open yet, so {undone}. Enter it: async with {kind}(…).")
+        raise OrchestratorClosedError(f"{this} closed, so {undone}. Create a new {kind}.")
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -149,7 +165,10 @@ class Client:
             RunConflictError: The run exists with a different definition or input.
 
             RunTooLargeError: The run could outgrow its document.
+
+            OrchestratorClosedError: This is not open.
         """
+        self._refuse_unless_open("no run was started")
         dag, command = self._start_command(dag, input, run_id)
         self._check(dag)
         return await self._begin(dag, command)
@@ -176,7 +195,10 @@ class Client:
 
         Raises:
             RunNotFoundError: There is none of this id.
+
+            OrchestratorClosedError: This is not open.
         """
+        self._refuse_unless_open("the run was not read")
         committer = self._executor.committer(names.run_id(run_id))
         await committer.apply(None)
         return RunHandle(self._executor, committer)
@@ -189,7 +211,10 @@ class Client:
             RunNotFoundError: There is none of this id.
 
             TypeError: The reason is no text.
+
+            OrchestratorClosedError: This is not open.
         """
+        self._refuse_unless_open("the run was not cancelled")
         refuse_wrong_reason(reason)
         committer = await self._executor.cancel(names.run_id(run_id), reason)
         handle = RunHandle(self._executor, committer)
@@ -208,13 +233,22 @@ class Client:
             RunStateError: It has neither failed nor been cancelled.
 
             UnresolvedFunctionError: This process cannot launch some of its tasks.
+
+            OrchestratorClosedError: This is not open.
         """
+        self._refuse_unless_open("no run was started")
         dag, command = await self._executor.resume_command(run_id)
         self._check(dag)
         return await self._begin(dag, command)
 
     async def runs(self) -> list[RunSummary]:
-        """All runs of the store, the newest first."""
+        """
+        Return all runs of the store, the newest first.
+
+        Raises:
+            OrchestratorClosedError: This is not open.
+        """
+        self._refuse_unless_open("no run was read")
         return await self.runs_status.list_runs()
 
     async def dead_owners(self, run: RunHandle) -> frozenset[str]:

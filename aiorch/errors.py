@@ -18,7 +18,8 @@ The exceptions that aiorch raises on purpose: one type per distinct reaction of 
     ├── NoResultError            the task, or the run, has ended without a result: read the reason
     │   ├── TaskNotFoundError    no task has this name: correct the name
     │   └── ResultPendingError   there is no result yet: wait
-    ├── OrchestratorLeftError    attach to the run with an open orchestrator
+    ├── OrchestratorClosedError  use an open orchestrator or client
+    │   └── OrchestratorLeftError  attach to the run with an open orchestrator
     ├── DocumentError            a stored document is not one that aiorch wrote: inspect the document
     │   ├── DefinitionGoneError  the definition of a run is no longer in the store: restore the definition
     │   └── NewerSchemaError     a newer aiorch wrote it: upgrade this process; nack, because a replica may be newer
@@ -236,7 +237,11 @@ class ResultPendingError(NoResultError):
     """The task or the run has not ended, so there is no result yet."""
 
 
-class OrchestratorLeftError(AiorchError):
+class OrchestratorClosedError(AiorchError):
+    """The orchestrator or client is not open, so it did nothing."""
+
+
+class OrchestratorLeftError(OrchestratorClosedError):
     """The orchestrator was closed before a request or a wait had ended."""
 
     def __init__(self, run_id: str) -> None:

@@ -160,8 +160,11 @@ class Orchestrator(Client):
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
+        if self._is_open is False:
+            self._refuse_unless_open("it was not opened again")
         try:
             await self._executor.join()
+            self._is_open = True  # a callable that goes on now may start runs
             await self._sweep()
         except BaseException:
             await self._close(0)
@@ -195,7 +198,10 @@ class Orchestrator(Client):
 
         Raises:
             AiorchError: This orchestrator takes its messages from another source: publish there.
+
+            OrchestratorClosedError: This is not open.
         """
+        self._refuse_unless_open("no message was published")
         if self._local is None:
             raise AiorchError(
                 "this orchestrator takes its messages from a subscription, so no message was published; publish to "

@@ -37,7 +37,7 @@ from aiorch.errors import (
     InvalidIdError,
     InvalidInputError,
     NoResultError,
-    OrchestratorLeftError,
+    OrchestratorClosedError,
     RunConflictError,
     RunNotFoundError,
     RunStateError,
@@ -96,7 +96,7 @@ _STATUS_OF: tuple[tuple[type[AiorchError], int], ...] = (
     (TaskNotFoundError, 404),
     (NoResultError, 409),
     (StoreError, 503),
-    (OrchestratorLeftError, 503),
+    (OrchestratorClosedError, 503),
 )
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
