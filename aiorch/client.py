@@ -13,7 +13,7 @@ from aiorch.documents.executions import ExecutionStatus
 from aiorch.documents.runs import OrchestrationStatus, RunSummary
 from aiorch.engine.executor import DAGExecutor
 from aiorch.engine.sweeper import Sweeper
-from aiorch.errors import InvalidInputError, OrchestratorClosedError, StoreError
+from aiorch.errors import AiorchError, InvalidInputError, OrchestratorClosedError, StoreError
 from aiorch.model import names
 from aiorch.model.dag import DAG
 from aiorch.model.run_document import StartCommand, is_json
@@ -24,6 +24,9 @@ from aiorch.settings import Settings
 from aiorch.stores import DEFAULT_STORE, open_store
 
 logger = logging.getLogger(__name__)
+
+UNATTENDED_S = 10.0
+"""Time after which a client warns that no process carries out a run that it has started."""
 
 Definition = DAG | Mapping[str, Any] | str | os.PathLike[str]
 """A DAG, a definition as a mapping, or the path of a definition file (JSON or YAML)."""
@@ -41,7 +44,7 @@ class Client:
 
     Args:
         store: URL of a store (``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``gs://bucket/prefix``), or a
-            store.
+            store. Not ``memory:``, which no other process can open.
 
         settings: The values that a program may tune.
 
@@ -62,6 +65,11 @@ class Client:
         entropy: Entropy | None = None,
     ) -> None:
         refuse_wrong_types(store, settings, made="client")
+        if store == "memory:":
+            raise AiorchError(
+                "no other process can open the store 'memory:', so the runs of a client would wait for ever: no client "
+                "was made. Use an Orchestrator, or the URL of a store that processes share (sqlite:///… or gs://…)."
+            )
         self._connect(store, settings or Settings(), targets={}, clock=clock, entropy=entropy)
 
     def _connect(self, store: str | Store, settings: Settings, **executor: Any) -> None:
@@ -265,7 +273,23 @@ class Client:
         """Raise if this process could not launch a task of a run that it is about to begin."""
 
     async def _begin(self, dag: DAG, command: StartCommand) -> RunHandle:
-        return RunHandle(self._executor, await self._executor.start(dag, command))
+        handle = RunHandle(self._executor, await self._executor.start(dag, command))
+        self._executor.spawn(self._warn_if_unattended(handle.run_id), may_be_cut=True)
+        return handle
+
+    async def _warn_if_unattended(self, run_id: str) -> None:
+        """Warn, once, if no living process works on a run that this client has started."""
+        await asyncio.sleep(UNATTENDED_S)
+        try:
+            run = await self.attach(run_id)
+            is_unattended = run.run.waits_for_process(await self.dead_owners(run))
+        except AiorchError:
+            return  # the waiting callers learn of it
+        if is_unattended:
+            logger.warning(
+                "no process carries out this run, so it waits: start a process that serves the store (aiorch serve)",
+                extra={"action": "run_unattended", "run_id": run_id, "store": str(self.store)},
+            )
 
     def _start_command(self, definition: Definition, input: Any, run_id: str | None) -> tuple[DAG, StartCommand]:  # noqa: A002
         dag = self.dag(definition)

@@ -241,7 +241,7 @@ class Orchestrator(Client):
         return dag
 
     async def _begin(self, dag: DAG, command: StartCommand) -> RunHandle:
-        handle = await super()._begin(dag, command)
+        handle = RunHandle(self._executor, await self._executor.start(dag, command))
         if handle.run.header.nonce != command.nonce:  # it existed
             await self._carry_out(handle)
         return handle

@@ -17,6 +17,7 @@ from aiorch import (
     TaskNotFoundError,
     TaskStatus,
 )
+from aiorch.stores.memory import MemoryStore
 from tests.definitions import parallel
 from tests.integration.test_orchestrator import chain, engine, named, task
 
@@ -158,7 +159,7 @@ async def test_a_handle_says_why_there_is_no_result() -> None:
         "start": "Good",
         "steps": {"Good": task("returns", next="Bad"), "Bad": task("fails", next="Rest"), "Rest": task("returns")},
     }
-    async with Client("memory:") as client:
+    async with Client(MemoryStore()) as client:
         waiting = await client.start(named(definition))
         for ask in (waiting.result(), waiting.result("Good")):
             with pytest.raises(ResultPendingError):

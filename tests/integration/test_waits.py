@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -318,3 +319,23 @@ async def test_a_malformed_url_fails_at_once() -> None:
         result = await (await orchestrator.start(chain(A=function))).wait()
     assert result.error is not None
     assert result.error.type == "ConfigurationError"
+
+
+@pytest.mark.parametrize("is_attended", [False, True])
+@in_virtual_time
+async def test_a_client_warns_of_a_run_that_no_process_carries_out(
+    *, is_attended: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning comes once, names the run, and tells what to start; a run that a process works on gives none."""
+    store, calls = Commits(), Calls(A=[Succeeded(b"1")])
+    calls.answers_after_s = 300
+    async with AsyncExitStack() as stack:
+        if is_attended:
+            await stack.enter_async_context(engine(store, calls))
+        client = Client(store, clock=ManualClock(), entropy=SeededEntropy(2))
+        await stack.enter_async_context(client)
+        await client.start(chain(A=call()), run_id="r")
+        await asyncio.sleep(600)
+    warned = [record for record in caplog.records if getattr(record, "action", "") == "run_unattended"]
+    assert [record.run_id for record in warned] == ([] if is_attended else ["r"])
+    assert all("start a process that serves the store" in record.getMessage() for record in warned)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aiorch import DefinitionError, InvalidIdError, InvalidInputError, Orchestrator
+from aiorch import AiorchError, Client, DefinitionError, InvalidIdError, InvalidInputError, Orchestrator
 from tests.integration.test_orchestrator import chain, engine, named
 
 
@@ -109,3 +109,9 @@ def test_an_orchestrator_of_wrong_arguments_is_not_made(arguments: dict[str, Any
     """The error names the argument, what it is and what it must be."""
     with pytest.raises(TypeError, match=f"{said}.*no orchestrator was made"):
         Orchestrator(**{"store": "memory:", **arguments})
+
+
+def test_a_client_of_a_store_in_memory_is_not_made() -> None:
+    """No other process can carry out its runs: their callers would wait for ever."""
+    with pytest.raises(AiorchError, match=r"no other process can open the store 'memory:'.*no client was made. Use an"):
+        Client("memory:")
