@@ -124,6 +124,7 @@ class Orchestrator(Client):
             search_paths=[Path(path) for path in (*called.search_paths, *search_paths)],
             find_folder=partial(folder_of, folders=[Path(path).resolve() for path in definition_folders]),
             threads_max=called.threads_max,
+            limit=called.limit,
             watch=PROCESS_WATCH if clock is None else None,
         )
         self._connect(

@@ -16,6 +16,7 @@ from aiorch.ports.store import LOCAL_PACE, StoredObject
 from aiorch.ports.target import Answer, Failed, Succeeded
 from aiorch.settings import LaunchSettings
 from aiorch.stores.memory import MemoryStore
+from aiorch.targets import Functions
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from tests.definitions import chain, job, parallel, task
 from tests.fakes.jobs import Jobs
@@ -59,6 +60,26 @@ async def test_the_next_task_takes_the_slot_of_the_one_before() -> None:
         run = await orchestrator.start(chain(a=job(), b=job(), c=job()))
         async with asyncio.timeout(30):
             await run.wait()
+
+
+@in_virtual_time
+async def test_a_limit_of_functions_holds() -> None:
+    """Of twenty callables that could run at once, at most as many run as `Functions.limit` says; all end."""
+    running, most = 0, 0
+
+    async def work(_: TaskContext) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(5)
+        running -= 1
+
+    targets = [Functions(functions={"t:work": work}, limit=2)]
+    async with Orchestrator("memory:", targets=targets, clock=ManualClock(), entropy=SeededEntropy(1)) as orchestrator:
+        dag = side_by_side(**{f"n{number}": task(function="t:work") for number in range(20)})
+        result = await orchestrator.run(dag)
+    assert result.status is RunStatus.COMPLETED
+    assert most == 2
 
 
 @in_virtual_time

@@ -53,6 +53,8 @@ class FunctionTarget:
 
         result_bytes_max: Size of an encoded result above which the task fails.
 
+        limit: Executions under way at once in this process, `None` for any number.
+
         watch: Tells a process that stood still from an async callable that blocks; `None` where time is simulated.
     """
 
@@ -66,8 +68,10 @@ class FunctionTarget:
         find_folder: Callable[[str], Path | None] = lambda _: None,
         threads_max: int = THREADS_MAX,
         result_bytes_max: int = RESULT_BYTES_MAX,
+        limit: int | None = None,
         watch: Watch | None = None,
     ) -> None:
+        self.limit = limit
         self._callables = Callables(functions or {}, search_paths, find_folder)
         self._threads_max = threads_max
         self._threads: anyio.CapacityLimiter | None = None
@@ -79,7 +83,8 @@ class FunctionTarget:
     @classmethod
     def of(cls, own: Functions, settings: Settings) -> Self:  # noqa: ARG003  as of every kind
         """Return the target that the settings describe."""
-        return cls(own.functions, search_paths=[Path(path) for path in own.search_paths], threads_max=own.threads_max)
+        paths = [Path(path) for path in own.search_paths]
+        return cls(own.functions, search_paths=paths, threads_max=own.threads_max, limit=own.limit)
 
     def learn(self, dag: DAG, folder: Path | None, search_paths: Sequence[Path] = ()) -> bool:
         """Take in the callables of a DAG and the folders of its modules; see `Callables.learn`."""
