@@ -91,16 +91,14 @@ class DefinitionError(AiorchError):
 
 
 class InvalidSettingError(AiorchError, ValueError):
-    """A setting is out of its range, so the store was not opened."""
+    """A setting has a wrong value, so the settings, or the orchestrator with them, were not made."""
 
-    def __init__(self, setting: str, value: object, least: float) -> None:
+    def __init__(self, setting: str, value: object, rule: str, *, undone: str = "these settings were not made") -> None:
         self.setting: str = setting
         self.value: object = value
-        self.least: float = least
-        super().__init__(
-            f"{setting} is {value!r} and must be a number of at least {least:g}, so the store was not opened. Correct "
-            f"the setting, or leave it out for its default."
-        )
+        self.rule: str = rule
+        """The rule that the value breaks, as the end of the sentence "The setting …"."""
+        super().__init__(f"{setting} {rule}, so {undone}. Correct the setting, or leave it out for its default.")
 
 
 class InvalidIdError(AiorchError, ValueError):

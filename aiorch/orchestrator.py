@@ -14,6 +14,7 @@ from aiorch.definition.files import folder_of
 from aiorch.errors import (
     AiorchError,
     DefinitionError,
+    InvalidSettingError,
     Problem,
     StoreThrottled,
     StoreUnavailable,
@@ -24,6 +25,7 @@ from aiorch.intake.intake import Intake
 from aiorch.model import names
 from aiorch.model.dag import DAG, Task
 from aiorch.model.enums import TargetTypes
+from aiorch.model.findings import Hints
 from aiorch.model.run_document import StartCommand
 from aiorch.ports.observer import Observer
 from aiorch.ports.source import EventSource
@@ -37,9 +39,13 @@ from aiorch.stores import DEFAULT_STORE
 from aiorch.system.watch import PROCESS_WATCH
 from aiorch.targets.function.settings import Functions
 from aiorch.targets.function.target import FunctionTarget
+from aiorch.targets.kind import BUILT_IN, target_kind
 from aiorch.targets.lazy import Targets
 
 logger = logging.getLogger(__name__)
+
+TARGET_METHODS = ("resolve", "launch", "stop", "aclose")
+"""The methods of a `Target`."""
 
 INTERRUPTED_LOOKS_MAX = 20
 """Open runs read at most to find out whether a process works on them."""
@@ -116,8 +122,8 @@ class Orchestrator(Client):
         refuse_wrong_types(store, settings, made="orchestrator")
         _refuse_wrong_types(dags=dags, functions=functions, search_paths=search_paths)
         settings = settings or Settings()
-        given, own = (targets, ()) if isinstance(targets, Mapping) else ({}, tuple(targets))
-        by_name = cast("Mapping[str, Target]", given)  # a `TargetTypes` is a text
+        given, own = _given_and_own(targets)
+        _refuse_unknown_limits(settings.launches.limits, given)
         called = next((each for each in own if isinstance(each, Functions)), Functions.of(settings))
         self._functions = FunctionTarget(
             {**called.functions, **(functions or {})},
@@ -131,7 +137,7 @@ class Orchestrator(Client):
             store,
             settings,
             functions=self._functions,
-            targets=Targets(settings, {TargetTypes.FUNCTION: self._functions, **by_name}, own),
+            targets=Targets(settings, {TargetTypes.FUNCTION: self._functions, **given}, own),
             clock=clock,
             entropy=entropy,
             observer=observer,
@@ -336,3 +342,39 @@ def _refuse_wrong_types(dags: Any, functions: Any, search_paths: Any) -> None:
         wrong = "search_paths is one folder and must be a list of folders"
     if wrong is not None:
         raise TypeError(f"{wrong}; no orchestrator was made.")
+
+
+def _given_and_own(targets: Any) -> tuple[Mapping[str, Target], tuple[TargetSettings, ...]]:
+    """Return the targets and the settings of kinds that the argument *targets* holds. Raises: TypeError."""
+    if isinstance(targets, Mapping):
+        for name, target in targets.items():
+            if lacks := [method for method in TARGET_METHODS if not callable(getattr(target, method, None))]:
+                wrong = f"targets[{str(name)!r}] is of type {type(target).__name__} and must be a Target"
+                raise TypeError(f"{wrong}, which has {', '.join(lacks)}; no orchestrator was made.")
+        return targets, ()
+    if isinstance(targets, (str, TargetSettings)) or not isinstance(targets, Iterable):
+        wrong = f"targets is of type {type(targets).__name__} and must be a list of settings, or a mapping of targets"
+        raise TypeError(f"{wrong}; no orchestrator was made.")
+    own = tuple(targets)
+    for index, each in enumerate(own):
+        if not isinstance(each, TargetSettings):
+            wrong = (
+                f"is of type {type(each).__name__} and must be settings of a kind of target, like Functions(…); give a "
+                f"target itself in a mapping, by its target type"
+            )
+        elif each.target_type in {before.target_type for before in own[:index]}:
+            wrong = f"is the second {type(each).__name__} of the list, and each kind of target has settings once"
+        else:
+            continue
+        raise TypeError(f"targets[{index}] {wrong}; no orchestrator was made.")
+    return {}, own
+
+
+def _refuse_unknown_limits(limits: Mapping[str, int], given: Mapping[str, Target]) -> None:
+    """Raise an InvalidSettingError for a limit of a target type that no kind and no given target has."""
+    for name, limit in limits.items():
+        if name not in given and target_kind(name) is None:
+            meant = Hints().closest(name, BUILT_IN)
+            hint = f" (did you mean {meant!r}?)" if meant else ""
+            rule = f"is {limit}, and this process has no kind of target {str(name)!r}{hint}"
+            raise InvalidSettingError(f"LaunchSettings.limits[{name}]", limit, rule, undone="no orchestrator was made")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from importlib import import_module
 from typing import Any, ClassVar, NamedTuple, Self
 
 from aiorch.errors import InvalidSettingError
@@ -14,6 +15,11 @@ Each call needs a connection for its whole duration, and a process may usually o
 store take 256 of them, incoming connections up to 256; 112 are left for files, the subscription and other targets.
 Google sets no lower limit: a function without a free instance answers 429, and the call is sent again.
 """
+
+
+URL_PATTERN = "aiorch.model.url:checked_pattern"
+URL = "aiorch.model.url:checked_url"
+"""Checks of settings that are URLs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +48,9 @@ class LaunchSettings:
     def __post_init__(self) -> None:
         """Check the settings. Raises: InvalidSettingError."""
         refuse_below(self, {"at_once_max": 1, "poll_interval_s": 0.001, "backoff_max_s": 0, "running_after_s": 0})
+        refuse_type(self, "limits", Mapping, "a mapping of target types to whole numbers")
         for kind, limit in self.limits.items():
-            if not limit >= 0:
-                raise InvalidSettingError(f"LaunchSettings.limits[{kind}]", limit, 0)
+            _refuse_wrong_limit(f"LaunchSettings.limits[{kind}]", limit, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +99,11 @@ class Settings:
         """Check the settings. Raises: InvalidSettingError."""
         refuse_below(self, {"sweep_interval_s": 0.001, "relook_s": 0, "commit_interval_s": 0, "drain_s": 0})
         refuse_below(self, {"function_connections_max": 1, "threads_max": 1})
+        for name in ("function_url", "function_impersonate", "project_id", "region", "dataflow_api"):
+            refuse_type(self, name, str, "a text")
+        refuse_type(self, "function_anonymous", bool, "True or False")
+        refuse_type(self, "launches", LaunchSettings, "a LaunchSettings")
+        refuse_unchecked(self, {"function_url": URL_PATTERN, "dataflow_api": URL})
 
 
 def refuse_below(settings: Any, least: Mapping[str, float]) -> None:
@@ -104,10 +115,48 @@ def refuse_below(settings: Any, least: Mapping[str, float]) -> None:
     """
     for name, minimum in least.items():
         value = getattr(settings, name)
-        if value is None and getattr(type(settings), name) is None:
+        if _is_default_none(settings, name):
             continue
-        if not (isinstance(value, int | float) and value >= minimum):
-            raise InvalidSettingError(f"{type(settings).__name__}.{name}", value, minimum)
+        if not (isinstance(value, int | float) and not isinstance(value, bool) and value >= minimum):
+            rule = f"is {value!r} and must be a number of at least {minimum:g}"
+            raise InvalidSettingError(f"{type(settings).__name__}.{name}", value, rule)
+
+
+def refuse_type(settings: Any, name: str, kind: type[Any], described: str) -> None:
+    """Refuse a setting of a wrong type. `None` is allowed as a default. Raises: InvalidSettingError."""
+    value = getattr(settings, name)
+    if not isinstance(value, kind) and not _is_default_none(settings, name):
+        rule = f"is {value!r}, of type {type(value).__name__}, and must be {described}"
+        raise InvalidSettingError(f"{type(settings).__name__}.{name}", value, rule)
+
+
+def refuse_unchecked(settings: Any, checks: Mapping[str, str]) -> None:
+    """
+    Refuse settings that the functions of their names, ``module:function``, refuse with a ValueError.
+
+    Raises:
+        InvalidSettingError: With the text of the function, which shows no secret part of the value.
+    """
+    for name, check in checks.items():
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        module, _, function = check.partition(":")
+        try:
+            getattr(import_module(module), function)(value)
+        except ValueError as error:
+            rule = f"cannot be used: {str(error).rstrip('.')}"
+            raise InvalidSettingError(f"{type(settings).__name__}.{name}", value, rule) from error
+
+
+def _is_default_none(settings: Any, name: str) -> bool:
+    return getattr(settings, name) is None and getattr(type(settings), name, settings) is None
+
+
+def _refuse_wrong_limit(setting: str, value: Any, least: int) -> None:
+    if not (isinstance(value, int) and not isinstance(value, bool) and value >= least):
+        rule = f"is {value!r} and must be a whole number of at least {least}"
+        raise InvalidSettingError(setting, value, rule)
 
 
 class TargetSetting(NamedTuple):
@@ -160,6 +209,10 @@ def setting(  # noqa: PLR0913  a row of a table
     return field(default=default, metadata={"row": (name, *row)})
 
 
+_TYPES: Mapping[type[Any], tuple[type[Any], str]] = {str: (str, "a text"), bool: (bool, "True or False")}
+"""The types of settings that are no numbers, with their descriptions."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetSettings:
     """
@@ -176,7 +229,13 @@ class TargetSettings:
 
     def __post_init__(self) -> None:
         """Check the settings. Raises: InvalidSettingError."""
+        for row in self.rows():
+            if row.type in _TYPES:
+                refuse_type(self, row.attribute, *_TYPES[row.type])
         refuse_below(self, {row.attribute: row.least for row in self.rows() if row.least is not None})
+        refuse_unchecked(self, {row.attribute: row.check for row in self.rows() if row.check is not None})
+        if self.limit is not None:
+            _refuse_wrong_limit(f"{type(self).__name__}.limit", self.limit, 0)
 
     @classmethod
     def rows(cls) -> tuple[TargetSetting, ...]:

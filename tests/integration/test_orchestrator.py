@@ -800,6 +800,9 @@ async def test_a_supplementary_function_changes_the_parameters() -> None:
             seen.append(context.parameters)
             return Succeeded(b"1")
 
+        async def stop(self, task: Any, context: TaskContext, job_id: str | None) -> None:
+            return None
+
         async def aclose(self) -> None:
             return None
 

@@ -312,10 +312,10 @@ async def test_a_call_without_any_credentials_fails_at_once(
 
 
 async def test_a_malformed_url_fails_at_once() -> None:
-    """A call whose URL pattern gives no URL fails without a second try, and says so."""
-    settings = Settings(drain_s=0, function_url="http://[{name}/", function_anonymous=True)
+    """A call whose name makes no host of the URL pattern fails without a second try, and says so."""
+    settings = Settings(drain_s=0, function_url="https://{name}.example.com/", function_anonymous=True)
     async with Orchestrator("memory:", settings=settings) as orchestrator:
-        function = task(target_type="CloudFunction", target_name="f")
+        function = task(target_type="CloudFunction", target_name="f" * 64)  # a label of a host has at most 63
         result = await (await orchestrator.start(chain(A=function))).wait()
     assert result.error is not None
     assert result.error.type == "ConfigurationError"

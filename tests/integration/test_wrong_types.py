@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from aiorch import AiorchError, Client, DefinitionError, InvalidIdError, InvalidInputError, Orchestrator
+from aiorch import (
+    AiorchError,
+    Client,
+    DefinitionError,
+    InvalidIdError,
+    InvalidInputError,
+    InvalidSettingError,
+    Orchestrator,
+    Settings,
+)
+from aiorch.settings import LaunchSettings
+from aiorch.targets import Functions
+from aiorch.targets.function.target import FunctionTarget
 from tests.integration.test_orchestrator import chain, engine, named
 
 
@@ -103,12 +115,28 @@ async def test_a_reason_that_is_no_text_is_refused(reason: Any) -> None:
         ({"functions": {"t:works": "works"}}, r"functions\['t:works'\] is of type str and must be a callable"),
         ({"search_paths": "lib"}, "search_paths is one folder and must be a list of folders"),
         ({"settings": {"drain_s": 1}}, "settings is of type dict and must be a Settings"),
+        ({"targets": Functions(limit=2)}, "targets is of type Functions and must be a list of settings"),
+        ({"targets": "Function"}, "targets is of type str and must be a list of settings"),
+        ({"targets": 5}, "targets is of type int and must be a list of settings"),
+        ({"targets": [FunctionTarget()]}, r"targets\[0\] is of type FunctionTarget and must be settings of a kind"),
+        ({"targets": [Functions(), Functions(limit=1)]}, r"targets\[1\] is the second Functions of the list"),
+        ({"targets": {"Program": object()}}, r"targets\['Program'\] is of type object .*, which has resolve, launch"),
     ],
 )
 def test_an_orchestrator_of_wrong_arguments_is_not_made(arguments: dict[str, Any], said: str) -> None:
     """The error names the argument, what it is and what it must be."""
     with pytest.raises(TypeError, match=f"{said}.*no orchestrator was made"):
         Orchestrator(**{"store": "memory:", **arguments})
+
+
+def test_a_limit_of_an_unknown_target_type_is_refused() -> None:
+    """A limit that would hold for no task names the kind that was meant; limits of given targets are accepted."""
+    settings = Settings(launches=LaunchSettings(limits={"Dataflo": 3}))
+    with pytest.raises(
+        InvalidSettingError, match=r"'Dataflo' \(did you mean 'Dataflow'\?\), so no orchestrator was made"
+    ):
+        Orchestrator("memory:", settings=settings)
+    assert Orchestrator("memory:", settings=settings, targets={"Dataflo": FunctionTarget()}).settings is settings
 
 
 def test_a_client_of_a_store_in_memory_is_not_made() -> None:

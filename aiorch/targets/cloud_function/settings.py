@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from aiorch.settings import FUNCTION_CONNECTIONS_MAX, TargetSettings, setting
+from aiorch.settings import FUNCTION_CONNECTIONS_MAX, URL_PATTERN, TargetSettings, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class CloudFunctions(TargetSettings):
         name="function_url",
         give="an https URL with {name}, {service}, {project_id} and {region}",
         metavar="PATTERN",
-        check="aiorch.model.url:checked_pattern",
+        check=URL_PATTERN,
     )
     anonymous: bool = setting(
         False,

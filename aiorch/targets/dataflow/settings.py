@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from aiorch.settings import TargetSettings, setting
+from aiorch.settings import URL, TargetSettings, setting
 from aiorch.targets.dataflow import JOBS_MAX
 
 
@@ -27,6 +27,6 @@ class Dataflow(TargetSettings):
         "Endpoint of the Dataflow API, instead of Google's own.",
         name="dataflow_api",
         give="an https URL",
-        check="aiorch.model.url:checked_url",
+        check=URL,
         is_option=False,
     )
