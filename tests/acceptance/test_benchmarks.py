@@ -174,6 +174,13 @@ def test_fold() -> None:
         assert result[f"{shape}_fold_ratio"] > 0
 
 
+def test_expressions() -> None:
+    """The benchmark of expressions tells the time of a condition, and of an item in lists of two lengths."""
+    result = result_of("expressions.py", "--calls", "100", "--repeat", "2")
+    assert min(result["condition_us"], result["template_us"], result["parse_us"]) > 0
+    assert min(result["filter_1000_item_us"], result["filter_100000_item_us"], result["filter_ratio"]) > 0
+
+
 @pytest.mark.parametrize(("store", "wait_for"), [("sqlite", "call"), ("memory", "retry"), ("sqlite", "nobody")])
 def test_open_runs(store: str, wait_for: str, tmp_path: Path) -> None:
     """Open runs tell what memory and CPU time they take, and those that can end do so when that is known."""
