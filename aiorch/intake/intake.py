@@ -7,7 +7,7 @@ no commit. A bad message never stops a good one.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiorch.core.fold import FoldError
@@ -108,7 +108,9 @@ class Intake:
             is_bad = outcome in (Outcome.DROPPED, Outcome.PARKED)
             logger.log(
                 logging.WARNING if is_bad else logging.INFO,
-                "message settled",
+                _TEXTS.get(outcome, "message settled").format(
+                    id=delivery.message_id, reason=(settling.error or "").rstrip(".")
+                ),
                 extra={
                     "action": "message_settled",
                     "outcome": outcome.value,
@@ -203,6 +205,14 @@ class Intake:
             self._source.resume()
             return
 
+
+_TEXTS: Mapping[Outcome, str] = {
+    Outcome.PARKED: (
+        "message {id} was applied to no run and is kept under rejected/: {reason}. Correct it and publish it again."
+    ),
+    Outcome.DROPPED: "message {id} was dropped, because its run is gone: {reason}. No action is needed.",
+}
+"""The log texts of bad messages; that of every other message is ``message settled``."""
 
 _REFUSED: tuple[tuple[tuple[type[Exception], ...], Outcome], ...] = (
     ((RunNotFoundError, DefinitionGoneError), Outcome.DROPPED),

@@ -192,6 +192,22 @@ async def test_a_start_of_an_unknown_dag_is_parked() -> None:
         assert made.document("c")["$run"]["dag"] == "other"
 
 
+@in_virtual_time
+async def test_the_log_line_of_a_bad_message_tells_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """Its text alone names the message, what became of it, the reason and the next move."""
+    async with engine(dags=(ETL, OTHER)) as made:
+        made.source.publish(start("etl2", "a"), message_id="m-1")
+        made.source.publish(start("etl", "b"), message_id="m-2")
+        await made.settled()
+    texts = {each.message_id: each.getMessage() for each in caplog.records if hasattr(each, "message_id")}
+    assert texts["m-1"].startswith(
+        "message m-1 was applied to no run and is kept under rejected/: this process does not"
+    )
+    assert "DAG 'etl2'" in texts["m-1"]
+    assert texts["m-1"].endswith(". Correct it and publish it again.")
+    assert texts.get("m-2", "message settled") == "message settled"
+
+
 @pytest.mark.parametrize("run_id", ["../x", "a/b", ".hidden", "", "x" * 129, "nä", "a\n"])
 @in_virtual_time
 async def test_a_start_with_a_hostile_run_id_is_parked(run_id: str) -> None:
