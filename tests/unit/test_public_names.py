@@ -1,6 +1,7 @@
 """The public names: at the top those that most programs need, one level down all of them."""
 
 import ast
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import aiorch
+from tests.documentation import REPOSITORY
 
 TOP = """
     AiorchError Client DAG DAGBuilder DefinitionError Failure Node Orchestrator Parallel RunHandle RunNotFoundError
@@ -77,3 +79,16 @@ def test_importing_the_package_imports_no_other_module_of_it() -> None:
     code = "import sys, aiorch.model; print(*sorted(each for each in sys.modules if each.startswith('aiorch')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["aiorch", "aiorch.model"]
+
+
+def test_the_page_of_the_library_says_where_each_name_comes_from() -> None:
+    """Each name of the table is importable from its package, and the table holds every public name of the page."""
+    page = (REPOSITORY / "docs/library.md").read_text()
+    rows = dict(re.findall(r"^\| `(aiorch[.\w]*)` \| (.+) \|$", page, re.MULTILINE))
+    homes = {package: set(re.findall(r"`(\w+)`", cell)) for package, cell in rows.items()}
+    assert homes["aiorch"] == set(aiorch.__all__)
+    for package, names in homes.items():
+        assert [name for name in names if not hasattr(import_module(package), name)] == []
+    listed = set().union(*homes.values(), dir(import_module("aiorch.errors")))
+    public = set(TOP.split() + BESIDES.split())
+    assert {name for name in re.findall(r"`(\w+)`", page) if name in public} <= listed
