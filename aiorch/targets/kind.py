@@ -60,7 +60,11 @@ class TargetKind(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds that an attempt may take whose step has no `timeout`, `None` for no limit."""
 
     schema_version: int = 2
-    """The oldest version of run documents whose readers know this kind. Only the kinds of aiorch 0.1 have 1."""
+    """
+    The oldest version of run documents whose readers know this kind. Only the kinds of aiorch 0.1 have 1.
+
+    A kind with a version that this aiorch does not read counts as not installed: no process could read its runs.
+    """
 
 
 BUILT_IN: Mapping[str, str] = {
@@ -214,6 +218,8 @@ def _installed() -> _Installed:
     """Return the kinds of installed packages."""
     from importlib.metadata import entry_points  # noqa: PLC0415  it takes long, and few processes meet a plugin
 
+    from aiorch.model.run_document import SCHEMA_VERSION  # noqa: PLC0415  as above
+
     found = _Installed({}, {}, {})
     for entry in sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value)):
         package = entry.dist.name if entry.dist else entry.module
@@ -226,6 +232,11 @@ def _installed() -> _Installed:
             kind = entry.load()
             if not isinstance(kind, TargetKind) or kind.name != entry.name:
                 raise TypeError(f"it must be a TargetKind of the name {entry.name!r}")
+            if kind.schema_version > SCHEMA_VERSION:
+                raise ValueError(
+                    f"its schema_version is {kind.schema_version}, and this aiorch reads run documents up to "
+                    f"{SCHEMA_VERSION}"
+                )
         except Exception as error:  # noqa: BLE001  code of the package
             found.give_up(entry.name, f"kind {entry.value!r}", error)
         else:

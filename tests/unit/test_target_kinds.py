@@ -18,6 +18,7 @@ from aiorch.errors import MalformedEventError, NewerSchemaError
 from aiorch.events import EventFactory, Hint
 from aiorch.model.enums import TargetTypes
 from aiorch.model.execution_kind import CALL, CALLABLE, JOB
+from aiorch.model.run_document import SCHEMA_VERSION
 from aiorch.settings import TargetSettings
 from aiorch.steps import Model, TaskStep
 from aiorch.system.environment import service_variables
@@ -36,6 +37,7 @@ OTHER = TargetKind(
     events={"resource:other": f"{__name__}:ended", "resource:dataflow_step": f"{__name__}:ended"},
 )
 WRONG_NAME = TargetKind(name="Different", execution=JOB, step="", target="", settings="")
+NEWER = TargetKind(name="Other", execution=JOB, step="", target="", schema_version=SCHEMA_VERSION + 1, settings="")
 MISSING = "no_such_module:Part"
 PARTS = {"step": f"{__name__}:OtherStep", "target": f"{__name__}:ended", "settings": f"{__name__}:OtherSettings"}
 WITHOUT_STEP, WITHOUT_TARGET, WITHOUT_SETTINGS = (
@@ -161,6 +163,7 @@ def test_a_package_brings_a_kind(entry_points: dict[str, str]) -> None:
         ("Other", f"{__name__}:NO_SUCH_NAME", "cannot be loaded"),
         ("Other", f"{__name__}:logging", "cannot be loaded"),
         ("Other", f"{__name__}:WRONG_NAME", "cannot be loaded"),
+        ("Other", f"{__name__}:NEWER", "cannot be loaded"),
         ("Dataflow", f"{__name__}:OTHER", "name that is taken"),
     ],
 )
@@ -248,6 +251,13 @@ def test_a_stored_task_of_a_damaged_plugin_is_built(entry_points: dict[str, str]
     """The process handles its run like that of a package that is not installed."""
     entry_points["Other"] = f"{__name__}:WITHOUT_STEP"
     assert isinstance(stored(target_type="Other").build_stored_dag().all_tasks["A"], UnknownTask)
+
+
+def test_a_kind_for_newer_run_documents_is_refused(entry_points: dict[str, str]) -> None:
+    """A run with such a kind would be written with a version that no process reads, this one included."""
+    entry_points["Other"] = f"{__name__}:NEWER"
+    with pytest.raises(DefinitionError, match=f"is {SCHEMA_VERSION + 1}, and this aiorch .* up to {SCHEMA_VERSION};"):
+        stored(target_type="Other").build_dag()
 
 
 def test_packages_are_looked_through_for_unknown_names_only(monkeypatch: pytest.MonkeyPatch) -> None:
