@@ -97,16 +97,16 @@ class _GenerateSchema(GenerateJsonSchema):
 def definition_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a DAG definition."""
     steps = list(all_steps().values())
-    models: list[type[Model]] = [Definition, Branch, *steps]
-    _, schema = models_json_schema([(model, "validation") for model in models], schema_generator=_GenerateSchema)
+    models: list[type[Model]] = [Definition, Branch, Step, *steps]
+    places, schema = models_json_schema([(model, "validation") for model in models], schema_generator=_GenerateSchema)
+    # A class of a package may have the name of a class here: then both have long names, and we give ours the short one.
     parts = schema["$defs"]
-    parts["Step"] = {
-        "description": Step.__doc__,
-        "oneOf": [{"$ref": f"#/$defs/{step.__name__}"} for step in steps],
-    }
+    definition, _ = (parts.pop(places[model, "validation"]["$ref"].rpartition("/")[2]) for model in (Definition, Step))
+    parts.setdefault("Branch", places[Branch, "validation"])
+    parts["Step"] = {"description": Step.__doc__, "oneOf": [places[step, "validation"] for step in steps]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **parts.pop("Definition"),
+        **definition,
         "title": "aiorch DAG definition",
         "$defs": dict(sorted(parts.items())),
     }

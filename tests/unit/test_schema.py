@@ -6,11 +6,15 @@ import sys
 from importlib.resources import files
 from typing import Any
 
+import pytest
+from pydantic import Field, create_model
+
+from aiorch.definition import models
 from aiorch.definition.build import DAGBuilder
 from aiorch.definition.models import Branch, Definition, all_steps, definition_schema
 from aiorch.model.enums import OnFailure, OnLost
 from aiorch.model.retry import RetryPolicy
-from aiorch.steps import Retry
+from aiorch.steps import Retry, TaskStep
 
 MODELS = {model.__name__: model for model in (Branch, Retry, *all_steps().values())}
 
@@ -52,6 +56,38 @@ def test_the_schema_nests_to_any_depth():
     kinds = [kind["$ref"].rpartition("/")[2] for kind in parts["Step"]["oneOf"]]
     assert kinds == [model.__name__ for model in all_steps().values()]
     assert set(references(definition_schema())) <= {f"#/$defs/{name}" for name in parts}
+
+
+def model_of_a_package(name: str, key: str, **fields: Any) -> Any:
+    """A model with the name of a different class, and a key of its own."""
+    fields[key] = (str, Field("", description="Its own key."))
+    return create_model(name, __base__=TaskStep, __module__=f"package_with_{key}", **fields)
+
+
+def test_classes_of_packages_may_have_names_that_are_taken(monkeypatch: pytest.MonkeyPatch):
+    """Names of aiorch, and names of a different package: each reference leads to the class that is meant."""
+    inner = {name: (model_of_a_package(name, "inner"), ...) for name in ("Step", "Branch", "Definition")}
+    taken = {
+        "One": model_of_a_package("FunctionStep", "one", **inner),
+        "Two": model_of_a_package("Twice", "two"),
+        "Three": model_of_a_package("Twice", "three"),
+    }
+    steps = all_steps() | taken
+    monkeypatch.setattr(models, "all_steps", lambda: steps)
+    schema, own = definition_schema(), json.loads(shipped())
+    parts = schema["$defs"]
+    assert set(references(schema)) <= {f"#/$defs/{name}" for name in parts}
+
+    def part(reference: dict[str, str]) -> Any:
+        found = parts[reference["$ref"].rpartition("/")[2]]
+        return part(found) if found.keys() == {"$ref"} else found
+
+    assert {**schema, "$defs": None} == {**own, "$defs": None}
+    assert part({"$ref": "#/$defs/Branch"}) == own["$defs"]["Branch"]
+    for reference, model in zip(parts["Step"]["oneOf"], steps.values(), strict=True):
+        assert set(part(reference)["properties"]) == {field.alias or key for key, field in model.model_fields.items()}
+    for name in inner:
+        assert "inner" in part(part(parts["Step"]["oneOf"][list(steps).index("One")])["properties"][name])["properties"]
 
 
 def references(value: Any) -> list[str]:
