@@ -41,8 +41,8 @@ class TargetKind(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     """Makes the target, an `aiorch.ports.Target`: called with the settings of the kind and of the process."""
 
-    settings: str
-    """The class of its settings, an `aiorch.settings.TargetSettings`."""
+    settings: str = "aiorch.settings:TargetSettings"
+    """The class of its settings, an `aiorch.settings.TargetSettings`; by default a kind has no settings of its own."""
 
     events: Mapping[str, str] = {}
     """
@@ -137,9 +137,9 @@ def why_unusable(name: str) -> str | None:
 
 
 def settings_classes(*, installed: bool = True) -> list[type[TargetSettings]]:
-    """Return the settings classes of all kinds, or only those of the built-in ones."""
+    """Return the settings classes of all kinds that have settings, or only those of the built-in ones."""
     found = (part_of(kind, "settings") for kind in target_kinds(installed=installed).values())
-    return [each for each in found if each is not None]
+    return [each for each in found if each not in (None, TargetSettings)]
 
 
 def decoder_of(shape: str) -> Any:

@@ -23,7 +23,7 @@ class UnknownTask(Task):
     def __init__(
         self, name: str, parent_dag: DAG, target_type: str, options: Mapping[str, Any], /, **shared: Any
     ) -> None:
-        self.target_kind: TargetKind = TargetKind(name=target_type, execution=JOB, step="", target="", settings="")
+        self.target_kind: TargetKind = TargetKind(name=target_type, execution=JOB, step="", target="")
         self.target_type: str = target_type
         self.execution: ExecutionKind = JOB
         super().__init__(name, parent_dag, **shared)

@@ -36,8 +36,11 @@ OTHER = TargetKind(
     settings="x:z",
     events={"resource:other": f"{__name__}:ended", "resource:dataflow_step": f"{__name__}:ended"},
 )
-WRONG_NAME = TargetKind(name="Different", execution=JOB, step="", target="", settings="")
-NEWER = TargetKind(name="Other", execution=JOB, step="", target="", schema_version=SCHEMA_VERSION + 1, settings="")
+WRONG_NAME = TargetKind(name="Different", execution=JOB, step="", target="")
+NEWER = TargetKind(name="Other", execution=JOB, step="", target="", schema_version=SCHEMA_VERSION + 1)
+PLAIN = TargetKind(
+    name="Other", execution=CALL, step=f"{__name__}:OtherStep", target=f"{__name__}:OtherTarget", limit=7
+)
 MISSING = "no_such_module:Part"
 PARTS = {"step": f"{__name__}:OtherStep", "target": f"{__name__}:ended", "settings": f"{__name__}:OtherSettings"}
 WITHOUT_STEP, WITHOUT_TARGET, WITHOUT_SETTINGS = (
@@ -49,6 +52,14 @@ STEP_IS_NO_STEP = TargetKind(name="Other", execution=JOB, **(PARTS | {"step": f"
 
 class OtherTask(Task):
     target_kind = WITHOUT_TARGET
+
+
+class OtherTarget:
+    def __init__(self, own: TargetSettings, settings: Settings) -> None:
+        self.given = own, settings
+
+    def resolve(self, task: Task) -> str:
+        return f"{self.given}"
 
 
 class OtherStep(TaskStep):
@@ -458,3 +469,16 @@ def test_names_of_settings_are_unique() -> None:
     assert len({row.name for row in rows}) == len(rows)
     defaults = {each.name: each.default for each in fields(Settings)}
     assert {row.name: row.default for row in rows if row.name in defaults}.items() <= defaults.items()
+
+
+def test_a_kind_needs_no_settings_of_its_own(entry_points: dict[str, str]) -> None:
+    """Its target gets the settings that all kinds have; it brings no option and no variable."""
+    entry_points["Other"] = f"{__name__}:PLAIN"
+    before = service_variables(installed=False)
+    assert service_variables() == before
+    step = {"type": "Task", "target_type": "Other", "target_name": "x", "end": True}
+    task = DAGBuilder({"start": "A", "steps": {"A": step}}).build_dag().all_tasks["A"]
+    settings = Settings(region="r")
+    target = Targets(settings)["Other"]
+    assert target.limit == 7
+    assert target.resolve(task) == f"{(TargetSettings(), settings)}"
