@@ -196,19 +196,13 @@ class _Installed(NamedTuple):
         kind, package, reason = self.kinds.pop(name, None), self.packages[name], in_words(error)
         if kind is None and name in self.unusable:
             return  # logged already
-        self.unusable[name] = (
-            f"the package {package} brings the target type {name!r} but cannot be loaded: {part}: {reason}; correct or "
-            f"uninstall it"
-        )
+        problem = f"the package {package} brings the target type {name!r} but cannot be loaded: {part}: {reason}"
+        self.unusable[name] = f"{problem}; correct or uninstall it"
+        # The settings of the service are read before its logs have a form, so the message says all.
         logger.error(
-            "a plugin cannot be loaded, so this process does without its target type; correct or uninstall it",
-            extra={
-                "action": "ignore_plugin",
-                "target_type": name,
-                "package": package,
-                "part": part,
-                "reason": reason,
-            },
+            "%s; this process does without the target type, so correct or uninstall the package",
+            problem,
+            extra={"action": "ignore_plugin", "target_type": name, "package": package},
             exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
         )
 
@@ -224,8 +218,13 @@ def _installed() -> _Installed:
     for entry in sorted(entry_points(group=GROUP), key=lambda each: (each.name, each.value)):
         package = entry.dist.name if entry.dist else entry.module
         if entry.name in BUILT_IN or entry.name in found.packages:
-            facts = {"action": "ignore_plugin", "target_type": entry.name, "package": package}
-            logger.error("a plugin brings a kind of target of a name that is taken, and is ignored", extra=facts)
+            logger.error(
+                "the package %s brings the target type %r, a name that is taken, so this process leaves it out; "
+                "uninstall it",
+                package,
+                entry.name,
+                extra={"action": "ignore_plugin", "target_type": entry.name, "package": package},
+            )
             continue
         found.packages[entry.name] = package
         try:
