@@ -698,7 +698,7 @@ async def test_a_target_that_cannot_be_made_loses_no_event(monkeypatch: pytest.M
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("no credentials")
 
-    monkeypatch.setattr("aiorch.targets.cloud_function.target.CloudFunctionTarget.of", refuse)
+    monkeypatch.setattr("aiorch.targets.cloud_function.target.CloudFunctionTarget.__init__", refuse)
     definition = named(chain("first", "second"))
     definition["steps"]["second"] |= {"target_type": "CloudFunction", "target_name": "load"}
     async with engine({"first": first}, dags=[definition]) as one:
