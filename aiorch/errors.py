@@ -80,14 +80,20 @@ PROBLEMS_SHOWN = 50
 class DefinitionError(AiorchError):
     """The DAG definition cannot be built, so no run was started. Correct every entry of `problems`."""
 
-    def __init__(self, problems: Sequence[Problem], *, source: str = "DAG definition") -> None:
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        *,
+        source: str = "DAG definition",
+        undone: str = "no run was started",
+    ) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
         self.source = source
         count = counted(len(self.problems), "problem")
         lines = [f"\n  - {problem}" for problem in self.problems[:PROBLEMS_SHOWN]]
         if left := len(self.problems) - len(lines):
             lines.append(f"\n  … and {counted(left, 'more problem')}; `aiorch validate --json` lists all of them")
-        super().__init__(f"{source} is not valid ({count}), so no run was started:{''.join(lines)}")
+        super().__init__(f"{source} is not valid ({count}), so {undone}:{''.join(lines)}")
 
 
 class InvalidSettingError(AiorchError, ValueError):
@@ -206,9 +212,8 @@ class RunNotFoundError(AiorchError, LookupError):
 
     def __init__(self, run_id: str, store: str) -> None:
         self.run_id = run_id
-        super().__init__(
-            f"there is no run {run_id!r} in {store}; `aiorch runs --store {shlex.quote(store)}` lists its runs."
-        )
+        listed_by = "`runs()`" if store == "memory:" else f"`aiorch runs --store {shlex.quote(store)}`"
+        super().__init__(f"there is no run {run_id!r} in {store}; {listed_by} lists its runs.")
 
 
 class RunStateError(AiorchError):

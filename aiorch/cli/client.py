@@ -21,9 +21,9 @@ PATIENCE_S = 30.0
 """Longest wait for the answer of a store about one run."""
 
 
-def open_client(store: str, *, create: bool = False) -> "Client":
+def open_client(store: str, run_id: str | None = None, *, create: bool = False) -> "Client":
     """
-    Return a client of a store, not entered yet.
+    Return a client of a store, not entered yet. *run_id* is the run that the command is about.
 
     Raises:
         click.UsageError: The file does not exist, and *create* is false; or the store is in memory.
@@ -38,10 +38,10 @@ def open_client(store: str, *, create: bool = False) -> "Client":
         )
     file = store.removeprefix("sqlite:///")
     if not create and file != store and not os.path.exists(file):  # noqa: PTH110  Path.exists may raise
-        message = (
-            f"there is no file {file} here, so this store has no runs yet; --store or AIORCH_STORE names another store."
+        has_none = "this store has no runs yet" + ("" if run_id is None else f", and no run {run_id[:64]!r}")
+        raise click.UsageError(
+            f"there is no file {file} here, so {has_none}; --store or AIORCH_STORE names another store."
         )
-        raise click.UsageError(message)
     return Client(store, settings=Settings(drain_s=0))
 
 
@@ -53,7 +53,7 @@ def ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
 
 async def with_client(store: str, method: str, *args: str, **options: str) -> "RunHandle":
     """Open a client, call one of its methods, and return the handle."""
-    async with open_client(store) as client, patience(store):
+    async with open_client(store, args[0]) as client, patience(store):
         await client.runs_status.ping()  # reports at once when the store does not answer, with the reason
         handle: RunHandle = await getattr(client, method)(*args, **options)
         return handle

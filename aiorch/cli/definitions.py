@@ -10,7 +10,7 @@ import click
 
 from aiorch.cli.client import ask, with_client
 from aiorch.cli.completion import definition_files, definitions_or_runs, run_ids
-from aiorch.cli.options import is_file, json_option, open_engine, option, store_option
+from aiorch.cli.options import AtLeast, is_file, json_option, open_engine, option, require_file, store_option
 from aiorch.cli.output import OK, USAGE_OR_DEFINITION_WRONG, print_result
 from aiorch.errors import DefinitionError, RunNotFoundError, counted
 
@@ -29,6 +29,8 @@ def validate(dag: str, *, callables: bool, json: bool) -> int:
     """Check a definition file, and report every mistake."""
     from aiorch.cli.prints import prints_to_stderr
 
+    if not json:
+        require_file(dag, "no definition was checked")
     orchestrator = open_engine("memory:")
     try:
         built = orchestrator.dag(dag, search_paths=[Path.cwd()])
@@ -37,7 +39,7 @@ def validate(dag: str, *, callables: bool, json: bool) -> int:
                 orchestrator.check(built)
     except DefinitionError as error:
         if not json:
-            raise
+            raise DefinitionError(error.problems, source=error.source, undone="no run of it can be started") from error
         problems = [problem._asdict() for problem in error.problems]
         print_result(dumps({"valid": False, "problems": problems}, indent=2))
         return USAGE_OR_DEFINITION_WRONG
@@ -68,7 +70,7 @@ def validate(dag: str, *, callables: bool, json: bool) -> int:
     "--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="File to write; by default stdout."
 )
 @option(
-    "--branches", type=click.IntRange(1), default=20, help="Branches of one Parallel to draw; the rest share one box."
+    "--branches", type=AtLeast(1, int), default=20, help="Branches of one Parallel to draw; the rest share one box."
 )
 @store_option
 def graph(
@@ -120,7 +122,11 @@ def _dag_and_run(dag_or_run: str, run_id: str | None, store: str) -> tuple["DAG"
         except RunNotFoundError as error:
             raise click.UsageError(f"{dag_or_run!r} is no file here, and {error}") from error
         return handle.dag, handle.run
-    dag = open_engine("memory:").dag(dag_or_run)
+    require_file(dag_or_run, "no graph was drawn")
+    try:
+        dag = open_engine("memory:").dag(dag_or_run)
+    except DefinitionError as error:
+        raise DefinitionError(error.problems, source=error.source, undone="no graph was drawn") from error
     if run_id is None:
         return dag, None
     handle = ask(with_client(store, "attach", run_id))

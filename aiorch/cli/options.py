@@ -5,6 +5,7 @@ import errno
 import functools
 import json
 import logging
+import math
 import os
 import shlex
 import sys
@@ -98,6 +99,45 @@ def is_file(text: str) -> bool:
     return Path(text).suffix in DEFINITION_SUFFIXES or os.sep in text
 
 
+def require_file(dag: str, undone: str) -> None:
+    """Raise a UsageError that names the file that was probably meant, if a definition file does not exist."""
+    if os.path.lexists(dag):
+        return
+    from aiorch.definition.files import DEFINITION_SUFFIXES
+    from aiorch.model.findings import Hints
+
+    path = Path(dag)
+    try:
+        there = [each for each in path.parent.iterdir() if each.suffix in DEFINITION_SUFFIXES]
+    except OSError:
+        there = []
+    meant = Hints().closest(path.name, sorted(each.name for each in there))
+    hint = f"did you mean {path.with_name(meant)}?" if meant else "give the path of a definition file."
+    raise click.UsageError(f"there is no file {dag}, so {undone}; {hint}")
+
+
+class AtLeast(click.ParamType):  # type: ignore[type-arg]  # generic only to type checkers
+    """A number from a least value on."""
+
+    def __init__(self, least: float, kind: type[float] = float, most: float = math.inf) -> None:
+        self.name = "integer" if kind is int else "number"
+        self._least, self._kind, self._most = least, kind, most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number. Raises: click.BadParameter."""
+        try:
+            number = self._kind(value)
+        except ValueError:
+            number = math.nan
+        if not self._least <= number <= self._most:
+            kind = "a whole number" if self._kind is int else "a number"
+            limits = (
+                f"of at least {self._least:g}" if self._most == math.inf else f"from {self._least:g} to {self._most:g}"
+            )
+            self.fail(f"{value!r} must be {kind} {limits}, so the command did nothing.", param, ctx)
+        return number
+
+
 store_option = option(
     "--store",
     envvar="AIORCH_STORE",
@@ -139,7 +179,7 @@ _ENGINE_OPTIONS = (
     option(
         "--drain",
         envvar="AIORCH_DRAIN",
-        type=click.FloatRange(0),
+        type=AtLeast(0),
         default=5.0,
         metavar="SECONDS",
         help="Time for running tasks to end after an interrupt.",

@@ -19,6 +19,7 @@ from aiorch.cli.options import (
     input_option,
     json_option,
     option,
+    require_file,
     run_id_option,
 )
 from aiorch.cli.output import EPILOG, OK, print_result
@@ -58,6 +59,7 @@ def run(
     # Before the callables are imported: their modules print, too.
     results, prints = ctx.with_resource(prints_to_stderr())
     # All checks come before the store is opened.
+    require_file(dag, "no run was started")
     built = orchestrator.dag(dag, search_paths=[Path.cwd()])
     orchestrator.check(built)
     if run_id is not None:

@@ -14,7 +14,7 @@ import click
 
 from aiorch.cli.client import ask, open_client, patience
 from aiorch.cli.completion import run_ids
-from aiorch.cli.options import command_line, json_option, option, store_option
+from aiorch.cli.options import AtLeast, command_line, json_option, option, store_option
 from aiorch.cli.output import EPILOG, print_result, say
 from aiorch.errors import StoreError
 from aiorch.model.status import RunStatus
@@ -36,7 +36,7 @@ RUNS_SHOWN = 50
 )
 @option(
     "--limit",
-    type=click.IntRange(1),
+    type=AtLeast(1, int),
     show_default=f"{RUNS_SHOWN}, with --json all",
     help="Number of runs, the newest first.",
 )
@@ -128,7 +128,7 @@ def result(run_id: str, node: str | None, store: str) -> None:
 @asynccontextmanager
 async def _attached(run_id: str, store: str) -> AsyncIterator[tuple["Client", "RunHandle"]]:
     """Open a client, and attach it to a run."""
-    async with open_client(store) as client, patience(store):
+    async with open_client(store, run_id) as client, patience(store):
         await client.runs_status.ping()  # reports at once when the store does not answer, with the reason
         yield client, await client.attach(run_id)
 
@@ -146,7 +146,7 @@ def cancel(run_id: str, reason: str, store: str) -> None:
     import asyncio
 
     async def cancelled() -> tuple["RunHandle", bool]:
-        async with open_client(store) as client, patience(store):
+        async with open_client(store, run_id) as client, patience(store):
             await client.runs_status.ping()
             handle = await client.cancel(run_id, reason=reason)
             with suppress(TimeoutError):

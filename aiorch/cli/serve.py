@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from aiorch.cli.completion import definition_files
-from aiorch.cli.options import EngineCommand, engine_options, option
+from aiorch.cli.options import AtLeast, EngineCommand, engine_options, option
 from aiorch.cli.output import say
 from aiorch.views.escaping import escaped
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     help="Definition that may be started by name, or a folder of definitions. May be repeated.",
 )
 @option("--host", default="127.0.0.1", help="Address to bind.")
-@option("--port", default=8080, type=click.IntRange(0, 65535), help="Port to bind, 0 for a free one.")
+@option("--port", default=8080, type=AtLeast(0, int, 65535), help="Port to bind, 0 for a free one.")
 @option("--token", metavar="TOKEN", help="Bearer token that every request must carry. Better set the variable.")
 @option("--allow-definitions", is_flag=True, help="Let requests start their own definitions, which can call any code.")
 @engine_options(only_own_runs=False)

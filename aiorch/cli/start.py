@@ -8,7 +8,7 @@ from click.core import ParameterSource
 
 from aiorch.cli.client import ask, open_client, patience
 from aiorch.cli.completion import definition_files
-from aiorch.cli.options import Input, input_option, is_file, option, run_id_option, store_option
+from aiorch.cli.options import Input, input_option, is_file, option, require_file, run_id_option, store_option
 from aiorch.cli.output import EPILOG, OK, STORE_FAILED, print_result, say
 
 
@@ -41,6 +41,7 @@ def start(
             f"{dag!r} is no definition file, so no run was started: give the path of a definition file, or, to start a "
             f"DAG that the service serves by its name, the --topic of its messages."
         )
+    require_file(dag, "no run was started")
     if store == "memory:":
         raise click.UsageError("a store in memory ends with this command, so no run was started: use `aiorch run`.")
 

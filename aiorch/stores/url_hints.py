@@ -12,8 +12,11 @@ def hint(url: str) -> str:
     meant = _meant(url)
     if meant is not None:
         return f"did you mean {meant!r}?"
-    if url.startswith("gs://"):
-        return "a bucket has 3 to 222 of a-z 0-9 . _ -, a prefix A-Z a-z 0-9 . _ - = between its slashes"
+    if url.partition(":")[0].lower() in ("gs", "gcs"):
+        return (
+            "gs://BUCKET names a bucket, and a bucket has 3 to 222 of a-z 0-9 . _ -, "
+            "a prefix A-Z a-z 0-9 . _ - = between its slashes"
+        )
     scheme, separator, _ = url.partition(":")
     return f"there is no store of the kind {scheme!r}" if separator else ""
 

@@ -148,6 +148,8 @@ def next_moves(run: Run, command: Callable[..., str], resume_options: Sequence[s
     run_id = run.header.run_id
     if run.header.status in (RunStatus.FAILED, RunStatus.CANCELLED):
         yield f"Keep the completed results and continue from there: {command('resume', run_id, *resume_options)}"
+        if run.header.status is RunStatus.FAILED:
+            yield "After a change of the definition or the input, start a new run instead."
         yield f"Look at every node: {command('show', run_id)}"
 
 

@@ -367,7 +367,17 @@ def test_a_refused_command_opens_no_engine(folder, args, message):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("run", "none.json"), "none.json"),
+        (("run", "none.json"), "there is no file none.json, so no run was started"),
+        (("run", "a.jsn"), "there is no file a.jsn, so no run was started; did you mean a.json?"),
+        (("run", "a.json", "--drain", "abc"), "'abc' must be a number of at least 0, so the command did nothing."),
+        (("run", "a.json", "--drain", "nan"), "'nan' must be a number of at least 0"),
+        (("runs", "--limit", "0"), "'0' must be a whole number of at least 1, so the command did nothing."),
+        (("serve", "--port", "70000"), "'70000' must be a whole number from 0 to 65535"),
+        (("run", "a.json", "--store", "gs:/x"), "gs://BUCKET names a bucket, and a bucket has 3 to 222 of a-z"),
+        (("start", "none.json"), "there is no file none.json, so no run was started"),
+        (("validate", "none.json"), "there is no file none.json, so no definition was checked"),
+        (("validate", "bad.json"), "so no run of it can be started:"),
+        (("graph", "bad.json"), "so no graph was drawn:"),
         (("run", "a.json", "--input", "{"), "this is not JSON"),
         (("run", "a.json", "--input", "NaN"), "NaN is not JSON"),
         (("run", "a.json", "--input", "hello"), "a text needs quotes"),
@@ -385,7 +395,7 @@ def test_a_refused_command_opens_no_engine(folder, args, message):
         (("run", "a.json", "--path", "none"), "'none' does not exist"),
         (("run",), "Missing argument 'DAG'"),
         (("rum", "a.json"), "No such command 'rum'"),
-        (("graph", "none.json"), "none.json"),
+        (("graph", "none.json"), "there is no file none.json, so no graph was drawn"),
         (("graph", "none", "--run", "r1"), "'none' is no definition file"),
         (("runs", "--status", "Done"), "'Done' is not one of"),
         (("start", "a.json", "--store", "memory:"), "no run was started"),
@@ -396,6 +406,7 @@ def test_a_refused_command_opens_no_engine(folder, args, message):
 def test_wrong_usage_is_told(folder, args, message):
     """Each typical mistake is one message on stderr that says what is wrong, nothing on stdout, and exit code 2."""
     folder.write("a.json", calls("echo"))
+    (folder.path / "bad.json").write_text("{}")
     (folder.path / "empty").mkdir()
     done = folder.run(*args)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
@@ -425,6 +436,7 @@ def test_store_that_is_not_there_is_told(folder, args):
     done = folder.run(*args)
     assert (done.returncode, done.stdout) == (2, "")
     assert "there is no file .aiorch/state.db here" in done.stderr
+    assert ("so this store has no runs yet" + (", and no run 'r1'" if "r1" in args else "")) in done.stderr
     assert not (folder.path / ".aiorch").exists()
 
 
