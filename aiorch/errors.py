@@ -30,7 +30,6 @@ The exceptions that aiorch raises on purpose: one type per distinct reaction of 
 """
 
 import re
-import shlex
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -211,6 +210,8 @@ class RunNotFoundError(AiorchError, LookupError):
     """The store has no run with this id."""
 
     def __init__(self, run_id: str, store: str) -> None:
+        import shlex  # noqa: PLC0415  only this message needs it
+
         self.run_id = run_id
         listed_by = "`runs()`" if store == "memory:" else f"`aiorch runs --store {shlex.quote(store)}`"
         super().__init__(f"there is no run {run_id!r} in {store}; {listed_by} lists its runs.")

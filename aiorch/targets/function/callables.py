@@ -13,9 +13,7 @@ import ast
 import importlib
 import inspect
 import sys
-import sysconfig
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,12 +24,6 @@ _definition_folders: list[Path] = []
 
 _search_paths: list[Path] = []
 """Search paths that this process has put on the import path; they stand behind the folders of definitions."""
-
-_INSTALLED = (
-    *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")),
-    Path(__file__).resolve().parents[2],
-)
-"""Folders of the standard library, of installed packages and of this package."""
 
 _PACKAGES = {"site-packages", "dist-packages"}
 """Names of folders of installed packages elsewhere: a user's own, those under a virtual environment."""
@@ -158,6 +150,8 @@ class Callables:
                 found = getattr(found, part)
             except AttributeError:
                 known = getattr(found, "__dict__", {})
+                from difflib import get_close_matches  # noqa: PLC0415  only a mistake needs it
+
                 meant = get_close_matches(part, [name for name, value in known.items() if callable(value)], n=1)
                 hint = f"; did you mean {meant[0]!r}?" if meant else ""
                 raise LookupError(f"module {module_name!r} ({_origin(module_name)}) has no {path!r}{hint}") from None
@@ -289,7 +283,7 @@ def _is_installed(origin: Path | str | None) -> bool:
     """Whether a module is of the standard library, of an installed package or of this package."""
     if not isinstance(origin, Path):
         return True
-    return any(origin.is_relative_to(folder) for folder in _INSTALLED) or not _PACKAGES.isdisjoint(origin.parts)
+    return any(origin.is_relative_to(folder) for folder in _installed()) or not _PACKAGES.isdisjoint(origin.parts)
 
 
 @cache
@@ -320,3 +314,12 @@ def _check_signature(name: str, function: Callable[..., Any]) -> None:
         ) from None
     except ValueError:
         return  # some built-in callables have no signature
+
+
+@cache
+def _installed() -> tuple[Path, ...]:
+    """Return the folders of the standard library, of installed packages and of this package."""
+    import sysconfig  # noqa: PLC0415  its tables take long, and the first callable comes later than the import
+
+    names = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+    return *(Path(sysconfig.get_path(name)).resolve() for name in names), Path(__file__).resolve().parents[2]

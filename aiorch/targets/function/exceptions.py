@@ -1,8 +1,8 @@
 """The failure of an attempt, made of the exception that the callable raised."""
 
 import logging
-import sysconfig
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from traceback import FrameSummary, StackSummary, TracebackException, walk_tb
 from types import CodeType
@@ -17,11 +17,6 @@ FIRST_FRAMES, LAST_FRAMES = 10, 30
 logger = logging.getLogger(__name__)
 
 _ENGINE = str(Path(__file__).parents[2])
-_OTHERS = (
-    _ENGINE,
-    "<frozen",
-    *(path for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib", "purelib", "platlib")),
-)
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -126,7 +121,7 @@ def _lines(frames: Sequence[FrameSummary]) -> list[str]:
 
 
 def _is_others(filename: str) -> bool:
-    return filename.startswith(_OTHERS)
+    return filename.startswith(_others())
 
 
 def _file(code: CodeType, module: Any) -> str:
@@ -134,3 +129,12 @@ def _file(code: CodeType, module: Any) -> str:
     path = Path(code.co_filename)
     depth = str(module).count(".") + (2 if path.name == "__init__.py" else 1)
     return "/".join(path.parts[-depth:]) if path.is_absolute() else code.co_filename
+
+
+@cache
+def _others() -> tuple[str, ...]:
+    """Return the beginnings of names of files that are not the user's."""
+    import sysconfig  # noqa: PLC0415  its tables take long, and only a failure needs them
+
+    paths = sysconfig.get_paths()
+    return _ENGINE, "<frozen", *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))

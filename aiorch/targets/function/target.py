@@ -6,9 +6,8 @@ import logging
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import anyio.to_thread
 import msgspec
 
 from aiorch.errors import in_words
@@ -22,6 +21,9 @@ from aiorch.targets.function.blocking import Steps, Watch
 from aiorch.targets.function.callables import Callables
 from aiorch.targets.function.exceptions import failure_of, raised_at
 from aiorch.targets.function.settings import Functions
+
+if TYPE_CHECKING:
+    import anyio
 
 THREADS_MAX = 64
 """Sync callables that run at once; the rest wait."""
@@ -146,6 +148,8 @@ class FunctionTarget:
         if inspect.iscoroutinefunction(function):
             context.begin()
             return await self._measured(function(context), name, context)
+        import anyio.to_thread  # noqa: PLC0415  its import takes long, and async callables need no thread
+
         if self._threads is None:
             self._threads, self._unlimited = anyio.CapacityLimiter(self._threads_max), anyio.CapacityLimiter(math.inf)
         async with self._threads:
