@@ -1,7 +1,7 @@
 """Tasks of a stored definition whose kind of target this process does not know: a different process has the package."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
@@ -38,7 +38,7 @@ class UnknownStep(TaskStep):
     option like the keys of the kind. Only the type of the step and the following step must be readable.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow")
 
     target_name: Given[Text] = None
 
