@@ -188,10 +188,11 @@ _ARITHMETIC: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] 
 _NUMBERS = (int, float)
 
 
-def _is_path(node: ast.expr) -> bool:
+def _root(node: ast.expr) -> ast.Name | None:
+    """Return the name at the beginning of a path, `None` for an expression of a different kind."""
     while isinstance(node, ast.Attribute | ast.Subscript):
         node = node.value
-    return isinstance(node, ast.Name)
+    return node if isinstance(node, ast.Name) and node.id not in CONSTANTS else None
 
 
 class _Compiler:
@@ -208,9 +209,6 @@ class _Compiler:
     def _compile_whole(self, node: ast.expr) -> Closure:
         """Compile a part whose value may be gone through: a given list or mapping adds to the budget."""
         read = self.compile(node)
-        if isinstance(node, ast.Call) and called(node) == "default" and self._is_given_path(node.args[0]):
-            path, other = self._compile_whole(node.args[0]), self.compile(node.args[1])
-            return _default(node.args[0], path, other)
         if not self._is_given_path(node):
             return read
 
@@ -223,9 +221,8 @@ class _Compiler:
         return read_and_grant
 
     def _is_given_path(self, node: ast.expr) -> bool:
-        while isinstance(node, ast.Attribute | ast.Subscript):
-            node = node.value
-        return isinstance(node, ast.Name) and node.id not in CONSTANTS and self._is_given.get(node.id, True)
+        root = _root(node)
+        return root is not None and self._is_given.get(root.id, True)
 
     # -- values and paths --------------------------------------------------------------------------------------------
 
@@ -423,13 +420,28 @@ class _Compiler:
 
         return make
 
+    def _default(self, path: ast.expr, instead: ast.expr) -> Closure:
+        """Replace the value of a path of which a part is missing or null. No other error is hidden."""
+        value_of, other, is_path = self._compile_whole(path), self.compile(instead), _root(path) is not None
+
+        def read(environment: Environment) -> Any:
+            try:
+                value = value_of(environment)
+            except _MissingPart:
+                if not is_path:
+                    raise
+                value = None
+            return other(environment) if value is None else value
+
+        return read
+
     def _of_call(self, node: ast.Call) -> Closure:
         name = called(node)
         assert name is not None
         if name == "if":
             return self._choice(*node.args)
         if name == "default":
-            return _default(node.args[0], self.compile(node.args[0]), self.compile(node.args[1]))
+            return self._default(*node.args)
         apply, arguments, column = (
             FUNCTIONS[name].apply,
             [self._compile_whole(part) for part in node.args],
@@ -445,19 +457,3 @@ class _Compiler:
                 raise ExpressionError(error.reason, column) from None
 
         return call
-
-
-def _default(node: ast.expr, path: Closure, instead: Closure) -> Closure:
-    """Return *path* with a value for the case that a part of it is missing or null. No other error is hidden."""
-    is_path = _is_path(node)
-
-    def read(environment: Environment) -> Any:
-        try:
-            value = path(environment)
-        except _MissingPart:
-            if not is_path:
-                raise
-            value = None
-        return instead(environment) if value is None else value
-
-    return read

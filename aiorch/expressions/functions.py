@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from aiorch.expressions.errors import ExpressionError
@@ -24,6 +24,8 @@ TEXT_CHARACTERS_MAX = 100_000
 CHARACTERS_PER_STEP = 100
 DIGITS_MAX = 25
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
+
+_Number = TypeVar("_Number", int, float)
 
 
 class Budget:
@@ -177,27 +179,22 @@ def _keys(budget: Budget, value: Any) -> list[str]:
 
 
 def _int(_: Budget, value: Any) -> int:
-    try:
-        number = (
-            int(value) if type(value) in (int, float) or (type(value) is str and len(value) <= DIGITS_MAX) else None
-        )
-    except (ValueError, OverflowError):
-        number = None
-    if number is None:
-        raise ExpressionError(f"{shown(value)} is no integer")
-    checked: int = checked_number(number)
-    return checked
+    return _converted(value, int, DIGITS_MAX, "integer")
 
 
 def _double(_: Budget, value: Any) -> float:
+    return _converted(value, float, 400, "number")
+
+
+def _converted(value: Any, kind: type[_Number], characters_max: int, noun: str) -> _Number:
     try:
-        number = float(value) if type(value) in (int, float) or (type(value) is str and len(value) <= 400) else None
-    except (ValueError, OverflowError):
-        number = None
-    if number is None:
-        raise ExpressionError(f"{shown(value)} is no number")
-    checked: float = checked_number(number)
-    return checked
+        if type(value) in (int, float) or (type(value) is str and len(value) <= characters_max and "_" not in value):
+            number: _Number = checked_number(kind(value))
+            return number
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, ExpressionError):
+            raise
+    raise ExpressionError(f"{shown(value)} is no {noun}")
 
 
 def _string(budget: Budget, value: Any) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from aiorch.expressions.errors import ExpressionError
-from aiorch.expressions.functions import FUNCTIONS, Function
+from aiorch.expressions.functions import FUNCTIONS, INTEGER_MAX, Function
 from aiorch.model.findings import Hints, shown
 
 CHARACTERS_MAX = 1000
@@ -23,8 +23,6 @@ CHARACTERS_MAX = 1000
 
 DEPTH_MAX = 50
 """Levels of an expression, one inside the other."""
-
-INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
 NAMED_ROOTS = frozenset({"results", "errors", "secrets"})
 """A constant name must follow these, so that the parts that an expression reads are known before its evaluation."""
@@ -51,18 +49,13 @@ _OPERATORS = frozenset({"and", "or", "not", "in", "if", "else", "for"})
 _KEYWORDS = frozenset(keyword.kwlist) - _OPERATORS
 _IN_OTHER_WORDS = {"True": "true", "False": "false", "None": "null"}
 _CONSTRUCTS: dict[type[ast.AST], str] = {
-    ast.Lambda: "a lambda",
-    ast.NamedExpr: "an assignment",
     ast.Starred: "unpacking with *",
-    ast.JoinedStr: "an f-text",
     ast.Slice: "a slice",
     ast.Tuple: "a tuple; write a list in brackets",
     ast.Set: "a set; write a list in brackets",
     ast.DictComp: "a mapping made by `for`",
     ast.SetComp: "a set",
     ast.GeneratorExp: "`for` without brackets; write `[… for … in …]`",
-    ast.Await: "`await`",
-    ast.Yield: "`yield`",
 }
 
 
@@ -334,8 +327,6 @@ class _Check:
             self.visit(inner, local, depth)
 
     def _on_unaryop(self, node: ast.UnaryOp, local: frozenset[str], depth: int) -> None:
-        if isinstance(node.op, ast.Invert):
-            raise self._error(node, "the operator ~ has no meaning in expressions")
         self.visit(node.operand, local, depth)
 
     def _on_binop(self, node: ast.BinOp, local: frozenset[str], depth: int) -> None:
@@ -354,8 +345,6 @@ class _Check:
     def _on_compare(self, node: ast.Compare, local: frozenset[str], depth: int) -> None:
         if len(node.ops) > 1:
             raise self._error(node, "a comparison has two sides; join two comparisons with `and`")
-        if isinstance(node.ops[0], ast.Is | ast.IsNot):
-            raise self._error(node, "`is` has no meaning in expressions; compare with `==`")
         self._all([node.left, *node.comparators], local, depth)
 
     def _on_ifexp(self, node: ast.IfExp, local: frozenset[str], depth: int) -> None:
@@ -378,8 +367,6 @@ class _Check:
             name = part.target.id
             if name in CONSTANTS or name in NAMED_ROOTS or name in FUNCTIONS or name == IF:
                 raise self._error(part.target, f"`{name}` has a meaning already; choose a different name")
-            if part.is_async:
-                raise self._error(part.target, "expressions have no `async`")
             self.visit(part.iter, local, depth)
             local |= {name}
             self._all(part.ifs, local, depth)
