@@ -13,7 +13,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-from measuring import Line, arguments, environment, positive, rounded, tell
+from measuring import Line, arguments, environment, in_rounds, positive, rounded, tell
 
 from aiorch.expressions.evaluate import evaluate
 from aiorch.expressions.syntax import parse, parse_template
@@ -59,9 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     load = os.getloadavg()
     cases = all_cases(options.calls)
-    rounds = [{key: case() for key, case in cases.items()} for _ in range(options.repeat)]
-    result: dict[str, Any] = {key: rounded(median(each[key] for each in rounds)) for key in cases}
-    result["min"] = {key: rounded(min(each[key] for each in rounds)) for key in cases}
+    rounds, result = in_rounds(cases, options.repeat)
     long, short = (f"filter_{length}_item_us" for length in reversed(LENGTHS))
     result["filter_ratio"] = rounded(median(each[long] / each[short] for each in rounds))
     lines = [

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 import msgspec
-from measuring import Line, arguments, build, chain, environment, fan_out, positive, rounded, tell
+from measuring import Line, arguments, build, chain, environment, fan_out, in_rounds, positive, rounded, tell
 
 from aiorch import DAG
 from aiorch.core.begin import new_header, new_run
@@ -94,10 +94,7 @@ def main() -> None:
     options = parser.parse_args()
     load = os.getloadavg()
     cases = all_cases(options.folds)
-    # Every figure once, then every figure again: what slows the machine down for a while slows down all alike.
-    rounds = [{key: case() for key, case in cases.items()} for _ in range(options.repeat)]
-    result: dict[str, Any] = {key: rounded(median(each[key] for each in rounds)) for key in cases}
-    result["min"] = {key: rounded(min(each[key] for each in rounds)) for key in cases}
+    rounds, result = in_rounds(cases, options.repeat)
     for shape in SHAPES:
         most, least = f"{shape}_{SIZES[-1]}_fold_us", f"{shape}_{SIZES[0]}_fold_us"
         result[f"{shape}_fold_ratio"] = rounded(median(each[most] / each[least] for each in rounds))

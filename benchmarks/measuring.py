@@ -423,6 +423,18 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.{0 if abs(value) >= 1000 else 3}f}"
 
 
+def in_rounds(cases: Mapping[str, Callable[[], float]], repeat: int) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """
+    Measure every figure once, then every figure again: a slow moment of the machine slows all figures alike.
+
+    Returns:
+        The rounds; and the median of each figure, with the least of each under ``min``.
+    """
+    rounds = [{key: case() for key, case in cases.items()} for _ in range(repeat)]
+    result: dict[str, Any] = {key: rounded(median(each[key] for each in rounds)) for key in cases}
+    return rounds, result | {"min": {key: rounded(min(each[key] for each in rounds)) for key in cases}}
+
+
 def rounded(value: float) -> float:
     """Five significant digits: the rest is noise."""
     return float(f"{value:.5g}")
