@@ -102,7 +102,8 @@ def on_unanswered(draft: Draft, at: At[Task], event: TaskUnanswered) -> None:
     """Decide about a call whose end is known from an event, and whose answer with the result is missing."""
     state = draft.current(event)
     if not event.event_id:
-        attempts.decide_unanswered(draft, at)
+        if state is not None:
+            attempts.decide_unanswered(draft, at)
         return
     known = (state.unanswered if state is not None else None) or Unanswered()
     if event.event_id in known.events:

@@ -156,6 +156,15 @@ def test_a_call_that_never_ran_is_sent_by_the_first_process_that_can(rule: str, 
     assert words_for(scene["A"]) == f"call by {by.id}, launch 2"
 
 
+def test_a_decision_about_an_earlier_attempt_changes_nothing() -> None:
+    """The turn to decide is for one attempt: a late one leaves the next attempt to its own."""
+    scene = scene_of("lost", on_no_result="call_again").fold(TaskLost("A", 1, "no event", 1), by=ME)
+    scene.fold(TaskRunning("A", 2, launch=1, answer_lost=True), by=ME).fold(TaskUnanswered("A", 2, "e9"), by=UNABLE)
+    told = words_for(scene["A"])
+    assert words_for(scene.fold(TaskUnanswered("A", 1), by=ME)["A"]) == told
+    assert words_for(scene.fold(TaskUnanswered("A", 2), by=ME)["A"]) == "call by me, launch 2, attempt 2"
+
+
 def test_events_of_an_earlier_launch_do_not_end_a_later_one() -> None:
     """A timeout and a loss of the first launch, which were on their way, change nothing of the second."""
     scene = scene_of("again", on_no_result="call_again")
