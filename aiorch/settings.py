@@ -209,7 +209,7 @@ def setting(  # noqa: PLR0913  a row of a table
     return field(default=default, metadata={"row": (name, *row)})
 
 
-_TYPES: Mapping[type[Any], tuple[type[Any], str]] = {str: (str, "a text"), bool: (bool, "True or False")}
+_TYPES: Mapping[type[Any], str] = {str: "a text", bool: "True or False"}
 """The types of settings that are no numbers, with their descriptions."""
 
 
@@ -231,7 +231,7 @@ class TargetSettings:
         """Check the settings. Raises: InvalidSettingError."""
         for row in self.rows():
             if row.type in _TYPES:
-                refuse_type(self, row.attribute, *_TYPES[row.type])
+                refuse_type(self, row.attribute, row.type, _TYPES[row.type])
         refuse_below(self, {row.attribute: row.least for row in self.rows() if row.least is not None})
         refuse_unchecked(self, {row.attribute: row.check for row in self.rows() if row.check is not None})
         if self.limit is not None:

@@ -785,7 +785,7 @@ class DAGExecutor:
             reason = target.resolve(task)
         except Exception as error:  # in a fold: no event may be lost since a package or a setting is wrong
             facts = {"action": "resolve_target", "node": task.name, "target_type": task.target_type}
-            logger.exception("a target cannot be used, so its tasks wait for a different process", extra=facts)
+            logger.exception(_UNUSABLE, extra=facts)
             return f"its target of {task.target_type} tasks cannot be used: {in_words(error)}"
         if reason is None and task.supplement:
             assert self._functions is not None
@@ -838,6 +838,12 @@ def _why_failed(dag: DAG, run: Run) -> dict[str, Any]:
         facts |= {"error_type": error.type, "failure_message": error.message}
         facts |= {"where": error.where} if error.where else {}
     return facts
+
+
+_UNUSABLE = (
+    "a target cannot be used, so its tasks wait for a different process: correct the package or the setting that the "
+    "traceback names, and start this process again"
+)
 
 
 def _has_arrived(notice: asyncio.Task[bool]) -> bool:

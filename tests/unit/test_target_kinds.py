@@ -14,6 +14,7 @@ from typing_extensions import TypedDict
 from aiorch import DefinitionError, Settings, Task
 from aiorch.definition.build import DAGBuilder
 from aiorch.definition.models import all_steps, definition_schema
+from aiorch.documents.executions import new_execution
 from aiorch.errors import MalformedEventError, NewerSchemaError
 from aiorch.events import EventFactory, Hint
 from aiorch.model.enums import TargetTypes
@@ -27,6 +28,7 @@ from aiorch.targets.cloud_function.settings import CloudFunctions
 from aiorch.targets.kind import BUILT_IN, TargetKind, decoder_of, load, settings_classes, target_kind, target_kinds
 from aiorch.targets.lazy import Targets
 from aiorch.targets.unknown import UnknownTask
+from tests.unit.test_fold import Scene
 
 OTHER = TargetKind(
     name="Other",
@@ -403,6 +405,35 @@ def test_a_stored_task_of_an_unknown_kind_is_built() -> None:
     assert task.options == {"sql": "select 1"}
     assert task.execution is JOB
     assert task.parent_dag.schema_version == 2
+
+
+def test_only_kinds_with_a_place_expect_the_region_of_the_settings() -> None:
+    """The record of an execution names the region from which its completion must come; most kinds have none."""
+    call = {"type": "Task", "target_type": "CloudFunction", "target_name": "load", "end": True}
+    job = {"type": "Task", "target_type": "Dataflow", "target_name": "etl", "template_path": "gs://b/t", "end": True}
+    other = {"type": "Task", "target_type": "BigQuery", "sql": "select 1", "region": "asia-east1", "end": True}
+    function = {"type": "Task", "target_type": "Function", "target_name": "m:f", "end": True}
+    steps = {
+        "call": call,
+        "call elsewhere": call | {"region": "us-central1"},
+        "call of a URL": call | {"url": "https://x.example"},
+        "job": job,
+        "other": other,
+        "function": function,
+    }
+    regions = {}
+    for name, step in steps.items():
+        dag = DAGBuilder({"start": "A", "steps": {"A": step}}).build_stored_dag()
+        task, header = dag.all_tasks["A"], Scene(dag).header()
+        regions[name] = new_execution(task, task.kind.blank(task), header, default_region="europe-west1").region
+    assert regions == {
+        "call": "europe-west1",
+        "call elsewhere": "us-central1",
+        "call of a URL": None,
+        "job": "europe-west1",
+        "other": None,
+        "function": None,
+    }
 
 
 @pytest.mark.parametrize(
