@@ -233,8 +233,9 @@ class Heartbeats:
             stored = await self._store.read(name)
             written = await self._store.write(name, data, if_generation_match=stored.generation if stored else 0)
         heartbeat.generation = written
-        if begun_at - heartbeat.begun_at > self._silent_after_s:
-            heartbeat.heard_since = begun_at
+        now = asyncio.get_running_loop().time()
+        if now - heartbeat.begun_at > self._silent_after_s:
+            heartbeat.heard_since = now  # a slow write may have ended long after it began
         heartbeat.begun_at = begun_at
 
     def _is_due(self, process: str, now: float, asked_after: int) -> bool:

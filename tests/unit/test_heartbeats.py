@@ -293,6 +293,27 @@ async def test_a_silence_is_remembered_after_its_end() -> None:
 
 
 @in_virtual_time
+async def test_a_process_counts_as_heard_from_the_end_of_a_slow_write() -> None:
+    """Until the write ends, observers still take the process for dead, so a copy from before the end is too old."""
+    loop = asyncio.get_running_loop()
+    store = FaultyStore(MemoryStore())
+    alive = Heartbeats(store)
+    await alive.join(ONE)
+    away = store.arm("write", fault=Fault.UNAVAILABLE, times=None)
+    await asyncio.sleep(50)
+    away.disarm()
+    slow = store.arm("write", hold=True)
+    announcing = asyncio.create_task(alive.announce(ONE))
+    await slow.reached.wait()
+    await asyncio.sleep(15)
+    ended_at = loop.time()
+    slow.release()
+    await announcing
+    assert alive.heard_since(ONE) >= ended_at
+    await alive.aclose()
+
+
+@in_virtual_time
 async def test_an_id_that_can_be_no_object_name_is_refused() -> None:
     """Nobody joins under it, so whoever is said to have is dead; nothing is read under such a name."""
     store = FaultyStore(MemoryStore())
