@@ -7,16 +7,22 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
-
 from aiorch.documents.executions import ExecutionStatus
 from aiorch.documents.runs import OrchestrationStatus, RunSummary
 from aiorch.engine.executor import DAGExecutor
 from aiorch.engine.sweeper import Sweeper
-from aiorch.errors import AiorchError, InvalidInputError, OrchestratorClosedError, StoreError
+from aiorch.errors import (
+    AiorchError,
+    InputProblem,
+    InvalidInputError,
+    OrchestratorClosedError,
+    StepMissingError,
+    StoreError,
+)
 from aiorch.model import names
 from aiorch.model.dag import DAG
-from aiorch.model.run_document import StartCommand, is_json
+from aiorch.model.run_document import StartCommand
+from aiorch.model.values import encode_value
 from aiorch.ports.store import Store
 from aiorch.ports.world import Clock, Entropy
 from aiorch.run_handle import RunHandle, RunResult, refuse_wrong_reason
@@ -159,7 +165,8 @@ class Client:
         Args:
             dag: The DAG to run.
 
-            input: Anything that JSON can hold; the tasks see it as ``context.input``.
+            input: Anything that JSON can hold; the tasks see it as ``context.input``. For a DAG that declares inputs: a
+                mapping of values by the names of inputs, which is completed with the defaults.
 
             run_id: Id of the run, by default one of the time and chance.
 
@@ -167,6 +174,8 @@ class Client:
             DefinitionError: The definition is not valid.
 
             UnresolvedFunctionError: This process cannot launch some of its tasks.
+
+            InvalidInputError: The input is not JSON, or not as the DAG declares it; with every mistake.
 
             InvalidIdError: The run id cannot be part of an object name.
 
@@ -211,9 +220,16 @@ class Client:
         await committer.apply(None)
         return RunHandle(self._executor, committer)
 
-    async def cancel(self, run_id: str, *, reason: str = "cancelled on request") -> RunHandle:
+    async def cancel(self, run_id: str, *, reason: str = "cancelled on request", force: bool = False) -> RunHandle:
         """
         Ask for the end of a run. A run that has ended stays as it is.
+
+        Args:
+            run_id: The run.
+
+            reason: Kept in the run document.
+
+            force: Also stop the level `finally`, or let it never begin.
 
         Raises:
             RunNotFoundError: There is none of this id.
@@ -224,40 +240,85 @@ class Client:
         """
         self._refuse_unless_open("the run was not cancelled")
         refuse_wrong_reason(reason)
-        committer = await self._executor.cancel(names.run_id(run_id), reason)
+        committer = await self._executor.cancel(names.run_id(run_id), reason, force=force)
         handle = RunHandle(self._executor, committer)
         if handle.status.is_terminal:
             return handle
         await self._sweeper.look(run_id)  # a dead owner cannot stop anything
         return await self.attach(run_id)
 
-    async def resume(self, run_id: str) -> RunHandle:
+    async def resume(
+        self,
+        run_id: str,
+        *,
+        from_step: str | None = None,
+        input: Any = ...,  # noqa: A002
+        definition: Definition | None = None,
+    ) -> RunHandle:
         """
         Begin the run that goes on where *run_id* failed or was cancelled; asked again, return the same run.
+
+        Args:
+            run_id: The run to resume.
+
+            from_step: Name of a step that *run_id* reached. The step and all steps that may follow run anew, and the
+                results of all others are kept; a completed run can be resumed, too. `None`: the steps run that did not
+                end well.
+
+            input: The input of the new run, only together with *from_step*; left out: that of *run_id*. Kept results
+                stay as they are.
+
+            definition: The definition of the new run, `None` for that of *run_id*. The steps whose results are kept
+                must be the same in both.
 
         Raises:
             RunNotFoundError: There is none of this id.
 
-            RunStateError: It has neither failed nor been cancelled.
+            RunStateError: The run is open; or it has completed, and *from_step* is `None`.
+
+            StepNotResumableError: No resumed run can begin with *from_step*.
+
+            DefinitionChangedError: The definition changes steps whose results are kept.
+
+            DefinitionError: The definition is not valid.
+
+            StepMissingError: An input was given without *from_step*.
+
+            InvalidInputError: The input is not JSON, or not as the definition declares it.
+
+            RunConflictError: The run was resumed before, with a different step, input or definition.
 
             UnresolvedFunctionError: This process cannot launch some of its tasks.
 
             OrchestratorClosedError: This is not open.
         """
         self._refuse_unless_open("no run was started")
-        dag, command = await self._executor.resume_command(run_id)
+        encoded = None
+        if input is not ...:
+            if from_step is None:
+                raise StepMissingError(run_id)
+            encoded = _encoded_input(input)
+        dag, command = await self._executor.resume_command(
+            run_id,
+            from_step=from_step,
+            encoded_input=encoded,
+            definition=None if definition is None else self.dag(definition),
+        )
         self._check(dag)
         return await self._begin(dag, command)
 
-    async def runs(self) -> list[RunSummary]:
+    async def runs(self, *, labels: Mapping[str, str] | None = None) -> list[RunSummary]:
         """
-        Return all runs of the store, the newest first.
+        Return the runs of the store, the newest first.
+
+        Args:
+            labels: Return only the runs that have all of these labels.
 
         Raises:
             OrchestratorClosedError: This is not open.
         """
         self._refuse_unless_open("no run was read")
-        return await self.runs_status.list_runs()
+        return await self.runs_status.list_runs(labels)
 
     async def dead_owners(self, run: RunHandle) -> frozenset[str]:
         """
@@ -293,15 +354,26 @@ class Client:
 
     def _start_command(self, definition: Definition, input: Any, run_id: str | None) -> tuple[DAG, StartCommand]:  # noqa: A002
         dag = self.dag(definition)
-        try:
-            encoded = msgspec.json.encode(input)
-            if not is_json(encoded):
-                raise ValueError("it is nested too deeply")
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise InvalidInputError(f"the input is not JSON, so no run was started: {error}") from error
+        encoded = dag.complete_input(_encoded_input(input, dag=dag.name))
         if run_id is None:
             run_id = self._executor.new_run_id()
         return dag, self._executor.start_command(dag, run_id, encoded)
+
+
+def _encoded_input(input: Any, *, dag: str | None = None) -> bytes:  # noqa: A002
+    """Return an input as JSON. Raises: InvalidInputError, which names each value that is not JSON."""
+    try:
+        return encode_value(input)
+    except ValueError as error:
+        problems = []
+        if isinstance(input, dict):
+            for name, value in input.items():
+                try:
+                    encode_value({name: value})
+                except ValueError as reason:
+                    problems.append(InputProblem(str(name), str(name), f"is not JSON: {reason}"))
+        whole = InputProblem("", "", f"is not JSON: {error}")
+        raise InvalidInputError(problems or [whole], dag=dag) from error
 
 
 def build(definition: Definition) -> DAG:

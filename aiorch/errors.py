@@ -6,7 +6,7 @@ The exceptions that aiorch raises on purpose: one type per distinct reaction of 
     ├── InvalidIdError           choose a valid run id or execution id
     ├── UnknownDAGError          name a DAG that this process serves
     ├── MalformedEventError      park the message, acknowledge it, find its sender
-    ├── InvalidInputError        give the run an input that is JSON
+    ├── InvalidInputError        correct the input of the run; lists every problem
     ├── InvalidSettingError      correct the setting
     ├── MissingExtraError        install the extra that brings the library
     ├── StoreUrlError            use one of the known URL forms
@@ -14,6 +14,8 @@ The exceptions that aiorch raises on purpose: one type per distinct reaction of 
     ├── RunConflictError         a run with a different definition or input has this id: choose a new id
     ├── RunNotFoundError         no such run
     ├── RunStateError            the status of the run does not allow the call
+    ├── StepNotResumableError    name one of the steps with which a resumed run may begin
+    ├── DefinitionChangedError   restore the steps whose results are kept, or resume from an earlier step
     ├── RunTooLargeError         split the DAG or shorten its input
     ├── NoResultError            the task, or the run, has ended without a result: read the reason
     │   ├── TaskNotFoundError    no task has this name: correct the name
@@ -72,6 +74,9 @@ class Problem(NamedTuple):
         return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
 
 
+STEPS_SHOWN = 20
+"""Steps in the text of a `StepNotResumableError`; the rest is counted."""
+
 PROBLEMS_SHOWN = 50
 """Problems in the text of a `DefinitionError`; the rest is counted."""
 
@@ -85,13 +90,14 @@ class DefinitionError(AiorchError):
         *,
         source: str = "DAG definition",
         undone: str = "no run was started",
+        listed_by: str = "aiorch validate --json",
     ) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
         self.source = source
         count = counted(len(self.problems), "problem")
         lines = [f"\n  - {problem}" for problem in self.problems[:PROBLEMS_SHOWN]]
         if left := len(self.problems) - len(lines):
-            lines.append(f"\n  … and {counted(left, 'more problem')}; `aiorch validate --json` lists all of them")
+            lines.append(f"\n  … and {counted(left, 'more problem')}; `{listed_by}` lists all of them")
         super().__init__(f"{source} is not valid ({count}), so {undone}:{''.join(lines)}")
 
 
@@ -146,8 +152,37 @@ class UnknownDAGError(AiorchError, LookupError):
         super().__init__(f"{asked}, so no run was started; served: {listed}")
 
 
+class InputProblem(NamedTuple):
+    """One mistake in the input of a run."""
+
+    name: str
+    """Name of the input; ``""`` is the input as a whole."""
+
+    path: str
+    """Place in the input, e.g. ``orders[3].id``; ``""`` is the input as a whole."""
+
+    message: str
+    """The mistake: the given value, and the allowed ones."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else f"it {self.message}"
+
+
 class InvalidInputError(AiorchError, ValueError):
-    """The input of a run cannot be stored."""
+    """The input is not JSON, or not as the definition declares it, so no run was started. Correct all `problems`."""
+
+    def __init__(self, problems: Sequence[InputProblem], *, dag: str | None = None) -> None:
+        self.problems: tuple[InputProblem, ...] = tuple(problems)
+        self.dag: str | None = dag
+        whose = "the input" if dag is None else f"the input for DAG {dag!r}"
+        lines = [f"\n  - {problem}" for problem in self.problems[:PROBLEMS_SHOWN]]
+        if left := len(self.problems) - len(lines):
+            lines.append(f"\n  … and {counted(left, 'more problem')}; the attribute `problems` has all of them")
+        paths = dict.fromkeys(problem.path or "the input as a whole" for problem in self.problems[:PROBLEMS_SHOWN])
+        self.without_values: str = f"{whose} is not valid, so no run was started: {', '.join(paths)}"
+        """The message for logs: the places of the problems, and no value of the input."""
+        count = counted(len(self.problems), "problem")
+        super().__init__(f"{whose} is not valid ({count}), so no run was started:{''.join(lines)}")
 
 
 class MissingExtraError(AiorchError, ImportError):
@@ -179,9 +214,20 @@ class StoreUrlError(AiorchError, ValueError):
 class UnresolvedFunctionError(AiorchError):
     """Tasks that this process cannot launch, for want of their callables or targets."""
 
-    def __init__(self, missing: Sequence[tuple[str, str, str]], *, lacks_callable: bool) -> None:
+    def __init__(
+        self,
+        missing: Sequence[tuple[str, str, str]],
+        *,
+        lacks_callable: bool,
+        problems: Sequence[Problem] = (),
+        undone: str = "no run was started",
+    ) -> None:
         self.missing: tuple[tuple[str, str, str], ...] = tuple(missing)
         """Tuples of node name, callable name and reason."""
+        self.lacks_callable: bool = lacks_callable
+        """Whether a callable is missing, rather than a target or a setting."""
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        """The same, with the places of the steps in the definition."""
         lines = "".join(f"\n  - step {node!r}: {name!r}: {reason}" for node, name, reason in self.missing)
         looked_up = (
             "\nCallables are looked up as 'module:name' among those registered with the orchestrator, in the folder "
@@ -189,20 +235,27 @@ class UnresolvedFunctionError(AiorchError):
             "served definitions in the current folder."
         )
         super().__init__(
-            f"{counted(len(self.missing), 'task')} cannot be launched, so no run was started:{lines}"
+            f"{counted(len(self.missing), 'task')} cannot be launched, so {undone}:{lines}"
             f"{looked_up if lacks_callable else ''}"
         )
+
+
+class SecretError(AiorchError):
+    """A secret cannot be read at present, so the task that needs the secret was not launched yet."""
 
 
 class RunConflictError(AiorchError):
     """A run with this id exists already and differs from the requested one."""
 
-    def __init__(self, run_id: str, difference: str) -> None:
+    def __init__(self, run_id: str, difference: str, *, resumed_from: str | None = None) -> None:
         self.run_id: str = run_id
         self.difference: str = difference
+        move = f"Choose a new run id, or start it with the same {difference}"
+        if resumed_from is not None:
+            move = f"Resume {run_id!r} when it has ended, or resume {resumed_from!r} with the same {difference}"
         super().__init__(
-            f"run {run_id!r} exists with a different {difference}, so no run was started. Choose a new run id, or "
-            f"start it with the same {difference} to get the existing run."
+            f"run {run_id!r} exists with a different {difference}, so no run was started. {move} to get the existing "
+            f"run."
         )
 
 
@@ -219,6 +272,69 @@ class RunNotFoundError(AiorchError, LookupError):
 
 class RunStateError(AiorchError):
     """The status of the run does not allow the call."""
+
+
+class StepNotResumableError(AiorchError):
+    """No resumed run can begin with this step, so no run was started."""
+
+    def __init__(self, run_id: str, step: str, reason: str, possible: Sequence[str]) -> None:
+        self.run_id: str = run_id
+        self.step: str = step
+        self.possible: tuple[str, ...] = tuple(possible)
+        """The steps with which a resumed run may begin."""
+        named = ", ".join(map(repr, self.possible[:STEPS_SHOWN])) or "none"
+        if (left := len(self.possible) - STEPS_SHOWN) > 0:
+            named += f" and {left:,} more"
+        super().__init__(
+            f"run {run_id!r} cannot be resumed from step {step!r}: {reason}. No run was started. A resumed run may "
+            f"begin with: {named}."
+        )
+
+
+class Difference(NamedTuple):
+    """A difference between two definitions that keeps a resumed run from taking over the result of a step."""
+
+    step: str
+    """The step whose result would be kept; empty for the first level of the definition."""
+
+    key: str
+    """The key of the step; ``step`` for the step as a whole, ``place`` for the path of its level."""
+
+    old: str
+    """The value in the definition of the earlier run, as JSON; ``none`` where there is none."""
+
+    new: str
+
+    def __str__(self) -> str:
+        where = f"step {self.step!r}" if self.step else "the definition"
+        return f"{where}: {self.key!r} was {self.old}, and is {self.new}"
+
+
+class StepMissingError(AiorchError, ValueError):
+    """A resume got a new input, and no step to run anew."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id: str = run_id
+        super().__init__(
+            f"the resume of run {run_id!r} got a new input and no step, so no run was started: results that are kept "
+            f"come from the old input. Name the step to run anew (`--from STEP`), or start a new run."
+        )
+
+
+class DefinitionChangedError(AiorchError):
+    """A resume keeps results of steps that the given definition changes, so no run was started."""
+
+    def __init__(self, run_id: str, source: str, differences: Sequence[Difference]) -> None:
+        self.run_id: str = run_id
+        self.differences: tuple[Difference, ...] = tuple(differences)
+        lines = [f"\n  - {each}" for each in self.differences[:PROBLEMS_SHOWN]]
+        if left := len(self.differences) - len(lines):
+            lines.append(f"\n  … and {counted(left, 'more difference')}")
+        super().__init__(
+            f"run {run_id!r} cannot be resumed with this definition of DAG {source!r}, which changes steps whose "
+            f"results are kept, so no run was started:{''.join(lines)}\nRestore these steps, or resume from the first "
+            f"of them, so that it runs anew (`--from STEP`)."
+        )
 
 
 class RunTooLargeError(AiorchError):

@@ -25,7 +25,7 @@ from aiorch.intake.intake import Intake
 from aiorch.model import names
 from aiorch.model.dag import DAG, Task
 from aiorch.model.enums import TargetTypes
-from aiorch.model.findings import Hints
+from aiorch.model.findings import Finding, Hints
 from aiorch.model.run_document import StartCommand
 from aiorch.ports.observer import Observer
 from aiorch.ports.source import EventSource
@@ -36,6 +36,7 @@ from aiorch.run_handle import RunHandle
 from aiorch.settings import Settings, TargetSettings
 from aiorch.sources.local import LocalSource
 from aiorch.stores import DEFAULT_STORE
+from aiorch.system.secrets import SecretSources
 from aiorch.system.watch import PROCESS_WATCH
 from aiorch.targets.function.settings import Functions
 from aiorch.targets.function.target import FunctionTarget
@@ -137,6 +138,7 @@ class Orchestrator(Client):
             store,
             settings,
             functions=self._functions,
+            secrets=SecretSources(settings.secrets or {}),
             targets=Targets(settings, {TargetTypes.FUNCTION: self._functions, **given}, own),
             clock=clock,
             entropy=entropy,
@@ -225,7 +227,7 @@ class Orchestrator(Client):
         Args:
             definition: The definition; that of a file is the one whose folder holds the modules of this DAG.
 
-            search_paths: More folders in which the modules of this DAG are looked up, if its definition is a file.
+            search_paths: More folders in which the modules of this DAG are looked up.
 
         Raises:
             DefinitionError: With every problem of the definition.
@@ -305,24 +307,46 @@ class Orchestrator(Client):
     def _check(self, dag: DAG) -> None:
         self.check(dag)
 
-    def check(self, dag: DAG) -> None:
+    def check(self, dag: DAG, *, callables: bool = True) -> None:
         """
         Make sure that this process can launch every task of *dag*.
 
+        Args:
+            dag: The DAG.
+
+            callables: Also import its callables, and compare the parameters of its steps with their signatures.
+
         Raises:
             UnresolvedFunctionError: With every task that it cannot launch, and why.
+
+            DefinitionError: With every mistake in the parameters of a step, and the tasks that it cannot launch.
         """
-        reasons = [
-            (task, reason) for task in dag.all_tasks.values() if (reason := self._executor.why_not(task)) is not None
-        ]
-        if reasons:
-            missing = [(task.name, task.function or task.target_name, reason) for task, reason in reasons]
-            lacks_callable = any(self._lacks_callable(task) for task, _ in reasons)
-            raise UnresolvedFunctionError(missing, lacks_callable=lacks_callable)
+        cannot: list[tuple[Task, str]] = []
+        mistakes: list[tuple[str, Finding]] = []
+        for task in dag.all_tasks.values():
+            reason = self._executor.why_not(task, imports=callables)
+            if reason is not None:
+                cannot.append((task, reason))
+            elif callables:
+                find_problems = getattr(self._executor.targets[task.target_type], "find_problems", None)
+                mistakes += [(task.name, each) for each in (find_problems(task) if find_problems else ())]
+        if not cannot and not mistakes:
+            return
+        from aiorch.definition.build import error_in_steps  # noqa: PLC0415  slow to import
+
+        missing = [(task.name, task.function or task.target_name, reason) for task, reason in cannot]
+        found = [(name, Finding((), f"{target!r} cannot be launched: {reason}")) for name, target, reason in missing]
+        error = error_in_steps(dag, mistakes + found)
+        if mistakes:
+            raise error
+        lacks_callable = any(self._lacks_callable(task) for task, _ in cannot)
+        raise UnresolvedFunctionError(missing, lacks_callable=lacks_callable, problems=error.problems)
 
     def _lacks_callable(self, task: Task) -> bool:
         """Whether a task that cannot be launched lacks its callable, rather than a target that is ready for it."""
         target = self._executor.targets.get(task.target_type)
+        if target is self._functions and target.resolve(task) is None:
+            return False  # it lacks a secret
         if target is None or target is self._functions:
             return target is not None
         return task.function is not None and target.resolve(task) is None

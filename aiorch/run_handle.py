@@ -1,8 +1,8 @@
 """Handles of runs for users: read a run, wait for its end, cancel it."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Container, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -11,7 +11,15 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from aiorch.documents.results import FETCHES_MAX, AllNodes, Results, SpilledResults, end_results, last_nodes
+from aiorch.documents.results import (
+    FETCHES_MAX,
+    AllNodes,
+    Results,
+    SpilledResults,
+    end_results,
+    entries_of,
+    last_nodes,
+)
 from aiorch.engine.committer import Committer
 from aiorch.engine.executor import DAGExecutor
 from aiorch.errors import NoResultError, ResultPendingError, RunTooLargeError
@@ -37,14 +45,27 @@ class RunResult:
     results: Results
     """Results of the completed tasks by node name."""
 
+    _dag: DAG = field(repr=False)
+    _encoded_output: bytes | None = field(repr=False)
+    """The output that the definition gives, `None` where the definition gives none."""
+
+    @property
+    def output(self) -> Any:
+        """The result of the run, as `RunHandle.result` returns it; `None` if the run did not complete."""
+        if self.status is not RunStatus.COMPLETED:
+            return None
+        if self._encoded_output is not None:
+            return msgspec.json.decode(self._encoded_output)
+        return end_results(self._dag, self.results)
+
 
 class RunView:
     """
     A run as of one commit. A view does not change while the run continues.
 
     Attributes:
-        nodes: The entry of every node by name, read-only: a `NodeState` each, with ``status``, ``attempt``,
-            ``started_at``, ``ended_at``, ``error``, …
+        nodes: The entries by name, read-only: a `NodeState` each, with ``status``, ``attempt``, ``started_at``,
+            ``ended_at``, ``error``, … The name is that of the node, unless the node is in a repeated scope.
     """
 
     def __init__(self, run: Run) -> None:
@@ -98,6 +119,16 @@ class RunView:
     def resumed_from(self) -> str | None:
         """Id of the run that this one resumed, `None` for a run that was started."""
         return self._header.resumed_from
+
+    @property
+    def resumed_from_step(self) -> str | None:
+        """The step with which a resumed run began anew, `None` where the resume named no step."""
+        return self._header.resumed_from_step
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels of the run, from its definition."""
+        return dict(self._header.labels)
 
     @property
     def counts(self) -> dict[TaskStatus, int]:
@@ -166,7 +197,7 @@ class RunHandle:
         while not self.status.is_terminal:
             await self._next_commit(None)
         results = await self.results()
-        return RunResult(self.run_id, self.status, self.run.header.error, results)
+        return RunResult(self.run_id, self.status, self.run.header.error, results, self.dag, await self._output())
 
     async def results(self) -> Results:
         """
@@ -175,15 +206,16 @@ class RunHandle:
         Raises:
             StoreError: A result that is too large for the run document cannot be read from its execution record.
         """
-        return await self._results_of(self.dag.all_nodes)
+        return await self._results_of(None)
 
     async def result(self, node: str | None = None) -> Any:
         """
         Return the result of a task, or the result of the run.
 
         Args:
-            node: Name of the task. `None`: the result of the last task of the DAG. If the DAG ends with a `Parallel`,
-                this is a mapping with the result of the last task of every branch that has a result.
+            node: Name of the task, or of one of its entries in a repeated scope. `None`: the result of the last task of
+                the DAG. If the DAG ends with a `Parallel`, this is a mapping with the result of the last task of every
+                branch that has a result.
 
         Raises:
             TaskNotFoundError: The DAG has no task with this name.
@@ -208,7 +240,19 @@ class RunHandle:
                 f"run {self.run_id!r} is {self.status}, so it has no result{why}. The results of completed tasks can "
                 f"be read by the names of these tasks."
             )
+        output = await self._output()
+        if output is not None:
+            return msgspec.json.decode(output)
         return end_results(self.dag, await self._results_of({task.name for task in last_nodes(self.dag)}))
+
+    async def _output(self) -> bytes | None:
+        """Return the result of the run that the definition gives, as JSON; `None` where the definition gives none."""
+        header = self.run.header
+        if self.dag.output is None:
+            return None
+        if header.output_in is None:
+            return bytes(header.output)
+        return (await SpilledResults(self._executor.executions).of({"": header.output_in}))[""]
 
     async def document_with_results(self, *, bytes_max: int | None = None) -> bytes:
         """
@@ -235,10 +279,14 @@ class RunHandle:
                 )
         return run.encode(run.header, found)[0]
 
-    async def _results_of(self, names: Container[str]) -> Results:
-        run = self.run.snapshot()  # a result that is committed later is not fetched
-        large = await SpilledResults(self._executor.executions).fetch(run, names) if run.spilled else {}
-        return Results(run, AllNodes(self.dag), large)
+    async def _results_of(self, names: Iterable[str] | None) -> Results:
+        """Return results, with those of the nodes *names* at least; `None`: of all nodes."""
+        run, nodes = self.run.snapshot(), AllNodes(self.dag)  # a result that is committed later is not fetched
+        large: Mapping[str, bytes] = {}
+        if run.spilled:
+            entries = run.spilled if names is None else entries_of(nodes, names, run)
+            large = await SpilledResults(self._executor.executions).fetch(run, entries)
+        return Results(run, nodes, large)
 
     async def changes(self) -> AsyncIterator[RunView]:
         """
@@ -259,12 +307,17 @@ class RunHandle:
         self._committer = await self._executor.next_commit(self._committer, since)
         return self._committer.generation
 
-    async def cancel(self, *, reason: str = "cancelled on request") -> None:
+    async def cancel(self, *, reason: str = "cancelled on request", force: bool = False) -> None:
         """
         Request the end of the run: no further task is launched, and running executions are stopped.
+
+        Args:
+            reason: Kept in the run document.
+
+            force: Also stop the level `finally`, or let it never begin.
 
         Raises:
             TypeError: The reason is no text.
         """
         refuse_wrong_reason(reason)
-        await self._executor.cancel(self.run_id, reason)
+        await self._executor.cancel(self.run_id, reason, force=force)

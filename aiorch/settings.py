@@ -91,19 +91,38 @@ class Settings:
     """Endpoint of the Dataflow API, e.g. a private one; `None`: the public one."""
 
     threads_max: int = 64
-    """Synchronous callables that run at once."""
+    """Synchronous callables that run at once. With 0 they run on the event loop, for tests in virtual time."""
+
+    secrets: Mapping[str, str] | None = None
+    """
+    Where the secrets of definitions come from, by name: ``env:VARIABLE``, ``file:PATH`` or
+    ``sm:projects/PROJECT/secrets/SECRET`` (Secret Manager).
+    """
 
     launches: LaunchSettings = field(default_factory=LaunchSettings)
 
     def __post_init__(self) -> None:
         """Check the settings. Raises: InvalidSettingError."""
         refuse_below(self, {"sweep_interval_s": 0.001, "relook_s": 0, "commit_interval_s": 0, "drain_s": 0})
-        refuse_below(self, {"function_connections_max": 1, "threads_max": 1})
+        refuse_below(self, {"function_connections_max": 1, "threads_max": 0})
         for name in ("function_url", "function_impersonate", "project_id", "region", "dataflow_api"):
             refuse_type(self, name, str, "a text")
         refuse_type(self, "function_anonymous", bool, "True or False")
         refuse_type(self, "launches", LaunchSettings, "a LaunchSettings")
+        refuse_type(self, "secrets", Mapping, "a mapping of names to sources")
+        for name, source in (self.secrets or {}).items():
+            refuse_wrong_source(f"Settings.secrets[{name}]", source)
         refuse_unchecked(self, {"function_url": URL_PATTERN, "dataflow_api": URL})
+
+
+SOURCE_FORMS = "env:VARIABLE, file:PATH or sm:projects/PROJECT/secrets/SECRET"
+
+
+def refuse_wrong_source(setting: str, source: object) -> None:
+    """Refuse a source of a secret without a known form. Raises: InvalidSettingError."""
+    kind, colon, place = source.partition(":") if isinstance(source, str) else ("", "", "")
+    if not colon or not place or kind not in ("env", "file", "sm"):
+        raise InvalidSettingError(setting, source, f"must be {SOURCE_FORMS}, not {source!r}")
 
 
 def refuse_below(settings: Any, least: Mapping[str, float]) -> None:

@@ -1,11 +1,14 @@
 """Random DAG definitions and outcomes, for property tests."""
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import strategies as st
 
 from tests.definitions import chain
+from tests.language import Writer, example_input
 
 
 @dataclass
@@ -59,3 +62,27 @@ def _step(draw: st.DrawFn, budget: Budget, name: str, on_failure: str | None, de
 
 def nothing(context: Any) -> None:
     """What the tasks of a random definition name; property tests never call it."""
+
+
+def nothing_task(chance: random.Random) -> Callable[[str], dict[str, Any]]:
+    """Return the `Writer.task` of property tests."""
+
+    def task(_: str) -> dict[str, Any]:
+        step: dict[str, Any] = {"type": "Task", "target_type": "Function", "target_name": "tests.generate:nothing"}
+        if chance.random() < 0.4:
+            step["retry"] = {"max_attempts": 2, "initial_delay": chance.choice((0, 1, 30))}
+        if chance.random() < 0.2:
+            step["on_lost"] = "fail"
+        return step
+
+    return task
+
+
+@st.composite
+def worded_definitions(
+    draw: st.DrawFn, nodes_max: int = 30, *, on_failure: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A definition that uses the whole language, and an input for its runs."""
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    writer = Writer(chance, draw(st.integers(1, nodes_max)), nothing_task(chance), on_failure=on_failure)
+    return writer.definition("random"), example_input(chance)

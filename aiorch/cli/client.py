@@ -51,7 +51,7 @@ def ask(question: Coroutine[Any, Any, _Answer]) -> _Answer:
     return asyncio.run(question)
 
 
-async def with_client(store: str, method: str, *args: str, **options: str) -> "RunHandle":
+async def with_client(store: str, method: str, *args: str, **options: Any) -> "RunHandle":
     """Open a client, call one of its methods, and return the handle."""
     async with open_client(store, args[0]) as client, patience(store):
         await client.runs_status.ping()  # reports at once when the store does not answer, with the reason

@@ -32,6 +32,21 @@ def definition_files(ctx: click.Context, param: click.Parameter, incomplete: str
     return definition_files(ctx, param, found[0]) if len(found) == 1 and found[0].endswith("/") else found
 
 
+def input_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Return ``name=`` for each input of the definition file before the word that was not given yet."""
+    from aiorch.definition.source import load_definition
+    from aiorch.errors import DefinitionError
+
+    given = {word.partition("=")[0] for word in ctx.params.get(str(param.name)) or ()}
+    try:
+        data = load_definition(ctx.params.get("dag") or "").data
+    except DefinitionError:  # the command itself will tell
+        return []
+    declared = data.get("inputs") if isinstance(data, dict) else None
+    names = declared if isinstance(declared, dict) else {}
+    return [f"{name}=" for name in names if name.startswith(incomplete) and name not in given]
+
+
 def run_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
     """Return the ids of the runs of the store that begin with *incomplete*, the newest first."""
     logging.disable()  # the line that a person is typing would be torn apart

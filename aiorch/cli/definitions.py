@@ -1,4 +1,4 @@
-"""`aiorch validate`, `aiorch graph` and `aiorch schema`."""
+"""`aiorch graph` and `aiorch schema`."""
 # ruff: noqa: A002, PLC0415, PLR0913, PLR0917  imports and arguments: see `aiorch.cli.main`
 
 from datetime import UTC, datetime
@@ -9,48 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiorch.cli.client import ask, with_client
-from aiorch.cli.completion import definition_files, definitions_or_runs, run_ids
-from aiorch.cli.options import AtLeast, is_file, json_option, open_engine, option, require_file, store_option
-from aiorch.cli.output import OK, USAGE_OR_DEFINITION_WRONG, print_result
-from aiorch.errors import DefinitionError, RunNotFoundError, counted
+from aiorch.cli.completion import definitions_or_runs, run_ids
+from aiorch.cli.options import AtLeast, is_file, open_engine, option, require_file, store_option
+from aiorch.cli.output import print_result
+from aiorch.errors import DefinitionError, RunNotFoundError
 
 if TYPE_CHECKING:
     from aiorch.model.dag import DAG
     from aiorch.views.graph import Format
 
 GRAPH_FORMATS: dict[str, "Format"] = {".mmd": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
-
-
-@click.command()
-@click.argument("dag", shell_complete=definition_files)
-@option("--callables", is_flag=True, help="Also import every callable.")
-@json_option
-def validate(dag: str, *, callables: bool, json: bool) -> int:
-    """Check a definition file, and report every mistake."""
-    from aiorch.cli.prints import prints_to_stderr
-
-    if not json:
-        require_file(dag, "no definition was checked")
-    orchestrator = open_engine("memory:")
-    try:
-        built = orchestrator.dag(dag, search_paths=[Path.cwd()])
-        if callables:
-            with prints_to_stderr():  # modules print while they are imported
-                orchestrator.check(built)
-    except DefinitionError as error:
-        if not json:
-            raise DefinitionError(error.problems, source=error.source, undone="no run of it can be started") from error
-        problems = [problem._asdict() for problem in error.problems]
-        print_result(dumps({"valid": False, "problems": problems}, indent=2))
-        return USAGE_OR_DEFINITION_WRONG
-    if json:
-        print_result(dumps({"valid": True, "dag": built.name, "definition": built.definition_id}, indent=2))
-    else:
-        print_result(
-            f"{dag}: DAG {built.name!r} is valid: {counted(len(built.all_tasks), 'task')} in "
-            f"{counted(len(built.all_nodes), 'node')}"
-        )
-    return OK
 
 
 @click.command()
@@ -99,13 +67,18 @@ def graph(
 
 
 @click.command()
-def schema() -> None:
+@option("--cases", is_flag=True, help="Print the JSON Schema of files of cases, for `aiorch test`.")
+def schema(*, cases: bool) -> None:
     """Print the JSON Schema of definitions, which lets an editor complete and check them."""
     from importlib.resources import files
 
     from aiorch.targets.kind import BUILT_IN, target_kinds
 
-    if target_kinds().keys() > BUILT_IN.keys():
+    if cases:
+        from aiorch.testing.cases.files import cases_schema
+
+        print_result(dumps(cases_schema(), indent=2, ensure_ascii=False))
+    elif target_kinds().keys() > BUILT_IN.keys():
         from aiorch.definition.models import definition_schema
 
         print_result(dumps(definition_schema(), indent=2, ensure_ascii=False))

@@ -196,7 +196,6 @@ def _report(  # noqa: PLR0913  as above
     resume_options: Sequence[str],
 ) -> bool:
     """Print the outcome of the run and its result. Returns: whether the result could be written."""
-    from aiorch.documents.results import end_results
     from aiorch.views.failures import failure_lines
     from aiorch.views.report import headline, next_moves
 
@@ -207,7 +206,7 @@ def _report(  # noqa: PLR0913  as above
     try:
         if as_json:
             write_line(results, handle.document().decode())
-        elif result.status is RunStatus.COMPLETED and (value := end_results(handle.dag, result.results)) is not None:
+        elif (value := result.output) is not None:
             write_line(results, msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
     except OutputLostError as error:
         reading = ("show", handle.run_id, "--json") if as_json else ("result", handle.run_id)

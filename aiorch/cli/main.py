@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 from aiorch import __version__
-from aiorch.cli.definitions import graph, schema, validate
+from aiorch.cli.definitions import graph, schema
 from aiorch.cli.options import log_level_after, log_level_before
 from aiorch.cli.output import (
     EPILOG,
@@ -35,6 +35,8 @@ from aiorch.cli.run import resume, run
 from aiorch.cli.runs import cancel, result, runs, show
 from aiorch.cli.serve import serve
 from aiorch.cli.start import start
+from aiorch.cli.test import test
+from aiorch.cli.validate import validate
 from aiorch.errors import (
     AiorchError,
     DocumentError,
@@ -128,6 +130,6 @@ def own_variables() -> set[str]:
     return found
 
 
-for command in (run, resume, start, serve, validate, graph, schema, runs, show, result, cancel):
+for command in (run, resume, start, serve, validate, test, graph, schema, runs, show, result, cancel):
     command.params.append(log_level_after)
     cli.add_command(command)

@@ -67,7 +67,7 @@ def _read_input(ctx: click.Context, param: click.Parameter, value: str | None) -
     try:
         if value == "-":
             name, hint = "stdin", ""
-            text = _read_stdin()
+            text = read_stdin()
         elif value.startswith("@"):
             name, hint = repr(value[1:]), ""
             text = Path(value[1:]).read_text(encoding="utf-8")
@@ -80,7 +80,8 @@ def _read_input(ctx: click.Context, param: click.Parameter, value: str | None) -
         raise click.BadParameter(message, ctx, param) from error
 
 
-def _read_stdin() -> str:
+def read_stdin() -> str:
+    """Return all of stdin as text. Raises: OSError, and ValueError for a text that is not UTF-8."""
     if sys.stdin is None:  # closed before the start of the process
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return sys.stdin.buffer.read().decode()
@@ -99,8 +100,8 @@ def is_file(text: str) -> bool:
     return Path(text).suffix in DEFINITION_SUFFIXES or os.sep in text
 
 
-def require_file(dag: str, undone: str) -> None:
-    """Raise a UsageError that names the file that was probably meant, if a definition file does not exist."""
+def require_file(dag: str, undone: str, *, kind: str = "definition file") -> None:
+    """Raise a UsageError that names the file that was probably meant, if a file of a *kind* does not exist."""
     if os.path.lexists(dag):
         return
     from aiorch.definition.files import DEFINITION_SUFFIXES
@@ -112,7 +113,7 @@ def require_file(dag: str, undone: str) -> None:
     except OSError:
         there = []
     meant = Hints().closest(path.name, sorted(each.name for each in there))
-    hint = f"did you mean {path.with_name(meant)}?" if meant else "give the path of a definition file."
+    hint = f"did you mean {path.with_name(meant)}?" if meant else f"give the path of a {kind}."
     raise click.UsageError(f"there is no file {dag}, so {undone}; {hint}")
 
 
@@ -165,17 +166,53 @@ def command_line(store: str, name: str, *args: str) -> str:
     return shlex.join(["aiorch", name, *args, *(() if store == DEFAULT_STORE else ("--store", store))])
 
 
-_ENGINE_OPTIONS = (
-    store_option,
+path_option = option(
+    "--path",
+    envvar="AIORCH_PATH",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    help="Folder with callables, in addition to the folder of the definition and the current one. May be repeated.",
+)
+
+
+def _read_secrets(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> dict[str, str]:
+    from aiorch.errors import InvalidSettingError
+    from aiorch.settings import refuse_wrong_source
+
+    sources = {}
+    for each in value:
+        for pair in filter(None, each.split(",")):
+            name, equals, source = pair.partition("=")
+            try:
+                refuse_wrong_source(f"the source of the secret {name!r}", source if equals else None)
+            except InvalidSettingError as error:
+                raise click.BadParameter(
+                    f"{error.setting} {error.rule}, so the command did nothing.", ctx, param
+                ) from None
+            sources[name.strip()] = source
+    return sources
+
+
+_LAUNCH_OPTIONS = (
+    path_option,
     option(
-        "--path",
-        envvar="AIORCH_PATH",
+        "--secret",
+        "secrets",
+        envvar="AIORCH_SECRETS",
         multiple=True,
-        type=click.Path(exists=True, file_okay=False),
-        help="Folder with callables, in addition to the folder of the definition and the current one. May be repeated.",
+        metavar="NAME=SOURCE",
+        callback=_read_secrets,
+        help="Where a secret of a definition comes from: env:VARIABLE, file:PATH or "
+        "sm:projects/PROJECT/secrets/SECRET. May be repeated.",
     ),
     option("--project-id", envvar="AIORCH_PROJECT_ID", help="Project for steps without their own."),
     option("--region", envvar="AIORCH_REGION", help="Region for steps without their own."),
+)
+"""The options that decide whether a definition can run."""
+
+_ENGINE_OPTIONS = (
+    store_option,
+    *_LAUNCH_OPTIONS,
     option(
         "--drain",
         envvar="AIORCH_DRAIN",
@@ -189,7 +226,7 @@ _ENGINE_OPTIONS = (
 
 class EngineCommand(click.Command):
     """
-    A command that runs tasks: it also has the options of the kinds of targets.
+    A command that runs tasks, or checks whether they can run: it also has the options of the kinds of targets.
 
     These are added when the command is parsed, completed or explained. Those of installed packages are added when an
     unknown option or variable is given, and for the help: a look through the packages takes long.
@@ -250,7 +287,7 @@ def _check(check: str | None, ctx: click.Context, param: click.Parameter, value:
         try:
             load(check)(value)
         except ValueError as error:
-            raise click.BadParameter(f"no run was started: {error}", ctx, param) from error
+            raise click.BadParameter(f"the command did nothing: {error}", ctx, param) from error
     return value
 
 
@@ -284,12 +321,10 @@ def engine_options(*, only_own_runs: bool) -> Callable[[_Command], Callable[...,
             *args: Any,
             store: str,
             path: Sequence[str],
-            project_id: str | None,
-            region: str | None,
             drain: float,
             **given: Any,
         ) -> Any:
-            settings = {"drain_s": drain, "project_id": project_id, "region": region}
+            settings = {"drain_s": drain, **_launch_settings(given)}
             targets = _target_settings(given)
             engine = open_engine(store, path, only_own_runs=only_own_runs, targets=targets, **settings)
             return command(*args, orchestrator=engine, **given)
@@ -297,6 +332,31 @@ def engine_options(*, only_own_runs: bool) -> Callable[[_Command], Callable[...,
         return functools.reduce(lambda wrapped, each: each(wrapped), reversed(_ENGINE_OPTIONS), call)
 
     return add
+
+
+def _launch_settings(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: given.pop(name) for name in ("project_id", "region", "secrets")}
+
+
+def launch_options(command: _Command) -> Callable[..., Any]:
+    """
+    Add the options that decide whether a definition can run.
+
+    The command is called with `open_engine`, a function that makes an `Orchestrator` with these options and a store in
+    memory, each time a new one.
+    """
+
+    @functools.wraps(command)
+    def call(*args: Any, path: Sequence[str], **given: Any) -> Any:
+        settings = _launch_settings(given)
+        targets = _target_settings(given)
+
+        def make() -> "Orchestrator":
+            return open_engine("memory:", path, targets=targets, **settings)
+
+        return command(*args, open_engine=make, **given)
+
+    return functools.reduce(lambda wrapped, each: each(wrapped), reversed(_LAUNCH_OPTIONS), call)
 
 
 def open_engine(

@@ -5,7 +5,7 @@ import functools
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +23,7 @@ from aiorch.cli.options import (
     run_id_option,
 )
 from aiorch.cli.output import EPILOG, OK, print_result
+from aiorch.cli.values import input_for, values_argument
 
 if TYPE_CHECKING:
     from aiorch.orchestrator import Orchestrator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=EngineCommand, epilog=EPILOG)
 @click.argument("dag", shell_complete=definition_files)
+@values_argument
 @input_option
 @run_id_option
 @json_option
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 def run(
     ctx: click.Context,
     dag: str,
+    values: Sequence[str],
     input: Input | None,
     run_id: str | None,
     *,
@@ -49,6 +52,9 @@ def run(
 ) -> int:
     """
     Run the DAG of a definition file, and show the progress of every node.
+
+    NAME=VALUE gives one input of the run: a value is read as the definition declares the input, and without a
+    declaration as JSON if it is JSON, else as text.
 
     At the end, stdout gets the result of the last task; with --json the run document.
     """
@@ -64,9 +70,10 @@ def run(
     orchestrator.check(built)
     if run_id is not None:
         checked_id(run_id)
+    value = input_for(built, values, input)
 
     async def begin(opened: "Orchestrator") -> "RunHandle":
-        return await opened.start(built, input=input and input.value, run_id=run_id)
+        return await opened.start(built, input=value, run_id=run_id)
 
     command = _writer(ctx.params["store"])
     resume_options = _resume_options(dag, ctx.params["path"])
@@ -121,37 +128,84 @@ def _resume_options(dag: str, paths: Sequence[str]) -> list[str]:
 
 @click.command(cls=EngineCommand, epilog=EPILOG)
 @click.argument("run_id", shell_complete=run_ids)
+@option(
+    "--from",
+    "from_step",
+    envvar="AIORCH_RESUME_FROM",
+    metavar="STEP",
+    help="Run this step and all that follow anew, also of a completed run.",
+)
+@input_option
+@option(
+    "--definition",
+    metavar="FILE",
+    shell_complete=definition_files,
+    help="Definition of the new run; steps whose results are kept must be unchanged in it.",
+)
 @option("--detach", is_flag=True, help="Only store the new run, for `aiorch serve` to carry out.")
 @json_option
 @engine_options(only_own_runs=True)
 @click.pass_context
-def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchestrator: "Orchestrator") -> int:
+def resume(
+    ctx: click.Context,
+    run_id: str,
+    from_step: str | None,
+    input: Input | None,
+    definition: str | None,
+    *,
+    detach: bool,
+    json: bool,
+    orchestrator: "Orchestrator",
+) -> int:
     """
-    Continue an interrupted run, or restart a failed or cancelled run at the tasks that did not complete.
+    Continue an interrupted run, or restart a run that has ended at the steps that did not complete, or at a given one.
 
-    An interrupted run continues under its id. For a failed or cancelled run the command starts a new run, RUN_ID.2 or
-    the next number, that keeps every result.
+    An interrupted run continues under its id. For a run that has ended the command starts a new run, RUN_ID.2 or the
+    next number, that keeps the results of all other steps.
     """
     from aiorch.cli.foreground import run_interruptibly, run_to_end
     from aiorch.cli.prints import prints_to_stderr
-    from aiorch.core.begin import kept_by_resume
+    from aiorch.engine.resume import kept_by
 
-    stored = ask(with_client(ctx.params["store"], "attach", run_id))
-    is_open = not stored.status.is_terminal
+    store = ctx.params["store"]
+    if input is not None and from_step is None:
+        raise click.UsageError(
+            "--input needs --from, so no run was started: results that are kept come from the old input. Name the step "
+            "to run anew with --from, or start a new run."
+        )
+    if definition is not None:
+        require_file(definition, "no run was started")
+    stored = ask(with_client(store, "attach", run_id))
+    changes: dict[str, Any] = {"from_step": from_step} if from_step is not None else {}
+    if input is not None:
+        changes["input"] = input.value
+    if definition is not None:
+        changes["definition"] = definition
+    continues = not stored.status.is_terminal and not changes
     if detach:
-        if not is_open:
-            stored = ask(with_client(ctx.params["store"], "resume", run_id))
+        if not continues:
+            stored = ask(with_client(store, "resume", run_id, **changes))
         print_result(stored.run_id)
         return OK
-    if not is_open:
-        kept_by_resume(stored.run)
     results, prints = ctx.with_resource(prints_to_stderr())
-    orchestrator.check(stored.dag)
+    built = stored.dag
+    if definition is not None:
+        changes["definition"] = built = orchestrator.dag(definition, search_paths=[Path.cwd()])
+    if not continues:
+        kept_by(built, stored.dag, stored.run, from_step)
+    orchestrator.check(built)
 
     async def begin(opened: "Orchestrator") -> "RunHandle":
-        return await (opened.continue_run(run_id) if is_open else opened.resume(run_id))
+        return await (opened.continue_run(run_id) if continues else opened.resume(run_id, **changes))
 
-    def continue_command(_: str) -> str:
+    command = _writer(store)
+    resume_options = _path_options(ctx.params["path"])
+    if definition is not None:
+        resume_options = _resume_options(definition, ctx.params["path"])
+
+    def continue_command(begun: str) -> str:
+        if input is not None and input.text == "-" and command is not None:  # the same would read stdin again
+            return command("resume", begun, *resume_options)
         return shlex.join(["aiorch", *ctx.obj])
 
     return run_interruptibly(
@@ -162,7 +216,7 @@ def resume(ctx: click.Context, run_id: str, *, detach: bool, json: bool, orchest
             prints=prints,
             as_json=json,
             continue_command=continue_command,
-            command=_writer(ctx.params["store"]),
-            resume_options=_path_options(ctx.params["path"]),
+            command=command,
+            resume_options=resume_options,
         )
     )

@@ -3,7 +3,7 @@
 
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -28,11 +28,27 @@ RUNS_SHOWN = 50
 """Number of runs that `aiorch runs` lists for people without a `--limit`."""
 
 
+def _read_labels(ctx: click.Context, param: click.Parameter, texts: Sequence[str]) -> dict[str, str]:
+    from aiorch.model.labels import labels_wanted
+
+    try:
+        return labels_wanted(() if ctx.resilient_parsing else texts)
+    except ValueError as error:
+        raise click.BadParameter(f"no run was listed: {error}.", ctx, param) from error
+
+
 @click.command()
 @option(
     "--status",
     type=click.Choice([each.value for each in RunStatus], case_sensitive=False),
     help="Only runs in this status.",
+)
+@option(
+    "--label",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=_read_labels,
+    help="Only runs with this label. May be repeated.",
 )
 @option(
     "--limit",
@@ -42,13 +58,13 @@ RUNS_SHOWN = 50
 )
 @json_option
 @store_option
-def runs(status: str | None, limit: int | None, *, json: bool, store: str) -> None:
+def runs(status: str | None, label: dict[str, str], limit: int | None, *, json: bool, store: str) -> None:
     """List the runs of the store."""
     from aiorch.views.report import runs_lines
 
     async def listed() -> list[Any]:
         async with open_client(store) as client:
-            return [run for run in await client.runs() if status is None or run.status == status]
+            return [run for run in await client.runs(labels=label) if status is None or run.status == status]
 
     found = ask(listed())
     if json:
@@ -140,15 +156,16 @@ CANCEL_S = 5.0
 @click.command()
 @click.argument("run_id", shell_complete=run_ids)
 @option("--reason", default="cancelled on request", help="Kept in the run document.")
+@option("--force", is_flag=True, help="Also stop the steps of `finally`, or let them never begin.")
 @store_option
-def cancel(run_id: str, reason: str, store: str) -> None:
-    """Cancel a run: stop its running executions and start no further task."""
+def cancel(run_id: str, *, reason: str, force: bool, store: str) -> None:
+    """Cancel a run: stop its running executions and start no further task but those of `finally`."""
     import asyncio
 
     async def cancelled() -> tuple["RunHandle", bool]:
         async with open_client(store, run_id) as client, patience(store):
             await client.runs_status.ping()
-            handle = await client.cancel(run_id, reason=reason)
+            handle = await client.cancel(run_id, reason=reason, force=force)
             with suppress(TimeoutError):
                 async with asyncio.timeout(CANCEL_S):
                     await handle.wait()
@@ -158,6 +175,7 @@ def cancel(run_id: str, reason: str, store: str) -> None:
     print_result(f"Run {run_id} {handle.status}")
     if not handle.status.is_terminal:
         whose = f"a process that can stop them: {command_line(store, 'serve')}" if has_dead_owners else "their process"
-        say(f"No further task is launched. The run ends when its running executions are stopped, by {whose}")
+        but = " but those of `finally`" if handle.dag.final is not None and not force else ""
+        say(f"No further task is launched{but}. The run ends when its running executions are stopped, by {whose}")
     elif handle.status is not RunStatus.CANCELLED:
         say("The run had ended before, so it was not cancelled, and its status stays.")

@@ -5,20 +5,24 @@ A ``Running`` call may owe one more launch of the same attempt: see `Unanswered`
 """
 
 from datetime import timedelta
+from typing import Any
 
 from msgspec.structs import replace
 
-from aiorch.core.draft import At, Draft
+from aiorch.core.draft import Draft
 from aiorch.errors import counted
-from aiorch.model.dag import Task
+from aiorch.model.dag import Node, Task
 from aiorch.model.enums import OnLost, OnNoResult
 from aiorch.model.failure import (
     EARLIER_BYTES_MAX,
     FAILURES_KEPT,
     MESSAGE_CHARS_WIDE,
+    NEVER_RETRIED,
     WIDE_RUN_NODES,
     Failure,
 )
+from aiorch.model.place import At
+from aiorch.model.retry import covers
 from aiorch.model.run import execution_key
 from aiorch.model.run_document import NO_SLOT, NodeState, Unanswered
 from aiorch.model.status import TaskStatus
@@ -105,16 +109,46 @@ def kept_failure(draft: Draft, failure: Failure, state: NodeState) -> Failure:
     return replace(failure, at=draft.now, **attempt).fitted(draft.failure_bytes)
 
 
-def _earlier_failures(draft: Draft, state: NodeState, failure: Failure) -> tuple[Failure, ...]:
+def earlier_failures(draft: Draft, state: NodeState, failure: Failure) -> tuple[Failure, ...]:
     """Return the failures that the entry keeps of earlier attempts, *failure* the last: the document stays small."""
-    failure = failure.untraced()
+    failure = draft.kept(failure).untraced()
     if draft.failure_bytes + failure.size > EARLIER_BYTES_MAX:
         return state.failures
     kept = FAILURES_KEPT if len(draft.base.nodes) <= WIDE_RUN_NODES else 1
     return (*state.failures, failure)[-kept:]
 
 
-def retry(draft: Draft, at: At[Task], failure: Failure, delay_s: float, *, by: str | None, **uncounted: int) -> None:
+def next_try(node: Node, state: NodeState, failure: Failure, tries: int) -> tuple[float, tuple[int, ...]] | None:
+    """
+    Say whether one more try follows a failed one, by the first retry policy of a node that covers the failure.
+
+    Args:
+        node: The node.
+
+        state: Its entry.
+
+        failure: The failure of the last try.
+
+        tries: The tries that count, the failed one included.
+
+    Returns:
+        The seconds until the next try, and `NodeState.retried` then; `None` for no further try.
+    """
+    policies = node.retries
+    number = next((number for number, policy in enumerate(policies) if covers(policy.on, failure)), None)
+    if number is None or failure.type in NEVER_RETRIED:
+        return None
+    policy, retried = policies[number], state.retried
+    if len(policies) > 1:
+        counts = list(retried or (0,) * len(policies))
+        counts[number] += 1
+        tries, retried = counts[number], tuple(counts)
+    if tries >= policy.max_attempts:
+        return None
+    return policy.delay_s(tries, state.execution_id or state.node_name), retried
+
+
+def retry(draft: Draft, at: At[Task], failure: Failure, delay_s: float, *, by: str | None, **counts: Any) -> None:
     """Let one more attempt follow, *by* the process that waits for the time or, with `None`, by any able process."""
     state = draft.state(at.name)
     draft.set(
@@ -126,9 +160,9 @@ def retry(draft: Draft, at: At[Task], failure: Failure, delay_s: float, *, by: s
             by=by if draft.process.can_launch(at.node) else None,
             waits_because=None,
             unanswered=None,
-            error=failure,
-            failures=_earlier_failures(draft, state, failure),
-            **uncounted,
+            error=draft.kept(failure),
+            failures=earlier_failures(draft, state, failure),
+            **counts,
         ),
     )
     if delay_s <= 0 and by is not None:

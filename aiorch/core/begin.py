@@ -1,13 +1,13 @@
-"""The first state of a run: blank, or with the completed nodes of an earlier run."""
+"""The first state of a run: blank, or with the entries that `aiorch.core.resume` keeps of an earlier run."""
 
 from collections.abc import Mapping
 from datetime import datetime
 
-from aiorch.errors import RunStateError, RunTooLargeError, counted
+from aiorch.errors import RunTooLargeError, counted
 from aiorch.model.dag import DAG
 from aiorch.model.run import DOCUMENT_BYTES_MAX, Run, blank_entries
 from aiorch.model.run_document import NodeState, RunHeader, StartCommand, encode_entry
-from aiorch.model.status import RunStatus, TaskStatus
+from aiorch.model.status import RunStatus
 
 
 def new_header(command: StartCommand, dag: DAG, timeout_at: datetime | None) -> RunHeader:
@@ -24,23 +24,33 @@ def new_header(command: StartCommand, dag: DAG, timeout_at: datetime | None) -> 
         updated_at=command.created_at,
         timeout_at=timeout_at,
         resumed_from=command.resumed_from,
+        resumed_from_step=command.from_step,
+        labels=dict(dag.labels),
     )
 
 
-def kept_by_resume(run: Run) -> Mapping[str, NodeState]:
+def refuse_too_large(dag: DAG, input_bytes: int, undone: str) -> None:
     """
-    Return the entries that a resumed run takes over: those of completed nodes.
+    Refuse a DAG with very many nodes, or a very large input.
+
+    Args:
+        dag: The DAG to run.
+
+        input_bytes: Size of the input of the run as JSON.
+
+        undone: Beginning of the message: the action that does not happen.
 
     Raises:
-        RunStateError: The run has neither failed nor been cancelled.
+        RunTooLargeError: The run document could pass `DOCUMENT_BYTES_MAX`.
     """
-    if run.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
-        raise RunStateError(
-            f"run {run.header.run_id!r} is {run.status}, and only a Failed or Cancelled run can be resumed; "
-            f"nothing was started. "
-            + ("Start the DAG under a new run id." if run.status.is_terminal else "Wait for its end, or cancel it.")
+    blank, _, size = blank_entries(dag)
+    size_max = size + input_bytes
+    if size_max > DOCUMENT_BYTES_MAX:
+        raise RunTooLargeError(
+            f"{undone}: with {counted(len(blank), 'node')} and {input_bytes} bytes of input the run document could "
+            f"grow to {size_max} bytes, and the limit is {DOCUMENT_BYTES_MAX}. Split the DAG, or pass a reference "
+            f"(e.g. an object name) instead of the data."
         )
-    return {name: state for name, state in run.nodes.items() if state.status is TaskStatus.COMPLETED}
 
 
 def new_run(dag: DAG, header: RunHeader, kept: Mapping[str, NodeState] | None = None) -> Run:
@@ -52,19 +62,13 @@ def new_run(dag: DAG, header: RunHeader, kept: Mapping[str, NodeState] | None = 
 
         header: The facts of the run as a whole.
 
-        kept: Entries taken over from an earlier run, by node name (resume).
+        kept: Entries taken over from an earlier run, by name (resume).
 
     Raises:
         RunTooLargeError: The run document could pass `DOCUMENT_BYTES_MAX`.
     """
-    blank, encoded, size = blank_entries(dag)
-    size_max = size + len(header.input)
-    if size_max > DOCUMENT_BYTES_MAX:
-        raise RunTooLargeError(
-            f"run {header.run_id!r} of DAG {dag.name!r} was not started: with {counted(len(blank), 'node')} and "
-            f"{len(header.input)} bytes of input the run document could grow to {size_max} bytes, and the limit is "
-            f"{DOCUMENT_BYTES_MAX}. Split the DAG, or pass a reference (e.g. an object name) instead of the data."
-        )
+    refuse_too_large(dag, len(header.input), f"run {header.run_id!r} of DAG {dag.name!r} was not started")
+    blank, encoded, _ = blank_entries(dag)
     nodes, entries = dict(blank), dict(encoded)
     for name, state in (kept or {}).items():
         nodes[name] = state

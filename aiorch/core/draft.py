@@ -1,56 +1,34 @@
-"""
-A run with the changes of one fold on top, and the vocabulary in which the kinds of nodes decide.
+"""A run with the changes of one fold on top, and the vocabulary in which the kinds of nodes decide."""
 
-A name identifies an entry. A node and its entry have the same name, unless the entry stands in a repeated scope:
-``Resize[17].Convert`` is the entry of the node ``Convert`` in the 17th scope of ``Resize``.
-"""
-
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-from typing import Any, Generic, TypeVar
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from aiorch.core.run_events import RunEvent
-from aiorch.model.dag import DAG, Node, Task
+from aiorch.core.values import NeedsResults as NeedsResults  # noqa: PLC0414  a word of the vocabulary
+from aiorch.core.values import Values
+from aiorch.expressions.errors import ExpressionError
+from aiorch.model import names
+from aiorch.model.dag import DAG, Catch, Node, Task, Value
+from aiorch.model.enums import OnFailure
 from aiorch.model.execution_kind import EndTold
 from aiorch.model.failure import Failure
-from aiorch.model.run import Run
-from aiorch.model.run_document import NO_RESULT, NodeState, RunHeader
+from aiorch.model.place import At as At  # noqa: PLC0414  a word of the vocabulary, which kinds import from here
+from aiorch.model.place import places_inside
+from aiorch.model.retry import covers
+from aiorch.model.run import INLINE_DOCUMENT_BYTES_MAX, INLINE_RESULT_BYTES_MAX, Run
+from aiorch.model.run_document import NO_RESULT, Final, NodeState, RunHeader, is_json
 from aiorch.model.status import RunStatus, TaskStatus
 
-N_co = TypeVar("N_co", bound=Node, covariant=True)
+EVALUATIONS_MAX = 10_000
+"""Values of the definition that one fold works out; the nodes that are left begin in the next fold."""
 
-
-class At(msgspec.Struct, Generic[N_co], frozen=True, gc=False):
-    """A place in a run: a node of the definition, and the name of one entry of the node."""
-
-    node: N_co
-    name: str
-
-    def beside(self, node: Node) -> "At[Node]":
-        """Return the place of *node*, which stands in the same scope."""
-        return At(node, self.entry_of(node))
-
-    def entry_of(self, node: Node) -> str:
-        """Return the name of the entry of another node in the same scope."""
-        return node.name if self.name == self.node.name else self._scope + node.name
-
-    def around(self) -> "At[Node] | None":
-        """Return the place of the node whose scope this one stands in, `None` on the first level of the DAG."""
-        parent = self.node.parent_dag.parent_node
-        if parent is None:
-            return None
-        if self.name == self.node.name:
-            return At(parent, parent.name)
-        outer, _, _ = self._scope.rpartition("[")
-        is_repeated = outer == parent.name or outer.endswith(f".{parent.name}")
-        return At(parent, outer if is_repeated else self._scope + parent.name)
-
-    @property
-    def _scope(self) -> str:
-        return self.name.removesuffix(self.node.name)
+_encode = msgspec.json.Encoder().encode
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -87,10 +65,19 @@ class Changes(msgspec.Struct):
     """Entries that are removed."""
 
     pending: dict[str, int]
-    """By entry, the number of scopes that have still to end."""
+    """By entry, the number of scopes that have still to end, see `Run.pending`."""
+
+    joins: Mapping[str, int] = {}
+    """By entry, the number of nodes before it that have still to end, see `Run.joins`."""
+
+    values: Mapping[str, bytes] = {}
+    """Values that are too large for the document, by the names of their objects: they are written before it."""
 
     is_stale: bool = False
-    """An event was of an attempt that the run does not know yet: the copy is old, and must be read again."""
+    """
+    An event was of an attempt that the run does not know yet, or of an entry that there is not: the copy may be old,
+    and must be read again.
+    """
 
     is_empty: bool = True
     """The run stays as it is: every fact in the events is committed already."""
@@ -98,16 +85,8 @@ class Changes(msgspec.Struct):
     needs: Mapping[str, str] = {}
     """
     Results on which a decision depends and which the fold was not given: by entry, the id of the execution whose record
-    holds the result. No decision was made; read the results and fold again.
+    holds the result, or the name of an object. No decision was made; read the results and fold again.
     """
-
-
-class NeedsResults(Exception):  # noqa: N818  an answer, not an error
-    """A decision depends on results in execution records that the fold was not given."""
-
-    def __init__(self, executions: Mapping[str, str]) -> None:
-        self.executions = executions
-        super().__init__(f"results of {', '.join(sorted(executions))}")
 
 
 class Draft:
@@ -117,7 +96,7 @@ class Draft:
     Attributes:
         base: The run as committed; the draft never changes it.
 
-        header, nodes, gone, pending: The changes so far, see `Changes`.
+        header, nodes, gone, pending, joins, values: The changes so far, see `Changes`.
 
         live: Number of tasks in ``Starting`` or ``Running``, with the changes.
 
@@ -128,6 +107,8 @@ class Draft:
 
     __slots__ = (
         "_agenda",
+        "_decoded",
+        "_evaluated",
         "_results",
         "base",
         "dag",
@@ -135,12 +116,14 @@ class Draft:
         "gone",
         "header",
         "is_stale",
+        "joins",
         "live",
         "nodes",
         "now",
         "pending",
         "process",
         "slots",
+        "values",
     )
 
     def __init__(self, dag: DAG, run: Run, now: datetime, process: Process, results: Mapping[str, msgspec.Raw]) -> None:
@@ -152,18 +135,31 @@ class Draft:
         self.nodes: dict[str, NodeState] = {}
         self.gone: dict[str, None] = {}
         self.pending: dict[str, int] = {}
+        self.joins: dict[str, int] = {}
+        self.values: dict[str, bytes] = {}
         self.live: int = run.live
         self.failure_bytes: int = run.failure_bytes
         self.is_stale: bool = False
         self.slots: dict[str, int] = {}
         self._results = results
+        self._decoded: dict[str, Any] = {}
+        self._evaluated = 0
         self._agenda: list[tuple[Callable[[Draft, At[Node], Failure | None], None], At[Node], Failure | None]] = []
 
     def changes(self) -> Changes:
         """Return all decisions of this fold."""
         is_empty = not self.nodes and not self.gone and self.header is self.base.header
         header = self.header if is_empty else replace(self.header, updated_at=self.now)
-        return Changes(header, self.nodes, tuple(self.gone) if self.gone else (), self.pending, self.is_stale, is_empty)
+        return Changes(
+            header,
+            self.nodes,
+            tuple(self.gone) if self.gone else (),
+            self.pending,
+            self.joins,
+            self.values,
+            self.is_stale,
+            is_empty,
+        )
 
     # -- entries -------------------------------------------------------------------------------------------------
 
@@ -174,6 +170,10 @@ class Draft:
     def state(self, name: str) -> NodeState:
         """Return an entry with the changes. Raises: KeyError."""
         return self.nodes.get(name) or self.base.nodes[name]
+
+    def has(self, name: str) -> bool:
+        """Whether there is an entry, with the changes: those in repeated scopes come, and may go."""
+        return name in self.nodes or (name in self.base.nodes and name not in self.gone)
 
     def current(self, event: RunEvent) -> NodeState | None:
         """Return the entry of *event*, `None` if the event is of an earlier attempt or of one that is not known yet."""
@@ -189,11 +189,29 @@ class Draft:
         if before is None or (self.gone and self.gone.pop(name, False) is None):
             self.live += state.is_live
             self.failure_bytes += state.failure_bytes
+            self.nodes[name] = state
+            self._count_added(name)
         else:
-            self.live += state.is_live - before.is_live
+            change = state.is_live - before.is_live
+            self.live += change
+            if change < 0 and self.dag.catches:
+                self._count_live_down(self.at(name))
             if state.error is not before.error or state.failures is not before.failures:
                 self.failure_bytes += state.failure_bytes - before.failure_bytes
         self.nodes[name] = state
+
+    def _count_added(self, name: str) -> None:
+        """Count the scopes of an entry that this fold adds, and the nodes before the entry: none of them has ended."""
+        at = self.at(name)
+        level, before = at.node.parent_dag, at.node.previous_nodes
+        if len(before) > 1:
+            self.joins[name] = len(before)
+        if level.is_graph and at.node is level.starts[0]:
+            self.joins[at.scope + level.end_name] = len(level.nodes)
+        if at.node.scopes:
+            pending = at.node.kind.pending(at, self.nodes)
+            if pending is not None:
+                self.pending[name] = pending
 
     def drop(self, name: str) -> None:
         """Remove an entry that has no live execution."""
@@ -202,12 +220,14 @@ class Draft:
         self.failure_bytes -= before.failure_bytes
         self.nodes.pop(name, None)
         self.pending.pop(name, None)
+        self.joins.pop(name, None)
         if name in self.base.nodes:
             self.gone[name] = None
 
-    def running(self, at: At[Node]) -> None:
-        """Give a node that waits for scopes the status ``Running``."""
-        self.set(at.name, replace(self.state(at.name), status=TaskStatus.RUNNING, started_at=self.now))
+    def running(self, at: At[Node], due_at: datetime | None = None, **changes: object) -> None:
+        """Give a node that waits for scopes or for a timer the status ``Running``."""
+        running = {"status": TaskStatus.RUNNING, "started_at": self.now, "due_at": due_at}
+        self.set(at.name, replace(self.state(at.name), **running, **changes))
 
     def end(self, name: str, status: TaskStatus, **changes: object) -> None:
         """Give an entry a terminal status, and clear all obligations of the entry."""
@@ -220,6 +240,7 @@ class Draft:
                 by=None,
                 ready_at=None,
                 retry_at=None,
+                due_at=None,
                 waits_because=None,
                 stop=False,
                 unanswered=None,
@@ -229,22 +250,73 @@ class Draft:
 
     def skip(self, name: str, committed: NodeState) -> None:
         """Skip a node: the entry is as committed, without the changes of this fold."""
-        self.set(name, replace(committed, status=TaskStatus.SKIPPED, ready_at=None, waits_because=None))
+        self.set(name, replace(committed, status=TaskStatus.SKIPPED, ready_at=None, due_at=None, waits_because=None))
+
+    def _skip_all(self, places: Iterable[At[Node]]) -> None:
+        """Skip the nodes at *places*, except those that a resumed run has taken over."""
+        for at in places:
+            state = self.state(at.name)
+            if state.status is TaskStatus.NEW:
+                self.skip(at.name, state)
+
+    def inner(self, at: At[Node]) -> Iterable[At[Node]]:
+        """Return the places of all entries inside the present try of a node, at any depth, a node before its scopes."""
+        if not self.dag.has_indexed_scopes:
+            return at.inner(lambda name: self.state(name).attempt)
+        entries = ChainMap(self.nodes, self.base.nodes)
+        return [place for place in places_inside(at, entries) if self.has(place.name)]
+
+    # -- values --------------------------------------------------------------------------------------------------
+
+    @property
+    def known(self) -> Values:
+        """The values that expressions read, with the changes."""
+        return Values(self.header, self.state, self._results, self.values, self._decoded)
+
+    def evaluate(self, at: At[Node], value: Value, **more: Any) -> Any:
+        """
+        Work out a value of the definition for a node.
+
+        Args:
+            at: The place of the node.
+
+            value: The value, with its expressions.
+
+            more: Values by name that only this value may read.
+
+        Raises:
+            ExpressionError: There is no value.
+
+            NeedsResults: The value depends on results that the fold was not given.
+        """
+        self._evaluated += 1
+        return value.evaluate(self.known.names(at, value.reads, **more))
+
+    def keep(self, value: Any) -> tuple[msgspec.Raw, str | None]:
+        """
+        Return the form in which a document keeps a computed value: as JSON, or the name of the object that holds it.
+
+        The name is made from the content, so that each try of a commit and each process names the same object.
+        """
+        if value is None:
+            return NO_RESULT, None
+        encoded = _encode(value)
+        if not is_json(encoded):
+            raise ExpressionError("the value has too many levels")
+        if len(encoded) <= INLINE_RESULT_BYTES_MAX and self.base.size + len(encoded) <= INLINE_DOCUMENT_BYTES_MAX:
+            return msgspec.Raw(encoded), None
+        name = names.value_object(names.RunId(self.header.run_id), sha256(encoded).hexdigest()[:32])
+        self.values[name] = encoded
+        return NO_RESULT, name
 
     def result(self, name: str) -> msgspec.Raw:
         """
         Return the result of a completed entry, as JSON.
 
         Raises:
-            NeedsResults: The record of the execution holds the result, and the fold was not given it.
+            NeedsResults: The result is outside the document, and the fold was not given it.
         """
-        state = self.state(name)
-        if state.result_in is None:
-            return state.result
-        found = self._results.get(name)
-        if found is None:
-            raise NeedsResults({name: state.execution_id or ""})
-        return found
+        return msgspec.Raw(self.known.encoded(name))
 
     # -- scopes --------------------------------------------------------------------------------------------------
 
@@ -259,19 +331,115 @@ class Draft:
         left = self.pending[at.name] = (self.base.pending[at.name] if left is None else left) - 1
         return left
 
+    def _left_before(self, at: At[Node], key: str) -> int:
+        """Count the node at *at* as ended among those before an entry, and return the number that is left."""
+        left = self.joins.get(key)
+        left = self.base.joins.get(key, 1) if left is None else left
+        before = self.base.nodes.get(at.name)
+        if before is None or not before.status.is_terminal:  # else the committed count leaves the node out already
+            left = self.joins[key] = left - 1
+        return left
+
     def enter(self, at: At[Node]) -> None:
         """Put a node on the agenda, before all nodes that are on the agenda already."""
         self._agenda.append((Draft._enter, at, None))
 
-    def complete(self, at: At[Node], result: msgspec.Raw = NO_RESULT, result_in: str | None = None) -> None:
-        """Complete a node with a result in the form that the entry keeps, and enter the node that follows."""
-        self.end(at.name, TaskStatus.COMPLETED, error=None, result=result, result_in=result_in)
-        self._pass_on(at)
+    def enter_level(self, level: DAG, place_of: Callable[[Node], At[Node]]) -> None:
+        """Put the nodes with which a level begins on the agenda; in a resumed run, those after the kept nodes."""
+        if not level.is_graph:
+            self.enter(place_of(level.starts[0]))
+            return
+        for node in reversed(level.nodes.values()):
+            before = (place_of(each).name for each in node.previous_nodes)
+            if all(self.state(name).status.is_terminal for name in before):
+                self.enter(place_of(node))
+        if all(self.state(place_of(node).name).status.is_terminal for node in level.nodes.values()):
+            self._agenda.append((Draft._end_graph, place_of(level.ends[0]), None))
+
+    def complete(
+        self,
+        at: At[Node],
+        result: msgspec.Raw = NO_RESULT,
+        result_in: str | None = None,
+        *,
+        went_to: str | None = None,
+    ) -> None:
+        """Complete a node with a result in the form that the entry keeps, and go on with the node that follows."""
+        is_stopped = self.state(at.name).stop
+        self.end(at.name, TaskStatus.COMPLETED, error=None, result=result, result_in=result_in, went_to=went_to)
+        if not is_stopped:  # else the run or the level ends, and no node follows
+            self._leave(at, went_to or at.node.next)
+
+    def finish(self, at: At[Node], own: Callable[[], Any] = lambda: None) -> None:
+        """
+        Complete a node that is no task, with the result that the step gives, if any.
+
+        Args:
+            at: The place of the node.
+
+            own: Returns the node's own result, which the result of the step may read.
+        """
+        value = at.node.result_value
+        result: tuple[msgspec.Raw, str | None] = NO_RESULT, None
+        if value is not None:
+            try:
+                more = {"result": own()} if any(read.root == "result" for read in value.reads) else {}
+                result = self.keep(self.evaluate(at, value, **more))
+            except ExpressionError as error:
+                self.fail(at, expression_failure(error))
+                return
+        self.complete(at, *result)
 
     def fail(self, at: At[Node], failure: Failure) -> None:
-        """Fail a node for good: halt the rest of the scope, and end the scope."""
-        self.end(at.name, TaskStatus.FAILED, error=failure)
-        self.halt(at.beside(node) for node in at.node.parent_dag.all_from(at.node.next_node))
+        """Fail a node for good: a handler follows if the step has one for the failure, else the level fails."""
+        state = self.state(at.name)
+        if state.stop and not at.node.scopes:  # the run or the level ends, and no handler follows
+            self.end(at.name, TaskStatus.FAILED, error=self.kept(failure))
+            return
+        handler = self.handler_of(at, failure)
+        if handler is None:
+            self._fail_level(at, failure)
+        elif handler.next is not None:
+            self.end(at.name, TaskStatus.FAILED, error=self.kept(failure), caught=True, went_to=handler.next)
+            self._leave(at, handler.next)
+        else:
+            assert handler.result is not None
+            self.end(at.name, TaskStatus.FAILED, error=self.kept(failure), caught=True)
+            try:
+                result, result_in = self.keep(self.evaluate(at, handler.result))
+            except ExpressionError as error:
+                self.set(at.name, replace(self.state(at.name), caught=False))
+                self._fail_level(at, expression_failure(error))
+                return
+            self.set(at.name, replace(self.state(at.name), result=result, result_in=result_in))
+            self._leave(at, at.node.next)
+
+    def handler_of(self, at: At[Node], failure: Failure) -> Catch | None:
+        """Return the handler that follows a failure of a node, `None` if the level fails."""
+        if not at.node.catch or not self.goes_on(at):
+            return None
+        return next((each for each in at.node.catch if covers(each.on, failure)), None)
+
+    def goes_on(self, at: At[Node]) -> bool:
+        """Whether nodes may still begin in the part of the run to which a node belongs: all others, or `finally`."""
+        if at.node.name in self.dag.final_nodes:
+            return self.header.final is not None and self.header.final.ended_at is None
+        return self.header.status is RunStatus.RUNNING
+
+    def kept(self, failure: Failure) -> Failure:
+        """Return the part of a failure that an entry keeps: its further names only where a node around may ask."""
+        return replace(failure, classes=()) if failure.classes and not self.dag.catches else failure
+
+    def _fail_level(self, at: At[Node], failure: Failure) -> None:
+        self.end(at.name, TaskStatus.FAILED, error=self.kept(failure))
+        level = at.node.parent_dag
+        if level.is_graph and level.on_failure is OnFailure.WAIT:
+            self._leave(at, None)
+            return
+        following = level.nodes.values() if level.is_graph else level.after(at.node)
+        for node in following:
+            if node is not at.node:
+                self.halt(self._with_inner(at.beside(node)))
         self._agenda.append((Draft._end_scope, at, failure))
 
     def halt(self, places: Iterable[At[Node]]) -> None:
@@ -285,52 +453,211 @@ class Draft:
             if not state.status.is_terminal:
                 at.node.kind.halt(self, at, state, self.base.nodes.get(at.name))
 
+    def _with_inner(self, at: At[Node]) -> Iterable[At[Node]]:
+        return (at, *self.inner(at)) if at.node.scopes else (at,)
+
     def halt_run(self, status: RunStatus, error: Failure) -> None:
-        """Let a running run end: no node begins any more, and live tasks are stopped."""
+        """Let a running run end: no node begins any more but those of `finally`, and live tasks are stopped."""
         if self.header.status is RunStatus.RUNNING:
             self.header = replace(self.header, status=status, error=error)
-            entries = self.base.nodes if not self.nodes else {**self.base.nodes, **self.nodes}
-            self.halt(self.at(name) for name in entries if name not in self.gone)
+            self._halt_entries(lambda at: at.node.name not in self.dag.final_nodes)
+
+    def _halt_entries(self, is_meant: Callable[[At[Node]], bool]) -> None:
+        entries = self.base.nodes if not self.nodes else {**self.base.nodes, **self.nodes}
+        places = [self.at(name) for name in entries if name not in self.gone]
+        self.halt(at for at in places if is_meant(at))
+
+    # -- the level `finally` -------------------------------------------------------------------------------------
+
+    def halt_final(self, failure: Failure | None) -> None:
+        """End the level `finally` before its nodes have ended."""
+        final = self.header.final
+        if final is not None and final.ended_at is None:
+            self._end_final(failure)
+            self._halt_entries(lambda at: at.node.name in self.dag.final_nodes)
+
+    def forgo_final(self, failure: Failure) -> None:
+        """Cancel the run without `finally`: the level is stopped if it has begun."""
+        header = self.header
+        if header.status.is_terminal:
+            return
+        if header.final is None:
+            if self.dag.final is not None:
+                outcome = _OUTCOMES.get(header.status, RunStatus.CANCELLED)
+                self.header = replace(header, final=Final(outcome, self.now, ended_at=self.now))
+                self._halt_entries(lambda at: at.node.name in self.dag.final_nodes)
+            self.halt_run(RunStatus.CANCELLING, failure)
+        elif header.final.ended_at is None:
+            if header.status is RunStatus.RUNNING:
+                self.header = replace(header, status=RunStatus.CANCELLING, error=failure)
+            self.halt_final(None)
+
+    def _begin_final(self, outcome: RunStatus, error: Failure | None) -> None:
+        assert self.dag.final is not None
+        due = None if self.dag.final.timeout is None else self.now + timedelta(seconds=self.dag.final.timeout)
+        self.header = replace(self.header, final=Final(outcome, self.now, error), timeout_at=due)
+        self.enter_level(self.dag.final, lambda node: At(node, node.name))
+
+    def _end_final(self, failure: Failure | None) -> None:
+        assert self.header.final is not None
+        self.header = replace(self.header, final=replace(self.header.final, ended_at=self.now))
+        if failure is not None and self.header.status is RunStatus.RUNNING:
+            self.header = replace(self.header, status=RunStatus.FAILING, error=failure)
 
     # -- the agenda ----------------------------------------------------------------------------------------------
 
     def work_off(self) -> None:
         """Work off all consequences of the last event, without recursion along chains or into scopes."""
         agenda = self._agenda
-        while agenda:
-            step, at, failure = agenda.pop()
-            step(self, at, failure)
-        if not self.live and self.header.status is not RunStatus.RUNNING:
-            self._end_run()
+        while True:
+            while agenda:
+                step, at, failure = agenda.pop()
+                step(self, at, failure)
+            if self.live or self.header.status.is_terminal or not self._end_run():
+                return
 
     def _enter(self, at: At[Node], _: Failure | None) -> None:
-        status = self.state(at.name).status
-        if status is TaskStatus.NEW:
-            at.node.kind.enter(self, at)
-        elif status is TaskStatus.COMPLETED:  # only in a resumed run: the node was completed before
-            self._pass_on(at)
+        state = self.state(at.name)
+        if state.status is TaskStatus.NEW:
+            if self._evaluated >= EVALUATIONS_MAX:
+                self.set(at.name, replace(state, due_at=self.now))
+                return
+            if state.due_at is not None:
+                self.set(at.name, replace(state, due_at=None))
+            try:
+                if at.node.when is not None and not self.evaluate(at, at.node.when):
+                    self._skip_by_condition(at)
+                else:
+                    at.node.kind.enter(self, at)
+            except ExpressionError as error:
+                self._skip_all(self.inner(at))
+                self.fail(at, expression_failure(error))
+        elif state.ended_well and not at.node.parent_dag.is_graph:  # only in a resumed run: it ended before
+            self._leave(at, state.went_to or at.node.next)
 
-    def _pass_on(self, at: At[Node]) -> None:
-        following = at.node.next_node
-        if following is None:
+    def _skip_by_condition(self, at: At[Node]) -> None:
+        self.set(at.name, replace(self.state(at.name), status=TaskStatus.SKIPPED, skipped="when", ended_at=self.now))
+        if at.node.scopes:
+            self._skip_all(self.inner(at))
+        self._leave(at, at.node.next)
+
+    def _leave(self, at: At[Node], target: str | None) -> None:
+        """Go on after a node that has ended: in a chain with the node *target*, `None` at the end of the chain."""
+        node = at.node
+        if node.parent_dag.is_graph:
+            self._leave_in_graph(at)
+            return
+        for following in node.following_nodes:
+            if following.name != target:
+                self._lose_way(at, following)
+        if target is None:
             self._agenda.append((Draft._end_scope, at, None))
         else:
-            self._agenda.append((Draft._enter, at.beside(following), None))
+            self._agenda.append((Draft._enter, at.beside(node.parent_dag.nodes[target]), None))
+
+    def _lose_way(self, at: At[Node], following: Node) -> None:
+        """Skip a node to which no way leads any more, since the node before it went a different way or was skipped."""
+        lost = [(at, following)]
+        while lost:
+            before, node = lost.pop()
+            place = before.beside(node)
+            is_joined = len(node.previous_nodes) > 1 and self._left_before(before, place.name) > 0
+            if self.state(place.name).status is TaskStatus.NEW and not is_joined:
+                self._skip_all(self._with_inner(place))
+                lost += [(place, each) for each in node.following_nodes]
+
+    def _leave_in_graph(self, at: At[Node]) -> None:
+        """Begin the nodes of a graph whose needs are met now, and skip those whose needs can be met no more."""
+        ended = [at]
+        while ended:
+            at = ended.pop()
+            is_met = self.state(at.name).ended_well
+            for following in reversed(at.node.following_nodes):
+                place = at.beside(following)
+                left = len(following.previous_nodes) > 1 and self._left_before(at, place.name)
+                if self.state(place.name).status is not TaskStatus.NEW:
+                    continue
+                if not is_met:
+                    self._skip_all(self._with_inner(place))
+                    ended.append(place)
+                elif not left:
+                    self.enter(place)
+            if not self._left_before(at, at.scope + at.node.parent_dag.end_name):
+                self._agenda.append((Draft._end_graph, at, None))
+
+    def _end_graph(self, at: At[Node], _: Failure | None) -> None:
+        """End a graph all of whose nodes have ended: with the first failure in the order of the definition, if any."""
+        for node in at.node.parent_dag.nodes.values():
+            state = self.state(at.entry_of(node))
+            if state.status is TaskStatus.FAILED and not state.caught:
+                self._end_scope(at.beside(node), state.error)
+                return
+        self._end_scope(at, None)
 
     def _end_scope(self, at: At[Node], failure: Failure | None) -> None:
         """End the scope whose last node, or whose failed node, stands at *at*."""
-        around = at.around()
+        level, around = at.node.parent_dag, at.around()
         if around is not None:
-            around.node.kind.scope_ended(self, around, at.node.parent_dag, failure)
-        elif failure is not None:
+            around.node.kind.scope_ended(self, around, level, failure)
+            return
+        if failure is not None:
             message = f"node {at.name!r} failed: {failure.message}"
-            self.halt_run(RunStatus.FAILING, Failure.of(failure.type, message, failure.cause))
-        elif self.header.status is RunStatus.RUNNING:
+            failure = Failure.of(failure.type, message, failure.cause)
+        if level is self.dag.final:
+            if failure is None:
+                self._end_final(None)
+            else:
+                self.halt_final(failure)
+        elif failure is not None:
+            self.halt_run(RunStatus.FAILING, failure)
+        elif self.header.status is RunStatus.RUNNING and self.header.final is None:
+            self._complete_run(at)
+
+    def _complete_run(self, at: At[Node]) -> None:
+        """Work out the output of a run whose nodes have all ended; then `finally` follows, or the end of the run."""
+        if self.dag.output is not None:
+            try:
+                output, output_in = self.keep(self.evaluate(at, self.dag.output))
+            except ExpressionError as error:
+                self.halt_run(RunStatus.FAILING, expression_failure(error))
+                return
+            self.header = replace(self.header, output=output, output_in=output_in)
+        if self.dag.final is not None:
+            self._begin_final(RunStatus.COMPLETED, None)
+        else:
             self.header = replace(self.header, status=RunStatus.COMPLETED, ended_at=self.now)
 
-    def _end_run(self) -> None:
-        """End a run that was only waiting for its last live tasks."""
-        if self.header.status is RunStatus.FAILING:
-            self.header = replace(self.header, status=RunStatus.FAILED, ended_at=self.now)
-        elif self.header.status is RunStatus.CANCELLING:
-            self.header = replace(self.header, status=RunStatus.CANCELLED, ended_at=self.now)
+    def _end_run(self) -> bool:
+        """End a run in which nothing goes on, or begin `finally`. Return whether there is more to work off."""
+        header, final = self.header, self.header.final
+        outcome = _OUTCOMES.get(header.status)
+        if final is None and self.dag.final is not None and outcome is not None:
+            self._begin_final(outcome, header.error)
+            return True
+        if final is not None and final.ended_at is None:
+            return False
+        if outcome is None and final is not None:
+            outcome = final.outcome
+        if outcome is not None:
+            self.header = replace(header, status=outcome, ended_at=self.now)
+        return False
+
+    def _count_live_down(self, at: At[Node]) -> None:
+        """Count an execution as ended for the nodes around it that wait for its end to handle a failure."""
+        around = at.around()
+        while around is not None:
+            state = self.state(around.name)
+            if state.stop and state.status is TaskStatus.RUNNING and not self.count_down(around):
+                self._agenda.append((Draft._come_to_rest, around, None))
+            around = around.around()
+
+    def _come_to_rest(self, at: At[Node], _: Failure | None) -> None:
+        at.node.kind.came_to_rest(self, at)
+
+
+def expression_failure(error: ExpressionError) -> Failure:
+    """Return the failure of a step whose expression has no value."""
+    return Failure.of("ExpressionError", str(error))
+
+
+_OUTCOMES = {RunStatus.FAILING: RunStatus.FAILED, RunStatus.CANCELLING: RunStatus.CANCELLED}

@@ -9,9 +9,14 @@ Invariants, checked by the property tests after every fold:
 
 - I1  ``(attempt, status)`` of a task never moves backwards; a terminal status is final; a terminal run never changes.
 - I2  a run is terminal only when no task of the run is ``Starting`` or ``Running``.
-- I3  a node starts only when every preceding node is ``Completed`` and every surrounding node is ``Running``.
-- I4  a node with scopes is ``Completed`` exactly when all scopes have ended.
-- I5  folding the same events again changes nothing, and the order of events within one batch does not matter.
+- I3  a node begins only inside nodes that are ``Running``, and only where a way leads: in a chain, exactly one node
+      before it has ended well and went there; in a graph, all nodes that it needs have ended well. A node has ended
+      well that is ``Completed``, was skipped by its own condition, or has failed with a handler.
+- I4  a node with scopes is ``Completed`` exactly when all scopes have ended well; after a failure, a handler or a
+      further try begins only when no execution inside is live, and the entries of an earlier try never change.
+- I5  folding the same events again changes nothing, and neither the order of events within one batch matters, nor
+      which results from outside the document the fold was given before it asked.
+- I6  `finally` begins once, when all other nodes have ended.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +27,12 @@ from typing import Any
 import msgspec
 
 from aiorch.core.draft import Changes, Draft, NeedsResults, Process
-from aiorch.core.run_events import CancelRequested, ProcessesDied, RunEvent, RunStarted, RunTimeoutDue
+from aiorch.core.run_events import CancelRequested, ProcessesDied, RunEvent, RunStarted, RunTimeoutDue, TimerDue
 from aiorch.model.dag import DAG
 from aiorch.model.failure import Failure
+from aiorch.model.place import At
 from aiorch.model.run import Run
-from aiorch.model.status import RunStatus
+from aiorch.model.status import RunStatus, TaskStatus
 
 _NO_RESULTS: Mapping[str, msgspec.Raw] = MappingProxyType({})
 
@@ -90,7 +96,7 @@ def fold(  # noqa: PLR0913  the run, the events, and the process that folds
                 of_run(draft, event)
             draft.work_off()
         except NeedsResults as needed:
-            return Changes(run.header, {}, (), {}, needs=needed.executions)
+            return Changes(run.header, {}, (), {}, needs=needed.places)
         except Exception as error:
             raise FoldError(event) from error
     return draft.changes()
@@ -103,24 +109,41 @@ def _order(event: RunEvent) -> tuple[int, str, int]:
 def _tell(draft: Draft, name: str, event: RunEvent) -> None:
     """Let the kind of a node apply an event to an entry. A kind without a handler ignores the event."""
     at = draft.at(name)
+    if not draft.has(name):
+        # The event is of a repeated scope: of one that has ended, or of one that is newer than this copy of the run.
+        draft.is_stale |= name not in draft.base.nodes
+        return
+    if isinstance(event, TimerDue) and draft.state(name).status is TaskStatus.NEW:
+        draft.enter(at)  # its turn was put off by a fold that had worked out too many values
+        return
     handler = at.node.kind.handlers.get(type(event))
     if handler is not None:
         handler(draft, at, event)
 
 
 def _on_run_started(draft: Draft, _: RunStarted) -> None:
-    # A run that has begun and goes on always has an active entry: this is the first fold of the run.
-    if draft.header.status is RunStatus.RUNNING and not draft.base.active:
-        draft.enter(draft.at(draft.dag.start_node))
+    # A run that has begun and goes on always has an active entry: this is the first event of the run.
+    has_begun = draft.base.active or draft.base.due or draft.nodes or draft.header.final is not None
+    if draft.header.status is RunStatus.RUNNING and not has_begun:
+        draft.enter_level(draft.dag, lambda node: At(node, node.name))
 
 
 def _on_cancel(draft: Draft, event: CancelRequested) -> None:
-    draft.halt_run(RunStatus.CANCELLING, Failure.of("Cancelled", event.reason))
+    failure = Failure.of("Cancelled", event.reason)
+    if event.force:
+        draft.forgo_final(failure)
+    elif draft.header.final is None:
+        draft.halt_run(RunStatus.CANCELLING, failure)
 
 
 def _on_run_timeout(draft: Draft, _: RunTimeoutDue) -> None:
     due = draft.header.timeout_at
-    if due is not None and due <= draft.now:
+    if due is None or due > draft.now:
+        return
+    if draft.header.final is not None:
+        limit = (due - draft.header.final.begun_at).total_seconds()
+        draft.halt_final(Failure.of("Timeout", f"`finally` took longer than its timeout of {limit:g} s"))
+    else:
         limit = (due - draft.header.created_at).total_seconds()
         failure = Failure.of("Timeout", f"the run took longer than its timeout of {limit:g} s")
         draft.halt_run(RunStatus.FAILING, failure)

@@ -8,10 +8,13 @@ the views ask the kind, and know none by name.
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
-from aiorch.core.draft import At, Draft
+from msgspec.structs import replace
+
+from aiorch.core.draft import Draft
 from aiorch.core.run_events import RunEvent
 from aiorch.model.dag import DAG, Node
 from aiorch.model.failure import Failure
+from aiorch.model.place import At
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
 
@@ -41,8 +44,15 @@ class NodeKind(Generic[N]):
         """Return the entry of a node in a run that has not begun."""
         return NodeState(node.name, self.name, TaskStatus.NEW, next=node.next)
 
-    def pending(self, node: N, entries: Mapping[str, NodeState]) -> int | None:  # noqa: ARG002
-        """Return the number of scopes that have to end before the node does, `None` for a node without scopes."""
+    def pending(self, at: At[N], entries: Mapping[str, NodeState]) -> int | None:  # noqa: ARG002
+        """
+        Return the number of scopes that have to end before the node does, `None` for a node without scopes.
+
+        Args:
+            at: The node, whose entry is in no terminal status.
+
+            entries: The entries of the run, by name.
+        """
         return None
 
     def enter(self, draft: Draft, at: At[N]) -> None:
@@ -66,12 +76,15 @@ class NodeKind(Generic[N]):
 
             committed: The entry as committed, `None` for an entry that this fold has added.
         """
-        if committed is None:
-            draft.drop(at.name)
-        elif committed.status is TaskStatus.NEW:
+        committed = committed or replace(at.node.kind.blank(at.node), node_name=at.name)
+        if committed.status is TaskStatus.NEW:
             draft.skip(at.name, committed)
         else:
             draft.end(at.name, TaskStatus.CANCELLED)
+
+    def came_to_rest(self, draft: Draft, at: At[N]) -> None:
+        """Handle the failure of a node that has waited until no execution inside was live: see `NodeState.stop`."""
+        raise NotImplementedError
 
     def caption(self, node: N) -> tuple[str, str]:  # noqa: ARG002
         """Return the name of the kind, or a more precise one, and words for the work of the node."""

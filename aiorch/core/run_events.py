@@ -118,6 +118,8 @@ class CancelRequested(msgspec.Struct, frozen=True, gc=False):
     node: ClassVar[str] = ""
     attempt: ClassVar[int] = 0
     reason: str = "cancelled on request"
+    force: bool = False
+    """Also stop the level `finally`, or let it never begin."""
 
 
 class TaskLost(msgspec.Struct, frozen=True, gc=False):
@@ -158,6 +160,14 @@ class RetryDue(msgspec.Struct, frozen=True, gc=False):
     attempt: int
 
 
+class TimerDue(msgspec.Struct, frozen=True, gc=False):
+    """The time that an entry without an owner waits for has come: see `NodeState.due_at`."""
+
+    rank: ClassVar[int] = 13
+    node: str
+    attempt: ClassVar[int] = 0
+
+
 class RunTimeoutDue(msgspec.Struct, frozen=True, gc=False):
     """The timeout of the run has passed."""
 
@@ -180,5 +190,6 @@ RunEvent = (
     | ProcessesDied
     | LaunchOffered
     | RetryDue
+    | TimerDue
     | RunTimeoutDue
 )

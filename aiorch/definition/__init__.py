@@ -2,8 +2,9 @@
 The language of DAG definitions: reading text, models, checks, and building the DAG.
 
 From the text inwards: `syntax` (JSON and YAML with positions), `source` (files), `plain` (JSON types only, callables by
-name), `models` (keys, types and limits), `chain` and `check` (every problem at once),
-`build` (from the checked definition to a `DAG`), `files` (definition files in folders).
+name), `version`, `models` (keys, types and limits), `check` (every problem at once), `build` (from the checked
+definition to a `DAG`), `files` (definition files in folders). Parts of the check: `level` and `levels` (chains and
+graphs), `failures` (`retry` and `catch`), `references` and `ways` (expressions, and the names that they may read).
 """
 
 from importlib import import_module

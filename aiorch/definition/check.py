@@ -14,19 +14,26 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from aiorch.definition.chain import check_chain
+from aiorch.definition.failures import check_handlers
+from aiorch.definition.level import Level
+from aiorch.definition.levels import check_level
 from aiorch.definition.models import (
+    FILLED_IN,
     NODE_NAME_PATTERN,
     TASK,
     TYPES,
     Branch,
     Definition,
+    FinalLevel,
     all_steps,
     step_of_target,
     step_of_type,
 )
+from aiorch.definition.references import References, Scope
 from aiorch.definition.source import format_path
+from aiorch.definition.version import LanguageVersion
 from aiorch.model.findings import Finding, Hints, Key, shown
+from aiorch.model.labels import label_mistakes
 from aiorch.nodes.steps import STEPS
 from aiorch.steps import Step, TaskStep
 from aiorch.targets.kind import target_kinds, why_unusable
@@ -35,41 +42,7 @@ from aiorch.targets.unknown import UnknownStep
 M = TypeVar("M", bound=BaseModel)
 
 _NODE_NAME = re.compile(NODE_NAME_PATTERN)
-
-
-class Level:
-    """
-    One level of a definition: the definition itself, or a branch.
-
-    Attributes:
-        key: Path of the level.
-
-        data: The level as written.
-
-        model: The validated level, `None` if it has a mistake.
-
-        steps: The validated steps by name.
-
-        scopes: The levels inside each step that has such levels, by the name of the step.
-
-        ends: Names of the steps whose kind allows no following step.
-    """
-
-    __slots__ = ("data", "ends", "key", "model", "scopes", "steps")
-
-    def __init__(self, key: Key, data: Any) -> None:
-        self.key: Key = key
-        self.data: Any = data
-        self.model: Branch | None = None
-        self.steps: dict[str, Step | None] = {}
-        self.scopes: dict[str, list[Level]] = {}
-        self.ends: set[str] = set()
-
-    @property
-    def start(self) -> str:
-        """Name of the first step of a valid level."""
-        assert self.model is not None
-        return self.model.start
+_IN_NAMES_OF_ENTRIES = re.compile(r"[\[\]#]")
 
 
 class Check:
@@ -84,31 +57,75 @@ class Check:
     Attributes:
         findings: The mistakes, without an order.
 
-        newer: Path and type of a step of an unknown type.
+        newer: Path and description of a part that this version does not know, in a stored definition.
+
+        language: The version of the language of the definition.
     """
 
     def __init__(self, reported: Iterable[Key] = (), *, is_stored: bool = False) -> None:
         self.findings: list[Finding] = []
         self.newer: tuple[Key, str] | None = None
+        self.language: LanguageVersion = LanguageVersion({})
         self._is_stored = is_stored
         self._reported = frozenset(reported)
-        self._names: dict[str, Key] = {}
+        self._homes: dict[str, Level] = {}
+        self._handlers: list[tuple[Level, str]] = []
+        """The steps with handlers of failures."""
+        self._has_tries = False
+        self._references: References | None = None
+        """Holds the parsed expressions, until the DAG is built from the same ones."""
         self._hints = Hints()
+
+    @property
+    def places(self) -> Mapping[str, Key]:
+        """The paths of the steps of the checked definition, by name."""
+        return {name: (*level.key, "steps", name) for name, level in self._homes.items()}
 
     def definition(self, data: Any) -> Level:
         """Check a whole definition of plain data."""
         root = Level((), data)
+        if isinstance(data, dict):
+            self.language = LanguageVersion(data, is_stored=self._is_stored)
+        if self._is_stored and not self.language.is_known:
+            self.newer = ("schema_version",), f"version {self.language.number} of the language"
+            return root
         levels, done = [root], 0
+        if isinstance(data, dict) and "finally" in data:
+            root.final = Level(("finally",), data["finally"])
+            levels.append(root.final)
         while done < len(levels):
             level = levels[done]
-            self._level(level, Definition if level is root else Branch)
+            self._level(level, Definition if level is root else FinalLevel if level is root.final else Branch)
             for scopes in level.scopes.values():
                 levels += scopes
             done += 1
         for level in levels:
-            if _has_steps(level.data):
-                self.findings += check_chain(level.key, level.data, level.ends, self._names, self._hints)
+            if level.kinds:
+                self.findings += check_level(level, self._homes, self._hints)
+        self._check_handlers()
+        if self._has_tries:
+            self._check_names_of_entries()
+        if self.language.has_expressions:
+            self._check_expressions(root, levels)
+        if isinstance(data, dict) and "inputs" in data:
+            from aiorch.definition.inputs import input_mistakes  # noqa: PLC0415  most definitions declare none
+
+            self._report_inside("inputs", input_mistakes(data["inputs"], self._hints))
+        if isinstance(data, dict) and "labels" in data:
+            self._report_inside("labels", label_mistakes(data["labels"]))
         return root
+
+    def single_step(self, data: Any) -> Step | None:
+        """Check one step of plain data that belongs to no level; return the validated step if it is valid."""
+        level = Level((), {"steps": {"": data}})
+        self._step(level, "", data)
+        self._check_handlers()
+        if isinstance(data, dict):
+            references = References(Scope(level, {}, None, frozenset()), self._hints, has_templates=True)
+            references.check_syntax(level, "")
+            self.findings += references.findings
+        self.findings = [finding._replace(key=finding.key[2:]) for finding in self.findings]
+        return level.steps[""]
 
     def step(self, key: Key, data: Any) -> tuple[type[Step], Step | None]:
         """Check one step without its successor; return its kind, and the validated step if it is valid."""
@@ -117,38 +134,80 @@ class Check:
             return Step, None
         model = self._model_of(key, data)
         explained = set()
-        for finding in model.find_problems(data, self._hints):
+        for finding in model.find_problems(data, self._hints) if not self._is_stored else ():
             self._report((*key, *finding.key), finding.message, at_value=finding.at_value)
             explained.add(finding.key)
-        return model, self._validate(key, data, model, explained)
+        return model, self.validate(key, data, model, explained)
 
     def _level(self, level: Level, model: type[Branch]) -> None:
         if not isinstance(level.data, dict):
             message = f"must be a mapping with `start` and `steps`, not {shown(level.data)}"
             self._report(level.key, message, at_value=True)
             return
-        level.model = self._validate(level.key, level.data, model)
+        level.model = self.validate(level.key, level.data, model)
         if not _has_steps(level.data):
             return
         for name, step in level.data["steps"].items():
-            key = (*level.key, "steps", name)
-            self._name(key, name)
-            kind, level.steps[name] = self.step(key, step)
-            if kind.ends_chain:
-                level.ends.add(name)
-            if isinstance(step, dict):
-                scopes = [Level((*key, *inside), scope) for inside, scope in kind.find_scopes(step)]
-                if scopes:
-                    level.scopes[name] = scopes
+            self._name(level, name)
+            self._step(level, name, step)
 
-    def _name(self, key: Key, name: str) -> None:
-        if name in self._names:
+    def _step(self, level: Level, name: str, data: Any) -> None:
+        key = (*level.key, "steps", name)
+        kind, level.steps[name] = self.step(key, data)
+        level.kinds[name] = kind
+        if not isinstance(data, dict):
+            return
+        scopes = [Level((*key, *inside), scope, (level, name)) for inside, scope in kind.find_scopes(data)]
+        if scopes:
+            level.scopes[name] = scopes
+            self._has_tries = self._has_tries or kind.has_tries(data)
+        if ("retry" in data or "catch" in data) and not self._is_stored:
+            self._handlers.append((level, name))
+
+    def _check_handlers(self) -> None:
+        for level, name in self._handlers:
+            for finding in check_handlers(level, name, self._hints):
+                self._report(finding.key, finding.message, at_value=finding.at_value)
+
+    def _check_expressions(self, root: Level, levels: list[Level]) -> None:
+        inputs, secrets = root.data.get("inputs"), root.data.get("secrets")
+        scope = Scope(
+            root,
+            self._homes,
+            frozenset(inputs) if isinstance(inputs, dict) else None,
+            frozenset(each for each in secrets if isinstance(each, str)) if isinstance(secrets, list) else frozenset(),
+        )
+        references = self._references = References(
+            scope, self._hints, has_templates=self.language.has_templates, is_stored=self._is_stored
+        )
+        for level in levels:
+            for name in level.kinds:
+                references.check_step(level, name)
+        if "output" in root.data:
+            references.check_output()
+        self.newer = self.newer or references.newer
+        for finding in references.findings:
+            if finding.key not in self._reported:
+                self.findings.append(finding)
+
+    def _check_names_of_entries(self) -> None:
+        for name, key in self.places.items():
+            if _IN_NAMES_OF_ENTRIES.search(name):
+                message = (
+                    "the name of a step must not hold [, ] or # in a definition with a `Parallel` that has `retry`: "
+                    "the steps of its second try are named like `Fan#2.Step`"
+                )
+                self._report(key, message)
+
+    def _name(self, level: Level, name: str) -> None:
+        key = (*level.key, "steps", name)
+        home = self._homes.setdefault(name, level)
+        if home is not level:
             message = (
-                f"a step with this name exists at {format_path(self._names[name])}; names are unique in the whole "
-                f"definition, including branches"
+                f"a step with this name exists at {format_path((*home.key, 'steps', name))}; names are unique in the "
+                f"whole definition, including branches and `finally`"
             )
             self._report(key, message)
-        self._names.setdefault(name, key)
         if name.startswith("$"):
             self._report(key, "the name of a step must not begin with $: aiorch uses these names itself")
         elif not _NODE_NAME.fullmatch(name) or not name.strip():
@@ -158,7 +217,7 @@ class Check:
         """Return the kind of a step; `TaskStep` for a task whose target type is unknown."""
         kind = self._choice((*key, "type"), data, TYPES) or _kind_by_keys(data)
         if isinstance(data.get("type"), str) and data["type"] not in TYPES:
-            self.newer = (*key, "type"), data["type"]
+            self.newer = (*key, "type"), f"a step of type {data['type']!r}"
         if kind != TASK:
             return step_of_type(kind)
         name = data.get("target_type")
@@ -190,14 +249,15 @@ class Check:
         self._report(key, f"must be {options}, not {shown(value)}{hint}", at_value=True)
         return closest
 
-    def _validate(
+    def validate(
         self, key: Key, data: dict[str, Any], model: type[M], explained: Container[Key] = frozenset()
     ) -> M | None:
+        """Validate the mapping at *key*; `None` if it has mistakes, which are then among the findings."""
         try:
             return model.model_validate(data)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
-                if detail["type"] != "string_pattern_mismatch" or detail["loc"] not in explained:
+                if detail["loc"] not in explained:
                     self._explain(key, detail, model, data)
             return None
 
@@ -215,7 +275,7 @@ class Check:
                 meaning = f". {place.field.description}" if place.field and place.field.description else ""
                 self._report(path, f"this key is missing{meaning}")
         else:
-            examples = place.field.examples if place.field else None
+            examples = place.field.examples if place.field and kind != "value_error" else None
             example = f", e.g. {json.dumps(examples[0], default=str)}" if examples else ""
             self._report(path, _wrong_value(detail, str(path[-1]) if path else "") + example, at_value=True)
 
@@ -229,12 +289,20 @@ class Check:
             return  # the key may be valid: the target type is not clear
         if owners:
             own = next((label for label, step in steps.items() if step is model), model.__name__)
-            message = f"`{name}` is a key of {' and '.join(owners)} steps, and this is a {own} step"
+            message = f"`{name}` is a key of {_in_words(owners)} steps, and this is a {own} step"
+            if name == "catch":
+                message += "; to catch its failure, put the step into a `Parallel` with one branch and `catch`"
         else:
-            closest = self._hints.closest(name, [field for field in _fields(model) if field not in given])
-            hint = f"did you mean `{closest}`?" if closest else f"known here: {', '.join(_fields(model))}"
+            known = [field for field in _fields(model) if field not in FILLED_IN]
+            closest = self._hints.closest(name, [field for field in known if field not in given])
+            hint = f"did you mean `{closest}`?" if closest else f"known here: {', '.join(known)}"
             message = f"unknown key; {hint}"
         self._report(key, message)
+
+    def _report_inside(self, name: str, findings: Iterable[Finding]) -> None:
+        """Report mistakes in the value of a key of the definition."""
+        for finding in findings:
+            self._report((name, *finding.key), finding.message, at_value=finding.at_value)
 
     def _report(self, key: Key, message: str, *, at_value: bool = False) -> None:
         if key not in self._reported:
@@ -300,11 +368,14 @@ _WRONG = {
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
     "string_pattern_mismatch": "{shown} has a wrong form",
+    "literal_error": "must be {expected}, not {shown}",
 }
 
 
 def _wrong_value(detail: ErrorDetails, name: str) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
+    if kind not in ("string_type", "extra_forbidden") and isinstance(value, str) and "${" in value:
+        return f"this key takes no expression, and this is {shown(value)}"
     if kind in _SHAPES:
         shape = "a mapping of steps by name" if name == "steps" else _SHAPES[kind]
         quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
@@ -327,6 +398,15 @@ def _not_installed(target_type: str) -> str:
         f"no installed package brings the target type {shown(target_type)}: install the package that does, or correct "
         f"the name"
     )
+
+
+def _in_words(owners: list[str]) -> str:
+    """Return the kinds of steps that own a key, all kinds of tasks as ``Task``."""
+    tasks = set(target_kinds())
+    if tasks <= set(owners):
+        owners = [TASK, *(name for name in owners if name not in tasks)]
+    *others, last = owners
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _has_steps(data: Any) -> bool:

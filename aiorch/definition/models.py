@@ -7,15 +7,18 @@ step by step (`aiorch.definition.check`), so that neither depth nor one mistake 
 """
 
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import AfterValidator, Field, Strict, WithJsonSchema
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from aiorch.model.enums import NodeTypes
+from aiorch.model.enums import NodeTypes, OnFailure
+from aiorch.model.findings import shown
+from aiorch.model.labels import KEY_PATTERN, LABELS_MAX, VALUE_PATTERN
 from aiorch.nodes.steps import STEPS
-from aiorch.steps import Given, Model, Seconds, Step, TaskStep
+from aiorch.schemas.vocabulary import TYPES as TYPES_OF_JSON
+from aiorch.steps import Given, Links, Model, Seconds, Step, TaskStep
 from aiorch.targets.kind import load, part_of, target_kind, target_kinds
 
 NODE_NAME_PATTERN = r"^[^$\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]{0,127}$"
@@ -35,23 +38,99 @@ Steps = Annotated[
 ]
 
 
-class Branch(Model):
-    """One branch of a `Parallel`."""
+FINAL_TIMEOUT_S = 3600
+# The values of the two are checked by `aiorch.definition.inputs` and `aiorch.model.labels`.
+DeclaredInputs = dict[
+    Annotated[str, Field(min_length=1, max_length=128)],
+    Annotated[Any, WithJsonSchema({"anyOf": [{"enum": list(TYPES_OF_JSON)}, {"type": "object"}]})],
+]
+Labels = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": LABELS_MAX,
+            "propertyNames": {"pattern": KEY_PATTERN},
+            "additionalProperties": {"type": "string", "pattern": VALUE_PATTERN},
+        }
+    ),
+]
 
-    start: str = Field(description="Name of the first step.")
+
+SecretName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+
+
+def _unique(names: list[str]) -> list[str]:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise ValueError(f"{shown(name)} is named twice; take one of the two away")
+    return names
+
+
+Final = Annotated[Any, WithJsonSchema({"allOf": [{"$ref": "#/$defs/FinalLevel"}]})]
+
+
+class Branch(Model):
+    """One level of steps, a chain or a graph: a branch of a `Parallel`."""
+
+    start: Given[str] = Field(None, description="Name of the first step of a chain; a graph has none.")
     steps: Steps = Field(description="The steps by name. Names are unique in the whole definition.")
+    on_failure: Given[Annotated[OnFailure, Strict(False)]] = Field(
+        None,
+        description="In a graph, when a step fails: cancel the remaining steps, or wait for those that do not need it.",
+    )
     comment: Given[str] = Field(None, description="A note for readers.")
 
 
+class FinalLevel(Branch):
+    """The level that runs once after all other steps have ended, however the run has ended."""
+
+    timeout: Given[Seconds] = Field(
+        None, description=f"Longest duration in seconds, by default {FINAL_TIMEOUT_S}.", examples=[600]
+    )
+
+
 class Definition(Branch):
-    """A DAG definition of aiorch: steps, one after the other, some with branches that run at the same time."""
+    """A DAG definition of aiorch: steps, one after the other or as a graph, some with levels inside."""
 
     name: Given[Annotated[str, Field(pattern=DAG_NAME_PATTERN)]] = Field(
         None, description="Name of the DAG; by default the name of its file.", examples=["nightly-etl"]
     )
     timeout: Given[Seconds] = Field(None, description="Longest duration of a run in seconds.", examples=[3600])
+    inputs: Given[DeclaredInputs] = Field(
+        None,
+        description="The inputs of a run by name, each a type or a JSON Schema; one without a `default` is required.",
+        examples=[{"day": {"type": "string", "format": "date"}}],
+    )
+    labels: Given[Labels] = Field(
+        None, description="Fixed texts by key, to find the runs by.", examples=[{"team": "data"}]
+    )
+    final: Final = Field(
+        None, alias="finally", description="Steps that run once after all others have ended, however the run has ended."
+    )
+    output: Any = Field(
+        None,
+        description="Result of the run; by default that of the last step.",
+        examples=[{"rows": "${ results.Load.rows }"}],
+    )
+    secrets: Given[
+        Annotated[list[SecretName], AfterValidator(_unique), Field(json_schema_extra={"uniqueItems": True})]
+    ] = Field(
+        None,
+        description="Names of the secrets that parameters read; the operator of a process says where each comes from.",
+        examples=[["api_key"]],
+    )
+    schema_version: Given[Literal[2]] = Field(
+        None, description="Version of the language in stored definitions, which aiorch fills in."
+    )
     json_schema: Given[str] = Field(None, alias="$schema", description="Path of this schema, for editors.")
 
+
+FILLED_IN = frozenset({"schema_version"})
+"""Keys that aiorch writes itself, so that no message suggests them."""
+
+LEVELS = (Branch, FinalLevel)
+"""The levels inside a definition."""
 
 TASK = NodeTypes.TASK.value
 
@@ -79,8 +158,8 @@ def all_steps() -> dict[str, type[Step]]:
     return tasks | {name: step_of_type(name) for name in STEPS}
 
 
-class _GenerateSchema(GenerateJsonSchema):
-    """Remove null from the schema: a key that may be left out may still not be null."""
+class WithoutNull(GenerateJsonSchema):
+    """Leaves null out of a schema: a key that may be left out may still not be null."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
@@ -97,16 +176,48 @@ class _GenerateSchema(GenerateJsonSchema):
 def definition_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a DAG definition."""
     steps = list(all_steps().values())
-    models: list[type[Model]] = [Definition, Branch, Step, *steps]
-    places, schema = models_json_schema([(model, "validation") for model in models], schema_generator=_GenerateSchema)
+    models: list[type[Model]] = [Definition, *LEVELS, Step, *steps]
+    places, schema = models_json_schema([(model, "validation") for model in models], schema_generator=WithoutNull)
     # A class of a package may have the name of a class here: then both have long names, and we give ours the short one.
     parts = schema["$defs"]
     definition, _ = (parts.pop(places[model, "validation"]["$ref"].rpartition("/")[2]) for model in (Definition, Step))
-    parts.setdefault("Branch", places[Branch, "validation"])
+    for each in LEVELS:
+        parts.setdefault(each.__name__, places[each, "validation"])
     parts["Step"] = {"description": Step.__doc__, "oneOf": [places[step, "validation"] for step in steps]}
+    parts["rules-of-chains"], parts["rules-of-graphs"] = _forms()  # no class has such a name
+    for level in (definition, *(parts[places[each, "validation"]["$ref"].rpartition("/")[2]] for each in LEVELS)):
+        level["if"] = {"required": ["start"]}
+        level |= {"then": {"$ref": "#/$defs/rules-of-chains"}, "else": {"$ref": "#/$defs/rules-of-graphs"}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **definition,
         "title": "aiorch DAG definition",
         "$defs": dict(sorted(parts.items())),
     }
+
+
+def _forms() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the rules for the steps of a chain and of a graph."""
+    is_end = {"required": ["end"], "properties": {"end": {"const": True}}}
+    is_linked = {"oneOf": [{"required": ["next"]}, is_end]}
+    other_ends = [name for name in STEPS if not step_of_type(name).names_next]
+    chain = {"anyOf": [{"properties": {"type": {"enum": other_ends}}}, is_linked], "not": {"required": ["needs"]}}
+    graph = {
+        "properties": {
+            "type": {"not": {"enum": [name for name in STEPS if not issubclass(step_of_type(name), Links)]}},
+            "end": {"const": False},
+            "catch": {"items": {"not": {"required": ["next"]}}},
+        },
+        "not": {"required": ["next"]},
+    }
+    return (
+        {
+            "description": "One token walks from step to step.",
+            "properties": {"steps": {"additionalProperties": chain}},
+            "not": {"required": ["on_failure"]},
+        },
+        {
+            "description": "Each step begins when the steps that it needs have ended well.",
+            "properties": {"steps": {"additionalProperties": graph}},
+        },
+    )

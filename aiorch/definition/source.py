@@ -11,6 +11,7 @@ from typing import Any, Literal
 from aiorch.definition.syntax import (
     TEXT_BYTES_MAX,
     Composer,
+    Spot,
     json_events,
     position_after,
     read_json,
@@ -21,6 +22,7 @@ from aiorch.errors import DefinitionError, Problem
 from aiorch.model.findings import Finding, Key, Position
 
 Format = Literal["json", "yaml"]
+DEFINITION = "a definition has `start` and `steps`"
 FORMATS: dict[str, Format] = {".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
 
@@ -60,21 +62,36 @@ class LoadedDefinition:
         """Return the position of *key*, or of the closest value around it; `None` if there is no text."""
         if self._composer is None:
             return None
-        spot = self._composer.spot
+        spot, is_found = self._spot(key, self._composer.spot)
+        return spot.value if at_value and is_found else spot.key
+
+    def _spot(self, key: Key, spot: Spot) -> tuple[Spot, bool]:
+        """Return the spot of the value at *key* and `True`, or that of the closest value around it and `False`."""
         for part in key:
             if part not in spot.children:
-                return spot.key
+                return spot, False
             spot = spot.children[part]
-        return spot.value if at_value else spot.key
+        return spot, True
+
+    def _placed(self, finding: Finding) -> tuple[Position | None, str]:
+        """Return position and message; the message tells the column within the value if the position cannot."""
+        position = finding.position or self.position(finding.key, at_value=finding.at_value)
+        if finding.column is None:
+            return position, finding.message
+        if position is not None and self._composer is not None:
+            spot, is_found = self._spot(finding.key, self._composer.spot)
+            if is_found and spot.offset is not None:
+                return Position(position.line, position.column + spot.offset + finding.column - 1), finding.message
+        return position, f"{finding.message} (column {finding.column} of this text)"
 
     def error(self, findings: Iterable[Finding]) -> DefinitionError:
         """Return the error for *findings*, in the order of the text, or without a text by path."""
         placed = []
         for finding in findings:
-            position = finding.position or self.position(finding.key, at_value=finding.at_value) or ()
+            position, message = self._placed(finding)
             by_path = tuple((isinstance(part, str), part) for part in finding.key)
-            problem = Problem(format_path(finding.key), finding.message, *position)
-            placed.append((position, by_path, problem))
+            problem = Problem(format_path(finding.key), message, *(position or ()))
+            placed.append((position or (), by_path, problem))
         return DefinitionError([problem for *_, problem in sorted(placed)], source=self.source)
 
     @cached_property
@@ -99,12 +116,14 @@ def format_path(key: Key) -> str:
     return path
 
 
-def load_definition(source: str | os.PathLike[str] | Mapping[str, Any]) -> LoadedDefinition:
+def load_definition(source: str | os.PathLike[str] | Mapping[str, Any], *, holds: str = DEFINITION) -> LoadedDefinition:
     """
     Read a definition, without validating it.
 
     Args:
         source: A mapping, or the path of a ``.json``, ``.yaml`` or ``.yml`` file (UTF-8).
+
+        holds: What the file should hold, for the message about an empty one.
 
     Raises:
         DefinitionError: The file cannot be read, or is neither JSON nor YAML.
@@ -128,12 +147,18 @@ def load_definition(source: str | os.PathLike[str] | Mapping[str, Any]) -> Loade
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise refusal(name, f"the file cannot be read: {reason}") from error
-    loaded = parse_definition(text, source=name, format=FORMATS[Path(path).suffix.lower()])
+    loaded = parse_definition(text, source=name, format=FORMATS[Path(path).suffix.lower()], holds=holds)
     loaded.stem = Path(path).stem
     return loaded
 
 
-def parse_definition(text: str, *, source: str = "DAG definition", format: Format) -> LoadedDefinition:  # noqa: A002
+def parse_definition(
+    text: str,
+    *,
+    source: str = "DAG definition",
+    format: Format,  # noqa: A002
+    holds: str = DEFINITION,
+) -> LoadedDefinition:
     """
     Read a definition from text, without validating it.
 
@@ -144,6 +169,8 @@ def parse_definition(text: str, *, source: str = "DAG definition", format: Forma
 
         format: Language of the text.
 
+        holds: As of `load_definition`.
+
     Raises:
         DefinitionError: The text is not JSON or YAML, or too large.
     """
@@ -151,7 +178,7 @@ def parse_definition(text: str, *, source: str = "DAG definition", format: Forma
         raise refusal(source, f"this is longer than the {TEXT_BYTES_MAX} bytes that a definition may have")
     text = text.removeprefix("\ufeff")
     if not text.strip():
-        raise refusal(source, "this is empty; a definition has `start` and `steps`")
+        raise refusal(source, f"this is empty; {holds}")
     if format == "json":
         data, key_twice = read_json(text, source)
 

@@ -31,13 +31,24 @@ TOO_LONG = f"this is longer than the {TEXT_BYTES_MAX} bytes that a definition ma
 
 
 class Spot:
-    """The position of one value in the text, and of the values inside."""
+    """
+    The position of one value in the text, and of the values inside.
 
-    __slots__ = ("children", "key", "value")
+    Attributes:
+        key, value: The positions of the key and of the value.
 
-    def __init__(self, position: Position) -> None:
+        offset: Of a scalar that stands on its line as it is: the columns from `value` to the first character. `None`:
+            escapes or line ends make the columns of the value differ from those of the text.
+
+        children: The values inside.
+    """
+
+    __slots__ = ("children", "key", "offset", "value")
+
+    def __init__(self, position: Position, offset: int | None = None) -> None:
         self.key: Position = position
         self.value: Position = position
+        self.offset: int | None = offset
         self.children: dict[str | int, Spot] = {}
 
 
@@ -66,6 +77,8 @@ class Event(NamedTuple):
     """Text of a scalar as a key. Keys of JSON are always text."""
 
     anchor: str | None = None
+    offset: int | None = None
+    """See `Spot.offset`."""
 
 
 class Composer:
@@ -121,7 +134,7 @@ class Composer:
 
     def _value(self, event: Event) -> tuple[Any, Spot]:
         data = {} if event.kind == "mapping" else [] if event.kind == "list" else event.value
-        spot = Spot(event.position)
+        spot = Spot(event.position, event.offset)
         if event.anchor is not None:
             self._anchors[event.anchor] = data, spot
         return data, spot
@@ -214,7 +227,11 @@ def json_events(text: str) -> Iterator[Event]:
                 yield Event("end", position)
             case literal:
                 value = json.loads(literal, parse_int=_int)
-                yield Event("scalar", position, value, value if isinstance(value, str) else "")
+                if isinstance(value, str):
+                    offset = 1 if len(literal) == len(value) + 2 else None
+                    yield Event("scalar", position, value, value, offset=offset)
+                else:
+                    yield Event("scalar", position, value)
 
 
 def _int(digits: str) -> int:
@@ -263,7 +280,7 @@ def yaml_events(text: str, source: str) -> Iterator[Event]:
                 if plain and value == "<<":
                     message = "<< (merge) is not part of YAML 1.2: repeat the keys, or put a name in quotes"
                     raise refusal(source, message, position)
-                yield Event("scalar", position, value, event.value, event.anchor)
+                yield Event("scalar", position, value, event.value, event.anchor, _offset(event))
             elif isinstance(event, yaml.CollectionStartEvent):
                 _refuse_tag(event, (None,), position, source)
                 kind: Kind = "mapping" if isinstance(event, yaml.MappingStartEvent) else "list"
@@ -279,6 +296,13 @@ def yaml_events(text: str, source: str) -> Iterator[Event]:
 
 def _position_of(mark: Any) -> Position:
     return Position(1, 1) if mark is None else Position(mark.line + 1, mark.column + 1)
+
+
+def _offset(event: Any) -> int | None:
+    quotes = 1 if event.style in ("'", '"') else 0
+    start, end = event.start_mark, event.end_mark
+    as_it_is = start.line == end.line and end.column - start.column == len(event.value) + 2 * quotes
+    return quotes if as_it_is else None
 
 
 def _yaml_hint(reason: str, line: list[str]) -> str:

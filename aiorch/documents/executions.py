@@ -32,6 +32,8 @@ class Execution(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Name of the target."""
 
     node_name: str
+    """Name of the entry in the run document."""
+
     run_id: str
     attempt: int
     launched_at: datetime
@@ -138,7 +140,7 @@ def new_execution(task: Task, state: NodeState, header: RunHeader, *, default_re
     return Execution(
         execution_id=state.execution_id or "",
         task_name=task.target_name,
-        node_name=task.name,
+        node_name=state.node_name,
         run_id=header.run_id,
         attempt=state.attempt,
         launched_at=state.started_at or header.updated_at,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Container, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar, cast
@@ -12,8 +12,11 @@ import msgspec
 from aiorch.documents.executions import Execution, ExecutionStatus
 from aiorch.errors import DocumentError, NoResultError, ResultPendingError, StoreUnavailable, TaskNotFoundError
 from aiorch.model.dag import DAG, Node, Task
+from aiorch.model.names import VALUES
+from aiorch.model.place import At, place_of, seen_from
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState
+from aiorch.model.scopes import ScopeNames, scopes_of
 from aiorch.model.status import TaskStatus
 
 CACHE_BYTES_MAX = 64 * 1024 * 1024
@@ -38,6 +41,13 @@ class Results(Mapping[str, Any]):
 
     Only nodes that are ``Completed`` and whose kind has a result have an entry; the result of a task that returned
     nothing is `None`. For any other name `NoResultError`, a `KeyError`, says why there is none.
+
+    Args:
+        run: The run.
+
+        nodes: The nodes whose results are seen.
+
+        large: The results that are not in the run document, encoded, by the names of their entries.
     """
 
     def __init__(self, run: Run, nodes: "EarlierNodes | AllNodes", large: Mapping[str, bytes]) -> None:
@@ -46,22 +56,20 @@ class Results(Mapping[str, Any]):
         self._large = large
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self:
+        state = self._completed(self._nodes.find(name, self._run))
+        if state is None:
             raise self._nodes.why_none(name, self._run)
-        state = self._run.nodes[name]
-        return msgspec.json.decode(self._large[name] if state.result_in is not None else state.result)
+        return msgspec.json.decode(self._large[state.node_name] if state.result_in is not None else state.result)
 
     def __contains__(self, name: object) -> bool:
-        state = self._run.nodes.get(cast("str", name))
-        node = self._nodes.by_name.get(cast("str", name))
-        return state is not None and node is not None and has_result(node, state)
+        return self._completed(self._nodes.find(cast("str", name), self._run)) is not None
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return the result of *name*, or *default* where there is none."""
         return self[name] if name in self else default  # noqa: SIM401  this is what `get` is made of
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name, node in self._nodes.by_name.items() if has_result(node, self._run.nodes[name]))
+        return (name for name in self._nodes.names(self._run) if name in self)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -69,63 +77,126 @@ class Results(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"<Results of {', '.join(self) or 'no node'}>"
 
+    def _completed(self, at: At[Node] | None) -> NodeState | None:
+        """Return the entry of a node that has completed with a result."""
+        state = self._run.nodes.get(at.name) if at is not None else None
+        return state if at is not None and state is not None and has_result(at.node, state) else None
+
 
 class EarlierNodes:
     """The nodes whose results a task may see; found when first asked for, since most tasks never ask."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, at: At[Task]) -> None:
+        self._at = at
 
     @cached_property
     def by_name(self) -> Mapping[str, Node]:
         """The nodes by name, the nearest first."""
-        return {node.name: node for node in self._task.earlier_nodes()}
+        return {node.name: node for node in self._at.node.earlier_nodes()}
+
+    @cached_property
+    def _dag(self) -> DAG:
+        return self._at.node.parent_dag.root
+
+    def find(self, name: str, run: Run) -> At[Node] | None:
+        """Return the place of the entry whose result the task sees under a name, `None` for a name it does not see."""
+        node = self.by_name.get(name)
+        if node is None or not self._dag.has_repeated_scopes:
+            return None if node is None else At(node, name)
+        return seen_from(self._at, node, lambda entry: run.nodes[entry].attempt)
+
+    def names(self, run: Run) -> Iterable[str]:  # noqa: ARG002
+        """Return the names of the nodes, the nearest first."""
+        return self.by_name
+
+    def entries(self, run: Run) -> Container[str]:
+        """Return the names of the entries whose results the task sees."""
+        return entries_of(self, self.by_name, run) if self._dag.has_repeated_scopes else self.by_name
 
     def why_none(self, name: str, run: Run) -> NoResultError:
         """Return the error for a result that the task does not see."""
-        seen = [each for each, node in self.by_name.items() if has_result(node, run.nodes[each])]
-        sees = f"{self._task.name!r} sees the results of {_listed(seen)}."
-        if name not in self.by_name and name in run.nodes:
-            if name == self._task.name:
-                reason = "this task itself"
-            elif any(name == node.name for node in self._task.later_nodes()):
-                reason = f"a node that begins only after {self._task.name!r}"
-            elif around := [node for node in _around(self._task) if node.name == name]:
-                reason = f"a {around[0].node_type} around {self._task.name!r}, which ends only after this task"
-            else:
-                reason = f"a node of a branch beside {self._task.name!r}, and may run at the same time or later"
-            return NoResultError(f"the result of {name!r} is not seen here: {name!r} is {reason}. {sees}")
-        return _why_none(name, run, self.by_name, sees)
+        task, known = self._at.node, Results(run, self, {})
+        sees = f"{self._at.name!r} sees the results of {_listed(list(known))}."
+        node = self._dag.all_nodes.get(name) if name not in self.by_name else None
+        if node is None:
+            return _why_none(name, self.find(name, run), run, self.by_name, sees)
+        if node is task:
+            reason = "this task itself"
+        elif node in _around(task):
+            reason = f"a {node.node_type} around {task.name!r}, which ends only after this task"
+        elif any(node is later for later in task.later_nodes()):
+            reason = f"a node that begins only after {task.name!r}"
+        elif repeated := [each for each in _indexed(node) if each not in _around(task)]:
+            reason = f"a node in {repeated[0].name!r}, which has an entry for each of its repeated scopes"
+        else:
+            reason = f"a node of a branch beside {task.name!r}, and may run at the same time or later"
+        return NoResultError(f"the result of {name!r} is not seen here: {name!r} is {reason}. {sees}")
 
 
 class AllNodes:
-    """Every node of a run: its user sees all results."""
+    """
+    Every node of a run: its user sees all results.
+
+    A node in a scope with an index is seen under the name of each of its entries. Of a node that was tried several
+    times, the last try is seen.
+    """
 
     def __init__(self, dag: DAG) -> None:
-        self.by_name: Mapping[str, Node] = dag.all_nodes
+        self._dag = dag
+
+    def find(self, name: str, run: Run) -> At[Node] | None:
+        """Return the place of the entry whose result has a name, `None` for a name that there is not."""
+        node = self._dag.plain_nodes.get(name)
+        if node is None:
+            return place_of(self._dag, name) if name in run.nodes else None
+        if not self._dag.has_repeated_scopes:
+            return At(node, name)
+        return seen_from(None, node, lambda entry: run.nodes[entry].attempt)
+
+    def names(self, run: Run) -> Iterable[str]:
+        """Return the names of all results that there may be, each once."""
+        plain = self._dag.plain_nodes
+        if not self._dag.has_repeated_scopes:
+            return plain
+        # The nodes of a later try are there under their plain names.
+        return (name for name in run.nodes if name in plain or _has_indices_only(name))
 
     def why_none(self, name: str, run: Run) -> NoResultError:
         """Return the error for a result that there is not."""
-        return _why_none(name, run, self.by_name, f"Run {run.header.run_id!r} is {run.status}.")
+        more = f"Run {run.header.run_id!r} is {run.status}."
+        return _why_none(name, self.find(name, run), run, self._dag.all_nodes, more)
 
 
-def _why_none(name: str, run: Run, nodes: Mapping[str, Node], more: str) -> NoResultError:
-    state = run.nodes.get(name)
-    if state is None:
+def entries_of(nodes: EarlierNodes | AllNodes, names: Iterable[str], run: Run) -> set[str]:
+    """Return the entries whose results are seen under *names*."""
+    return {at.name for name in names if (at := nodes.find(name, run)) is not None}
+
+
+def _why_none(name: str, at: At[Node] | None, run: Run, nodes: Mapping[str, Node], more: str) -> NoResultError:
+    if at is None and name in nodes:
+        around = next(_indexed(nodes[name])).name
+        return TaskNotFoundError(
+            f"there is no result of {name!r} alone: each repeated scope of {around!r} has its own, under a name such "
+            f"as {_example(nodes[name])!r}. {more}"
+        )
+    if at is None:
         from aiorch.model.findings import Hints  # noqa: PLC0415  only a mistake needs it
 
         meant = Hints().closest(str(name), islice(nodes, NAMES_COMPARED))
         hint = f"; did you mean {meant!r}?" if meant else "."
         return TaskNotFoundError(f"there is no result of {name!r}: the DAG has no node of this name{hint} {more}")
-    if not nodes[name].kind.has_result:
-        instead = " Take those of the nodes in it." if nodes[name].scopes else ""
+    node = at.node
+    if not node.kind.has_result:
+        instead = " Take those of the nodes in it." if node.scopes else ""
         return TaskNotFoundError(
-            f"there is no result of {name!r}: it is a {state.node_type}, and has no result of its own.{instead} {more}"
+            f"there is no result of {name!r}: it is a {node.node_type}, and has no result of its own.{instead} {more}"
         )
-    if state.status.is_terminal:
+    state = run.nodes.get(at.name)
+    status = TaskStatus.NEW if state is None else state.status
+    if state is not None and status.is_terminal:
         why = f" ({state.error.text})" if state.error is not None else ""
-        return NoResultError(f"there is no result of {name!r}: it is {state.status}{why}. {more}")
-    return ResultPendingError(f"there is no result of {name!r} yet: it is {state.status}. {more}")
+        return NoResultError(f"there is no result of {name!r}: it is {status}{why}. {more}")
+    return ResultPendingError(f"there is no result of {name!r} yet: it is {status}. {more}")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -133,19 +204,37 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:RESULTS_NAMED]) + more or "no node"
 
 
-def _around(task: Task) -> Iterator[Node]:
-    node = task.parent_dag.parent_node
-    while node is not None:
-        yield node
-        node = node.parent_dag.parent_node
+def _around(node: Node) -> Iterator[Node]:
+    around = node.parent_dag.parent_node
+    while around is not None:
+        yield around
+        around = around.parent_dag.parent_node
+
+
+def _indexed(node: Node) -> Iterator[Node]:
+    """Yield the nodes around *node* whose scopes have an index, the innermost first."""
+    return (around for around in _around(node) if around.scope_names is ScopeNames.INDEX)
+
+
+def _has_indices_only(entry: str) -> bool:
+    return all(names is ScopeNames.INDEX for _, names in scopes_of(entry)[0])
+
+
+def _example(node: Node) -> str:
+    """Return the name of the first entry of a node in repeated scopes."""
+    way = [node, *_around(node)]
+    place = At(way[-1], way.pop().name)
+    while way:
+        place = place.within(0, way.pop())
+    return place.name
 
 
 def last_nodes(dag: DAG) -> Iterator[Node]:
-    """Yield the nodes that *dag* ends with: its last one, or the last one of every scope of that."""
+    """Yield the nodes that *dag* may end with: those of its own, or those of every scope of these."""
     waiting = [*reversed(dag.ends)]
     while waiting:
         node = waiting.pop()
-        if node.scopes:
+        if node.scopes and node.result_value is None:
             waiting.extend(end for scope in reversed(node.scopes) for end in reversed(scope.ends))
         else:
             yield node
@@ -153,15 +242,16 @@ def last_nodes(dag: DAG) -> Iterator[Node]:
 
 def end_results(dag: DAG, results: Mapping[str, Any]) -> Any:
     """
-    Return the result of the run: that of the last node of *dag*.
+    Return the result of a run whose definition gives none: that of the last node of *dag*.
 
-    Of a DAG that ends with a `Parallel`, a mapping with the result of the last node of every branch that has one.
-    `None` when nothing was returned.
+    Of a DAG that ends with a `Parallel`, or that is a graph, a mapping with the results of the last nodes that have
+    one. `None` when nothing was returned.
     """
     ends = {node.name: results.get(node.name) for node in last_nodes(dag)}
-    if ends.keys() == {node.name for node in dag.ends} and len(ends) == 1:
-        return next(iter(ends.values()))
-    return {name: result for name, result in ends.items() if result is not None} or None
+    found = {name: result for name, result in ends.items() if result is not None}
+    if not dag.is_graph and ends.keys() == {node.name for node in dag.ends}:  # the run has ended at one of them
+        return next(iter(found.values()), None)
+    return found or None
 
 
 class SpilledResults:
@@ -173,13 +263,18 @@ class SpilledResults:
         self._cached_bytes = 0
 
     async def fetch(self, run: Run, names: Container[str]) -> dict[str, bytes]:
-        """Return those results of the nodes *names* that are not in the run document, encoded, by node name."""
-        return await self.of({name: run.nodes[name].execution_id or "" for name in run.spilled if name in names})
+        """Return those results of the entries *names* that are not in the run document, encoded, by entry."""
+        return await self.of({name: run.nodes[name].result_place for name in run.spilled if name in names})
 
     async def of(self, wanted: Mapping[str, str]) -> dict[str, bytes]:
-        """Return the results in the records of executions, encoded: *wanted* has their ids, by keys of any choice."""
+        """
+        Return results that are outside of run documents, encoded.
+
+        Args:
+            wanted: By keys of any choice, the ids of executions and the names of objects that hold the results.
+        """
         gate = asyncio.Semaphore(FETCHES_MAX)
-        found = await asyncio.gather(*(self._get(execution_id, gate) for execution_id in wanted.values()))
+        found = await asyncio.gather(*(self._get(place, gate) for place in wanted.values()))
         return dict(zip(wanted, found, strict=True))
 
     async def save(self, execution: Execution, result: bytes) -> None:
@@ -188,21 +283,26 @@ class SpilledResults:
         await _as_no_answer(self._executions.save_execution(record))
         self._remember(execution.execution_id, result)
 
-    async def _get(self, execution_id: str, gate: asyncio.Semaphore) -> bytes:
-        cached = self._cache.get(execution_id)
+    async def _get(self, place: str, gate: asyncio.Semaphore) -> bytes:
+        cached = self._cache.get(place)
         if cached is not None:
-            self._cache.move_to_end(execution_id)
+            self._cache.move_to_end(place)
             return cached
         async with gate:
-            data = await _as_no_answer(self._executions.get_response(execution_id))
+            if place.startswith(VALUES):
+                stored = await self._executions.store.read(place)
+                data = stored.data if stored is not None else None
+            else:
+                data = await _as_no_answer(self._executions.get_response(place))
         if data is None:
-            raise DocumentError(f"executions/{execution_id}.json holds no response, though its run says that it does")
-        self._remember(execution_id, data)
+            name = place if place.startswith(VALUES) else f"executions/{place}.json"
+            raise DocumentError(f"{name} holds no result, though its run says that it does; restore the object.")
+        self._remember(place, data)
         return data
 
-    def _remember(self, execution_id: str, data: bytes) -> None:
-        if execution_id not in self._cache and len(data) <= CACHE_BYTES_MAX:
-            self._cache[execution_id] = data
+    def _remember(self, place: str, data: bytes) -> None:
+        if place not in self._cache and len(data) <= CACHE_BYTES_MAX:
+            self._cache[place] = data
             self._cached_bytes += len(data)
             while self._cached_bytes > CACHE_BYTES_MAX:
                 _, dropped = self._cache.popitem(last=False)
@@ -218,5 +318,7 @@ async def _as_no_answer(reading: Awaitable[_T]) -> _T:
 
 
 def has_result(node: Node, state: NodeState) -> bool:
-    """Whether the node has completed with a result."""
-    return state.status is TaskStatus.COMPLETED and node.kind.has_result
+    """Whether the node has ended with a result: of its own, of its step, or of a handler of its failure."""
+    if state.status is TaskStatus.COMPLETED:
+        return node.kind.has_result or node.result_value is not None
+    return state.caught and state.went_to is None

@@ -5,8 +5,9 @@ It holds no state but the cache of built definitions, which are stored by conten
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,6 +16,7 @@ from aiorch.documents.executions import Execution, named
 from aiorch.errors import DefinitionError, DefinitionGoneError, DocumentError, GenerationConflict, NewerSchemaError
 from aiorch.model import names
 from aiorch.model.dag import DAG
+from aiorch.model.labels import labels_as_text, labels_in_text
 from aiorch.model.run import Run, run_from_document
 from aiorch.model.run_document import RunHeader, StartCommand, decode_document, decode_start_command
 from aiorch.ports.store import ObjectStore
@@ -33,6 +35,7 @@ class RunSummary(NamedTuple):
     status: str
     created_at: str
     updated_at: str
+    labels: Mapping[str, str] = MappingProxyType({})
 
 
 class StoredRun(NamedTuple):
@@ -86,6 +89,7 @@ class OrchestrationStatus:
             "dag": header.dag,
             "created_at": header.created_at.isoformat(),
             "updated_at": header.updated_at.isoformat(),
+            **({"labels": labels_as_text(header.labels)} if header.labels else {}),
         }
         name = names.run_object(names.RunId(header.run_id))
         return await self.store.write(
@@ -96,14 +100,21 @@ class OrchestrationStatus:
             create=[named(each) for each in executions],
         )
 
-    async def list_runs(self) -> list[RunSummary]:
-        """All runs, the newest first, from one listing: no document is read."""
+    async def save_values(self, values: Mapping[str, bytes]) -> None:
+        """Write values that are too large for a run document, by name. The document that names them comes after."""
+        await self.store.create_all([*values.items()])
+
+    async def list_runs(self, labels: Mapping[str, str] | None = None) -> list[RunSummary]:
+        """All runs that have these *labels*, the newest first, from one listing: no document is read."""
+        wanted = (labels or {}).items()
         runs = []
         for info in await self.store.list(names.RUNS):
             fields = info.metadata
             run_id = info.name.removeprefix(names.RUNS).removesuffix(".json")
-            known = (fields.get(key, "") for key in ("dag", "status", "created_at", "updated_at"))
-            runs.append(RunSummary(run_id, *known))
+            labels_here = labels_in_text(fields.get("labels", ""))
+            if wanted <= labels_here.items():
+                known = {key: fields.get(key, "") for key in ("dag", "status", "created_at", "updated_at")}
+                runs.append(RunSummary(run_id, **known, labels=labels_here))
         return sorted(runs, key=lambda run: run.created_at, reverse=True)
 
     async def reject(self, token: str, data: bytes, reason: str) -> None:

@@ -15,6 +15,7 @@ from aiorch.engine.committer import Committer
 from aiorch.engine.standstill import READING_S, LivedTimeout, Standstill
 from aiorch.events.event import Completion, Event
 from aiorch.model.failure import Failure
+from aiorch.model.run_document import IN_RECORD
 from aiorch.model.status import TaskStatus
 
 ANSWER_GRACE_S = 10.0
@@ -105,7 +106,7 @@ def is_at(event: Event, record: Execution) -> bool:
 def completion(event: Completion, record: Execution) -> RunEvent:
     """Return the run event that a completion stands for."""
     if record.succeeded:
-        return TaskSucceeded(record.node_name, record.attempt, result_in="execution")
+        return TaskSucceeded(record.node_name, record.attempt, result_in=IN_RECORD)
     if event.status is TaskStatus.COMPLETED or event.never_ran:
         return TaskUnanswered(record.node_name, record.attempt, event.event_id, ran=not event.never_ran)
     return TaskFailed(record.node_name, record.attempt, event.failure or Failure.of("Error", "failed without a reason"))

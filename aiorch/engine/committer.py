@@ -72,7 +72,7 @@ class Committer:
 
         dag, run, generation: The copy of the last document known to be committed, `None` before the first document.
 
-        in_flight: Executions that this process has launched, by node name.
+        in_flight: Executions that this process has launched, by the name of the entry.
 
         starting: Number of starts of this run that are writing its marker in this process.
 
@@ -127,7 +127,7 @@ class Committer:
         self._executor = executor
         self._inbox: _Batch = []
         self._notes: dict[str, TaskWaits] = {}
-        """Reasons that wait for a commit to go with, by node."""
+        """Reasons that wait for a commit to go with, by the name of the entry."""
 
         self._note_timer: asyncio.TimerHandle | None = None
         self._are_notes_due = False
@@ -195,7 +195,7 @@ class Committer:
             self._working = asyncio.get_running_loop().create_task(self._work())
 
     def note(self, event: TaskWaits) -> None:
-        """Let a reason go with the next commit, within `NOTE_S`; a later reason of the same node replaces the first."""
+        """Let a reason go with the next commit, within `NOTE_S`; a later one of the same entry replaces the first."""
         if self._is_noted(event):
             self._notes.pop(event.node, None)
             return
@@ -204,11 +204,11 @@ class Committer:
             self._note_timer = asyncio.get_running_loop().call_later(NOTE_S, self._post_notes)
 
     def _is_noted(self, event: TaskWaits) -> bool:
-        """Whether the entry holds the reason already."""
+        """Whether the entry holds the reason already, or is gone."""
         if self.run is None:
             return False
-        state = self.run.nodes[event.node]
-        return state.attempt == event.attempt and state.waits_because == kept_reason(event.reason, len(self.run.nodes))
+        state, reason = self.run.nodes.get(event.node), kept_reason(event.reason, len(self.run.nodes))
+        return state is None or (state.attempt == event.attempt and state.waits_because == reason)
 
     def _drop_note_timer(self) -> None:
         if self._note_timer is not None:
@@ -469,7 +469,7 @@ class Committer:
         return [TaskFailed(event.node, event.attempt, failure)]
 
     async def _write(self, changes: Changes, events: int) -> Collection[str]:
-        """Write the run and the records of all launches that begin; return the nodes of these launches."""
+        """Write the run and the records of all launches that begin; return the entries of these launches."""
         assert self.dag is not None
         assert self.run is not None
         document, encoded = self.run.encode(changes.header, changes.nodes, changes.gone)
@@ -479,7 +479,7 @@ class Committer:
             if state.by == me:
                 is_owner = True
                 if obligation(state, me) is Obligation.LAUNCH and _is_new_launch(state, before):
-                    launches[name] = self._executor.record_of(self.dag.all_tasks[name], state, changes.header)
+                    launches[name] = self._executor.record_of(self.dag.task_of(name), state, changes.header)
             elif state.by is None and state.is_active:
                 self._offers = True
             if (before is not None and before.by not in (None, me)) or state.is_undecided:
@@ -488,6 +488,8 @@ class Committer:
             await self._executor.announce()
             self._offers |= not self.is_announced
             self.is_announced = True
+        if changes.values:
+            await self._executor.runs.save_values(changes.values)
         self._is_unsure = True
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
@@ -497,8 +499,11 @@ class Committer:
         self.known_at = begun_at
         self._writable_at = loop.time() + self._executor.commit_interval_s
         self._executor.observer.committed(events, loop.time() - begun_at)
-        self.run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document), changes.gone)
+        self.run.apply(
+            changes.header, changes.nodes, encoded, changes.pending, len(document), changes.gone, changes.joins
+        )
         self._new = None
+        self._executor.on_commit(self, changes)
         self.is_announced = self.is_announced and self._executor.owns(self)
         if self.run.status.is_terminal:
             self._executor.run_ended(self)
@@ -509,13 +514,13 @@ class Committer:
         Make sure that each execution whose launch this process owes has its record.
 
         A process may have written the document and died before it wrote the records, or this process wrote both and
-        only the document arrived. The launches of the nodes in *written* have their records: these were written with
+        only the document arrived. The launches of the entries in *written* have their records: these were written with
         the document just now, and a second write of them would come too soon for the store.
         """
         assert self.dag is not None
         assert self.run is not None
         owed = [
-            self._executor.record_of(self.dag.all_tasks[name], state, self.run.header)
+            self._executor.record_of(self.dag.task_of(name), state, self.run.header)
             for name in self.run.active
             if obligation(state := self.run.nodes[name], self._executor.process.id) is Obligation.LAUNCH
             and name not in written
@@ -530,7 +535,7 @@ class Committer:
 
     def _drop_unheard(self, batch: _Batch) -> list[str]:
         """
-        Forget the executions that have ended here and go on for the run, and return their nodes.
+        Forget the executions that have ended here and go on for the run, and return their entries.
 
         The run took no notice of their outcomes, since a different process had taken the executions over. They may be
         ours again.
@@ -539,28 +544,30 @@ class Committer:
         dropped = []
         for event, _ in batch:
             if isinstance(event, TaskFailed | TaskLost):
-                sent, state = self.in_flight.get(event.node), self.run.nodes[event.node]
-                is_live = state.is_live and state.attempt == event.attempt
+                sent, state = self.in_flight.get(event.node), self.run.nodes.get(event.node)
+                is_live = state is not None and state.is_live and state.attempt == event.attempt
                 is_its_own = sent is not None and sent.attempt == event.attempt and event.launch in (0, sent.launch)
                 if is_live and sent is not None and sent.has_ended and is_its_own:
                     del self.in_flight[event.node]
                     dropped.append(event.node)
         return dropped
 
-    def _committed(self, changes: Changes, dropped: Iterable[str]) -> None:
+    def _committed(self, changes: Changes, dropped: Collection[str]) -> None:
         assert self.run is not None
         self.error = None
         self._is_unsure = False
         if self._offers:
             self._offers = False
             self._executor.notify_replicas(self)
-        touched: Iterable[str] = dict.fromkeys((*changes.nodes, *dropped)) if dropped else changes.nodes
+        touched: Iterable[str] = changes.nodes
+        if dropped or changes.gone:
+            touched = dict.fromkeys((*changes.nodes, *changes.gone, *dropped))
         was_read = not self._is_pursued
         if was_read:
             # A different process, or a write of ours whose answer was lost, may have changed any entry.
-            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))
+            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active, *self.run.due))
             self._is_pursued = True
-        self._executor.pursue(self, touched)
+        self._executor.pursue(self, touched, changes.nodes)
         if self._watchers and (was_read or not changes.is_empty):
             self._wake(None)
 

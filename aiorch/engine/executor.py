@@ -8,7 +8,7 @@ a run; this module never does.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import msgspec
 
-from aiorch.core.begin import kept_by_resume, new_header, new_run
-from aiorch.core.draft import Process
+from aiorch.core.begin import new_header, new_run
+from aiorch.core.draft import Changes, Process
 from aiorch.core.owed import Obligation, obligation
 from aiorch.core.run_events import CancelRequested, ProcessesDied, RunStarted, TaskUnanswered, TaskWaits
 from aiorch.documents.executions import Execution, ExecutionStatus, new_execution
@@ -31,6 +31,7 @@ from aiorch.engine.launches import Launches
 from aiorch.engine.markers import Markers
 from aiorch.engine.outcomes import Outcomes, SupplementaryFunctions
 from aiorch.engine.receipt import Outcome, Receipt
+from aiorch.engine.resume import kept_by, resume_version
 from aiorch.engine.slots import Slots
 from aiorch.engine.standstill import Standstill
 from aiorch.engine.timers import Timers
@@ -38,12 +39,15 @@ from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable, 
 from aiorch.events.decode import EventFactory, start_run_id
 from aiorch.events.event import CancelEvent, Completion, Hint, StartEvent
 from aiorch.model import names
-from aiorch.model.dag import DAG, Task
+from aiorch.model.dag import DAG, Node, Task
 from aiorch.model.enums import TargetTypes
+from aiorch.model.json_values import are_equal
+from aiorch.model.place import At
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState, RunHeader, StartCommand
 from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.ports.observer import NoObserver, Observer
+from aiorch.ports.secrets import NoSecrets, Secrets
 from aiorch.ports.store import LOCAL_PACE, Liveness, Pace
 from aiorch.ports.target import Target
 from aiorch.ports.world import Clock, Entropy
@@ -113,6 +117,8 @@ class DAGExecutor:
 
         default_region: Region of steps that name none.
 
+        secrets: The secrets that the operator gave to this process; `None`: none.
+
     Attributes:
         process: This process, whose id stands in ``by`` of the entries that this process owes an action to.
 
@@ -135,6 +141,8 @@ class DAGExecutor:
         own_runs: Ids of the runs that this process carries out, `None` for all runs of the store.
 
         activity: Grows whenever this process learns a fact about a run, or forgets a run.
+
+        on_commit: Called with each commit of this process, before the launches that follow from the commit.
 
         on_release: Called when this process forgets an open run.
 
@@ -159,6 +167,7 @@ class DAGExecutor:
         settings: LaunchSettings | None = None,
         commit_interval_s: float | None = None,
         default_region: str | None = None,
+        secrets: Secrets | None = None,
     ) -> None:
         self.runs: OrchestrationStatus = _status(
             "orchestration_status",
@@ -188,6 +197,7 @@ class DAGExecutor:
         self.observer: Observer | NoObserver = observer or NoObserver()
         self.commit_interval_s: float = pace.commit_interval_s if commit_interval_s is None else commit_interval_s
         self.on_store_away: Callable[[], None] = lambda: None
+        self.on_commit: Callable[[Committer, Changes], None] = lambda *_: None
         self.on_release: Callable[[Committer], None] = lambda _: None
         process_id = entropy.token()
         self.committers: dict[str, Committer] = {}
@@ -208,13 +218,16 @@ class DAGExecutor:
         self._events = events or EventFactory()
         self._liveness = liveness
         self._default_region = default_region
+        self._secrets: Secrets = secrets or NoSecrets()
         self._functions = functions
         self._resolved: WeakKeyDictionary[Task, str | None] = WeakKeyDictionary()
         self._untold: WeakSet[Task] = WeakSet()
         self._tasks: dict[asyncio.Task[Any], None] = {}
         self._sleepers: dict[asyncio.Task[Any], None] = {}
         self.standstill: Standstill = Standstill()
-        self._timers = Timers(clock, self.slots, self.committers, awaits_events=awaits_events)
+        self._timers = Timers(
+            clock, self.slots, self.committers, awaits_events=awaits_events, committer_of=self.committer
+        )
         self._is_closing = False
         self._spilled = SpilledResults(self.executions)
         outcomes = Outcomes(
@@ -231,6 +244,7 @@ class DAGExecutor:
             poll_interval_s=settings.poll_interval_s,
             backoff_max_s=settings.backoff_max_s,
             record_of=self.record_of,
+            secrets=self._secrets,
             is_closing=lambda: self._is_closing,
         )
         self._launches = Launches(
@@ -267,6 +281,7 @@ class DAGExecutor:
         """Let the targets release their connections and threads. Called last."""
         for target in self.targets.values():
             await target.aclose()
+        await self._secrets.aclose()
 
     def spawn(self, work: Coroutine[Any, Any, _T], *, may_be_cut: bool = False) -> asyncio.Task[_T]:
         """
@@ -342,6 +357,8 @@ class DAGExecutor:
 
             UnknownDAGError: A start names no DAG of `dags`.
 
+            InvalidInputError: The parameters of a start are not as the DAG declares its inputs.
+
             RunConflictError, RunTooLargeError: See `start`.
 
             RunNotFoundError: The run of a cancel does not exist, or that of an execution no longer does.
@@ -355,12 +372,13 @@ class DAGExecutor:
                 receipt.kind = "start"
                 receipt.run_id = event.run_id or self._new_run_id(message_id, publish_time)
                 dag = self._served(event.dag)
-                await self.start(dag, self.start_command(dag, receipt.run_id, _encode(event.parameters)))
+                encoded = dag.complete_input(_encode(event.parameters))
+                await self.start(dag, self.start_command(dag, receipt.run_id, encoded))
                 receipt.outcome = Outcome.APPLIED
             case CancelEvent():
                 assert event.run_id is not None
                 receipt.kind, receipt.run_id = "cancel", event.run_id
-                await self.cancel(event.run_id, event.reason)
+                await self.cancel(event.run_id, event.reason, force=event.force)
                 receipt.outcome = Outcome.APPLIED
             case Completion():
                 receipt.kind = event.label
@@ -464,7 +482,7 @@ class DAGExecutor:
         return f"run_{int(self.clock.now().timestamp())}_{self.entropy.token()[:16]}"
 
     def start_command(self, dag: DAG, run_id: str, encoded_input: bytes) -> StartCommand:
-        """Return a start command for a run of *dag*. Raises: InvalidIdError."""
+        """Return a start command for a run of *dag* with a complete input. Raises: InvalidIdError."""
         return StartCommand(
             schema_version=dag.schema_version,
             run_id=names.run_id(run_id),
@@ -475,30 +493,54 @@ class DAGExecutor:
             created_at=self.clock.now(),
         )
 
-    async def resume_command(self, run_id: str) -> tuple[DAG, StartCommand]:
+    async def resume_command(
+        self,
+        run_id: str,
+        *,
+        from_step: str | None = None,
+        encoded_input: bytes | None = None,
+        definition: DAG | None = None,
+    ) -> tuple[DAG, StartCommand]:
         """
-        Return the command for the run that goes on where *run_id* failed or was cancelled.
+        Return the DAG and the command of the run that goes on with the results of *run_id*.
+
+        Args:
+            run_id: The run to resume.
+
+            from_step: Name of the step that runs anew with all that follow; `None`: the steps that did not end well.
+
+            encoded_input: The input of the resumed run as JSON; `None`: that of *run_id*.
+
+            definition: The DAG of the resumed run, `None` for that of *run_id*.
 
         Raises:
             RunNotFoundError: There is no such run.
 
-            RunStateError: The run has neither failed nor been cancelled.
+            RunStateError: The run is open; or it has completed, and no step is named.
+
+            StepNotResumableError: No resumed run can begin with the step.
+
+            DefinitionChangedError: The definition changes steps whose results are kept.
         """
-        dag, run, _ = await self.stored_run(run_id)
-        kept_by_resume(run)
+        old, run, _ = await self.stored_run(run_id)
+        dag = definition or old
+        kept_by(dag, old, run, from_step)
         base, count = run_id, 1
         if run.header.resumed_from:
             base, _, suffix = run_id.rpartition(".")
             count = int(suffix)
-        command = self.start_command(dag, f"{base}.{count + 1}", bytes(run.header.input))
-        return dag, msgspec.structs.replace(command, resumed_from=run_id)
+        encoded = bytes(run.header.input) if encoded_input is None else dag.complete_input(encoded_input)
+        command = self.start_command(dag, f"{base}.{count + 1}", encoded)
+        facts = {"resumed_from": run_id, "from_step": from_step}
+        return dag, msgspec.structs.replace(command, **facts, schema_version=resume_version(dag, old, from_step))
 
     async def start(self, dag: DAG, command: StartCommand) -> Committer:
         """
         Begin a run, or find the run when it has begun: the same start command any number of times is one run.
 
         Raises:
-            RunConflictError: The run exists with a different definition or input.
+            RunConflictError: The run exists with a different definition, input or origin. Inputs are compared as JSON
+                values.
 
             RunTooLargeError: The document of the run could grow too large. The store holds no part of the run.
         """
@@ -517,22 +559,30 @@ class DAGExecutor:
         await committer.apply(RunStarted())
         stored = committer.run or (await self.stored_run(command.run_id)).run
         self._timers.arm_timeout(committer)
-        for difference, ours, theirs in (
-            ("definition", command.definition, stored.header.definition),
-            ("input", bytes(command.input), bytes(stored.header.input)),
-            ("origin", command.resumed_from, stored.header.resumed_from),
+        for difference, is_same in (
+            ("definition", command.definition == stored.header.definition),
+            ("input", are_equal(bytes(command.input), bytes(stored.header.input))),
+            ("origin", command.resumed_from == stored.header.resumed_from),
+            ("step to resume from", command.from_step == stored.header.resumed_from_step),
         ):
-            if ours != theirs:
-                raise RunConflictError(command.run_id, difference)
+            if not is_same:
+                raise RunConflictError(command.run_id, difference, resumed_from=command.resumed_from)
         if self.own_runs is not None:
             self.own_runs.add(command.run_id)
             if committer.run is not None:
                 self.pursue(committer, list(committer.run.active))  # among them tasks that wait for a slot
         return committer
 
-    async def cancel(self, run_id: str, reason: str) -> Committer:
+    async def cancel(self, run_id: str, reason: str, *, force: bool = False) -> Committer:
         """
         Ask for the end of a run. No process launches its tasks any more; each process stops the tasks that it launched.
+
+        Args:
+            run_id: The run.
+
+            reason: Kept in the run document.
+
+            force: Also stop the level `finally`, or let it never begin.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -540,7 +590,7 @@ class DAGExecutor:
             StoreUnavailable: The run document holds the cancel, and no marker told the processes that run the tasks.
         """
         committer = self.committer(run_id)
-        await committer.apply(CancelRequested(reason))
+        await committer.apply(CancelRequested(reason, force))
         if self.owners(committer) - {self.process.id} and not await self._is_told(committer):
             raise StoreUnavailable(
                 f"the cancel of run {run_id!r} is recorded, and the processes that run its tasks could not be told, so "
@@ -558,22 +608,23 @@ class DAGExecutor:
             held.refresh()  # the committer must not act on a copy that this process knows to be old
         return stored
 
-    async def results_of(self, executions: Mapping[str, str]) -> dict[str, msgspec.Raw]:
+    async def results_of(self, places: Mapping[str, str]) -> dict[str, msgspec.Raw]:
         """
-        Return results from the records of executions, as JSON.
+        Return results that are outside of run documents, as JSON.
 
         Args:
-            executions: Ids of the executions, by names of the caller's choice.
+            places: By names of the caller's choice, where each one is: see `NodeState.result_place`.
 
         Raises:
-            StoreError: The store does not return a record at present.
+            StoreError: The store does not return a result at present.
         """
-        return {name: msgspec.Raw(result) for name, result in (await self._spilled.of(executions)).items()}
+        return {name: msgspec.Raw(result) for name, result in (await self._spilled.of(places)).items()}
 
     async def _new_run(self, dag: DAG, command: StartCommand) -> StoredRun:
         kept = None
         if command.resumed_from:
-            kept = kept_by_resume((await self.stored_run(command.resumed_from)).run)
+            old, run, _ = await self.stored_run(command.resumed_from)
+            kept = kept_by(dag, old, run, command.from_step)
         timeout_at = command.created_at + timedelta(seconds=dag.timeout) if dag.timeout else None
         return StoredRun(dag, new_run(dag, new_header(command, dag, timeout_at), kept), 0)
 
@@ -662,63 +713,74 @@ class DAGExecutor:
 
     # -- obligations of the committed state ----------------------------------------------------------------------
 
-    def pursue(self, committer: Committer, touched: Iterable[str]) -> None:
+    def pursue(self, committer: Committer, touched: Iterable[str], own: Container[str] = ()) -> None:
         """
         Do what this process owes to the committed run.
 
         Args:
             committer: The run.
 
-            touched: Names of the nodes to look at: those that the commit changed, or all that may have changed.
+            own: Names of the entries that this process has just committed.
+
+            touched: Names of the entries to look at: those that the commit changed, or all that may have changed. An
+                entry whose scope has ended is gone.
         """
         dag, run = committer.dag, committer.run
         assert dag is not None
         assert run is not None
         self.activity += 1
-        unclaimed: list[Task] = []
+        unclaimed: list[At[Task]] = []
         carries_out = self.carries_out(committer.run_id)
         launcher = _Launcher(self._launches, committer, self.process.id)
         states, nodes, in_flight = run.nodes, dag.all_nodes, committer.in_flight
         for name in touched:
-            state, node = states[name], nodes.get(name) or dag.node_of(name)
-            if state.is_undecided and carries_out and self._can_launch(dag.all_tasks[name]):
+            state = states.get(name)
+            if state is None:
+                _forget(committer, name)
+                self._timers.drop_due(committer.run_id, name)
+                continue
+            at: At[Any] = At(nodes.get(name) or dag.node_of(name), name)
+            if state.is_undecided and carries_out and self._can_launch(at.node):
                 committer.post(TaskUnanswered(name, state.attempt))  # the owner is not able to launch the task
             if name in in_flight and _is_under_way(committer, name, state, self.process.id):
                 continue
-            if node.scopes:
+            if state.due_at is not None and carries_out:
+                self._timers.arm_due(committer.run_id, name, state.due_at, is_own=name in own)
+            if at.node.scopes:
                 if state.status is TaskStatus.RUNNING:
-                    node.execute(launcher)
+                    launcher.execute(at)
                 continue
             match obligation(state, self.process.id):
                 case Obligation.LAUNCH:
-                    node.execute(launcher)
+                    launcher.execute(at)
                 case Obligation.AWAIT:
-                    self._launches.await_end(committer, dag.all_tasks[name])
+                    self._launches.await_end(committer, at)
                 case Obligation.STOP:
-                    self._launches.stop(committer, dag.all_tasks[name])
+                    self._launches.stop(committer, at)
                 case Obligation.RETRY:
                     self._timers.arm_retry(committer, name, state)
                 case None:
                     if state.by is None and state.is_active and carries_out:
-                        unclaimed.append(dag.all_tasks[name])
-                        self._tell_why_not(committer, unclaimed[-1], state)
-                        if state.status is TaskStatus.RETRYING and self.slots.is_limited(unclaimed[-1].target_type):
+                        unclaimed.append(at)
+                        self._tell_why_not(committer, at, state)
+                        if state.status is TaskStatus.RETRYING and self.slots.is_limited(at.node.target_type):
                             self._timers.arm_retry(committer, name, state)
                 case unreachable:
                     assert_never(unreachable)
         self.slots.wait(committer, unclaimed)
+        if run.header.final is not None and carries_out:
+            self._timers.arm_timeout(committer)
         if run.status.is_terminal:
-            self._timers.drop_timeout(committer.run_id)
+            self._timers.drop_timers(committer.run_id, run.nodes)
             self.spawn(self.markers.remove(committer))
 
-    async def hint(self, run_id: str, node: str, attempt: int) -> None:
+    async def hint(self, run_id: str, name: str, attempt: int) -> None:
         """Ask soon about an execution that may have ended, also when a different process looks after the execution."""
         committer = self.committer(run_id)
-        if committer.run is None or node not in committer.in_flight:
+        if committer.run is None or name not in committer.in_flight:
             await committer.apply(None)
-        task = committer.dag.all_tasks.get(node) if committer.dag is not None else None
-        if task is not None:
-            self._launches.hint(committer, task, attempt)
+        if committer.dag is not None and committer.run is not None and name in committer.run.nodes:
+            self._launches.hint(committer, At(committer.dag.task_of(name), name), attempt)
 
     def notify_replicas(self, committer: Committer) -> None:
         """Let other processes look at a run: this process cannot launch a task of the run, or has taken a task on."""
@@ -754,16 +816,17 @@ class DAGExecutor:
     def _why_never(self, task: Task) -> str | None:
         return self._resolved.get(task) if self.targets else None
 
-    def _tell_why_not(self, committer: Committer, task: Task, state: NodeState) -> None:
-        """Write why this process can never launch *task*: into the entry, and once per task into the log."""
+    def _tell_why_not(self, committer: Committer, at: At[Task], state: NodeState) -> None:
+        """Write why this process can never launch a task: into the entry, and once per task into the log."""
+        task = at.node
         if self._can_launch(task) or (why_not := self._why_never(task)) is None:
             return
         if task in self._untold:
             self._untold.remove(task)
-            facts = {"run_id": committer.run_id, "node": task.name, "why": why_not}
+            facts = {"run_id": committer.run_id, "node": at.name, "why": why_not}
             logger.warning("task waits for a process that can launch it", extra=facts)
         if state.ready_at is not None and state.waits_because is None:
-            committer.note(TaskWaits(task.name, 0, why_not))
+            committer.note(TaskWaits(at.name, 0, why_not))
 
     def resolve_again(self) -> None:
         """Look anew at tasks that this process could not launch: it has come to know of more callables."""
@@ -776,18 +839,28 @@ class DAGExecutor:
         except KeyError:
             return None
 
-    def why_not(self, task: Task) -> str | None:
-        """Say why this process cannot launch *task*, or `None` if it can."""
+    def why_not(self, task: Task, *, imports: bool = True) -> str | None:
+        """
+        Say why this process cannot launch *task*, or `None` if it can.
+
+        Args:
+            task: The task.
+
+            imports: Also import its callable. Without an import a missing callable is not found.
+        """
         target = self._target_of(task)
         if target is None:
             return f"this process has no target for {task.target_type} tasks"
         try:
-            reason = target.resolve(task)
+            is_resolved = imports or target is not self._functions
+            reason = target.resolve(task) if is_resolved else None
         except Exception as error:  # in a fold: no event may be lost since a package or a setting is wrong
             facts = {"action": "resolve_target", "node": task.name, "target_type": task.target_type}
             logger.exception(_UNUSABLE, extra=facts)
             return f"its target of {task.target_type} tasks cannot be used: {in_words(error)}"
-        if reason is None and task.supplement:
+        if reason is None and task.secrets:
+            reason = next(filter(None, map(self._secrets.why_not, sorted(task.secrets))), None)
+        if reason is None and task.supplement and imports:
             assert self._functions is not None
             reason = self._functions.resolve(task)
         return reason
@@ -811,18 +884,25 @@ def _status(name: str, kind: type[_Status], given: _Status | None, built_with: I
 class _Launcher:
     """Launches only those tasks of one run whose launch this process owes to the committed run."""
 
-    __slots__ = ("_committer", "_launches", "_process_id")
+    __slots__ = ("_committer", "_launches", "_process_id", "_scope")
 
     def __init__(self, launches: Launches, committer: Committer, process_id: str) -> None:
         self._launches = launches
         self._committer = committer
         self._process_id = process_id
+        self._scope = ""
+
+    def execute(self, at: At[Node]) -> None:
+        """Let a node launch tasks in the scope of one of its entries."""
+        self._scope = at.scope
+        at.node.execute(self)
 
     def launch(self, task: Task) -> None:
-        run = self._committer.run
+        run, at = self._committer.run, At(task, self._scope + task.name)
         assert run is not None
-        if obligation(run.nodes[task.name], self._process_id) is Obligation.LAUNCH:
-            self._launches.launch(self._committer, task)
+        state = run.nodes.get(at.name)
+        if state is not None and obligation(state, self._process_id) is Obligation.LAUNCH:
+            self._launches.launch(self._committer, at)
 
 
 def _why_failed(dag: DAG, run: Run) -> dict[str, Any]:
@@ -830,7 +910,10 @@ def _why_failed(dag: DAG, run: Run) -> dict[str, Any]:
     failed = [
         (name, state.error)
         for name, state in run.nodes.items()
-        if state.status is TaskStatus.FAILED and state.error is not None and not dag.node_of(name).scopes
+        if state.status is TaskStatus.FAILED
+        and not state.caught
+        and state.error is not None
+        and not dag.node_of(name).scopes
     ]
     name, error = failed[0] if failed else (None, run.header.error)
     facts: dict[str, Any] = {} if name is None else {"node": name, "failed_tasks": len(failed)}
@@ -862,7 +945,12 @@ def _is_under_way(committer: Committer, name: str, state: NodeState, process_id:
     is_called_again = state.calls_again and sent.launch != state.launches
     if state.is_live and sent.attempt == state.attempt and not (is_left_to_another or is_called_again):
         return not state.stop
-    del committer.in_flight[name]
-    if sent.handle is not None and not sent.has_ended:
-        sent.handle.cancel()
+    _forget(committer, name)
     return False
+
+
+def _forget(committer: Committer, name: str) -> None:
+    """Give up an execution that the run has left behind, if one of the entry is under way here."""
+    sent = committer.in_flight.pop(name, None)
+    if sent is not None and sent.handle is not None and not sent.has_ended:
+        sent.handle.cancel()

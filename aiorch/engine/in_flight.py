@@ -34,6 +34,8 @@ class InFlight:
 
         job_id: The target's name for the execution, once this process knows the name.
 
+        secrets: The secrets in the parameters of the launch.
+
         is_preparing: The supplementary function is under way: no launch was sent yet.
 
         is_out: The execution may be at work at its target: sent, and not turned away. Only then may the run call the
@@ -69,6 +71,7 @@ class InFlight:
         "limit_s",
         "refusal",
         "refusals",
+        "secrets",
         "was_taken_over",
     )
 
@@ -84,6 +87,7 @@ class InFlight:
         self.deadline: LivedTimeout | None = None
         self.limit_s: float = 0.0
         self.job_id: str | None = None
+        self.secrets: tuple[str, ...] = ()
         self.is_preparing: bool = False
         self.is_out: bool = was_taken_over
         self.is_at_target: bool = False

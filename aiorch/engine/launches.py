@@ -12,6 +12,7 @@ from aiorch.engine.outcomes import GIVE_UP_S, Outcomes, OwedExecution, answer_lo
 from aiorch.engine.slots import Slots
 from aiorch.model.dag import Task
 from aiorch.model.execution_kind import EndTold
+from aiorch.model.place import At
 from aiorch.settings import LaunchSettings
 
 
@@ -42,60 +43,61 @@ class Launches:
 
     # -- in and out ----------------------------------------------------------------------------------------------
 
-    def launch(self, committer: Committer, task: Task) -> None:
+    def launch(self, committer: Committer, at: At[Task]) -> None:
         """Send an execution that the committed run owes, unless it counts as sent already."""
         run = committer.run
         assert run is not None
-        state = run.nodes[task.name]
-        sent = committer.in_flight.get(task.name)
+        state, kind = run.nodes[at.name], at.node.target_type
+        sent = committer.in_flight.get(at.name)
         if sent is None or sent.attempt != state.attempt:
-            sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches)
-            execution = OwedExecution(committer, task, run, sent)
-            if self._slots.is_limited(task.target_type):
-                self._slots.take(task.target_type)
-                self._limited[task.target_type].append(execution)
-                self._fill_limited(task.target_type)
+            sent = committer.in_flight[at.name] = InFlight(state.attempt, state.launches)
+            execution = OwedExecution(committer, at, run, state, sent)
+            if self._slots.is_limited(kind):
+                self._slots.take(kind)
+                self._limited[kind].append(execution)
+                self._fill_limited(kind)
             elif self._may_begin:
                 self._begin(execution)
             else:
                 self._waiting.append(execution)
 
-    def await_end(self, committer: Committer, task: Task) -> None:
+    def await_end(self, committer: Committer, at: At[Task]) -> None:
         """Find out the outcome of an execution that a different process launched, and that this process took over."""
         run = committer.run
         assert run is not None
-        is_told = task.execution.end_told is not EndTold.NEVER
-        state = run.nodes[task.name]
+        is_told = at.node.execution.end_told is not EndTold.NEVER
+        state, kind = run.nodes[at.name], at.node.target_type
         has_ended = state.is_undecided  # a process that is able to launch it decides
-        if is_told and not has_ended and task.name not in committer.in_flight and not self._is_closing():
-            sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches, was_taken_over=True)
-            if self._slots.is_limited(task.target_type):
-                self._slots.take(task.target_type)
-            self._begin(OwedExecution(committer, task, run, sent))
+        if is_told and not has_ended and at.name not in committer.in_flight and not self._is_closing():
+            sent = committer.in_flight[at.name] = InFlight(state.attempt, state.launches, was_taken_over=True)
+            if self._slots.is_limited(kind):
+                self._slots.take(kind)
+            self._begin(OwedExecution(committer, at, run, state, sent))
 
-    def hint(self, committer: Committer, task: Task, attempt: int) -> None:
+    def hint(self, committer: Committer, at: At[Task], attempt: int) -> None:
         """Ask soon whether an execution has ended, after a hint. This process asks, whichever process launched it."""
-        sent = committer.in_flight.get(task.name)
+        sent = committer.in_flight.get(at.name)
         if sent is not None and sent.attempt == attempt:
             sent.hint.set()
         else:
-            self._spawn(self._outcomes.ask_about(committer, task, attempt), may_be_cut=True)
+            self._spawn(self._outcomes.ask_about(committer, at, attempt), may_be_cut=True)
 
-    def stop(self, committer: Committer, task: Task) -> None:
+    def stop(self, committer: Committer, at: At[Task]) -> None:
         """Stop an execution that the committed run wants stopped, and report the stop once it is done."""
         run = committer.run
         assert run is not None
-        state = run.nodes[task.name]
-        sent = committer.in_flight.get(task.name)
+        state = run.nodes[at.name]
+        sent = committer.in_flight.get(at.name)
         if sent is None:
-            sent = committer.in_flight[task.name] = InFlight(state.attempt, state.launches)
+            sent = committer.in_flight[at.name] = InFlight(state.attempt, state.launches)
         if sent.is_stopping or sent.has_ended:
             return
         sent.is_stopping = True
         running = sent.handle
         if running is not None:
             running.cancel()
-        sent.handle = self._spawn(self._outcomes.stop(committer, task, run, sent, running))
+        execution = OwedExecution(committer, at, run, state, sent)
+        sent.handle = self._spawn(self._outcomes.stop(execution, running))
 
     async def close(self, grace_s: float) -> None:
         """
@@ -122,21 +124,21 @@ class Launches:
         if handles:
             await asyncio.wait(handles, timeout=GIVE_UP_S)
         for execution in left:
-            committer, task, _, sent = execution
-            if not sent.has_ended and committer.in_flight.get(task.name) is sent:
+            committer, sent = execution.committer, execution.sent
+            if not sent.has_ended and committer.in_flight.get(execution.at.name) is sent:
                 event = self._given_up(execution)
                 if event is not None:
                     committer.post(event)
 
     def _given_up(self, execution: OwedExecution) -> RunEvent | None:
-        committer, task, _, sent = execution
+        committer, at, _, _, sent = execution
         assert committer.run is not None
-        is_found = task.execution.is_found_again
-        if is_found and (sent.is_out or may_be_launched_before(committer.run.nodes[task.name])):
+        is_found = at.node.execution.is_found_again
+        if is_found and (sent.is_out or may_be_launched_before(committer.run.nodes[at.name])):
             return None  # the next launch finds the execution, if there is one
-        if sent.is_out and self._process.awaits_event_of(task):
-            return answer_lost(task, sent)  # its completion event will come to a different process
-        return TaskInterrupted(task.name, sent.attempt, was_sent=sent.is_out)
+        if sent.is_out and self._process.awaits_event_of(at.node):
+            return answer_lost(at.name, sent)  # its completion event will come to a different process
+        return TaskInterrupted(at.name, sent.attempt, was_sent=sent.is_out)
 
     def _fill_limited(self, kind: str) -> None:
         queue = self._limited[kind]
@@ -148,8 +150,9 @@ class Launches:
         return len(self._under_way) < self._settings.at_once_max and not self._is_closing()
 
     def _begin(self, execution: OwedExecution) -> None:
-        committer, task, _, sent = execution
-        if committer.in_flight.get(task.name) is not sent or sent.is_stopping:
+        committer, at, _, _, sent = execution
+        task = at.node
+        if committer.in_flight.get(at.name) is not sent or sent.is_stopping:
             if self._slots.is_limited(task.target_type):
                 self._slots.give_back(task.target_type)
             return
@@ -161,13 +164,13 @@ class Launches:
         if task.execution.is_polled or sent.was_taken_over:
             return  # the former is recorded as soon as its target has taken it, the latter has been recorded
         assert self._settings.running_after_s is not None
-        self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, task.name, sent))
+        self._unrecorded.append((loop.time() + self._settings.running_after_s, committer, at.name, sent))
         if self._recorder is None and not self._is_closing():
             self._recorder = loop.call_at(self._unrecorded[0][0], self._record_running)
 
     def _ended(self, handle: asyncio.Task[None]) -> None:
         was_full = len(self._under_way) >= self._settings.at_once_max
-        kind = self._under_way.pop(handle).task.target_type
+        kind = self._under_way.pop(handle).at.node.target_type
         if self._slots.is_limited(kind):
             self._slots.give_back(kind)
             self._fill_limited(kind)

@@ -3,36 +3,43 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
 
 import msgspec
 
-from aiorch.core.draft import Process
+from aiorch.core.draft import Process, expression_failure
 from aiorch.core.run_events import RunEvent, TaskFailed, TaskLost, TaskRunning, TaskStopped, TaskSucceeded, TaskWaits
+from aiorch.core.values import NeedsResults, Values
 from aiorch.documents.executions import Execution, ExecutionStatus
 from aiorch.documents.results import EarlierNodes, Results, SpilledResults
 from aiorch.engine.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
 from aiorch.engine.committer import Committer
 from aiorch.engine.execution_context import executing
 from aiorch.engine.in_flight import InFlight
+from aiorch.engine.redaction import without_secrets
 from aiorch.engine.standstill import EVENTS_S, READING_S, LivedTimeout, Standstill
 from aiorch.errors import (
     AiorchError,
     OrchestratorLeftError,
     RunNotFoundError,
+    SecretError,
     StoreError,
     StoreThrottled,
     StoreUnavailable,
     counted,
     in_words,
 )
-from aiorch.model.dag import Task
+from aiorch.expressions.errors import ExpressionError
+from aiorch.model.dag import Task, Value
 from aiorch.model.enums import OnLost
 from aiorch.model.failure import Failure
+from aiorch.model.place import At
 from aiorch.model.run import INLINE_RESULT_BYTES_MAX, Run
-from aiorch.model.run_document import NodeState, RunHeader
+from aiorch.model.run_document import IN_RECORD, NodeState, RunHeader
 from aiorch.ports.context import TaskContext
 from aiorch.ports.observer import Observer
+from aiorch.ports.secrets import Secrets
 from aiorch.ports.store import Liveness
 from aiorch.ports.target import Accepted, Answer, Failed, NotStarted, PolledTarget, Succeeded, Target, Unknown
 from aiorch.ports.world import Clock, Entropy
@@ -55,6 +62,7 @@ FAULTS_MAX = 5
 """Unexpected exceptions of this process that one execution survives: a defect must not keep it open for ever."""
 
 _T = TypeVar("_T")
+_encode = msgspec.json.Encoder().encode
 
 
 class SupplementaryFunctions(Protocol):
@@ -69,8 +77,11 @@ class OwedExecution(NamedTuple):
     """One execution, and the run as it was when this process committed to the execution."""
 
     committer: Committer
-    task: Task
+    at: At[Task]
     run: Run
+    state: NodeState
+    """The entry of the task then: a later commit may remove the entry."""
+
     sent: InFlight
 
 
@@ -96,6 +107,7 @@ class Outcomes:
         standstill: Standstill,
         poll_interval_s: float,
         backoff_max_s: float,
+        secrets: Secrets,
         record_of: Callable[[Task, NodeState, RunHeader], Execution],
         is_closing: Callable[[], bool],
     ) -> None:
@@ -112,29 +124,30 @@ class Outcomes:
         self._poll_interval_s = poll_interval_s
         self._backoff_max_s = backoff_max_s
         self._record_of = record_of
+        self._secrets = secrets
         self._is_closing = is_closing
         self._asked_about: set[str] = set()
 
     async def carry(self, execution: OwedExecution) -> None:
         """Carry an execution from its launch to the event that tells its outcome."""
-        committer, task, _, sent = execution
+        committer, at, _, _, sent = execution
         try:
             answer = await self._answer_in_time(execution)
             if answer is None:
                 return
-            self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
+            self._observer.ended(at.node.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
             event = await self._event_of(answer, execution)
         except Exception as error:
             logger.exception("launch failed inside aiorch", extra=_of(execution))
             if not await self._give_up(execution):
                 return
-            event = TaskFailed(task.name, sent.attempt, Failure.of("InternalError", repr(error)), is_given_up=True)
+            event = TaskFailed(at.name, sent.attempt, Failure.of("InternalError", repr(error)), is_given_up=True)
         sent.has_ended = True
         committer.post(event)
 
     async def _answer_in_time(self, execution: OwedExecution) -> Answer | None:
         """Return the answer within the task's timeout; `None` when a different process owes the execution now."""
-        _, task, _, sent = execution
+        task, sent = execution.at.node, execution.sent
         context = await self._context(execution)
         limit_s = task.timeout_s
         if limit_s is None:
@@ -152,12 +165,12 @@ class Outcomes:
 
     async def _give_up(self, execution: OwedExecution) -> bool:
         """Stop an execution that has not ended by itself, wherever it goes on. `False`: we owe it no more."""
-        committer, task, _, sent = execution
+        committer, at, _, _, sent = execution
         sent.is_given_up = True
         if not await self._is_still_owed(execution):
             return False
         assert committer.run is not None
-        if task.execution.can_be_stopped and may_be_launched_before(committer.run.nodes[task.name]):
+        if at.node.execution.can_be_stopped and may_be_launched_before(committer.run.nodes[at.name]):
             sent.is_at_target = True
         return not sent.is_at_target or await self._until_stopped(execution)
 
@@ -169,17 +182,17 @@ class Outcomes:
 
     def _left_s(self, execution: OwedExecution, limit_s: float) -> float:
         """Return the seconds that are left of the timeout of an execution that a different process has launched."""
-        state = execution.run.nodes[execution.task.name]
-        started_at = state.started_at
-        if started_at is None or state.launches > 1:
+        started_at = execution.state.started_at
+        if started_at is None or may_be_launched_before(execution.state):
             return limit_s  # no entry tells the beginning of the last of several launches
         # The clocks of two machines give this time, so keep it within the possible.
         return min(limit_s, max(0.0, limit_s - (self._clock.now() - started_at).total_seconds()))
 
     async def _answer(self, execution: OwedExecution, context: TaskContext) -> Answer | None:
-        committer, task, run, sent = execution
+        committer, at, _, state, sent = execution
+        task = at.node
         if sent.was_taken_over:
-            answer: Answer | None = self._was_accepted(task, run.nodes[task.name].job_id)
+            answer: Answer | None = self._was_accepted(task, state.job_id)
         else:
             answer = await self._launch(execution, context)
         if isinstance(answer, Accepted):
@@ -190,7 +203,7 @@ class Outcomes:
             if not sent.was_taken_over:
                 self._observer.ended(task.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
                 logger.warning("no answer, waiting for its event", extra=_about(context) | {"reason": answer.reason})
-            committer.post(answer_lost(task, sent))
+            committer.post(answer_lost(at.name, sent))
             await asyncio.get_running_loop().create_future()
         return answer
 
@@ -201,7 +214,11 @@ class Outcomes:
 
     async def _launch(self, execution: OwedExecution, context: TaskContext) -> Answer | None:
         """Launch, and launch again while the execution never ran: the same attempt, until the caller's deadline."""
-        committer, task, _, sent = execution
+        committer, at, _, _, sent = execution
+        task = at.node
+        failure = await self._fill(execution, context)
+        if failure is not None:
+            return await self._not_sent(execution, failure)
         if task.supplement:
             sent.is_preparing = True
             context.begin()
@@ -220,7 +237,7 @@ class Outcomes:
             if not getattr(target, "begins_itself", False):
                 context.begin()
             sent.is_at_target = kind.can_be_stopped
-            started = TaskWaits(task.name, sent.attempt, None, sent.launch)
+            started = TaskWaits(at.name, sent.attempt, None, sent.launch)
             taken = asyncio.get_running_loop().call_later(TAKEN_S, committer.note, started) if sent.refusals else None
             try:
                 with executing(context):
@@ -235,6 +252,8 @@ class Outcomes:
             finally:
                 if taken is not None:
                     taken.cancel()
+            if sent.secrets:
+                answer = without_secrets(answer, sent.secrets)
             if isinstance(answer, Failed) and kind.is_polled:
                 sent.is_at_target = kind.can_be_stopped and may_arrive
                 return await self._not_sent(execution, answer.failure)
@@ -244,7 +263,7 @@ class Outcomes:
             sent.is_out = kind.is_found_again
             sent.refusals += 1
             sent.refusal = answer.reason
-            committer.note(TaskWaits(task.name, sent.attempt, answer.reason, sent.launch))
+            committer.note(TaskWaits(at.name, sent.attempt, answer.reason, sent.launch))
             may_arrive |= answer.may_arrive
             logger.warning("launch did not start, trying again", extra=_about(context) | {"reason": answer.reason})
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
@@ -257,7 +276,7 @@ class Outcomes:
         If this process was silent for so long that it may have been called dead, now or since it last knew the run,
         a different process may have taken over: then this process makes itself heard and reads the run again.
         """
-        committer, task, _, sent = execution
+        committer, at, _, _, sent = execution
         process = self._process.id
         is_known = True
         # In a loop, since this process may have been silent while it looked.
@@ -265,13 +284,13 @@ class Outcomes:
             self._liveness.is_silent(process) or committer.known_at < self._liveness.heard_since(process)
         ):
             is_known = await self._look_again(execution)
-        if committer.in_flight.get(task.name) is not sent:
+        if committer.in_flight.get(at.name) is not sent:
             return False
-        state = committer.run.nodes[task.name] if is_known and committer.run is not None else None
+        state = committer.run.nodes.get(at.name) if is_known and committer.run is not None else None
         if state is not None and state.attempt == sent.attempt and state.by == process and state.is_live:
             return not state.stop
         if not sent.is_stopping:
-            del committer.in_flight[task.name]  # if we owe it all the same, the next look at the run launches it
+            del committer.in_flight[at.name]  # if we owe it all the same, the next look at the run launches it
         return False
 
     async def _look_again(self, execution: OwedExecution) -> bool:
@@ -296,14 +315,15 @@ class Outcomes:
 
     async def _poll(self, execution: OwedExecution, context: TaskContext, job_id: str | None) -> Answer:
         """Record that the target has the execution, and poll the target until the execution has ended."""
-        committer, task, run, sent = execution
+        committer, at, run, state, sent = execution
+        task = at.node
         target = self._targets[task.target_type]
         assert isinstance(target, PolledTarget), task.target_type
         sent.is_awaited = sent.is_at_target = True
         sent.job_id = job_id
-        committer.post(TaskRunning(task.name, sent.attempt, job_id, sent.launch))
+        committer.post(TaskRunning(at.name, sent.attempt, job_id, sent.launch))
         if job_id is not None and not sent.was_taken_over:
-            record = self._record_of(task, run.nodes[task.name], run.header)
+            record = self._record_of(task, state, run.header)
             await self._until_stored(execution, lambda: self._executions.name_also(job_id, record))
         pause_s = FIRST_POLL_S
         while True:
@@ -326,23 +346,23 @@ class Outcomes:
             if answer is not None:
                 return answer
 
-    async def ask_about(self, committer: Committer, task: Task, attempt: int) -> None:
+    async def ask_about(self, committer: Committer, at: At[Task], attempt: int) -> None:
         """Ask a few times about an execution of a different process, which does not know of the hint."""
-        target, run = self._targets.get(task.target_type), committer.run
+        target, run = self._targets.get(at.node.target_type), committer.run
         if not isinstance(target, PolledTarget) or run is None:
             return
-        state = run.nodes[task.name]
+        state = run.nodes[at.name]
         key = state.execution_id or ""
         if state.attempt != attempt or not state.is_live or key in self._asked_about:
             return
         self._asked_about.add(key)
-        execution = OwedExecution(committer, task, run, InFlight(attempt))
+        execution = OwedExecution(committer, at, run, state, InFlight(attempt))
         try:
             context = await self._context(execution)
             for pause_s in HINT_POLLS_S:
                 await asyncio.sleep(pause_s)
                 with executing(context):
-                    answer = await target.poll(task, context, state.job_id)
+                    answer = await target.poll(at.node, context, state.job_id)
                 if answer is not None and not isinstance(answer, Unknown):
                     committer.post(await self._event_of(answer, execution))
                     return
@@ -357,12 +377,13 @@ class Outcomes:
         Returns:
             `False` when this process ends first, or owes the execution no more: the process that owes it then stops it.
         """
-        _, task, run, sent = execution
-        context = _new_context(task, run, Results(run, EarlierNodes(task), {}), sent)
+        _, at, run, state, sent = execution
+        task = at.node
+        context = _new_context(execution, Results(run, EarlierNodes(at), {}))
         pause_s = 1.0
         while True:
             try:
-                job_id = sent.job_id or run.nodes[task.name].job_id
+                job_id = sent.job_id or state.job_id
                 with executing(context):
                     await self._targets[task.target_type].stop(task, context, job_id)
             except Exception:
@@ -377,12 +398,66 @@ class Outcomes:
                 return False
 
     async def _context(self, execution: OwedExecution) -> TaskContext:
-        _, task, run, sent = execution
-        earlier = EarlierNodes(task)
+        at, run = execution.at, execution.run
+        earlier = EarlierNodes(at)
         large: Mapping[str, bytes] = {}
-        if run.spilled and task.reads_results:
-            large = await self._until_stored(execution, lambda: self._spilled.fetch(run, earlier.by_name))
-        return _new_context(task, run, Results(run, earlier, large), sent)
+        if run.spilled and at.node.reads_results:
+            large = await self._until_stored(execution, lambda: self._spilled.fetch(run, earlier.entries(run)))
+        return _new_context(execution, Results(run, earlier, large))
+
+    async def _evaluate(self, execution: OwedExecution, value: Value, **more: Any) -> Any:
+        """
+        Work out a value of the definition for an execution, over the committed run.
+
+        Args:
+            execution: The execution.
+
+            value: The value, with its expressions.
+
+            more: Values by name that only this value may read.
+
+        Raises:
+            ExpressionError: There is no value.
+        """
+        at, run = execution.at, execution.run
+        loaded: dict[str, bytes] = {}
+        while True:
+            try:
+                return value.evaluate(Values(run.header, run.nodes.__getitem__, loaded).names(at, value.reads, **more))
+            except NeedsResults as needed:
+                loaded |= await self._until_stored(execution, partial(self._spilled.of, needed.places))
+
+    async def _fill(self, execution: OwedExecution, context: TaskContext) -> Failure | None:
+        """Replace the expressions in the parameters of a launch. Return the failure of one that has no value."""
+        value = execution.at.node.parameters_value
+        if value is None:
+            return None
+        facts = {"execution_id": context.execution_id, "attempt": context.attempt}
+        secrets = await self._read_secrets(execution)
+        context.has_secrets = bool(secrets)
+        try:
+            context.parameters = await self._evaluate(execution, value, task=facts, secrets=secrets)
+        except ExpressionError as error:
+            return expression_failure(error)
+        return None
+
+    async def _read_secrets(self, execution: OwedExecution) -> Mapping[str, str]:
+        """Return the secrets that the parameters of a launch read, in as many tries as needed."""
+        _, at, _, _, sent = execution
+        pause_s = 1.0
+        while at.node.secrets:
+            try:
+                secrets = dict(await self._secrets.values(sorted(at.node.secrets)))
+            except SecretError as error:
+                execution.committer.note(TaskWaits(at.name, sent.attempt, str(error), sent.launch))
+                about = _of(execution) | {"error": str(error)}
+                logger.warning("not launched, since a secret cannot be read", extra=about)
+            else:
+                sent.secrets = tuple(secrets.values())
+                return secrets
+            await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
+            pause_s = min(self._backoff_max_s, pause_s * 2)
+        return {}
 
     async def _supplement(self, function: str, context: TaskContext) -> Failure | None:
         """Let the task's own function change the parameters of the launch."""
@@ -409,21 +484,29 @@ class Outcomes:
         return None
 
     async def _event_of(self, answer: Answer, execution: OwedExecution) -> RunEvent:
-        _, task, run, sent = execution
+        _, at, run, state, sent = execution
+        if sent.secrets:
+            answer = without_secrets(answer, sent.secrets)
         match answer:
             case Succeeded(result=result):
+                if at.node.result_value is not None:
+                    own = None if result is None else msgspec.json.decode(result)
+                    try:
+                        result = _encode(await self._evaluate(execution, at.node.result_value, result=own))
+                    except ExpressionError as error:
+                        return TaskFailed(at.name, sent.attempt, expression_failure(error))
                 if result is None:
-                    return TaskSucceeded(task.name, sent.attempt)
+                    return TaskSucceeded(at.name, sent.attempt)
                 if len(result) > INLINE_RESULT_BYTES_MAX or not run.has_room(len(result)):
-                    record = self._record_of(task, run.nodes[task.name], run.header)
+                    record = self._record_of(at.node, state, run.header)
                     await self._until_stored(execution, lambda: self._spilled.save(record, result))
-                    return TaskSucceeded(task.name, sent.attempt, result_in="execution")
-                return TaskSucceeded(task.name, sent.attempt, msgspec.Raw(result))
+                    return TaskSucceeded(at.name, sent.attempt, result_in=IN_RECORD)
+                return TaskSucceeded(at.name, sent.attempt, msgspec.Raw(result))
             case Failed(failure=failure):
                 is_given_up = sent.is_given_up or (sent.deadline is not None and sent.deadline.expired())
-                return TaskFailed(task.name, sent.attempt, failure, is_given_up, sent.launch if is_given_up else 0)
+                return TaskFailed(at.name, sent.attempt, failure, is_given_up, sent.launch if is_given_up else 0)
             case Unknown(reason=reason):
-                return TaskLost(task.name, sent.attempt, reason, sent.launch)
+                return TaskLost(at.name, sent.attempt, reason, sent.launch)
             case NotStarted() | Accepted():
                 raise AssertionError(answer)
             case unreachable:
@@ -447,14 +530,13 @@ class Outcomes:
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
             pause_s = min(STORE_BACKOFF_MAX_S, pause_s * 2)
 
-    async def stop(
-        self, committer: Committer, task: Task, run: Run, sent: InFlight, running: asyncio.Task[None] | None
-    ) -> None:
+    async def stop(self, execution: OwedExecution, running: asyncio.Task[None] | None) -> None:
+        committer, at, _, _, sent = execution
         if running is not None:
             await asyncio.wait([running], timeout=GIVE_UP_S)
-        if await self._until_stopped(OwedExecution(committer, task, run, sent)):
+        if await self._until_stopped(execution):
             sent.has_ended = True
-            committer.post(TaskStopped(task.name, sent.attempt))
+            committer.post(TaskStopped(at.name, sent.attempt))
 
 
 def _excuse(execution: OwedExecution, what: str) -> None:
@@ -470,9 +552,9 @@ def _excuse(execution: OwedExecution, what: str) -> None:
     logger.exception(what, extra=_of(execution))  # noqa: LOG004  called by exception handlers only
 
 
-def answer_lost(task: Task, sent: InFlight) -> TaskRunning:
+def answer_lost(name: str, sent: InFlight) -> TaskRunning:
     """Say that no process waits for the answer to a call any more: its event will tell the outcome of the call."""
-    return TaskRunning(task.name, sent.attempt, launch=sent.launch, answer_lost=True, was_refused=sent.refusals > 0)
+    return TaskRunning(name, sent.attempt, launch=sent.launch, answer_lost=True, was_refused=sent.refusals > 0)
 
 
 def may_be_launched_before(state: NodeState) -> bool:
@@ -482,10 +564,13 @@ def may_be_launched_before(state: NodeState) -> bool:
 
 def _of(execution: OwedExecution) -> dict[str, Any]:
     """Return the facts for log records about an execution that has no context yet, or no context any more."""
-    committer, task, run, sent = execution
-    state = run.nodes[task.name]
-    facts = {"run_id": committer.run_id, "node": task.name, "attempt": sent.attempt}
-    return facts | ({"execution_id": state.execution_id} if state.attempt == sent.attempt else {})
+    committer, at, _, state, sent = execution
+    return {
+        "run_id": committer.run_id,
+        "node": at.name,
+        "attempt": sent.attempt,
+        "execution_id": state.execution_id,
+    }
 
 
 def _about(context: TaskContext) -> dict[str, Any]:
@@ -513,15 +598,16 @@ def _timed_out(task: Task, sent: InFlight) -> Answer:
     return Failed(Failure.of("Timeout", message + (", and was stopped" if sent.is_at_target else "")))
 
 
-def _new_context(task: Task, run: Run, results: Results, sent: InFlight) -> TaskContext:
-    state, header = run.nodes[task.name], run.header
+def _new_context(execution: OwedExecution, results: Results) -> TaskContext:
+    _, at, run, state, sent = execution
+    header = run.header
     return TaskContext(
         run_id=header.run_id,
         dag=header.dag,
-        node=task.name,
+        node=at.name,
         attempt=state.attempt,
         execution_id=state.execution_id or "",
-        parameters=msgspec.json.decode(task.encoded_parameters),
+        parameters=msgspec.json.decode(at.node.encoded_parameters),
         encoded_input=header.input,
         results=results,
         on_begin=sent.begin,

@@ -23,6 +23,7 @@ from aiorch.core.owed import Obligation, obligation
 from aiorch.core.run_events import LaunchOffered, RetryDue, RunEvent
 from aiorch.engine.committer import Committer
 from aiorch.model.dag import Task
+from aiorch.model.place import At
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
 from aiorch.ports.world import Clock
@@ -39,7 +40,8 @@ class _Entry(NamedTuple):
     """Tasks that became ready at the same time begin in the order of their run."""
 
     run_id: str
-    node: str
+    name: str
+    """The entry of the task."""
 
 
 class _Limit:
@@ -66,7 +68,7 @@ class _Limit:
 
     def push(self, entry: _Entry) -> None:
         """Add an entry, unless the heap holds it."""
-        key = entry.since, entry.run_id, entry.node
+        key = entry.since, entry.run_id, entry.name
         if key not in self.queued:
             self.queued.add(key)
             heappush(self.heap, entry)
@@ -74,14 +76,14 @@ class _Limit:
     def pop(self) -> _Entry:
         """Remove and return the entry that has waited longest."""
         entry = heappop(self.heap)
-        self.queued.discard((entry.since, entry.run_id, entry.node))
+        self.queued.discard((entry.since, entry.run_id, entry.name))
         return entry
 
     def keep(self, entries: list[_Entry]) -> None:
         """Replace the heap by *entries*."""
         self.heap = entries
         heapify(self.heap)
-        self.queued = {(entry.since, entry.run_id, entry.node) for entry in entries}
+        self.queued = {(entry.since, entry.run_id, entry.name) for entry in entries}
         self.prune_at = max(PRUNE_AT, 2 * len(entries))
 
 
@@ -186,9 +188,9 @@ class Slots:
         """
         now = self._clock.now()
         return [
-            _claim(task.name, state)
-            for task, state in self._launchable(committer)
-            if task.target_type not in self._limits or not _is_due(state, now)
+            _claim(at.name, state)
+            for at, state in self._launchable(committer)
+            if at.node.target_type not in self._limits or not _is_due(state, now)
         ]
 
     def has_unclaimed(self, committer: Committer) -> bool:
@@ -197,21 +199,23 @@ class Slots:
 
     def is_wanted_by(self, committer: Committer) -> bool:
         """Whether a task of a run waits for a slot here. After a commit that failed, the next read tells."""
-        return committer.is_current and any(task.target_type in self._limits for task, _ in self._launchable(committer))
+        return committer.is_current and any(
+            at.node.target_type in self._limits for at, _ in self._launchable(committer)
+        )
 
-    def wait(self, committer: Committer, tasks: Iterable[Task]) -> None:
-        """Let those of *tasks* wait for a slot whose target type has a limit, and that are ready or due again."""
+    def wait(self, committer: Committer, places: Iterable[At[Task]]) -> None:
+        """Let those tasks at *places* wait for a slot whose type has a limit, and that are ready or due again."""
         run = committer.run
         assert run is not None
         kinds: dict[str, None] = {}
-        for task in tasks:
-            since = _since(run.nodes[task.name])
-            if since is None or not self._can_launch(task):  # `_can_launch` sets the limit of a target met first
+        for at in places:
+            since = _since(run.nodes[at.name])
+            if since is None or not self._can_launch(at.node):  # `_can_launch` sets the limit of a target met first
                 continue
-            limit = self._limits.get(task.target_type)
+            limit = self._limits.get(at.node.target_type)
             if limit is not None:
-                kinds[task.target_type] = None
-                self._queue(limit, _Entry(since, next(self._numbers), committer.run_id, task.name))
+                kinds[at.node.target_type] = None
+                self._queue(limit, _Entry(since, next(self._numbers), committer.run_id, at.name))
         for kind in kinds:
             self.start_waiting(kind)
 
@@ -250,22 +254,22 @@ class Slots:
         committer = self._committers.get(entry.run_id)
         if committer is None or not committer.is_current or committer.dag is None or committer.run is None:
             return None
-        task, state = committer.dag.all_tasks.get(entry.node), committer.run.nodes.get(entry.node)
-        if task is None or state is None or _since(state) != entry.since or not _is_due(state, self._clock.now()):
+        state = committer.run.nodes.get(entry.name)
+        if state is None or _since(state) != entry.since or not _is_due(state, self._clock.now()):
             return None
-        if state.by not in (None, self._process_id) or not self._can_launch(task):
+        if state.by not in (None, self._process_id) or not self._can_launch(committer.dag.task_of(entry.name)):
             return None
-        return _claim(task.name, state)
+        return _claim(entry.name, state)
 
-    def _launchable(self, committer: Committer) -> Iterator[tuple[Task, NodeState]]:
+    def _launchable(self, committer: Committer) -> Iterator[tuple[At[Task], NodeState]]:
         """Tasks of a run that no process has claimed, and that this process is able to launch: near its end, none."""
         dag, run = committer.dag, committer.run
         if dag is None or run is None or not self._carries_out(committer.run_id):
             return
         for name in run.active_by.get(None, ()):
-            task = dag.all_tasks[name]
+            task = dag.task_of(name)
             if self._can_launch(task):
-                yield task, run.nodes[name]
+                yield At(task, name), run.nodes[name]
 
 
 def _since(state: NodeState) -> datetime | None:

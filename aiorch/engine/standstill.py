@@ -33,9 +33,15 @@ EVENTS_S = 60.0
 
 
 class Standstill:
-    """Measures the standstill of one process. Touched by the event loop's thread alone."""
+    """
+    Measures the standstill of one process. Touched by the event loop's thread alone.
+
+    Attributes:
+        tick_s: Pause between two looks. A loop in virtual time, which never stands still, needs none.
+    """
 
     def __init__(self) -> None:
+        self.tick_s: float = TICK_S
         self._total_s = 0.0
         self._looked_at = 0.0
         self._users = 0
@@ -45,8 +51,8 @@ class Standstill:
         """Look at the clock, and return the seconds of standstill so far during which any `LivedTimeout` ran."""
         now = asyncio.get_running_loop().time()
         gap_s, self._looked_at = now - self._looked_at, now
-        if gap_s > TICK_S + SLACK_S:
-            self._total_s += gap_s - TICK_S
+        if gap_s > self.tick_s + SLACK_S:
+            self._total_s += gap_s - self.tick_s
         return self._total_s
 
     @property
@@ -60,7 +66,7 @@ class Standstill:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             self._looked_at = loop.time()
-            self._timer = loop.call_later(TICK_S, self._tick)
+            self._timer = loop.call_later(self.tick_s, self._tick)
 
     def detach(self) -> None:
         """Look at the clock for one user less."""
@@ -70,7 +76,7 @@ class Standstill:
         self._timer = None
         if self._users:
             self.measure()
-            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+            self._timer = asyncio.get_running_loop().call_later(self.tick_s, self._tick)
 
 
 class LivedTimeout:

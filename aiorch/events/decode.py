@@ -153,6 +153,7 @@ class _CancelResource(msgspec.Struct):
 class _Cancel(msgspec.Struct):
     resource: _CancelResource
     reason: Annotated[str, Meta(max_length=REASON_CHARS_MAX)] = "cancelled on request"
+    force: bool = False
 
 
 def _start(event_data: dict[str, Any]) -> StartEvent:
@@ -181,6 +182,7 @@ def _cancel(event_data: dict[str, Any]) -> CancelEvent:
         target_type=TargetTypes.START,
         run_id=run_id(cancel.resource.labels.run_id),
         reason=cancel.reason,
+        force=cancel.force,
     )
 
 

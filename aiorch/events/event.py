@@ -67,10 +67,13 @@ class CancelEvent(Event, frozen=True, kw_only=True):
     """
     A request to end a run.
 
-    ``{"resource": {"type": "cancel", "labels": {"run_id": "etl-7"}}, "reason": "..."}``; the reason may be left out.
+    ``{"resource": {"type": "cancel", "labels": {"run_id": "etl-7"}}, "reason": "...", "force": false}``; the reason and
+    `force` may be left out.
     """
 
     reason: str
+    force: bool = False
+    """Also stop the level `finally`, or let it never begin."""
 
 
 class Completion(Event, frozen=True, kw_only=True):

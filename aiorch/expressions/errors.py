@@ -17,3 +17,7 @@ class ExpressionError(AiorchError, ValueError):
         self.reason: str = reason
         self.column: int = column
         super().__init__(f"{reason} (column {column})")
+
+
+class UnknownFunctionError(ExpressionError):
+    """An expression calls a function that this version does not have."""

@@ -22,7 +22,7 @@ from aiorch.expressions.functions import (
     equal,
     less,
 )
-from aiorch.expressions.syntax import CONSTANTS, Expression, Template, called
+from aiorch.expressions.syntax import CONSTANTS, Expression, Template, called, root_of
 from aiorch.model.findings import Hints, shown
 
 KEYS_SHOWN = 8
@@ -188,13 +188,6 @@ _ARITHMETIC: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] 
 _NUMBERS = (int, float)
 
 
-def _root(node: ast.expr) -> ast.Name | None:
-    """Return the name at the beginning of a path, `None` for an expression of a different kind."""
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
-    return node if isinstance(node, ast.Name) and node.id not in CONSTANTS else None
-
-
 class _Compiler:
     """Makes closures of the nodes of one expression."""
 
@@ -221,7 +214,7 @@ class _Compiler:
         return read_and_grant
 
     def _is_given_path(self, node: ast.expr) -> bool:
-        root = _root(node)
+        root = root_of(node)
         return root is not None and self._is_given.get(root.id, True)
 
     # -- values and paths --------------------------------------------------------------------------------------------
@@ -422,7 +415,7 @@ class _Compiler:
 
     def _default(self, path: ast.expr, instead: ast.expr) -> Closure:
         """Replace the value of a path of which a part is missing or null. No other error is hidden."""
-        value_of, other, is_path = self._compile_whole(path), self.compile(instead), _root(path) is not None
+        value_of, other, is_path = self._compile_whole(path), self.compile(instead), root_of(path) is not None
 
         def read(environment: Environment) -> Any:
             try:

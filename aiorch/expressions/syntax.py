@@ -13,8 +13,9 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
-from aiorch.expressions.errors import ExpressionError
+from aiorch.expressions.errors import ExpressionError, UnknownFunctionError
 from aiorch.expressions.functions import FUNCTIONS, INTEGER_MAX, Function
 from aiorch.model.findings import Hints, shown
 
@@ -64,9 +65,11 @@ class Read(NamedTuple):
 
     root: str
     name: str | None
-    """The constant name after one of the `NAMED_ROOTS`, else `None`."""
+    """The constant name after the root, `None` if there is none; one of the `NAMED_ROOTS` always has one."""
 
     column: int
+    has_default: bool = False
+    """Whether the name begins the path of a `default`, so that its value may be missing."""
 
 
 class Expression:
@@ -83,7 +86,7 @@ class Expression:
         closure: The expression as a function; `aiorch.expressions.evaluate` makes it at the first use.
     """
 
-    __slots__ = ("closure", "reads", "text", "tree")
+    __slots__ = ("__weakref__", "closure", "reads", "text", "tree")
 
     def __init__(self, text: str, tree: ast.expr, reads: tuple[Read, ...]) -> None:
         self.text: str = text
@@ -108,6 +111,10 @@ class Template(NamedTuple):
                 yield from part.reads
 
 
+_parsed: WeakValueDictionary[tuple[str, int], Expression] = WeakValueDictionary()
+"""The expressions in use: a definition is first checked as a whole, and then built from the same expressions."""
+
+
 def parse(text: str, *, column: int = 1) -> Expression:
     """
     Read an expression.
@@ -120,6 +127,9 @@ def parse(text: str, *, column: int = 1) -> Expression:
     Raises:
         ExpressionError: With the first mistake in the text.
     """
+    known = _parsed.get((text, column))
+    if known is not None:
+        return known
     shift = column - 1
     if len(text) > CHARACTERS_MAX:
         raise ExpressionError(
@@ -140,7 +150,9 @@ def parse(text: str, *, column: int = 1) -> Expression:
     for node in ast.walk(tree):
         if isinstance(node, ast.expr):
             node.col_offset = check.column(node)
-    return Expression(text, tree, tuple(sorted(check.reads, key=lambda read: read.column)))
+    expression = Expression(text, tree, tuple(sorted(check.reads, key=lambda read: read.column)))
+    _parsed[text, column] = expression
+    return expression
 
 
 def parse_template(text: str) -> str | Expression | Template:
@@ -268,6 +280,8 @@ class _Check:
 
     def __init__(self, text: str, shift: int) -> None:
         self.reads: list[Read] = []
+        self._with_default: set[ast.expr] = set()
+        """Names that begin the path of a `default`."""
         self._text = text
         self._shift = shift
         self._hints = Hints()
@@ -307,7 +321,10 @@ class _Check:
             raise self._error(node, f"a name must follow `{node.id}`, as in `{node.id}.Load`")
         if node.id in FUNCTIONS:
             raise self._error(node, f"`{node.id}` is a function; call it with its arguments in brackets")
-        self.reads.append(Read(node.id, None, self.column(node)))
+        self._read(node, None)
+
+    def _read(self, root: ast.Name, name: str | None) -> None:
+        self.reads.append(Read(root.id, name, self.column(root), root in self._with_default))
 
     def _on_attribute(self, node: ast.Attribute, local: frozenset[str], depth: int) -> None:
         self._step_into(node, node.value, node.attr, local, depth)
@@ -319,12 +336,12 @@ class _Check:
         self.visit(key, local, depth)
 
     def _step_into(self, node: ast.expr, inner: ast.expr, key: str | None, local: frozenset[str], depth: int) -> None:
-        if isinstance(inner, ast.Name) and inner.id in NAMED_ROOTS and inner.id not in local:
-            if key is None:
-                raise self._error(node, f"the name after `{inner.id}` must be constant, as in `{inner.id}.Load`")
-            self.reads.append(Read(inner.id, key, self.column(inner)))
-        else:
+        if not isinstance(inner, ast.Name) or inner.id in local or inner.id in CONSTANTS or inner.id in FUNCTIONS:
             self.visit(inner, local, depth)
+        elif key is None and inner.id in NAMED_ROOTS:
+            raise self._error(node, f"the name after `{inner.id}` must be constant, as in `{inner.id}.Load`")
+        else:
+            self._read(inner, key)
 
     def _on_unaryop(self, node: ast.UnaryOp, local: frozenset[str], depth: int) -> None:
         self.visit(node.operand, local, depth)
@@ -380,12 +397,22 @@ class _Check:
         if function is None or name.partition(".")[0] in local:
             guess = self._hints.closest(name, FUNCTIONS)
             hint = f"did you mean `{guess}`?" if guess else f"there are {', '.join(sorted(FUNCTIONS))}"
-            raise self._error(node, f"there is no function `{name}`; {hint}")
+            raise UnknownFunctionError(f"there is no function `{name}`; {hint}", self.column(node))
         if node.keywords:
             raise self._error(node, f"the arguments of `{name}` have no names: {function.form}")
         if not function.least <= len(node.args) <= function.most:
             raise self._error(node, f"`{name}` is called with {_arguments(function)}: {function.form}")
+        root = root_of(node.args[0]) if name == "default" else None
+        if root is not None:
+            self._with_default.add(root)
         self._all(node.args, local, depth)
+
+
+def root_of(node: ast.expr) -> ast.Name | None:
+    """Return the name at the beginning of a path, `None` for an expression of a different kind."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node if isinstance(node, ast.Name) and node.id not in CONSTANTS else None
 
 
 def called(node: ast.Call) -> str | None:

@@ -17,6 +17,7 @@ from aiorch.errors import (
     AiorchError,
     DefinitionGoneError,
     DocumentError,
+    InvalidInputError,
     MalformedEventError,
     NewerSchemaError,
     RunConflictError,
@@ -124,14 +125,15 @@ class Intake:
         try:
             return await self._take(settling)
         except Exception as error:
-            settling.error = str(error) or repr(error)
+            reason = str(error) or repr(error)
+            settling.error = error.without_values if isinstance(error, InvalidInputError) else reason
             outcome = next((outcome for kinds, outcome in _REFUSED if isinstance(error, kinds)), Outcome.RETURNED)
             if settling.kind == "cancel" and isinstance(error, RunNotFoundError):
                 return self._of_early_cancel(settling.delivery)
             if outcome is Outcome.PARKED or (
                 outcome is Outcome.RETURNED and self._is_hopeless(error, settling.delivery)
             ):
-                return await self._park(settling)
+                return await self._park(settling, reason)
             if isinstance(error, StoreError):
                 self._pause()
             elif not isinstance(error, AiorchError):
@@ -170,11 +172,11 @@ class Intake:
     def _age_s(self, delivery: Delivery) -> float:
         return (self._executor.clock.now() - delivery.publish_time).total_seconds()
 
-    async def _park(self, settling: _Settling) -> Outcome:
+    async def _park(self, settling: _Settling, reason: str) -> Outcome:
         """Store a message that can never be handled, so that it is neither lost nor delivered for ever."""
         token = self._executor.entropy.token()
         try:
-            await self._executor.runs.reject(token, settling.delivery.data, settling.error or "")
+            await self._executor.runs.reject(token, settling.delivery.data, reason)
         except AiorchError:
             facts = {"action": "message_not_parked", "message_id": settling.delivery.message_id}
             logger.exception("message not parked", extra=facts)
@@ -217,7 +219,7 @@ _TEXTS: Mapping[Outcome, str] = {
 _REFUSED: tuple[tuple[tuple[type[Exception], ...], Outcome], ...] = (
     ((RunNotFoundError, DefinitionGoneError), Outcome.DROPPED),
     ((NewerSchemaError, UnknownDAGError), Outcome.RETURNED),  # to a replica that is newer, or serves that DAG
-    ((MalformedEventError, FoldError, RunConflictError, RunTooLargeError), Outcome.PARKED),
+    ((MalformedEventError, InvalidInputError, FoldError, RunConflictError, RunTooLargeError), Outcome.PARKED),
 )
 """
 The outcome of a delivery whose handling raised; the first row that fits counts. All other errors give the message back,

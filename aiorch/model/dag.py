@@ -6,19 +6,20 @@ state of each node; `Task.bound_to` gives a view of a task with the state in one
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 
 from aiorch.errors import counted
-from aiorch.model.enums import OnLost, OnNoResult
+from aiorch.model.enums import OnFailure, OnLost, OnNoResult
 from aiorch.model.execution_kind import ExecutionKind
 from aiorch.model.failure import Failure
 from aiorch.model.retry import RetryPolicy
 from aiorch.model.run_document import NodeState
+from aiorch.model.scopes import ScopeNames, scopes_of
 from aiorch.model.status import TaskStatus
 
 _ONE_ATTEMPT = RetryPolicy()
@@ -54,11 +55,52 @@ class Kind(Protocol):
     @property
     def handlers(self) -> Mapping[Any, Callable[[Any, Any, Any], None]]: ...
     def blank(self, node: Any) -> NodeState: ...
-    def pending(self, node: Any, entries: Mapping[str, NodeState]) -> int | None: ...
+    def pending(self, at: Any, entries: Mapping[str, NodeState]) -> int | None: ...
     def enter(self, draft: Any, at: Any) -> None: ...
     def scope_ended(self, draft: Any, at: Any, scope: "DAG", failure: Failure | None) -> None: ...
     def halt(self, draft: Any, at: Any, state: NodeState, committed: NodeState | None) -> None: ...
+    def came_to_rest(self, draft: Any, at: Any) -> None: ...
     def caption(self, node: Any) -> tuple[str, str]: ...
+
+
+class Read(Protocol):
+    """A name that an expression reads: see `aiorch.expressions.syntax.Read`."""
+
+    @property
+    def root(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+
+
+class Value(Protocol):
+    """A value or a condition of the definition that may hold expressions: see `aiorch.expressions.values.Value`."""
+
+    @property
+    def reads(self) -> Sequence[Read]: ...
+    @property
+    def text(self) -> str: ...
+    def evaluate(self, names: Mapping[str, Any]) -> Any: ...
+
+
+class Catch(NamedTuple):
+    """One handler of `catch`: the failures that it covers, and the step or the value that follows."""
+
+    on: tuple[str, ...] = ()
+    """Types of failures as in `RetryPolicy.on`; empty: all of them."""
+
+    next: str | None = None
+    result: Value | None = None
+
+
+class Way(NamedTuple):
+    """A way from a node of a chain to a node that may follow."""
+
+    next: str
+    label: str = ""
+    """The condition in words, for drawings; empty for the way that a node goes if nothing else is decided."""
+
+    is_catch: bool = False
+    """Whether the way follows a failure."""
 
 
 class Node:
@@ -70,16 +112,27 @@ class Node:
 
         parent_dag: The `DAG` whose first level holds this node.
 
-        next: Name of the node that follows, `None` at the end of a DAG.
+        next: Name of the node that follows, `None` at an end of the DAG, and in a graph.
 
-        previous_nodes: The nodes whose `next` is this one (at most one today).
+        needs: In a graph, the names of the nodes that must have ended well before this one begins.
+
+        when: The condition under which the node runs; otherwise it is skipped. `None`: always.
+
+        result_value: The result that the node has instead of its own; `None`: its own.
+
+        catch: The handlers of failures, in the order in which they are tried.
+
+        retries: The retry policies, in the order in which they are tried.
+
+        previous_nodes: The nodes of the same DAG that this one may follow.
+
+        following_nodes: The nodes of the same DAG that may follow this one.
 
         kind: The decisions of this kind of node.
 
         scopes: The DAGs inside this node.
 
-        repeats: Whether the scopes are repeated. The names of their entries then begin with the node and a number:
-            ``Resize[17].Convert``.
+        scope_names: How the entries in the scopes are named: of scopes that are repeated, each has a number.
 
         schema_version: The version of run documents that brought this kind of node.
 
@@ -88,9 +141,15 @@ class Node:
     """
 
     kind: Kind
+    needs: tuple[str, ...] = ()
+    when: Value | None = None
+    result_value: Value | None = None
+    catch: tuple[Catch, ...] = ()
+    retries: tuple[RetryPolicy, ...] = ()
     previous_nodes: tuple["Node", ...] = ()
+    following_nodes: tuple["Node", ...] = ()
     scopes: tuple["DAG", ...] = ()
-    repeats: bool = False
+    scope_names: ScopeNames = ScopeNames.PLAIN
     schema_version: int = 1
     entry_growth: int = 250
 
@@ -110,8 +169,37 @@ class Node:
 
     @property
     def is_end(self) -> bool:
-        """Whether no node of the same DAG follows."""
-        return self.next is None
+        """Whether the DAG may end with this node."""
+        return not self.following_nodes if self.parent_dag.is_graph else self.next is None
+
+    @property
+    def may_end_well(self) -> bool:
+        """Whether the DAG may end with this node and without a failure."""
+        return self.is_end
+
+    @property
+    def ways(self) -> Iterable[Way]:
+        """The ways to the nodes that may follow in a chain; several may lead to one node."""
+        if self.next is not None:
+            yield Way(self.next)
+        for handler in self.catch:
+            if handler.next is not None:
+                yield Way(handler.next, f"on {', '.join(handler.on) or 'any failure'}", is_catch=True)
+
+    @property
+    def next_names(self) -> Iterable[str]:
+        """Names of the nodes that may follow in a chain; a name may repeat."""
+        return (way.next for way in self.ways)
+
+    def values(self) -> Iterator[Value]:
+        """Yield the values of the definition that this node evaluates."""
+        if self.when is not None:
+            yield self.when
+        if self.result_value is not None:
+            yield self.result_value
+        for handler in self.catch:
+            if handler.result is not None:
+                yield handler.result
 
     @property
     def next_node(self) -> "Node | None":
@@ -126,23 +214,57 @@ class Node:
         """Every node of every scope, those of nested scopes included, by name."""
         return {name: node for scope in self.scopes for name, node in scope.walk()} if self.scopes else _NOTHING
 
+    @cached_property
+    def inner_tasks(self) -> Mapping[str, "Task"]:
+        """Those of `inner_nodes` that are tasks, by name."""
+        return {name: node for name, node in self.inner_nodes.items() if isinstance(node, Task)}
+
+    @cached_property
+    def plain_inner_nodes(self) -> Mapping[str, "Node"]:
+        """Those of `inner_nodes` that have an entry in the same scope as each entry of this node."""
+        inner = self.inner_nodes
+        indexed = [node for node in (self, *inner.values()) if node.scope_names is ScopeNames.INDEX]
+        hidden = {name for node in indexed for name in node.inner_nodes}
+        return {name: node for name, node in inner.items() if name not in hidden} if hidden else inner
+
+    @cached_property
+    def has_tries(self) -> bool:
+        """Whether the scopes of this node, or of a node inside, may be tried again."""
+        return any(node.scope_names is ScopeNames.TRY for node in (self, *self.inner_nodes.values()))
+
+    def stands_in(self, scopes: Sequence[tuple[str, ScopeNames]]) -> bool:
+        """Whether an entry of this node may stand in these repeated scopes, see `aiorch.model.scopes.scopes_of`."""
+        left, around = list(scopes), self.parent_dag.parent_node
+        while around is not None:
+            if left and left[-1] == (around.name, around.scope_names):
+                left.pop()
+            elif around.scope_names is ScopeNames.INDEX:
+                return False
+            around = around.parent_dag.parent_node
+        return not left
+
     def earlier_nodes(self) -> Iterator["Node"]:
-        """Yield all nodes that end before this one can start, nearest first, each with all nodes in its scopes."""
+        """Yield all nodes that end before this one can start, nearest first, each with its `plain_inner_nodes`."""
         node: Node | None = self
         while node is not None:
             before = list(node.previous_nodes)
+            seen = set(before)
             while before:
                 previous = before.pop()
                 yield previous
-                yield from previous.inner_nodes.values()
-                before.extend(previous.previous_nodes)
+                yield from previous.plain_inner_nodes.values()
+                fresh = [each for each in previous.previous_nodes if each not in seen]
+                seen.update(fresh)
+                before += fresh
             node = node.parent_dag.parent_node
 
     def later_nodes(self) -> Iterator["Node"]:
         """Yield all nodes that start only after this one has ended, each with all nodes in its scopes."""
         node: Node | None = self
         while node is not None:
-            yield from node.parent_dag.all_from(node.next_node)
+            for following in node.parent_dag.after(node):
+                yield following
+                yield from following.inner_nodes.values()
             node = node.parent_dag.parent_node
 
 
@@ -172,12 +294,18 @@ class Task(Node):
 
         encoded_parameters: `parameters` as JSON.
 
+        parameters_value: The parameters with their expressions, `None` where they hold none.
+
+        secrets: Names of the secrets that the parameters read.
+
         options: The given keys of the step that only steps of this kind of target have.
     """
 
     target_kind: TargetFacts
     target_type: str
     execution: ExecutionKind
+    parameters_value: Value | None = None
+    secrets: frozenset[str] = frozenset()
     _run: "_Run | None" = None
 
     def __init_subclass__(cls) -> None:
@@ -196,7 +324,7 @@ class Task(Node):
         parameters: Mapping[str, Any] | None = None,
         function: str | None = None,
         timeout: float | None = None,
-        retry: RetryPolicy | None = None,
+        retry: RetryPolicy | Sequence[RetryPolicy] | None = None,
         on_lost: OnLost = OnLost.RETRY,
         comment: str = "",
         **options: Any,
@@ -207,10 +335,22 @@ class Task(Node):
         self.encoded_parameters: bytes = msgspec.json.encode(parameters) if parameters else b"{}"
         self.function = function
         self.timeout = timeout
-        self.retry: RetryPolicy = retry or _ONE_ATTEMPT
+        if retry is not None:
+            self.retries: tuple[RetryPolicy, ...] = (retry,) if isinstance(retry, RetryPolicy) else tuple(retry)
         self.on_lost = on_lost
         self.options: Mapping[str, Any] = options or _NOTHING
         self.schema_version: int = self.target_kind.schema_version
+
+    def values(self) -> Iterator[Value]:
+        """Yield the values of the definition, the parameters among them."""
+        yield from super().values()
+        if self.parameters_value is not None:
+            yield self.parameters_value
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """The first retry policy; one attempt where there is none."""
+        return self.retries[0] if self.retries else _ONE_ATTEMPT
 
     @property
     def timeout_s(self) -> float | None:
@@ -257,21 +397,42 @@ class Task(Node):
         launcher.launch(self)
 
 
-_NO_FUNCTIONS: Mapping[str, Callable[..., Any]] = MappingProxyType({})
+class Inputs(Protocol):
+    """The declared inputs of a DAG, see `aiorch.definition.inputs.DeclaredInputs`."""
+
+    def complete(self, value: Any) -> dict[str, Any]: ...
+    def read(self, texts: Mapping[str, str]) -> dict[str, Any]: ...
 
 
 class DAG:
     """
-    A chain of nodes from `start_node` to its end; the scopes of a node are DAGs again.
+    One level of steps, a chain or a graph; the scopes of a node are DAGs again.
+
+    One token walks through a chain, from `start_node` along one of the ways. In a graph, each node begins when the
+    nodes that it needs have ended.
 
     Attributes:
-        start_node: Name of the first node.
+        start_node: Name of the first node, `None` for a graph.
 
-        parent_node: The node whose scope this is, `None` for the whole definition.
+        on_failure: Of a graph: whether a failure stops the nodes beside the failed one.
 
-        nodes: Nodes of this level by name.
+        parent_node: The node whose scope this is, `None` for the whole definition and for its `final`.
 
-        ends: Nodes of this level without a next node.
+        nodes: Nodes of this level by name; a node comes before the nodes that may follow.
+
+        starts: Nodes of this level that begin at once.
+
+        ends: Nodes of this level with which the level may end.
+
+        joins: Nodes of this level that several nodes precede.
+
+        final: The level that runs once after all other nodes have ended, `None` for none. Only of a whole definition.
+
+        main: Of the `final` of a definition, the whole definition.
+
+        output: The result of a run, `None` for that of the last node. Only of a whole definition.
+
+        language_version: The version of run documents that brought the newest key of the definition.
 
         name: Name of the definition (``dag`` when the definition has no name).
 
@@ -283,51 +444,95 @@ class DAG:
 
         functions: Callables that the definition held as objects, by the name in the stored form.
 
+        source: The definition as the builder got it, a file or a text: it has the places of mistakes. `None` for a
+            mapping, and for a definition from the store.
+
+        inputs: The declared inputs, `None` if the definition declares none: then any JSON is an input.
+
+        labels: The labels of every run, by their keys.
+
         orchestration_status, execution_status: Keep the runs of this DAG and the records of their executions in a
             store. The builder sets both for a `DAGExecutor`; `None` if the builder got no status.
     """
 
+    source: object | None = None
     orchestration_status: object | None = None
     execution_status: object | None = None
+    final: "DAG | None" = None
+    main: "DAG | None" = None
+    output: Value | None = None
+    language_version: int = 1
+    joins: tuple[Node, ...] = ()
 
     def __init__(  # noqa: PLR0913
         self,
-        start_node: str,
+        start_node: str | None,
         *,
+        on_failure: OnFailure = OnFailure.FAIL_FAST,
         parent_node: Node | None = None,
         name: str = "dag",
         definition: bytes = b"",
         definition_id: str = "",
         timeout: float | None = None,
         functions: Mapping[str, Callable[..., Any]] | None = None,
+        inputs: Inputs | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         self.start_node = start_node
+        self.on_failure = on_failure
         self.parent_node = parent_node
         self.nodes: dict[str, Node] = {}
+        self.starts: tuple[Node, ...] = ()
         self.ends: tuple[Node, ...] = ()
         self.name = name
         self.definition = definition
         self.definition_id = definition_id
         self.timeout = timeout
         self.functions: Mapping[str, Callable[..., Any]] = functions or _NOTHING
+        self.inputs = inputs
+        self.labels: Mapping[str, str] = labels or _NOTHING
 
     def __repr__(self) -> str:
         return f"<DAG {self.name!r} of {counted(len(self.all_nodes), 'node')}>"
 
+    @property
+    def is_graph(self) -> bool:
+        """Whether this level is a graph: its nodes name the nodes that they need."""
+        return self.start_node is None
+
     def init(self) -> None:
-        """Link each node of this level with its previous nodes. Called once, when all nodes are there."""
-        self.ends = tuple([node for node in self.nodes.values() if node.next is None])
+        """Link each node of this level with the nodes before and after it. Called once, when all nodes are there."""
+        following = {name: dict.fromkeys(node.next_names) for name, node in self.nodes.items()}
         previous: dict[str, list[Node]] = {name: [] for name in self.nodes}
-        for node in self.nodes.values():
-            if node.next is not None:
-                previous[node.next].append(node)
+        if self.is_graph:
+            for name, node in self.nodes.items():
+                for needed in node.needs:
+                    following[needed][name] = None
+        for name, node in self.nodes.items():
+            node.following_nodes = tuple([self.nodes[each] for each in following[name]])
+            for each in following[name]:
+                previous[each].append(node)
         for name, node in self.nodes.items():
             node.previous_nodes = tuple(previous[name])
+        self.ends = tuple([node for node in self.nodes.values() if node.is_end])
+        if self.start_node is None:
+            self.starts = tuple([node for node in self.nodes.values() if not node.previous_nodes])
+        else:
+            self.starts = (self.nodes[self.start_node],)
+        self.joins = tuple([node for node in self.nodes.values() if len(node.previous_nodes) > 1])
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
         """Tasks of this level by node name."""
         return {name: node for name, node in self.nodes.items() if isinstance(node, Task)}
+
+    @property
+    def root(self) -> "DAG":
+        """The whole definition that this level is a part of."""
+        level = self
+        while level.parent_node is not None:
+            level = level.parent_node.parent_dag
+        return level if level.main is None else level.main
 
     @cached_property
     def all_nodes(self) -> dict[str, Node]:
@@ -340,32 +545,92 @@ class DAG:
         return {name: node for name, node in self.all_nodes.items() if isinstance(node, Task)}
 
     @cached_property
+    def final_nodes(self) -> frozenset[str]:
+        """Names of the nodes of `final` and of its child DAGs."""
+        return frozenset(name for name, _ in self.final.walk()) if self.final is not None else frozenset()
+
+    @cached_property
+    def catches(self) -> bool:
+        """Whether a node with scopes handles failures of the nodes inside, by `catch` or by `retry`."""
+        return any(node.catch or node.retries for node in self.nodes_with_scopes)
+
+    @cached_property
+    def nodes_read(self) -> frozenset[str]:
+        """Names of the nodes whose results an expression of the whole definition reads, with the nodes inside these."""
+        values = [value for node in self.all_nodes.values() for value in node.values()]
+        values += [self.output] if self.output is not None else []
+        read = {each.name for value in values for each in value.reads if each.root == "results"}
+        names = {name for name in read if name in self.all_nodes}
+        return frozenset(names.union(*(self.all_nodes[name].inner_nodes for name in names)))
+
+    @property
+    def end_name(self) -> str:
+        """The name that stands for the end of a graph in `Run.joins`; no node has such a name."""
+        return f"${self.starts[0].name}"
+
+    @cached_property
+    def has_joins(self) -> bool:
+        """Whether a node of the whole definition follows several nodes, or a level is a graph."""
+        return any(node.parent_dag.is_graph or len(node.previous_nodes) > 1 for node in self.all_nodes.values())
+
+    @cached_property
     def nodes_with_scopes(self) -> tuple[Node, ...]:
         """Nodes of this level and of all child DAGs that have scopes."""
         return tuple(node for node in self.all_nodes.values() if node.scopes)
 
     @cached_property
+    def plain_nodes(self) -> dict[str, Node]:
+        """Those of `all_nodes` whose entry has their own name in every run: they stand in no scope with an index."""
+        indexed = [node for node in self.nodes_with_scopes if node.scope_names is ScopeNames.INDEX]
+        inside = {name for node in indexed for name in node.inner_nodes}
+        return {name: node for name, node in self.all_nodes.items() if name not in inside} if inside else self.all_nodes
+
+    @cached_property
+    def has_repeated_scopes(self) -> bool:
+        """Whether the scopes of any node may be repeated."""
+        return any(node.scope_names is not ScopeNames.PLAIN for node in self.nodes_with_scopes)
+
+    @cached_property
+    def has_indexed_scopes(self) -> bool:
+        """Whether the scopes of any node have an index."""
+        return any(node.scope_names is ScopeNames.INDEX for node in self.nodes_with_scopes)
+
+    @cached_property
     def schema_version(self) -> int:
-        """The oldest version of run documents that knows all kinds of nodes in this DAG."""
-        return max(node.schema_version for node in self.all_nodes.values())
+        """The oldest version of run documents that knows the whole definition."""
+        return max(self.language_version, *(node.schema_version for node in self.all_nodes.values()))
+
+    def complete_input(self, encoded: bytes) -> bytes:
+        """
+        Return the input of a run of this DAG, as JSON. Without declared inputs this is *encoded* as it stands.
+
+        Raises:
+            InvalidInputError: With every mistake in the input.
+        """
+        if self.inputs is None:
+            return encoded
+        return msgspec.json.encode(self.inputs.complete(msgspec.json.decode(encoded)))
 
     def node_of(self, entry: str) -> Node:
         """
-        Return the node to which an entry of a run document belongs.
-
-        The name of an entry is the name of the node, after the names of the surrounding repeated scopes:
-        ``Resize[17].Convert``.
+        Return the node to which an entry of a run document belongs: see `aiorch.model.scopes`.
 
         Raises:
             KeyError: No node of this DAG has such an entry.
         """
-        node = self.all_nodes.get(entry)
+        node = self.plain_nodes.get(entry)
         if node is None:
-            scope, dot, name = entry.rpartition("].")
-            outer = scope.rpartition("[")[0] if dot and scope[-1:].isdecimal() else ""
-            node, around = self.all_nodes[name], self.node_of(outer) if outer else None
-            if around is None or not around.repeats or node not in around.inner_nodes.values():
+            scopes, name = scopes_of(entry)
+            node = self.all_nodes.get(name)
+            if node is None or not node.stands_in(scopes):
                 raise KeyError(entry)
+        return node
+
+    def task_of(self, entry: str) -> Task:
+        """Return the task to which an entry of a run document belongs. Raises: KeyError."""
+        node = self.node_of(entry)
+        if not isinstance(node, Task):
+            raise KeyError(entry)
         return node
 
     def get_node_with_task(self, task_name: str) -> Task:
@@ -384,22 +649,27 @@ class DAG:
             )
         return found[0]
 
-    def chain_from(self, node: Node | None) -> Iterator[Node]:
-        """Yield *node* and all nodes that follow on the same level."""
-        while node is not None:
-            yield node
-            node = node.next_node
-
-    def all_from(self, node: Node | None) -> Iterator[Node]:
-        """Yield *node* and all nodes that follow on the same level, each with all nodes in its scopes."""
-        for following in self.chain_from(node):
+    def after(self, node: Node) -> Iterator[Node]:
+        """Yield the nodes of this level that may follow *node*, directly or later, each once."""
+        waiting = list(node.following_nodes)
+        seen = set(waiting)
+        while waiting:
+            following = waiting.pop()
             yield following
-            yield from following.inner_nodes.values()
+            fresh = [each for each in following.following_nodes if each not in seen]
+            seen.update(fresh)
+            waiting += fresh
 
     def walk(self) -> Iterator[tuple[str, Node]]:
-        """Yield name and node of all nodes of this level and of child DAGs; a node before the nodes in its scopes."""
+        """
+        Yield name and node of all nodes of this level, of child DAGs and of `final`.
+
+        A node comes before the nodes in its scopes.
+        """
         # An explicit stack: definitions may nest deeper than the interpreter's recursion limit allows.
         stack: list[Iterator[Node]] = [iter(self.nodes.values())]
+        if self.final is not None:
+            stack.insert(0, iter(self.final.nodes.values()))
         while stack:
             node = next(stack[-1], None)
             if node is None:

@@ -10,6 +10,8 @@ class NodeTypes(StrEnum):
     PARALLEL = "Parallel"
     PASS = "Pass"  # noqa: S105  no password
     FAIL = "Fail"
+    CHOICE = "Choice"
+    WAIT = "Wait"
 
 
 class TargetTypes(StrEnum):

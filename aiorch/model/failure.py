@@ -31,8 +31,11 @@ and the beginning of the message. So 10,000 tasks that fail in every attempt lea
 
 LEAST_BYTES = 60
 
-REFUSED_RESULTS = frozenset({"ResultTooLarge", "ResultNotJSON"})
+REFUSED_RESULTS = frozenset({"ResultTooLarge", "ResultNotJSON", "ExpressionError"})
 """Types of failures of attempts that succeeded with an answer that cannot be kept."""
+
+NEVER_RETRIED = frozenset({"ExpressionError", "InvalidInput", "ParameterError"})
+"""Types of failures that no policy retries: the next attempt reads the same values, and fails in the same way."""
 
 
 _LINE_END = "\n"
@@ -85,6 +88,12 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     parts_left_out: int = 0
     """Number of exceptions of the group beyond `parts`."""
 
+    classes: tuple[str, ...] = ()
+    """
+    Further names of the failure in `retry.on` and `catch.on`: of an exception the classes above its own, of a node with
+    scopes the names of the failure inside.
+    """
+
     @classmethod
     def of(  # noqa: PLR0913  a record
         cls,
@@ -96,6 +105,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         traceback: str | None = None,
         parts: Sequence[Part] = (),
         parts_left_out: int = 0,
+        classes: Sequence[str] = (),
     ) -> Self:
         """Build a failure from texts that are cut to the room in a document."""
         return cls(
@@ -106,6 +116,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             traceback=traceback and _without_middle(traceback),
             parts=tuple(parts),
             parts_left_out=parts_left_out,
+            classes=tuple(classes),
         )
 
     @property

@@ -31,6 +31,9 @@ class Finding(NamedTuple):
     position: Position | None = None
     """Place in the text, if the key does not lead there."""
 
+    column: int | None = None
+    """Place within the value, which is a text, counted from 1."""
+
     def inside(self, key: Key) -> "Finding":
         """Return the finding of a part, as a finding of the whole in which the part stands at *key*."""
         return self._replace(key=(*key, *self.key))

@@ -14,6 +14,7 @@ DEFINITIONS = "definitions/"
 OPEN = "open/"
 ALIVE = "alive/"
 REJECTED = "rejected/"
+VALUES = "values/"
 
 _ID = re.compile(r"[A-Za-z0-9_\-][A-Za-z0-9_.\-]{0,127}", re.ASCII)
 _DEFINITION_ID = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII)
@@ -40,6 +41,11 @@ def execution_id(value: str) -> ExecutionId:
 def run_object(run: RunId) -> str:
     """Return the name of a run document."""
     return f"{RUNS}{run}.json"
+
+
+def value_object(run: RunId, digest: str) -> str:
+    """Return the name of a value that is too large for the run document."""
+    return f"{VALUES}{run}/{digest}.json"
 
 
 def execution_object(execution: ExecutionId) -> str:

@@ -1,8 +1,29 @@
 """Retry policies: whether and when a task starts one more attempt after a failed one."""
 
+from collections.abc import Collection
 from hashlib import sha256
 
 import msgspec
+
+from aiorch.model.failure import Failure
+
+
+def covers(on: Collection[str], failure: Failure) -> bool:
+    """
+    Whether types of failures, as `retry` and `catch` name them, cover a failure; no types cover all failures.
+
+    ``503`` and ``5xx`` are further names of ``HTTP 503``, and ``Timeout`` is one of ``HTTP 504``.
+    """
+    if not on:
+        return True
+    names = {failure.type, *failure.classes}
+    for name in tuple(names):
+        if name.startswith("HTTP "):
+            status = name.removeprefix("HTTP ")
+            names |= {status, f"{status[:1]}xx"}
+            if status == "504":
+                names.add("Timeout")
+    return not names.isdisjoint(on)
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,23 +45,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Share of a delay, 0 to 1, that is taken off at random (by a hash of the execution id: always the same)."""
 
     on: tuple[str, ...] = ()
-    """Failure types to retry, e.g. ``Timeout``, ``ValueError``, ``HTTP 503``, ``503``, ``5xx``; empty: all of them."""
-
-    def covers(self, failure_type: str) -> bool:
-        """
-        Whether the policy retries a failure of this type at all.
-
-        ``503`` and ``5xx`` are further names of ``HTTP 503``, and ``Timeout`` is one of ``HTTP 504``.
-        """
-        if not self.on:
-            return True
-        names = {failure_type}
-        if failure_type.startswith("HTTP "):
-            status = failure_type.removeprefix("HTTP ")
-            names |= {status, f"{status[:1]}xx"}
-            if status == "504":
-                names.add("Timeout")
-        return not names.isdisjoint(self.on)
+    """Failure types to retry, e.g. ``Timeout``, ``ValueError``, ``HTTP 503``, ``503``, ``5xx``; empty: all."""
 
     def delay_s(self, failures: int, seed: str) -> float:
         """

@@ -6,14 +6,17 @@ rest.
 """
 
 import copy
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from datetime import datetime
 from hashlib import sha256
+from types import MappingProxyType
 from weakref import WeakKeyDictionary
 
 import msgspec
 
 from aiorch.errors import DocumentError
-from aiorch.model.dag import DAG
+from aiorch.model.dag import DAG, Node
+from aiorch.model.place import At
 from aiorch.model.run_document import (
     HEADER,
     NO_SLOT,
@@ -23,7 +26,7 @@ from aiorch.model.run_document import (
     encode_document,
     encode_entry,
 )
-from aiorch.model.status import RunStatus
+from aiorch.model.status import RunStatus, TaskStatus
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 """A start whose document could grow larger is refused: above 5 MiB Cloud Storage uploads become resumable."""
@@ -33,6 +36,9 @@ INLINE_RESULT_BYTES_MAX = 1024
 
 INLINE_DOCUMENT_BYTES_MAX = 2 * 1024 * 1024
 """A larger document keeps no further result."""
+
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class Run:
@@ -60,6 +66,12 @@ class Run:
 
         failure_bytes: Bytes of the failures in the entries.
 
+        due: Times of the timers that entries wait for, by name.
+
+        joins: By name of a ``New`` entry that several nodes precede, the number of those that have not ended, or from
+            which the token of a chain has still to come. In the same way for the end of a graph, which all of its nodes
+            precede, under `DAG.end_name`.
+
         spilled: Nodes whose result is in the execution record. In order.
     """
 
@@ -67,8 +79,10 @@ class Run:
         "_encoded",
         "active",
         "active_by",
+        "due",
         "failure_bytes",
         "header",
+        "joins",
         "live",
         "nodes",
         "pending",
@@ -90,6 +104,7 @@ class Run:
         self.live: int = 0
         self.failure_bytes: int = 0
         self.spilled: dict[str, None] = {}
+        self.due: dict[str, datetime] = {}
         self.pending: dict[str, int] = {}
         for name, state in nodes.items():
             self.failure_bytes += state.failure_bytes
@@ -99,11 +114,14 @@ class Run:
                 self.active[name] = None
                 self.active_by.setdefault(state.by, {})[name] = None
                 self.live += state.is_live
-        for node in dag.nodes_with_scopes:
-            if node.name in nodes and not nodes[node.name].status.is_terminal:
-                pending = node.kind.pending(node, nodes)
+            if state.due_at is not None:
+                self.due[name] = state.due_at
+        self.joins: dict[str, int] = _joins(dag, nodes) if dag.has_joins else {}
+        for at in _places_with_scopes(dag, nodes):
+            if not nodes[at.name].status.is_terminal:
+                pending = at.node.kind.pending(at, nodes)
                 if pending is not None:
-                    self.pending[node.name] = pending
+                    self.pending[at.name] = pending
 
     @property
     def status(self) -> RunStatus:
@@ -163,6 +181,7 @@ class Run:
         pending: Mapping[str, int],
         size: int,
         gone: Collection[str] = (),
+        joins: Mapping[str, int] = _NOTHING,
     ) -> None:
         """Take over the changes of a commit."""
         self.header = header
@@ -185,9 +204,14 @@ class Run:
                 self.active.pop(name, None)
                 if state.result_in is not None:
                     self.spilled[name] = None
+            if state.due_at is not None:
+                self.due[name] = state.due_at
+            elif self.due:
+                self.due.pop(name, None)
         self.nodes.update(changed)
         self._encoded.update(encoded)
         self.pending.update(pending)
+        self.joins.update(joins)
         for name in gone:
             before = self.nodes[name]
             self.live -= before.is_live
@@ -196,6 +220,8 @@ class Run:
             self.active.pop(name, None)
             self.spilled.pop(name, None)
             self.pending.pop(name, None)
+            self.due.pop(name, None)
+            self.joins.pop(name, None)
             del self.nodes[name], self._encoded[name]
 
     def _unlist(self, name: str, by: str | None) -> None:
@@ -204,6 +230,34 @@ class Run:
             names.pop(name, None)
             if not names:
                 del self.active_by[by]
+
+
+def _joins(dag: DAG, nodes: Mapping[str, NodeState]) -> dict[str, int]:
+    """Return the initial `Run.joins`."""
+
+    def open_among(before: Iterable[Node], prefix: str, to: Node | None = None) -> int:
+        return sum(not _is_behind(each, nodes[prefix + each.name], to) for each in before)
+
+    joins = {}
+    for name, state in nodes.items():
+        node = dag.node_of(name)
+        level, prefix = node.parent_dag, name.removesuffix(node.name)
+        if len(node.previous_nodes) > 1 and state.status is TaskStatus.NEW:
+            joins[name] = open_among(node.previous_nodes, prefix, None if level.is_graph else node)
+        if level.is_graph and node is level.starts[0]:
+            joins[prefix + level.end_name] = open_among(level.nodes.values(), prefix)
+    return joins
+
+
+def _is_behind(node: Node, state: NodeState, to: Node | None) -> bool:
+    """
+    Whether a node has ended and no way leads from it to the node *to* any more.
+
+    The token of a chain has still to pass the nodes that a resumed run has taken over.
+    """
+    if to is not None and state.ended_well and (state.went_to or node.next) == to.name:
+        return False
+    return state.status.is_terminal
 
 
 def execution_key(nonce: str, node: str, attempt: int) -> str:
@@ -229,16 +283,18 @@ def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec
     for name, raw in entries.items():
         if raw == blank_encoded.get(name):
             continue  # shared by all runs of the DAG
-        if name not in blank and not _may_have(dag, name):
+        try:
+            node = dag.node_of(name)
+        except KeyError:
             raise DocumentError(
                 f"{source} has an entry {name!r}, which the definition {header.definition} does not have; the document "
                 f"was left alone."
-            )
+            ) from None
         state = nodes[name] = decode_entry(name, raw, source)
-        if state.node_type != dag.node_of(name).node_type:
+        if state.node_type != node.node_type:
             raise DocumentError(
                 f"{source} has an entry {name!r} of the type {state.node_type!r}, and the definition "
-                f"{header.definition} has a {dag.node_of(name).node_type} there; the document was left alone."
+                f"{header.definition} has a {node.node_type} there; the document was left alone."
             )
         encoded[name] = raw.copy()
     return Run(dag, header, nodes, encoded)
@@ -251,17 +307,20 @@ def blank_entries(dag: DAG) -> tuple[dict[str, NodeState], dict[str, msgspec.Raw
     """Return the entries of a run that has not begun, shared by all runs of *dag*, and their largest size in bytes."""
     found = _blanks.get(dag)
     if found is None:
-        repeated = {name for node in dag.nodes_with_scopes if node.repeats for name in node.inner_nodes}
-        nodes = {name: node.kind.blank(node) for name, node in dag.all_nodes.items() if name not in repeated}
+        nodes = {name: node.kind.blank(node) for name, node in dag.plain_nodes.items()}
         encoded = {name: encode_entry(state) for name, state in nodes.items()}
         size_max = sum(len(name) + len(raw) + 4 + dag.all_nodes[name].entry_growth for name, raw in encoded.items())
         found = _blanks[dag] = nodes, encoded, size_max
     return found
 
 
-def _may_have(dag: DAG, entry: str) -> bool:
-    try:
-        dag.node_of(entry)
-    except KeyError:
-        return False
-    return True
+def _places_with_scopes(dag: DAG, entries: Mapping[str, NodeState]) -> Iterator[At[Node]]:
+    """Yield the places of the entries whose node has scopes."""
+    plain = dag.plain_nodes
+    for node in dag.nodes_with_scopes:
+        if node.name in plain:
+            yield At(node, node.name)
+    if len(entries) > len(plain):  # the rest stands in repeated scopes
+        for name in entries:
+            if name not in plain and (node := dag.node_of(name)).scopes:
+                yield At(node, name)

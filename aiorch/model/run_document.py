@@ -19,13 +19,16 @@ from aiorch.model.status import RunStatus, TaskStatus
 SCHEMA_VERSION = 2
 """
 The newest version of run documents that this aiorch reads. A run is written with the version that the DAG needs:
-version 1 knows the nodes ``Task`` and ``Parallel``.
+version 1 knows the nodes ``Task`` and ``Parallel``, and neither inputs nor labels of a definition.
 """
 
 NO_SLOT = "no free slot"
 """The reason why a task waits whose target type has a limit."""
 
 HEADER = "$run"
+
+IN_RECORD = "execution"
+"""Value of `NodeState.result_in` for a result in the execution record."""
 
 NESTING_MAX = 500
 """Levels of JSON inside a document: half of the levels that the most limited interpreter (Python 3.11) can read."""
@@ -97,6 +100,21 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     interrupted: int = 0
     """Attempts that their owner gave up because the owner ended: they do not count either."""
 
+    due_at: datetime | None = None
+    """The time of the timer that this entry waits for: the end of a wait, the next try, or the end of the time."""
+
+    skipped: str | None = None
+    """``when``: the node was skipped by its own condition, which counts as ended well."""
+
+    went_to: str | None = None
+    """The node that follows by a decision of this run: of a choice, or of a handler of a failure."""
+
+    caught: bool = False
+    """The failure in `error` was caught, and the run went on."""
+
+    retried: tuple[int, ...] = ()
+    """Further attempts by each of several retry policies, in the order of the definition."""
+
     job_id: str | None = None
     """The target's name for the execution, where the target gives one."""
 
@@ -107,7 +125,7 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The result as JSON; ``null`` is the same as no result."""
 
     result_in: str | None = None
-    """``execution`` when the result is in the execution record."""
+    """``execution`` when the result is in the execution record, else the name of the object that holds the result."""
 
     error: Failure | None = None
     failures: tuple[Failure, ...] = ()
@@ -117,9 +135,20 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Fields that this version does not know, kept as they are. In the document they stand beside the known fields."""
 
     @property
+    def ended_well(self) -> bool:
+        """Whether the run goes on after the node: completed, skipped by its own condition, or with a caught failure."""
+        return self.status is TaskStatus.COMPLETED or self.skipped is not None or self.caught
+
+    @property
     def is_live(self) -> bool:
         """Whether work may be under way at a target: a run with such an entry cannot become terminal."""
         return self.execution_id is not None and self.status in _LIVE
+
+    @property
+    def result_place(self) -> str:
+        """Where a result is that is outside the document: the id of the execution with the record, or an object."""
+        assert self.result_in is not None
+        return self.execution_id or "" if self.result_in == IN_RECORD else self.result_in
 
     @property
     def calls_again(self) -> bool:
@@ -153,7 +182,23 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         status = self.status
         if status in _LIVE:
             return self.execution_id is not None
-        return status is TaskStatus.RETRYING or (status is TaskStatus.NEW and self.ready_at is not None)
+        if status is TaskStatus.RETRYING:
+            return self.due_at is None  # a timer waits, not a process
+        return status is TaskStatus.NEW and self.ready_at is not None
+
+
+class Final(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The part of a run's header about the level `finally`, from its beginning on."""
+
+    outcome: RunStatus
+    """The end of all other steps: ``Completed``, ``Failed`` or ``Cancelled``."""
+
+    begun_at: datetime
+    error: Failure | None = None
+    """The failure of the other steps."""
+
+    ended_at: datetime | None = None
+    """When the level ended, or was stopped."""
 
 
 class RunHeader(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
@@ -173,7 +218,20 @@ class RunHeader(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_on
     ended_at: datetime | None = None
     timeout_at: datetime | None = None
     resumed_from: str | None = None
+    """Id of the run whose results this run has taken over."""
+
+    resumed_from_step: str | None = None
+    """The step with which this run began anew, where the resume named one."""
+
     error: Failure | None = None
+    final: Final | None = msgspec.field(default=None, name="finally")
+    output: msgspec.Raw = NO_RESULT
+    """The result of the run that the key `output` of the definition gives."""
+
+    output_in: str | None = None
+    """The name of the object that holds a large output."""
+
+    labels: dict[str, str] = {}
     extra: dict[str, msgspec.Raw] | None = None
 
 
@@ -192,6 +250,8 @@ class StartCommand(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     input: msgspec.Raw
     created_at: datetime
     resumed_from: str | None = None
+    from_step: str | None = msgspec.field(default=None, name="from")
+    """Of a resumed run, the step that runs anew together with all steps that may follow."""
 
 
 def is_json(encoded: bytes) -> bool:
@@ -334,12 +394,14 @@ _Entry = TypeVar("_Entry", NodeState, RunHeader)
 def _with_extra(entry: _Entry, raw: msgspec.Raw, known: frozenset[str]) -> _Entry:
     fields = _decode_entries(raw)
     # msgspec.Raw from a decoder is a view that would keep the whole document in memory.
-    changes: dict[str, Any] = {key: fields[key].copy() for key in ("result", "input") if key in known & fields.keys()}
+    changes: dict[str, Any] = {
+        key: fields[key].copy() for key in ("result", "input", "output") if key in known & fields.keys()
+    }
     extra = {key: value.copy() for key, value in fields.items() if key not in known}
     if extra:
         changes["extra"] = extra
     return msgspec.structs.replace(entry, **changes) if changes else entry
 
 
-_NODE_FIELDS = frozenset(NodeState.__struct_fields__) - {"extra"}
-_HEADER_FIELDS = frozenset(RunHeader.__struct_fields__) - {"extra"}
+_NODE_FIELDS = frozenset(NodeState.__struct_encode_fields__) - {"extra"}
+_HEADER_FIELDS = frozenset(RunHeader.__struct_encode_fields__) - {"extra"}

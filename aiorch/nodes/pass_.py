@@ -1,13 +1,15 @@
 """`Pass`: a value from the definition, or the end of a chain. A `Pass` needs no extra commit."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from aiorch.core.draft import At, Draft
+from aiorch.core.draft import Draft
 from aiorch.core.kind import NodeKind
-from aiorch.model.dag import DAG, Node
+from aiorch.model.dag import DAG, Node, Value
+from aiorch.model.place import At
 
 CAPTION_CHARS_MAX = 40
 
@@ -17,10 +19,19 @@ class Pass(Node):
 
     schema_version = 2
 
-    def __init__(self, name: str, parent_dag: DAG, *, result: Any = None, **node: Any) -> None:
+    def __init__(
+        self, name: str, parent_dag: DAG, *, result: Any = None, value: Value | None = None, **node: Any
+    ) -> None:
         super().__init__(name, parent_dag, **node)
         self.encoded_result: msgspec.Raw = msgspec.Raw(msgspec.json.encode(result))
-        self.entry_growth: int = self.entry_growth + len(self.encoded_result)
+        self.value = value
+        self.entry_growth: int = self.entry_growth + (len(self.encoded_result) if value is None else 0)
+
+    def values(self) -> Iterator[Value]:
+        """Yield the values of the definition, the result among them."""
+        yield from super().values()
+        if self.value is not None:
+            yield self.value
 
 
 class PassKind(NodeKind[Pass]):
@@ -32,7 +43,10 @@ class PassKind(NodeKind[Pass]):
     def enter(self, draft: Draft, at: At[Pass]) -> None:
         """Complete with the result of the step."""
         draft.set(at.name, replace(draft.state(at.name), started_at=draft.now))
-        draft.complete(at, result=at.node.encoded_result)
+        if at.node.value is None:
+            draft.complete(at, result=at.node.encoded_result)
+        else:
+            draft.complete(at, *draft.keep(draft.evaluate(at, at.node.value)))
 
     def caption(self, node: Pass) -> tuple[str, str]:
         """Return the beginning of the result."""

@@ -15,7 +15,7 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from aiorch.core import attempts
-from aiorch.core.draft import At, Draft
+from aiorch.core.draft import Draft
 from aiorch.core.kind import Handler, NodeKind
 from aiorch.core.run_events import (
     LaunchOffered,
@@ -34,6 +34,7 @@ from aiorch.core.run_events import (
 from aiorch.model.dag import Task
 from aiorch.model.enums import OnNoResult
 from aiorch.model.failure import REFUSED_RESULTS
+from aiorch.model.place import At
 from aiorch.model.run_document import NodeState, Unanswered
 from aiorch.model.status import TaskStatus
 
@@ -90,12 +91,12 @@ def on_failed(draft: Draft, at: At[Task], event: TaskFailed) -> None:
     if event.is_given_up and (state.by != draft.process.id or attempts.stop_waiting(draft, at)):
         return  # the process that has taken the execution over decides
     failure = attempts.kept_failure(draft, event.failure, state)
-    failures, policy = state.attempt - state.lost - state.interrupted, at.node.retry
-    if state.stop or failures >= policy.max_attempts or not policy.covers(failure.type):
+    further = attempts.next_try(at.node, state, failure, state.attempt - state.lost - state.interrupted)
+    if state.stop or further is None or not draft.goes_on(at):
         draft.fail(at, failure)
     else:
-        delay_s = policy.delay_s(failures, state.execution_id or "")
-        attempts.retry(draft, at, failure, delay_s, by=draft.process.id)
+        delay_s, retried = further
+        attempts.retry(draft, at, failure, delay_s, by=draft.process.id, retried=retried)
 
 
 def on_unanswered(draft: Draft, at: At[Task], event: TaskUnanswered) -> None:

@@ -15,7 +15,9 @@ class TaskContext:
 
         dag: Name of the DAG.
 
-        node: Name of the node in the DAG.
+        node: Name of the entry in the run document: that of the node, or in a repeated scope a name with the number of
+            the scope, such as ``Resize[17].Convert`` or ``Fan#2.Load``. No other execution of the run has the same
+            `node` and `attempt`.
 
         attempt: Number of this execution within the task, from 1.
 
@@ -24,8 +26,11 @@ class TaskContext:
         parameters: The step's parameters, as a copy: the caller may change them.
 
         results: Results of the nodes that ended before this one, by node name: also of nodes inside an earlier
-            `Parallel`, but not of branches that run beside this node. Decoded from JSON on each access. Every other
-            name raises `NoResultError`, a `KeyError` with the reason why the task can see no such result.
+            `Parallel`, but not of branches that run beside this node. In a repeated scope, the names of nodes in the
+            same scope mean their entries in this scope. Decoded from JSON on each access. Every other name raises
+            `NoResultError`, a `KeyError` with the reason why the task can see no such result.
+
+        has_secrets: The parameters hold secrets, so that no text made of them may be logged.
     """
 
     __slots__ = (
@@ -35,6 +40,7 @@ class TaskContext:
         "attempt",
         "dag",
         "execution_id",
+        "has_secrets",
         "node",
         "parameters",
         "results",
@@ -64,6 +70,7 @@ class TaskContext:
         self._encoded_input = encoded_input
         self._on_begin = on_begin
         self._on_blocked = on_blocked
+        self.has_secrets: bool = False
         self.results: Mapping[str, Any] = results
 
     @property

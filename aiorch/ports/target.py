@@ -50,6 +50,9 @@ class Target(Protocol):
 
     An execution counts as sent, and its timeout runs, from the call of `launch`. A target that may have to wait before
     it sends has an attribute ``begins_itself = True``, and calls `context.begin` after the wait.
+
+    A target may also have a method ``find_problems(task)``. Before a run starts, it gets each task that `resolve` has
+    accepted, and returns the mistakes in the step: an `aiorch.model.findings.Finding` each, with a key relative to it.
     """
 
     def resolve(self, task: Task) -> str | None:

@@ -138,6 +138,7 @@ def engine_settings(settings: ServiceSettings) -> Settings:
         drain_s=settings.drain,
         project_id=settings.project_id,
         region=settings.region,
+        secrets=settings.secrets,
         launches=LaunchSettings(at_once_max=settings.launches, poll_interval_s=settings.poll_interval),
     )
 

@@ -27,7 +27,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from aiorch.errors import AiorchError
 from aiorch.model.url import MASK, masked
-from aiorch.settings import TargetSetting, TargetSettings
+from aiorch.settings import SOURCE_FORMS, TargetSetting, TargetSettings, refuse_wrong_source
 from aiorch.stores import DEFAULT_STORE, open_store
 from aiorch.system.environment import PREFIX, service_variables, unknown_variables
 from aiorch.targets.kind import load, settings_classes
@@ -62,6 +62,15 @@ def _split(separator: str) -> Callable[[Any], Any]:
     return split
 
 
+def _sources(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    sources = dict(pair.partition("=")[::2] for pair in _split(",")(value))
+    for name, source in sources.items():
+        refuse_wrong_source(f"the source of the secret {name!r}", source)
+    return sources
+
+
 def _there(path: Path) -> Path:
     if not path.exists():
         raise ValueError(f"there is no file or folder {str(path)!r}")
@@ -82,6 +91,7 @@ _Folders = Annotated[
     tuple[Annotated[Path, AfterValidator(_folder)], ...], NoDecode, BeforeValidator(_split(os.pathsep))
 ]
 _Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split(","))]
+_Sources = Annotated[dict[str, str], NoDecode, BeforeValidator(_sources)]
 
 
 def _variable(default: Any, meaning: str, give: str, **more: Any) -> Any:
@@ -153,6 +163,9 @@ class _GeneralSettings(BaseSettings):
     )
     serve_allow_definitions: bool = _variable(
         False, "let requests carry their own definitions, which can name any callable", "true or false"
+    )
+    secrets: _Sources | None = _variable(
+        None, "where the secrets of definitions come from", f"NAME=SOURCE, between ','; a source is {SOURCE_FORMS}"
     )
     own_names: _Names = _variable(
         frozenset(), "further names under which this service is deployed", "names, between ','"

@@ -9,7 +9,7 @@ SERVICE_VARIABLES = frozenset(
     for name in (
         *("STORE", "SUBSCRIPTION", "DAGS", "PATH", "HOST", "PORT", "PROJECT_ID", "REGION"),
         *("CONCURRENCY", "LAUNCHES", "POLL_INTERVAL", "SWEEP_INTERVAL", "HEARTBEAT", "DEAD_AFTER"),
-        *("DRAIN", "LOG_LEVEL", "SERVE_TOKEN", "SERVE_ALLOW_DEFINITIONS", "OWN_NAMES"),
+        *("DRAIN", "LOG_LEVEL", "SECRETS", "SERVE_TOKEN", "SERVE_ALLOW_DEFINITIONS", "OWN_NAMES"),
     )
 )
 """Variables of the service, without those of targets. `aiorch.service.settings` has their types, but imports slowly."""

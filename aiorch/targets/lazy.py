@@ -60,7 +60,7 @@ class _Lazy:
             own = self._own or load(self._kind.settings).of(self._settings)
             self._made = load(self._kind.target)(own, self._settings)
             self._begins_itself = getattr(self._made, "begins_itself", False)
-            for method in ("resolve", "launch", "stop", "poll"):  # from now on called without a detour
+            for method in ("resolve", "launch", "stop", "poll", "find_problems"):  # from now on called without a detour
                 if hasattr(self._made, method):
                     setattr(self, method, getattr(self._made, method))
         return self._made

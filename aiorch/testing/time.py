@@ -56,6 +56,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._passed_s = 0.0
         super().__init__(_Impatient(self._pass))
+        # asyncio runs a timer once the time is less than this before it. The default, a nanosecond, is lost in the
+        # rounding of the time after a few months, and a timer that is due would never run.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         """Return the virtual seconds since the creation of the loop."""

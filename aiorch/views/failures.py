@@ -13,7 +13,7 @@ from aiorch.errors import counted
 from aiorch.model.dag import DAG
 from aiorch.model.failure import Failure
 from aiorch.model.run import Run
-from aiorch.model.status import TaskStatus
+from aiorch.views.entries import Entries
 from aiorch.views.escaping import escaped, one_line
 
 GROUPS_SHOWN = 10
@@ -40,14 +40,14 @@ class Group(NamedTuple):
 
 
 def groups_of(dag: DAG, run: Run) -> list[Group]:
-    """Return the failed tasks of *run* in groups, the largest first."""
+    """Return the failed tasks of *run* in groups, the largest first. Caught failures are none of them."""
     found: dict[tuple[str, str], Group] = {}
-    for name, state in run.nodes.items():
-        if state.status is not TaskStatus.FAILED or state.error is None or dag.node_of(name).scopes:
+    for at, state in Entries(dag, run).failed():
+        if state.error is None:
             continue
         key = state.error.type, _VARIES.sub("…", state.error.message)[:COMPARED_CHARS]
         group = found.get(key, Group([], state.error, is_equal=True))
-        group.names.append(name)
+        group.names.append(at.name)
         is_equal = group.is_equal and state.error.message == group.failure.message
         found[key] = group._replace(is_equal=is_equal)
     return sorted(found.values(), key=lambda group: -len(group.names))

@@ -2,6 +2,7 @@
 The view of a run on a terminal: a tree of all nodes with status, duration and attempt, redrawn in place.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import ceil
@@ -19,29 +20,32 @@ from aiorch.errors import counted
 from aiorch.model.dag import DAG
 from aiorch.model.run import Run
 from aiorch.model.status import RunStatus, TaskStatus
+from aiorch.views.entries import CAUGHT, Entries, Look, is_over
 from aiorch.views.escaping import one_line
-from aiorch.views.outline import duration_text
-from aiorch.views.progress import Row, Rows
+from aiorch.views.outline import count_text, duration_text
+from aiorch.views.progress import Row, Rows, until_text
 
 BAR_CHARS = 16
 
-ICONS = {
+ICONS: dict[Look, str] = {
     TaskStatus.NEW: "·",
     TaskStatus.STARTING: "▶",
     TaskStatus.RUNNING: "▶",
     TaskStatus.RETRYING: "↻",
     TaskStatus.COMPLETED: "✔",
     TaskStatus.FAILED: "✘",
+    CAUGHT: "✘",
     TaskStatus.CANCELLED: "■",
     TaskStatus.SKIPPED: "»",
 }
-STYLES = {
+STYLES: dict[Look, str] = {
     TaskStatus.NEW: "bright_black",
     TaskStatus.STARTING: "cyan",
     TaskStatus.RUNNING: "cyan",
     TaskStatus.RETRYING: "yellow",
     TaskStatus.COMPLETED: "green",
     TaskStatus.FAILED: "bold red",
+    CAUGHT: "yellow",
     TaskStatus.CANCELLED: "magenta",
     TaskStatus.SKIPPED: "bright_black",
 }
@@ -103,8 +107,8 @@ class LiveView:
 
     def __init__(self, stream: TextIO, dag: DAG) -> None:
         self._console = Console(file=stream, highlight=False)
+        self._dag = dag
         self._rows = Rows(dag)
-        self._task_names = tuple(dag.all_tasks)
         # Output to `sys.stderr` appears above the rows: log records, and prints of functions (`aiorch.cli.prints`).
         self._live = _Live(console=self._console, auto_refresh=False, redirect_stdout=False)
 
@@ -136,51 +140,55 @@ class LiveView:
 
     def _headline(self, run: Run, now: datetime) -> Text:
         header = run.header
-        over = sum(run.nodes[name].status.is_terminal for name in self._task_names)
+        entries = Entries(self._dag, run)
+        counts = entries.counts()
+        over = sum(number for look, number in counts.items() if is_over(look))
+        caught = f", {count_text(counts, CAUGHT)}" if counts[CAUGHT] else ""
+        wait = entries.next_wait()
+        waits = f", waits {until_text(wait[1], now)}" if wait else ""
         return Text.assemble(
             (one_line(header.dag), "bold"),
             (f"  {one_line(header.run_id)}  ", "dim"),
             (str(header.status), _RUN_STYLES[header.status]),
             f"  {duration_text(((header.ended_at or now) - header.created_at).total_seconds())}",
-            (f"  {over:,} of {counted(len(self._task_names), 'task')}", "dim"),
+            (f"  {over:,} of {counted(counts.total(), 'task')}{caught}{waits}", "dim"),
             no_wrap=True,
             overflow="ellipsis",
         )
 
 
 def _cells(row: Row) -> tuple[Text, Text, Text, Text]:
-    if row.state is None:
+    if row.state is None or row.look is None:
         return Text(row.name, "dim"), Text(), Text(), Text(row.detail, "dim")
-    status = row.state.status
-    style, faint = STYLES[status], "dim" if status in _FAINT else ""
-    name = Text.assemble((row.guides, "dim"), (f"{ICONS[status]} ", style), (one_line(row.name), faint))
+    status, style, faint = row.state.status, STYLES[row.look], "dim" if row.look in _FAINT else ""
+    name = Text.assemble((row.guides, "dim"), (f"{ICONS[row.look]} ", style), (one_line(row.name), faint))
     status_text = Text.assemble(
         (str(status), style), (f" #{row.state.attempt}" if row.state.attempt > 1 else "", "dim")
     )
     duration = Text("" if row.duration_s is None else duration_text(row.duration_s), faint)
-    detail = Text(row.detail, "red" if row.state.error is not None else "dim")
-    return name, status_text, duration, detail if row.counts is None else _bar(row)
+    detail = Text(row.detail, "dim" if row.state.error is None else "yellow" if row.look == CAUGHT else "red")
+    return name, status_text, duration, _bar(row.counts) if row.counts else detail
 
 
-def _bar(row: Row) -> Text:
-    """Return the counts of a folded `Parallel` as a bar and in words, the most urgent statuses first."""
-    assert row.counts is not None
-    over = sum(count for status, count in row.counts.items() if status.is_terminal)
-    total, passed, drawn = row.counts.total(), 0, 0
+def _bar(counts: Counter[Look]) -> Text:
+    """Return the counts of a folded `Parallel` as a bar and in words, the most urgent looks first."""
+    over = sum(count for look, count in counts.items() if is_over(look))
+    total, passed, drawn = counts.total(), 0, 0
     text = Text(f"{over:,}/{total:,} ")
-    for status in _BAR_ORDER:
-        passed += row.counts[status]
+    for look in _BAR_ORDER:
+        passed += counts[look]
         upto = round(BAR_CHARS * passed / total)
-        text.append("━" * (upto - drawn), STYLES[status])
+        text.append("━" * (upto - drawn), STYLES[look])
         drawn = upto
-    for status in _WORTH_SAYING:
-        if row.counts[status]:
-            text.append(f" {row.counts[status]:,} {status}", STYLES[status])
+    for look in _WORTH_SAYING:
+        if counts[look]:
+            text.append(f" {count_text(counts, look)}", STYLES[look])
     return text
 
 
-_BAR_ORDER = (
+_BAR_ORDER: tuple[Look, ...] = (
     TaskStatus.COMPLETED,
+    CAUGHT,
     TaskStatus.FAILED,
     TaskStatus.CANCELLED,
     TaskStatus.SKIPPED,
@@ -189,4 +197,10 @@ _BAR_ORDER = (
     TaskStatus.RETRYING,
     TaskStatus.NEW,
 )
-_WORTH_SAYING = (TaskStatus.FAILED, TaskStatus.RETRYING, TaskStatus.RUNNING, TaskStatus.CANCELLED)
+_WORTH_SAYING: tuple[Look, ...] = (
+    TaskStatus.FAILED,
+    CAUGHT,
+    TaskStatus.RETRYING,
+    TaskStatus.RUNNING,
+    TaskStatus.CANCELLED,
+)

@@ -1,6 +1,5 @@
 """Reports about runs for the command line, as lines of plain text. Pure."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
@@ -8,15 +7,17 @@ import msgspec
 
 from aiorch.documents.runs import RunSummary
 from aiorch.errors import counted
-from aiorch.model.dag import DAG
+from aiorch.model.dag import DAG, Node
+from aiorch.model.place import At
 from aiorch.model.run import Run
 from aiorch.model.run_document import NO_RESULT
 from aiorch.model.status import RunStatus
 from aiorch.views.cells import cut, padded, width_of
+from aiorch.views.entries import Entries
 from aiorch.views.escaping import one_line
 from aiorch.views.failures import failure_lines
 from aiorch.views.outline import BRANCHES_MAX, counts_text, duration_text
-from aiorch.views.progress import Row, Rows
+from aiorch.views.progress import Row, Rows, until_text
 
 RUNS_NAMED = 5
 """Ids in one line; the rest is counted."""
@@ -24,6 +25,9 @@ RUNS_NAMED = 5
 TASKS_NAMED = 5
 ROWS_SHOWN = 200
 """Rows of `aiorch show` without `--all`."""
+
+OVERDUE_S = 60.0
+"""Seconds after a due time at which a living process would have let the run go on."""
 
 COLUMNS = 120
 """Width of a line without a terminal."""
@@ -39,9 +43,8 @@ def headline(dag: DAG, run: Run, now: datetime) -> str:
     """Return one line: the run, its status and duration, and the statuses of its tasks."""
     header = run.header
     took = duration_text(((header.ended_at or now) - header.created_at).total_seconds())
-    counts = Counter(run.nodes[name].status for name in dag.all_tasks)
-    of_tasks = f": {counts_text(counts)}" if counts else ""
-    return f"Run {one_line(header.run_id)} {header.status} after {took}{of_tasks}"
+    counts = counts_text(Entries(dag, run).counts())
+    return f"Run {one_line(header.run_id)} {header.status} after {took}{f': {counts}' if counts else ''}"
 
 
 def show_lines(  # noqa: PLR0913  all optional but the first three
@@ -78,7 +81,11 @@ def show_lines(  # noqa: PLR0913  all optional but the first three
     yield f"DAG {one_line(header.dag)}, definition {one_line(header.definition)}"
     yield f"started {_time(header.created_at)}, last change {_time(header.updated_at)}"
     if header.resumed_from is not None:
-        yield f"resumed from {one_line(header.resumed_from)}"
+        step = header.resumed_from_step
+        anew = "" if step is None else f", from step {one_line(step)} on"
+        yield f"resumed from {one_line(header.resumed_from)}{anew}"
+    if header.labels:
+        yield f"labels {one_line(', '.join(f'{key}={value}' for key, value in sorted(header.labels.items())))}"
     if bytes(header.input) != b"null":
         yield cut(f"input {_beginning(header.input)}", columns)
     yield ""
@@ -93,11 +100,24 @@ def show_lines(  # noqa: PLR0913  all optional but the first three
         yield ""
         named = ", ".join(left[:TASKS_NAMED]) + more
         yield f"Tasks of a dead process, until another process takes them over: {named}"
+    elif (wait := Entries(dag, run).next_wait()) is not None:
+        yield ""
+        yield _wait_line(*wait, now, command, run_id)
     failures = list(failure_lines(dag, run, show_all=show_all, tracebacks=True))
     if failures:
         yield ""
         yield "Failures:"
         yield from failures
+
+
+def _wait_line(at: At[Node], until: datetime, now: datetime, command: Callable[..., str], run_id: str) -> str:
+    late_s = (now - until).total_seconds()
+    if late_s < OVERDUE_S:
+        return f"The run waits {until_text(until, now)}, at {one_line(at.name)}."
+    return (
+        f"{one_line(at.name)} has been due for {duration_text(late_s)}, so the run waits for a process: "
+        f"{command('serve')}, or for this run alone: {command('resume', run_id)}"
+    )
 
 
 def failed_lines(dag: DAG, run: Run, now: datetime, *, show_all: bool) -> Iterator[str]:
@@ -109,7 +129,7 @@ def failed_lines(dag: DAG, run: Run, now: datetime, *, show_all: bool) -> Iterat
 def _cells(row: Row) -> tuple[str, ...]:
     if row.state is None:
         return row.name, "", "", "", row.detail
-    detail = row.detail if row.counts is None else counts_text(row.counts)
+    detail = counts_text(row.counts) if row.counts else row.detail
     if row.state.result_in is not None:
         detail += " → a large result"
     elif row.state.result is not NO_RESULT:
@@ -149,7 +169,7 @@ def next_moves(run: Run, command: Callable[..., str], resume_options: Sequence[s
     if run.header.status in (RunStatus.FAILED, RunStatus.CANCELLED):
         yield f"Keep the completed results and continue from there: {command('resume', run_id, *resume_options)}"
         if run.header.status is RunStatus.FAILED:
-            yield "After a change of the definition or the input, start a new run instead."
+            yield "With a changed definition or input, add --definition FILE, or --from STEP and --input JSON."
         yield f"Look at every node: {command('show', run_id)}"
 
 

@@ -2,11 +2,11 @@
 The HTTP endpoint of ``aiorch serve``: start, list, show, cancel and resume runs, read results.
 
     POST /runs                  {"dag": name, "run_id"?, "input"?}      201 started, 200 exists already
-    GET  /runs                  ?status=Failed&limit=50                 200 {"runs": [...]}, newest first
+    GET  /runs                  ?status=Failed&label=team%3Ddata        200 {"runs": [...]}, newest first
     GET  /runs/{run_id}            ?results=1                           200 the run document
     GET  /runs/{run_id}/result     ?node=Load                           200 the result of the run, or of one task
-    POST /runs/{run_id}/cancel  {"reason"?}                             202, or 200 when it has ended
-    POST /runs/{run_id}/resume                                          200 the new run, the same one each time
+    POST /runs/{run_id}/cancel  {"reason"?, "force"?}                   202, or 200 when it has ended
+    POST /runs/{run_id}/resume  {"from"?, "input"?, "dag"?}             200 the new run, the same one each time
     GET  /healthz, /readyz                                              200, or 503 while the store does not answer
 
 Every answer is JSON, every error ``{"error": {"type", "message", "problems"?}}``. A web page in the browser of a user
@@ -33,6 +33,7 @@ from aiohttp import web
 
 from aiorch.errors import (
     AiorchError,
+    DefinitionChangedError,
     DefinitionError,
     InvalidIdError,
     InvalidInputError,
@@ -42,11 +43,14 @@ from aiorch.errors import (
     RunNotFoundError,
     RunStateError,
     RunTooLargeError,
+    StepMissingError,
+    StepNotResumableError,
     StoreError,
     TaskNotFoundError,
     UnresolvedFunctionError,
 )
 from aiorch.model.dag import DAG
+from aiorch.model.labels import labels_wanted
 from aiorch.model.status import RunStatus
 from aiorch.orchestrator import Orchestrator
 from aiorch.run_handle import RunHandle
@@ -88,10 +92,13 @@ _STATUS_OF: tuple[tuple[type[AiorchError], int], ...] = (
     (DefinitionError, 400),
     (InvalidIdError, 400),
     (InvalidInputError, 400),
+    (StepMissingError, 400),
     (UnresolvedFunctionError, 422),
     (RunNotFoundError, 404),
     (RunConflictError, 409),
     (RunStateError, 409),
+    (StepNotResumableError, 409),
+    (DefinitionChangedError, 409),
     (RunTooLargeError, 413),
     (TaskNotFoundError, 404),
     (NoResultError, 409),
@@ -119,13 +126,17 @@ class _Start(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Cancel(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = "cancelled on request"
+    force: bool = False
 
 
-class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    pass
+class _Resume(msgspec.Struct, forbid_unknown_fields=True):
+    from_step: str | None = msgspec.field(default=None, name="from")
+    input: Any = msgspec.UNSET
+    dag: str | None = None
+    definition: dict[str, Any] | None = None
 
 
-_Body = TypeVar("_Body", _Start, _Cancel, _Nothing)
+_Body = TypeVar("_Body", _Start, _Cancel, _Resume)
 
 
 def make_app(  # noqa: PLR0913  all optional but the first
@@ -147,8 +158,8 @@ def make_app(  # noqa: PLR0913  all optional but the first
 
         only_loopback_names: Refuse a ``Host`` that is not a loopback name. Right for a server on a loopback address.
 
-        allow_definitions: Let a start carry its own definition. Every client can then call any code that this process
-            can import.
+        allow_definitions: Let a start or a resume carry its own definition. Every client can then call any code that
+            this process can import.
 
         deadline_s: Time after which a request is answered with a 503.
 
@@ -272,7 +283,7 @@ class _Routes:
         handle = await self._orchestrator.start(dag, input=body.input, run_id=body.run_id)
         return _run_answer(handle, 200 if existed else 201)
 
-    def _dag(self, body: _Start) -> DAG | Mapping[str, Any]:
+    def _dag(self, body: _Start | _Resume) -> DAG | Mapping[str, Any]:
         if (body.dag is None) == (body.definition is None):
             raise _Refused(400, "InvalidRequest", "no run was started: give either 'dag' or 'definition'")
         if body.definition is not None:
@@ -301,7 +312,12 @@ class _Routes:
 
     async def list(self, request: web.Request) -> web.Response:
         wanted, limit = _filter(request)
-        runs = [run for run in await self._orchestrator.runs() if wanted is None or run.status == wanted]
+        try:
+            labels = labels_wanted(request.query.getall("label", []))
+        except ValueError as error:
+            raise _Refused(400, "InvalidRequest", f"no run was listed: {error}") from error
+        found = await self._orchestrator.runs(labels=labels)
+        runs = [run for run in found if wanted is None or run.status == wanted]
         return _answer({"runs": [run._asdict() for run in runs[:limit]]})
 
     async def show(self, request: web.Request) -> web.Response:
@@ -320,12 +336,18 @@ class _Routes:
 
     async def cancel(self, request: web.Request) -> web.Response:
         body = await _body(request, _Cancel)
-        handle = await self._orchestrator.cancel(request.match_info["run_id"], reason=body.reason)
+        handle = await self._orchestrator.cancel(request.match_info["run_id"], reason=body.reason, force=body.force)
         return _run_answer(handle, 200 if handle.status.is_terminal else 202)
 
     async def resume(self, request: web.Request) -> web.Response:
-        await _body(request, _Nothing)
-        return _run_answer(await self._orchestrator.resume(request.match_info["run_id"]), 200)
+        body = await _body(request, _Resume)
+        handle = await self._orchestrator.resume(
+            request.match_info["run_id"],
+            from_step=body.from_step,
+            input=... if body.input is msgspec.UNSET else body.input,
+            definition=None if body.dag is None and body.definition is None else self._dag(body),
+        )
+        return _run_answer(handle, 200)
 
     async def healthz(self, _: web.Request) -> web.Response:
         return _answer({"status": "ok"})
@@ -405,7 +427,8 @@ async def _errors_as_json(request: web.Request, handler: _Handler) -> web.Stream
         return _protocol_error(error)
     except AiorchError as error:
         status = next((status for kind, status in _STATUS_OF if isinstance(error, kind)), 500)
-        problems = [problem._asdict() for problem in error.problems] if isinstance(error, DefinitionError) else None
+        found = error.problems if isinstance(error, DefinitionError | InvalidInputError) else None
+        problems = found and [problem._asdict() for problem in found]
         return _error(status, type(error).__name__, str(error), problems=problems)
     except Exception:
         logger.exception("A request could not be answered", extra={"action": "request_failed", "path": request.path})

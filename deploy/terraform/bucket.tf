@@ -13,6 +13,7 @@ locals {
   expiry_days = {
     "runs/"       = var.keep_runs_days
     "executions/" = var.keep_runs_days == null ? null : 2 * var.keep_runs_days
+    "values/"     = var.keep_runs_days == null ? null : 2 * var.keep_runs_days
     "rejected/"   = var.keep_rejected_days
   }
 }

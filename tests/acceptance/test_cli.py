@@ -375,7 +375,7 @@ def test_a_refused_command_opens_no_engine(folder, args, message):
         (("serve", "--port", "70000"), "'70000' must be a whole number from 0 to 65535"),
         (("run", "a.json", "--store", "gs:/x"), "gs://BUCKET names a bucket, and a bucket has 3 to 222 of a-z"),
         (("start", "none.json"), "there is no file none.json, so no run was started"),
-        (("validate", "none.json"), "there is no file none.json, so no definition was checked"),
+        (("validate", "none.json"), "there is no file none.json, so it was not checked"),
         (("validate", "bad.json"), "so no run of it can be started:"),
         (("graph", "bad.json"), "so no graph was drawn:"),
         (("run", "a.json", "--input", "{"), "this is not JSON"),
@@ -558,6 +558,49 @@ def test_failed_run_is_resumed(folder):
     assert "Run r1.2 Completed" in done.stderr
     assert folder.calls() == ["S1/1", "S2/1", "S2/1", "S3/1"]
     assert folder.run("resume", "r1.2").returncode == 2
+
+
+def test_run_is_resumed_from_a_step_with_another_input_and_definition(folder):
+    """A completed run runs anew from the step; `show` names it; the same command again is the same run."""
+    folder.write("a.json", calls("echo", "echo", "echo"))
+    assert folder.run("run", "a.json", "--run-id", "r1", "--input", "1").returncode == 0
+    new = calls("echo", "echo", "echo", "echo")
+    folder.write("b.json", {"name": "a", **new})
+    command = ("resume", "r1", "--from", "S3", "--definition", "b.json", "--input")
+    done = folder.run(*command, "2")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"node": "S4", "input": 2}
+    assert folder.calls() == ["S1/1", "S2/1", "S3/1", "S3/1", "S4/1"]
+    assert "\nresumed from r1, from step S3 on\n" in folder.run("show", "r1.2").stdout
+    assert folder.run(*command, "2").returncode == 0
+    refused = folder.run(*command, "3")
+    assert (refused.returncode, "a different input" in refused.stderr) == (2, True)
+    detached = folder.run("resume", "r1.2", "--from", "S4", "--detach")
+    assert (detached.returncode, detached.stdout) == (0, "r1.3\n"), detached.stderr
+    assert folder.calls() == ["S1/1", "S2/1", "S3/1", "S3/1", "S4/1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--from", "S22"), "did you mean 'S2'"),
+        (("--input", "1"), "--input needs --from"),
+        (("--definition", "none.json"), "there is no file none.json"),
+        (("--from", "S2", "--definition", "c.json"), "step 'S1': 'timeout' was none, and is 5"),
+    ],
+)
+@pytest.mark.parametrize("detach", [(), ("--detach",)])
+def test_wrong_resume_starts_nothing(folder, options, message, detach):
+    """Usage, step and definition are checked first, and each refusal names the next move."""
+    folder.write("a.json", calls("echo", "echo"))
+    folder.run("run", "a.json", "--run-id", "r1")
+    changed = calls("echo", "echo")
+    changed["steps"]["S1"]["timeout"] = 5
+    folder.write("c.json", {"name": "a", **changed})
+    refused = folder.run("resume", "r1", *options, *detach)
+    assert refused.returncode == 2
+    assert message in refused.stderr
+    assert folder.run("show", "r1.2").returncode != 0
 
 
 def test_next_moves_of_a_failed_run_can_be_made(folder):

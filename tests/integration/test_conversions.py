@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from pydantic import BaseModel
 
 from aiorch import InvalidInputError, RunStatus, TaskContext
 from tests.integration.test_orchestrator import chain, engine, named
@@ -27,6 +28,10 @@ class Parcel:
     weight: int
 
 
+class Label(BaseModel):
+    day: dt.date
+
+
 class Plain:
     pass
 
@@ -41,7 +46,7 @@ def rows() -> list[tuple[str, str]]:
     ]
 
 
-NAMES = {**vars(dt), "Decimal": Decimal, "UUID": UUID, "Colour": Colour, "Parcel": Parcel}
+NAMES = {**vars(dt), "Decimal": Decimal, "UUID": UUID, "Colour": Colour, "Parcel": Parcel, "Label": Label}
 
 
 @pytest.mark.parametrize(("expression", "stored"), rows())

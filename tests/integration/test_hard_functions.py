@@ -302,14 +302,6 @@ async def test_resume_is_refused_where_its_callables_are_not_found(tmp_path: Pat
             await orchestrator.resume("x")
 
 
-@pytest.mark.parametrize("function", [lambda: None, lambda a, b: None], ids=["no argument", "two arguments"])
-async def test_a_callable_must_take_one_argument(function: Any) -> None:
-    """A callable that cannot be called with the context is refused before anything starts."""
-    async with engine({"f": function}) as orchestrator:
-        with pytest.raises(UnresolvedFunctionError, match="called with one argument, the TaskContext"):
-            await orchestrator.start(named(chain("f")))
-
-
 async def test_runs_of_one_definition_share_its_dag() -> None:
     """Starting the same definition often keeps one DAG in memory."""
 

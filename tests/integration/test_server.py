@@ -38,7 +38,9 @@ async def endless(context):
     await asyncio.get_running_loop().create_future()
 
 
-DAGS = (chain("echo", echo), chain("broken", echo, broken), chain("endless", endless))
+INPUTS = {"day": {"type": "string", "format": "date"}, "limit": {"type": "integer", "default": 100}}
+REPORT = {**chain("report", echo), "inputs": INPUTS, "labels": {"team": "data", "env": "prod"}}
+DAGS = (chain("echo", echo), chain("broken", echo, broken), chain("endless", endless), REPORT)
 
 
 class Client:
@@ -71,7 +73,7 @@ def assert_error_shape(body):
     assert body["error"]["type"]
     assert body["error"]["message"]
     for problem in body["error"].get("problems", ()):
-        assert problem.keys() == {"path", "message", "line", "column"}
+        assert {"path", "message"} <= problem.keys() <= {"path", "message", "line", "column", "name"}
 
 
 @asynccontextmanager
@@ -120,6 +122,48 @@ async def test_starting_the_same_run_again_gives_the_existing_one(client):
     assert (await client.get("/runs/r1"))[1] == first
     status, answer, _ = await client.post("/runs", {"dag": "echo", "run_id": "r1", "input": 2})
     assert (status, answer["error"]["type"]) == (409, "RunConflictError")
+
+
+async def test_an_input_is_completed_and_compared_as_a_json_value(client):
+    """The task sees the defaults, and a second start with a default written out is the same run."""
+    status, _, _ = await client.post("/runs", {"dag": "report", "run_id": "r1", "input": {"day": "2026-11-28"}})
+    assert status == 201
+    complete = {"day": "2026-11-28", "limit": 100}
+    assert (await ended(client, "r1"))["S1"]["result"] == complete
+    assert (await client.post("/runs", {"dag": "report", "run_id": "r1", "input": complete}))[0] == 200
+
+
+async def test_a_wrong_input_is_told_with_every_mistake(client):
+    """The answer is 400, with the name, the place and the message of each problem, and no run starts."""
+    status, answer, _ = await client.post("/runs", {"dag": "report", "input": {"dya": "x", "limit": "5"}})
+    assert (status, answer["error"]["type"]) == (400, "InvalidInputError")
+    assert answer["error"]["problems"] == [
+        {"name": "dya", "path": "dya", "message": "is no input of this DAG; did you mean 'day'?"},
+        {"name": "limit", "path": "limit", "message": "must be a whole number, not the text '5'"},
+        {"name": "day", "path": "day", "message": "is missing; it must be a date like '2026-11-28'"},
+    ]
+    assert (await client.post("/runs", {"dag": "report", "input": [1]}))[0] == 400
+    assert (await client.get("/runs"))[1] == {"runs": []}
+
+
+async def test_runs_are_listed_by_labels(client):
+    """Each `label` of the query leaves the runs that have it, and every run of the list shows its labels."""
+    await client.post("/runs", {"dag": "report", "run_id": "r1", "input": {"day": "2026-11-28"}})
+    await client.post("/runs", {"dag": "echo", "run_id": "r2"})
+    for query, found in (
+        ("", {"r1", "r2"}),
+        ("?label=team%3Ddata", {"r1"}),
+        ("?label=team=data&label=env%3Dprod", {"r1"}),
+        ("?label=team%3Ddata&label=env%3D", set()),
+        ("?label=team%3Ddata&status=Cancelled", set()),
+    ):
+        runs = (await client.get(f"/runs{query}"))[1]["runs"]
+        assert {run["run_id"] for run in runs} == found, query
+        assert all(run["labels"] == ({"team": "data", "env": "prod"} if run["run_id"] == "r1" else {}) for run in runs)
+    for query in ("?label=team", "?label=team%3Da&label=team%3Db"):
+        status, answer, _ = await client.get(f"/runs{query}")
+        assert (status, answer["error"]["type"]) == (400, "InvalidRequest")
+        assert answer["error"]["message"].startswith("no run was listed: ")
 
 
 async def test_results_are_read_wherever_they_are_kept(client, monkeypatch):
@@ -200,6 +244,40 @@ async def test_failed_run_is_resumed_once(client):
     await ended(client, "fine")
     status, answer, _ = await client.post("/runs/fine/resume")
     assert (status, answer["error"]["type"]) == (409, "RunStateError")
+
+
+async def test_completed_run_is_resumed_from_a_step(client):
+    """The body names the step, a new input, and the served DAG whose definition the new run gets."""
+    await client.post("/runs", {"dag": "echo", "run_id": "r1", "input": 5})
+    await ended(client, "r1")
+    body = {"from": "S1", "input": None, "dag": "echo"}
+    status, answer, _ = await client.post("/runs/r1/resume", body)
+    assert (status, answer["run_id"]) == (200, "r1.2")
+    document = await ended(client, "r1.2")
+    assert document["$run"]["resumed_from_step"] == "S1"
+    assert "result" not in document["S1"]
+    status, answer, _ = await client.post("/runs/r1/resume", body | {"input": 7})
+    assert (status, answer["error"]["type"]) == (409, "RunConflictError")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        ({"from": "S7"}, 409, "StepNotResumableError"),
+        ({"input": 5}, 400, "StepMissingError"),
+        ({"from": "S2", "dag": "endless"}, 409, "DefinitionChangedError"),
+        ({"from": "S1", "dag": "none"}, 404, "DAGNotFound"),
+        ({"from": "S1", "definition": {}}, 403, "DefinitionsNotAllowed"),
+        ({"from_step": "S1"}, 400, "InvalidRequest"),
+    ],
+)
+async def test_wrong_resume_is_refused(client, body, status, kind):
+    """Nothing starts, and the answer tells the reason."""
+    await client.post("/runs", {"dag": "broken", "run_id": "r1"})
+    await ended(client, "r1")
+    answered, answer, _ = await client.post("/runs/r1/resume", body)
+    assert (answered, answer["error"]["type"]) == (status, kind)
+    assert [run["run_id"] for run in (await client.get("/runs"))[1]["runs"]] == ["r1"]
 
 
 @pytest.mark.parametrize(
@@ -400,7 +478,7 @@ async def test_a_run_that_was_left_meanwhile_is_no_fault():
 async def test_fault_of_the_server_is_logged_and_not_shown(client, monkeypatch, caplog):
     """What nobody foresaw is a 500 in the one error shape without inner details; the log has the traceback."""
 
-    async def faulty(self):
+    async def faulty(self, **_):
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(Orchestrator, "runs", faulty)

@@ -165,11 +165,6 @@ class SimulatedProcess:
         """Power on."""
         self._world.loop.create_task(self._live(), context=self.context)
 
-    @property
-    def was_told_to_end(self) -> bool:
-        """Whether it has got a SIGTERM, perhaps while it stood still."""
-        return self._stopped.done()
-
     def stop(self) -> None:
         """SIGTERM."""
         if not self._stopped.done():
@@ -407,8 +402,9 @@ class Cluster:
 
     def heal(self) -> None:
         """Nothing happens to anybody any more, and somebody is able to launch everything."""
-        staying = [each for each in self.processes.values() if each.is_running and not each.was_told_to_end]
-        knows_all = any(not process.lacks and not process.is_command for process in staying)
+        knows_all = any(
+            process.is_running and not process.lacks and not process.is_command for process in self.processes.values()
+        )
         for process in list(self.processes.values()):
             process.fuse = -1
             process.clock.skew_s = 0.0

@@ -31,7 +31,7 @@ def checked(fail: Fail, *, all_of_them: bool) -> Iterator[None]:
 
     def fold(dag: Any, run: Run, events: Sequence[RunEvent], **keys: Any) -> Any:
         changes = real(dag, run, events, **keys)
-        if not all_of_them and not any(isinstance(event, RARE) for event in events):
+        if changes.needs or (not all_of_them and not any(isinstance(event, RARE) for event in events)):
             return changes
         try:
             for problem in _problems(partial(real, dag), run, events, changes, keys):
@@ -50,17 +50,23 @@ def checked(fail: Fail, *, all_of_them: bool) -> Iterator[None]:
 def _problems(fold: Callable[..., Any], run: Run, events: Sequence[RunEvent], changes: Any, keys: Any) -> Iterator[str]:
     dag = fold.args[0]  # type: ignore[attr-defined]
     kinds = [type(event).__name__ for event in events]
-    document, _ = run.encode(changes.header, changes.nodes)
+    document, encoded = run.encode(changes.header, changes.nodes, changes.gone)
     keys_of = [(event.rank, event.node, event.attempt) for event in events]
     if len(set(keys_of)) == len(keys_of) > 1:
         other = fold(run, list(reversed(events)), **keys)
-        if run.encode(other.header, other.nodes)[0] != document:
+        # One that ends early for an order may ask for results that the other one did not need.
+        if not other.needs and run.encode(other.header, other.nodes, other.gone)[0] != document:
             yield f"the order of events changes what is folded: {kinds}"
     if changes.is_empty or changes.is_stale:  # what is stale is read again and never written
         return
     again = run_from_document(dag, *decode_document(document, "document"), "document")
     if again.encode(again.header, {})[0] != document:
         yield "a document that is read and written is another one"
+    kept = run_from_document(dag, *decode_document(run.encode(run.header, {})[0], "document"), "document")
+    kept.pending, kept.joins = dict(run.pending), dict(run.joins)
+    kept.apply(changes.header, changes.nodes, encoded, changes.pending, len(document), changes.gone, changes.joins)
+    if (kept.due, kept.live, kept.spilled) != (again.due, again.live, again.spilled):
+        yield f"a document that is read has other timers, live tasks or results: {again.due}, and not {kept.due}"
     # Slots are no state of the run: a task that found none the first time may find one the second time.
     full = msgspec.structs.replace(keys["process"], slots=dict.fromkeys(keys["process"].slots, _no_slots))
     if not fold(again, events, **{**keys, "process": full}).is_empty:

@@ -121,7 +121,7 @@ MUTANTS = (
         "aiorch.engine.committer",
         "        self._is_unsure = True\n        loop = asyncio",
         "        self.run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))\n"
-        "        self._executor.pursue(self, changes.nodes)\n"
+        "        self._executor.pursue(self, changes.nodes, changes.nodes)\n"
         "        self._is_unsure = True\n"
         "        loop = asyncio",
         seed=100000,
@@ -146,7 +146,7 @@ MUTANTS = (
     Mutant(
         "launches from the difference of a fold only",
         "aiorch.engine.committer",
-        "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))\n",
+        "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active, *self.run.due))\n",
         "            touched = changes.nodes\n",
         seed=100005,
     ),
@@ -284,7 +284,7 @@ MUTANTS = (
     Mutant(
         "given up although its former owner may have launched it",
         "aiorch.engine.launches",
-        " or may_be_launched_before(committer.run.nodes[task.name])):\n",
+        " or may_be_launched_before(committer.run.nodes[at.name])):\n",
         "):\n",
         seed=100296,
     ),
@@ -320,7 +320,7 @@ MUTANTS = (
     Mutant(
         "taken over and not awaited",
         "aiorch.engine.executor",
-        "                    self._launches.await_end(committer, dag.all_tasks[name])",
+        "                    self._launches.await_end(committer, at)",
         "                    pass",
         seed=100002,
     ),
@@ -371,9 +371,9 @@ MUTANTS = (
     Mutant(
         "the tasks of a run that was read do not wait for a slot",
         "aiorch.engine.committer",
-        "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active))\n",
+        "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *self.run.active, *self.run.due))\n",
         "            claimed = [name for name in self.run.active if self.run.nodes[name].by]\n"
-        "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *claimed))\n",
+        "            touched = dict.fromkeys((*self.in_flight, *changes.nodes, *claimed, *self.run.due))\n",
         seed=100008,
     ),
     Mutant(
@@ -460,7 +460,7 @@ MUTANTS = (
     Mutant(
         "a halted node of a fold skipped around what the fold has decided",
         "aiorch.nodes.parallel",
-        "if _begins(state, committed) and any(status in _DECIDED for status in inner):",
+        "if _begins(state, committed) and any(each.status in _DECIDED or each.skipped for each in inner):",
         "if False:",
         seed=100369,
     ),
@@ -481,15 +481,16 @@ MUTANTS = (
     Mutant(
         "an end counted twice",
         "aiorch.nodes.parallel",
-        "        if pending < len(branches):\n",
-        "        if False:\n",
+        "    elif draft.pending_of(at) < len(branches):\n",
+        "    elif False:\n",
         seed=100026,
     ),
     Mutant(
         "run ended while a stop is owed",
         "aiorch.core.draft",
-        "        if not self.live and self.header.status is not RunStatus.RUNNING:\n",
-        "        is_waiting = any(self.state(name).is_live and not self.state(name).stop for name in self.base.active)\n        if not is_waiting and self.header.status is not RunStatus.RUNNING:\n",
+        "            if self.live or self.header.status.is_terminal or not self._end_run():\n",
+        "            is_waiting = any(self.state(name).is_live and not self.state(name).stop for name in self.base.active)\n"
+        "            if is_waiting or self.header.status.is_terminal or not self._end_run():\n",
         seed=100006,
     ),
     Mutant(
@@ -565,15 +566,15 @@ MUTANTS = (
     Mutant(
         "lost attempts counted as failures",
         "aiorch.nodes.task",
-        "state.attempt - state.lost - state.interrupted, at",
-        "state.attempt, at",
+        "state.attempt - state.lost - state.interrupted)",
+        "state.attempt)",
         seed=100006,
     ),
     Mutant(
         "one retry too many",
-        "aiorch.nodes.task",
-        "failures >= policy.max_attempts",
-        "failures > policy.max_attempts",
+        "aiorch.core.attempts",
+        "tries >= policy.max_attempts",
+        "tries > policy.max_attempts",
         seed=100000,
     ),
     Mutant(
@@ -606,10 +607,171 @@ MUTANTS = (
     ),
     Mutant(
         "resume keeps what has failed",
-        "aiorch.core.begin",
-        "if state.status is TaskStatus.COMPLETED}",
-        "if state.status in (TaskStatus.COMPLETED, TaskStatus.FAILED)}",
+        "aiorch.core.resume",
+        "            if state.ended_well and node not in around:",
+        "            if (state.ended_well or state.status is TaskStatus.FAILED) and node not in around:",
         seed=100026,
+    ),
+    # -- the language --------------------------------------------------------------------------------------------
+    Mutant(
+        "the last true option of a choice taken",
+        "aiorch.nodes.choice",
+        "for option in node.options if draft",
+        "for option in reversed(node.options) if draft",
+        seed=100013,
+    ),
+    Mutant(
+        "a way that was lost not counted",
+        "aiorch.core.draft",
+        "len(node.previous_nodes) > 1 and self._left_before(before, place.name) > 0\n",
+        "len(node.previous_nodes) > 1\n",
+        seed=100101,
+    ),
+    Mutant(
+        "a step skipped with the first way that is lost",
+        "aiorch.core.draft",
+        "            is_joined = len(node.previous_nodes) > 1 and self._left_before(before, place.name) > 0\n",
+        "            is_joined = False\n",
+        seed=100005,
+    ),
+    Mutant(
+        "the ways to a step not counted in a further try",
+        "aiorch.core.draft",
+        "            self.joins[name] = len(before)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "two starts that count a way twice",
+        "aiorch.core.fold",
+        "draft.base.due or draft.nodes or draft",
+        "draft.base.due or draft",
+        seed=16,
+    ),
+    Mutant(
+        "a condition ignored in a further try",
+        "aiorch.core.draft",
+        "if at.node.when is not None and not self",
+        "if at.node.when is not None and at.name == at.node.name and not self",
+        seed=100227,
+    ),
+    Mutant(
+        "the steps of a Parallel left open whose condition has no value",
+        "aiorch.core.draft",
+        "                self._skip_all(self.inner(at))\n                self.fail(",
+        "                self.fail(",
+    ),
+    Mutant(
+        "half of the time waited",
+        "aiorch.nodes.wait",
+        "    return now + timedelta(seconds=value)",
+        "    return now + timedelta(seconds=value / 2)",
+        seed=100002,
+    ),
+    Mutant(
+        "timers of a run that was read not armed",
+        "aiorch.engine.committer",
+        "*changes.nodes, *self.run.active, *self.run.due))\n",
+        "*changes.nodes, *self.run.active))\n",
+    ),
+    Mutant(
+        "a timer armed by the process alone that committed it",
+        "aiorch.engine.executor",
+        "            if state.due_at is not None and carries_out:\n",
+        "            if state.due_at is not None and name in own:\n",
+    ),
+    Mutant(
+        "a try that ends by the timer of an earlier one",
+        "aiorch.nodes.parallel",
+        "    if state.due_at is None or state.due_at > draft.now:\n",
+        "    if state.due_at is None:\n",
+    ),
+    Mutant(
+        "finally begins while a task is live",
+        "aiorch.core.draft",
+        "            if self.live or self",
+        "            if (self.live and (self.dag.final is None or self.header.final is not None)) or self",
+    ),
+    Mutant(
+        "a cancel that counts after finally has begun",
+        "aiorch.core.fold",
+        "    elif draft.header.final is None:\n",
+        "    else:\n",
+    ),
+    Mutant(
+        "a failure of finally that nobody hears of",
+        "aiorch.core.draft",
+        "        if failure is not None and self.header.status is RunStatus.RUNNING:\n",
+        "        if False:\n",
+        seed=100010,
+    ),
+    Mutant(
+        "the first handler taken for every failure",
+        "aiorch.core.draft",
+        "for each in at.node.catch if covers(each.on, failure)",
+        "for each in at.node.catch",
+        seed=100002,
+    ),
+    Mutant(
+        "a handler begins while executions inside go on",
+        "aiorch.nodes.parallel",
+        "        if live:\n",
+        "        if False:\n",
+        seed=100125,
+    ),
+    Mutant(
+        "retries counted together by several policies",
+        "aiorch.core.attempts",
+        "        tries, retried = counts[number], tuple(counts)\n",
+        "        retried = tuple(counts)\n",
+    ),
+    Mutant(
+        "a step of a graph begins before its last need",
+        "aiorch.core.draft",
+        "                elif not left:\n",
+        "                elif left < 2:\n",
+        seed=100002,
+    ),
+    Mutant(
+        "only the next step skipped after a failed need",
+        "aiorch.core.draft",
+        "                    self._skip_all(self._with_inner(place))\n                    ended.append(place)\n",
+        "                    self._skip_all(self._with_inner(place))\n",
+        seed=100073,
+    ),
+    Mutant(
+        "the run goes on after a success of what is to be stopped",
+        "aiorch.core.draft",
+        "        if not is_stopped:  # else",
+        "        if True:  # else",
+        seed=100681,
+    ),
+    Mutant(
+        "a value written after the document that names it",
+        "aiorch.engine.committer",
+        "        if changes.values:\n"
+        "            await self._executor.runs.save_values(changes.values)\n"
+        "        self._is_unsure = True\n"
+        "        loop = asyncio.get_running_loop()\n"
+        "        begun_at = loop.time()\n"
+        "        self.generation = await self._executor.runs.save_run(\n"
+        "            changes.header, document, [*launches.values()], if_generation_match=self.generation\n"
+        "        )\n",
+        "        self._is_unsure = True\n"
+        "        loop = asyncio.get_running_loop()\n"
+        "        begun_at = loop.time()\n"
+        "        self.generation = await self._executor.runs.save_run(\n"
+        "            changes.header, document, [*launches.values()], if_generation_match=self.generation\n"
+        "        )\n"
+        "        if changes.values:\n"
+        "            await self._executor.runs.save_values(changes.values)\n",
+        seed=100001,
+    ),
+    Mutant(
+        "a value asked for that no object holds yet",
+        "aiorch.core.values",
+        "self._loaded.get(name, self._fresh.get(state.result_in))",
+        "self._loaded.get(name)",
+        seed=100001,
     ),
     # -- who is alive --------------------------------------------------------------------------------------------
     Mutant(
@@ -685,7 +847,7 @@ MUTANTS = (
     Mutant(
         "a standstill counted against timeouts",
         "aiorch.engine.standstill",
-        "            self._total_s += gap_s - TICK_S\n",
+        "            self._total_s += gap_s - self.tick_s\n",
         "            pass\n",
         seed=100020,
     ),
@@ -805,8 +967,8 @@ MUTANTS = (
     Mutant(
         "a reason to wait that stays when the task has ended",
         "aiorch.core.draft",
-        "                retry_at=None,\n                waits_because=None,\n                stop=False,\n",
-        "                retry_at=None,\n                stop=False,\n",
+        "                due_at=None,\n                waits_because=None,\n",
+        "                due_at=None,\n",
         seed=100012,
     ),
     Mutant(

@@ -8,7 +8,7 @@ told. It knows nothing of the engine: documents are plain JSON to it.
     S2   what a target starts is a committed intent, and has its record
     S3   no execution is started more often than commits say, with ``on_lost: fail`` once at most; whoever was silent
          looks before it sends; no job is given up that may have been launched
-    S4   a task starts only after those before it, inside what is running
+    S4   a task starts only where a way leads, inside what is running, and no wait is over before its time
     S5   what was acknowledged, or told to a client, is committed; no message is put away but those that nobody should
          have sent
     S6   the end is the one that a reference interpreter works out
@@ -22,6 +22,9 @@ told. It knows nothing of the engine: documents are plain JSON to it.
     S13  a process that gave requests up has fewer under way afterwards, until others are answered
     S14  an entry says why its task waits only until the attempt has ended
     S15  a process that carries out only its own runs changes no other run
+    S16  `finally` begins once, when everything else has ended; a handler or a further try begins when nothing inside is
+         live, and what is of an earlier try never changes
+    S17  values outside of a document are stored before the document that names them, and no commit changes nothing
     L1   when faults have stopped, every run ends in time
     L2   where nothing is lost and nobody dies, also without a sweeper
     L3   no deadlock, no livelock (the loop sees to it)
@@ -31,12 +34,12 @@ import json
 from base64 import b64decode
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tests.simulation.reference import ENDS, Facts, Interpreter
+from tests.simulation.reference import ENDS, Facts, Interpreter, NoValueError, Reading, Structure
 from tests.simulation.targets import Execution, result_of
 
 if TYPE_CHECKING:
@@ -63,6 +66,9 @@ TICK_S = 1.5
 CALLED_AGAIN_S = 20.0
 """How long a launch that was committed to may take to go out, its supplementary function included."""
 
+SKEW_S = 60.0
+"""The most that the clocks of two processes may differ by."""
+
 AWAKE_S = 5.0
 """How long an owner that stood still has, once it goes on, to let the others know of it."""
 
@@ -84,7 +90,10 @@ def _unclaimed(document: Mapping[str, Any]) -> set[tuple[str, int]]:
         (name, entry.get("attempt", 0))
         for name, entry in document.items()
         if entry.get("by") is None
-        and (entry["status"] == "Retrying" or (entry["status"] == "New" and entry.get("ready_at") is not None))
+        and (
+            (entry["status"] == "Retrying" and "due_at" not in entry)
+            or (entry["status"] == "New" and entry.get("ready_at") is not None)
+        )
     }
 
 
@@ -104,43 +113,6 @@ class Violation(AssertionError):  # noqa: N818  what it is called
     def __init__(self, invariant: str, message: str) -> None:
         self.invariant = invariant
         super().__init__(f"{invariant}: {message}")
-
-
-class Structure:
-    """What comes before each node of a definition, and around it."""
-
-    def __init__(self, definition: Mapping[str, Any]) -> None:
-        self.before: dict[str, str | None] = {}
-        self.around: dict[str, str | None] = {}
-        self.steps: dict[str, Mapping[str, Any]] = {}
-        self.no_result: dict[str, str] = {}
-        self._add(definition, None)
-        self._decide(definition, reads_after=False)
-
-    def _decide(self, dag: Mapping[str, Any], *, reads_after: bool) -> bool:
-        """Note what becomes of each call without its result; return whether Python code of the level reads results."""
-        names = [dag["start"]]
-        while "next" in dag["steps"][names[-1]]:
-            names.append(dag["steps"][names[-1]]["next"])
-        for name in reversed(names):
-            step = dag["steps"][name]
-            inside = [self._decide(branch, reads_after=reads_after) for branch in step.get("branches", ())]
-            if step.get("target_type") == "CloudFunction":
-                default = "call_again" if reads_after else "accept"
-                default = "fail" if step.get("on_lost") == "fail" else default
-                self.no_result[name] = step.get("on_no_result", default)
-            reads_after = reads_after or any(inside) or step.get("target_type") == "Function" or "function" in step
-        return reads_after
-
-    def _add(self, dag: Mapping[str, Any], parallel: str | None) -> None:
-        for name, step in dag["steps"].items():
-            self.steps[name] = step
-            self.before.setdefault(name, None)
-            self.around[name] = parallel
-            if "next" in step:
-                self.before[step["next"]] = name
-            for branch in step.get("branches", ()):
-                self._add(branch, name)
 
 
 class Oracle:
@@ -195,6 +167,7 @@ class Oracle:
         self._heard_at: dict[str, float] = {}
         self._calls_again: Counter[str] = Counter()
         self._reasons = 0
+        self._timers = 0
         self._records_by: Counter[tuple[str, str]] = Counter()
         self._lost_races: set[str] = set()
         self._ends: Counter[str] = Counter()
@@ -239,8 +212,13 @@ class Oracle:
 
     def cancelled(self, run_id: str) -> None:
         """A client was told that its cancel is taken."""
-        if self.status(run_id) not in (*RUN_ENDS, "Cancelling", "Failing"):
+        if not self._may_be_cancelled(run_id):
             self.fail("S5", f"a client was told that {run_id} is cancelled, and it is {self.status(run_id)}")
+
+    def _may_be_cancelled(self, run_id: str) -> bool:
+        """Whether a cancel is taken: the run ends, or it had come to its end and only `finally` goes on."""
+        has_ended = "finally" in self._documents.get(run_id, {}).get("$run", {})
+        return has_ended or self.status(run_id) in (*RUN_ENDS, "Cancelling", "Failing")
 
     def status(self, run_id: str) -> str | None:
         """Status of a run, as it is stored."""
@@ -332,9 +310,21 @@ class Oracle:
         future = self._future.get(run_id)
         if future is not None and (header.get("x_future") != future):
             self.fail("S7", f"run {run_id} has lost a field of a newer version")
+        old = {**{name: {"status": "New"} for name in new if name not in old}, **old}
+        if missing := old.keys() - new.keys():
+            self.fail("S1", f"run {run_id} has lost {missing}")
+        has_changed = {**header, "updated_at": ""} != {**old["$run"], "updated_at": ""}
         for name, entry in new.items():
             if name != "$run" and entry is not old[name] and entry != old[name]:
+                has_changed = True
                 self._entry_changed(run_id, name, old, new)
+            if name != "$run" and "result_in" in entry:
+                self._check_stored(run_id, name, entry)
+        if "output_in" in header:
+            self._check_stored(run_id, "its output", {"result_in": header["output_in"]})
+        if not has_changed and self._bucket.writer is not None:
+            self.fail("S17", f"{self._bucket.writer.name} has committed to run {run_id}, and nothing has changed")
+        self._check_finally(run_id, old, new)
         if self._world.swarm.is_store_good:
             self._owners_changed(run_id, _owners(new))
             self._left_to_others(run_id, _unclaimed(new) - _unclaimed(old))
@@ -349,7 +339,7 @@ class Oracle:
             kept.pop("$run", None)
         self._kept[run_id] = frozenset(kept)
         blank = {name: kept.get(name, {"status": "New"}) for name in new if name != "$run"}
-        if missing := self._structures[run_id].steps.keys() ^ blank.keys():
+        if missing := self._structures[run_id].steps.keys() ^ {name for name in blank if "#" not in name}:
             self.fail("S6", f"the document of {run_id} has other nodes than its definition: {missing}")
         return {"$run": {"status": "Running"}, **blank}
 
@@ -367,6 +357,7 @@ class Oracle:
             self._called_again(run_id, name, before, after)
         changed = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         self._reasons += changed == {"waits_because"}
+        self._timers += "due_at" in after and "due_at" in changed
         if after.get("lost", 0) > before.get("lost", 0):
             self._world.count("attempt lost")
         if now[1] == 4 and before["status"] == "Starting":
@@ -386,11 +377,112 @@ class Oracle:
             self._check_writer(writer, f"{run_id} {name}", before, after)
         if after["status"] == "Starting" and then[0] < now[0]:
             self._intent(run_id, name, old, new)
-        elif now[0] > then[0] and after["status"] != "Starting":
+        elif now[0] > then[0] and after["status"] != "Starting" and "branches" not in after:
             self.fail("S1", f"{run_id} {name} has attempt {now[0]}, which was never Starting")
+        self._check_scopes(run_id, name, old, new)
+        if after.get("node_type") == "Wait":
+            self._check_wait(run_id, name, before, after)
         key = after.get("execution_id")
         if key is not None:
             self._launches[key] = max(self._launches.get(key, 0), after.get("launches", 0))
+
+    def _check_stored(self, run_id: str, name: str, entry: Mapping[str, Any]) -> None:
+        """A result outside of the document is there before the document names it."""
+        try:
+            self._stored(entry)
+        except KeyError as error:
+            self.fail("S17", f"{run_id}: the result of {name} is in {error}, and that was not written")
+
+    def _stored(self, entry: Mapping[str, Any]) -> Any:
+        """Return the result that an entry names. Raises: KeyError if it is not stored."""
+        place = entry["result_in"]
+        if place == "execution":
+            place = f"executions/{entry['execution_id']}.json"
+        data = self._bucket.data(place)
+        if data is None:
+            raise KeyError(place)
+        return _decode(data)["response"] if entry["result_in"] == "execution" else _decode(data)
+
+    def _reading(self, run_id: str) -> Reading:
+        return Reading(self._structures[run_id], self._documents[run_id], self._stored)
+
+    def _check_finally(self, run_id: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+        before, after = old["$run"].get("finally"), new["$run"].get("finally")
+        if before is not None and (after is None or after["begun_at"] != before["begun_at"]):
+            self.fail("S16", f"`finally` of {run_id} began at {before['begun_at']}, and then {after}")
+        final = self._structures[run_id].final
+        has_begun = any(old[name]["status"] == "New" != new[name]["status"] for name in final)
+        if after is None and has_begun and new["$run"]["status"] not in RUN_ENDS:
+            self.fail("S16", f"a step of `finally` of {run_id} has begun, and that is not committed")
+        if after is not None and before is None:
+            self._world.count("finally")
+            for name, entry in new.items():
+                is_main = name != "$run" and self._structures[run_id].name_of(name) not in final
+                if is_main and entry["status"] not in ENDS:
+                    self.fail("S16", f"`finally` of {run_id} begins, and {name} is {entry['status']}")
+
+    def _check_scopes(self, run_id: str, name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+        structure, before, after = self._structures[run_id], old[name], new[name]
+        outer, number = structure.outer(name)
+        if outer is not None and number < old[outer].get("attempt", 0):
+            self.fail("S16", f"{run_id} {name} changes, and {outer} is in its try {old[outer]['attempt']}")
+        if "branches" not in after:
+            return
+        self._check_due(run_id, name, before, after)
+        goes_on = after.get("caught") or after["status"] == "Retrying"
+        is_again = after.get("attempt", 0) > max(1, before.get("attempt", 0))
+        if is_again:
+            self._world.count("try of a Parallel")
+        if goes_on or is_again:
+            tried = max(1, after.get("attempt", 0) - is_again)
+            for each, entry in new.items():
+                is_live = entry["status"] in LIVE and "execution_id" in entry
+                if is_live and structure.is_inside(each, name, tried):
+                    self.fail("S16", f"{run_id} {name} is handled, and {each} inside is {entry['status']}")
+
+    def _check_due(self, run_id: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """A further try begins at its time, and a try is ended for its time no earlier."""
+        is_again = before["status"] == "Retrying" and after["status"] == "Running"
+        error = after.get("error", {})
+        is_late = error != before.get("error", {}) and error.get("type") == "Timeout" and "due_at" in before
+        if is_again or is_late:
+            left_s = (datetime.fromisoformat(before["due_at"]) - self._world.time_of_day()).total_seconds()
+            if left_s > (SKEW_S if self._world.swarm.skewed else 0.001):
+                self.fail("S4", f"{run_id} {name} is tried again or over, and is due in {left_s:g} s")
+
+    def _check_wait(self, run_id: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """A wait begins with the time of its step, and is over no earlier."""
+        world, step = self._world, self._structures[run_id].step(name)
+        if after["status"] == "Running" and "due_at" in after:
+            world.count("wait")
+            due_at = datetime.fromisoformat(after["due_at"])
+            reading = self._reading(run_id)
+            if "until" in step:
+                expected = datetime.fromisoformat(reading.evaluate(step["until"], name))
+            else:
+                seconds = reading.evaluate(step["seconds"], name)
+                expected = datetime.fromisoformat(after["started_at"]) + timedelta(seconds=seconds)
+            if due_at != expected:
+                self.fail("S4", f"{run_id} {name} waits until {due_at}, and its step says {expected}")
+        if before["status"] == "Running" and after["status"] == "Completed":
+            left_s = (datetime.fromisoformat(before["due_at"]) - world.time_of_day()).total_seconds()
+            if left_s > (SKEW_S if world.swarm.skewed else 0.001):
+                self.fail("S4", f"{run_id} {name} is over, and is due in {left_s:g} s")
+
+    def given(self, execution: Execution, parameters: Mapping[str, Any]) -> None:
+        """A target is given parameters: those of the step, with the values of its expressions."""
+        structure, name = self._structures[execution.run_id], execution.node
+        step = structure.step(name)
+        facts = {"execution_id": execution.key, "attempt": execution.attempt}
+        try:
+            expected = self._reading(execution.run_id).evaluate(step.get("parameters", {}), name, task=facts)
+        except NoValueError as error:
+            self.fail("S6", f"{execution.label} is launched, and its parameters have no value: {error}")
+            return
+        if "function" in step:
+            expected = {**expected, "supplement": execution.key}
+        if parameters != expected:
+            self.fail("S6", f"{execution.label} is given {parameters!r:.200}, and not {expected!r:.200}")
 
     def _called_again(self, run_id: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """A call is sent again only after its end, while no process waits for its answer, and then it is sent."""
@@ -464,10 +556,11 @@ class Oracle:
     ) -> None:
         """What only the owner of an entry knows, only the owner says; and it owns it until somebody calls it dead."""
         owner = before.get("by")
-        goes_on = before["status"] in LIVE and after["status"] in LIVE and before["attempt"] == after["attempt"]
+        is_live = before["status"] in LIVE and after["status"] in LIVE
+        goes_on = is_live and before.get("attempt") == after.get("attempt")
         if (
             after["status"] == "Running" != before["status"]
-            and "branches" not in after
+            and after.get("node_type") == "Task"
             and after.get("by") != writer.id
         ):
             self.fail("S10", f"{what} was called Running by {writer.name}, which does not own it")
@@ -512,7 +605,7 @@ class Oracle:
         if "did not end within" not in words and "no event within" not in words:
             return
         run_id, node = what.split()
-        timeout_s = self._structures[run_id].steps[node]["timeout"]
+        timeout_s = self._structures[run_id].step(node)["timeout"]
         if writer.pauses_since(begun_at):
             self._world.count("timeout after a pause")
         if _counted_s(writer, begun_at) < timeout_s - 0.1:
@@ -547,24 +640,28 @@ class Oracle:
                 self.fail("S4", f"{run_id} {name} is to start again, and that is due in {left_s:g} s")
         if attempt != old[name].get("attempt", 0) + 1:
             self.fail("S1", f"{run_id} {name} skipped from attempt {old[name].get('attempt', 0)} to {attempt}")
-        step = structure.steps[name]
+        step = structure.step(name)
         if attempt > 1 and step.get("on_lost") == "fail" and step["target_type"] != "Dataflow":
             key = old[name].get("execution_id", "")
             if self._starts[key] and not self._facts[run_id].ends.get((name, attempt - 1)):
                 self.fail("S3", f"{run_id} {name} is to start again, and its attempt {attempt - 1} may go on")
+        is_final = structure.name_of(name) in structure.final
         for header in (old["$run"], new["$run"]):
-            if header["status"] != "Running":
+            if header["status"] != "Running" and not is_final:
                 self.fail("S10", f"{run_id} {name} is to start, and the run is {header['status']}")
-        before, around = structure.before[name], structure.around[name]
-        if before is not None and new[before]["status"] != "Completed":
-            self.fail("S4", f"{run_id} {name} is to start, and {before} before it is {new[before]['status']}")
-        while around is not None:
-            if new[around]["status"] != "Running":
-                self.fail("S4", f"{run_id} {name} is to start, and {around} around it is {new[around]['status']}")
-            before = structure.before[around]
-            if before is not None and new[before]["status"] != "Completed":
-                self.fail("S4", f"{run_id} {name} is to start, and {before} before it is {new[before]['status']}")
-            around = structure.around[around]
+        final = new["$run"].get("finally")
+        if is_final and (final is None or "ended_at" in final):
+            self.fail("S16", f"{run_id} {name} is to start, and `finally` is {final}")
+        place: str | None = name
+        while place is not None:
+            if not structure.is_reached(place, new):
+                self.fail("S4", f"{run_id} {name} is to start, and no way leads to {place}")
+            place, number = structure.outer(place)
+            if place is None:
+                break
+            around = new[place]
+            if around["status"] != "Running" or around.get("stop") or max(1, around.get("attempt", 0)) != number:
+                self.fail("S4", f"{run_id} {name} is to start, and {place} around it is {around['status']}")
 
     def _check_end_of_run(self, run_id: str, document: dict[str, Any]) -> None:
         for name, entry in document.items():
@@ -666,8 +763,8 @@ class Oracle:
     def _must_not_repeat(self, execution: Execution) -> bool:
         """Whether a second start is forbidden: not if the first one succeeded, and its result was to be called for."""
         structure = self._structures[execution.run_id]
-        is_for_result = structure.no_result.get(execution.node) == "call_again"
-        return structure.steps[execution.node].get("on_lost") == "fail" and not is_for_result
+        is_for_result = structure.no_result.get(structure.name_of(execution.node)) == "call_again"
+        return structure.step(execution.node).get("on_lost") == "fail" and not is_for_result
 
     def _check_still_wanted(self, process: "SimulatedProcess", execution: Execution) -> None:
         """
@@ -690,7 +787,7 @@ class Oracle:
 
     def _plan(self, execution: Execution) -> None:
         script = self._world.scripts.of(execution)
-        step = self._structures[execution.run_id].steps[execution.node]
+        step = self._structures[execution.run_id].step(execution.node)
         timeout = step.get("timeout", 3600) - (60 if step["target_type"] == "Dataflow" else 0)
         may_end_otherwise = self._world.swarm.two_ends or execution.key in self._unsent
         is_certain = not (script.hangs or script.takes_s + 6 >= timeout or may_end_otherwise)
@@ -784,7 +881,7 @@ class Oracle:
                 self.fail("S5", f"the start of {run_id} was acknowledged, and there is no document")
         elif kind == "cancel":
             run_id = resource["labels"]["run_id"]
-            if self.status(run_id) == "Running":
+            if self.status(run_id) is not None and not self._may_be_cancelled(run_id):
                 self.fail("S5", f"the cancel of {run_id} was acknowledged, and it is Running")
         elif kind != "dataflow_step" and "trace" in message:
             name = resource["labels"].get("function_name") or resource["labels"].get("service_name")
@@ -813,7 +910,8 @@ class Oracle:
         entry = self._documents[execution["run_id"]][execution["node_name"]]
         open_statuses = (*LIVE, "New", "Retrying") if is_success else (*LIVE, "New")
         is_known = entry.get("attempt", 0) > execution["attempt"] or entry["status"] not in open_statuses
-        if is_success and self._structures[execution["run_id"]].no_result[execution["node_name"]] != "accept":
+        structure = self._structures[execution["run_id"]]
+        if is_success and structure.no_result[structure.name_of(execution["node_name"])] != "accept":
             # It is noted, or the next attempt brings a result.
             is_noted = entry["status"] == "Retrying" or entry.get("stop") or entry.get("unanswered", {}).get("events")
             is_known = is_known or bool(is_noted)
@@ -837,9 +935,10 @@ class Oracle:
         for run_id, document in self._documents.items():
             self._check_results(run_id, document)
             interpreter = Interpreter(
-                self.definitions[run_id],
+                self._structures[run_id],
                 document,
-                self._facts_of(run_id),
+                self._facts[run_id],
+                self._reading(run_id),
                 kept=self._kept[run_id],
                 was_cancelled=run_id in self.cancels,
             )
@@ -850,22 +949,14 @@ class Oracle:
         if self._world.swarm.is_store_good and not self._world.is_directed:
             self._check_records()
 
-    def _facts_of(self, run_id: str) -> Facts:
-        return self._facts[run_id]
-
     def _check_results(self, run_id: str, document: dict[str, Any]) -> None:
+        structure = self._structures[run_id]
         for name, entry in document.items():
             if name == "$run" or entry["status"] != "Completed" or entry.get("node_type") != "Task":
                 continue
-            result = entry.get("result")
-            if entry.get("result_in") == "execution":
-                record = self._bucket.data(f"executions/{entry['execution_id']}.json")
-                result = None if record is None else _decode(record).get("response")
-                if result is None:
-                    self.fail("S6", f"{run_id} {name} has a large result, and its record has none")
-                    continue
+            result = self._stored(entry) if "result_in" in entry else entry.get("result")
             if result is None:
-                policy = self._structures[run_id].no_result.get(name, "accept")
+                policy = structure.no_result.get(structure.name_of(name), "accept")
                 if policy != "accept" and document["$run"]["status"] == "Completed":
                     self.fail("S6", f"{run_id} {name} is Completed without a result, and on_no_result is {policy}")
                 continue  # told by an event, which has none
@@ -873,8 +964,12 @@ class Oracle:
                 if result.get("state") != "JOB_STATE_DONE":
                     self.fail("S6", f"{run_id} {name} has the result {result}")
                 continue
-            if result not in [result_of(name, entry["attempt"], is_large=large) for large in (False, True)]:
-                self.fail("S6", f"{run_id} {name} has the result {result}")
+            own = [result_of(name, entry["attempt"], is_large=large) for large in (False, True)]
+            step = structure.step(name)
+            if "result" in step:
+                own = [self._reading(run_id).evaluate(step["result"], name, result=each) for each in own]
+            if result not in own:
+                self.fail("S6", f"{run_id} {name} has the result {result!r:.200}")
 
     def _check_records(self) -> None:
         """A process writes the record of a launch once, unless it loses the race for a commit and decides again."""
@@ -889,6 +984,7 @@ class Oracle:
         # event; another process that sends it folds onto an old copy first, and announces itself.
         again, processes = sum(self._calls_again.values()), self._world.swarm.processes
         budget = runs * 8 + attempts * (4 + 2 * processes) + again * (4 if processes == 1 else 6) + self._reasons
+        budget += 2 * self._timers  # that a timer is due is told by each process, and committed once
         writes = self._world.writes["runs"] + self._world.writes["open"] + self._world.writes["executions"]
         if writes > budget:
             self.fail("S8", f"{writes} writes for {runs} runs with {attempts} attempts, and {budget} were to be enough")

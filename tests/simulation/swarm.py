@@ -115,6 +115,8 @@ class Swarm:
     """Something happens to every process, and pauses are long: they wake up when their work has been taken over."""
     aimed: bool = False
     """Some pauses meet a process when they hurt most."""
+    worded: bool = False
+    """Runs whose definitions use the whole language."""
     jobs: bool = False
     """Runs of which at least two tasks are jobs."""
     unequal: bool = False
@@ -285,6 +287,7 @@ def draw_swarm(tape: Tape) -> Swarm:  # noqa: PLR0915  one line per fault
         # More at once than the bucket can carry out.
         swarm.starts, swarm.runs, swarm.capacity, swarm.lasts_s = 10, 3, tape.pick("crowds meet", (3, 8)), 120.0
         swarm.starts_from, swarm.starts_within, swarm.processes = 8, 4, min(2, swarm.processes)
+    swarm.worded = flag("worded")
     if not swarm.has_source:
         swarm.commands = flag("commands", one_in=2)
     if swarm.is_calm and not (swarm.event_lost and swarm.answer_lost):

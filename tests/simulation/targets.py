@@ -104,6 +104,7 @@ def python_function(world: "World", process: "SimulatedProcess") -> Callable[[Ta
         world.cluster.may_pause(process, "launches", 0.3, 3.0)
         dict(context.results)
         world.oracle.started("Function", process, execution)
+        world.oracle.given(execution, context.parameters)
         script = world.scripts.of(execution)
         call = (process, execution)
         world.oracle.calls.add(call)
@@ -272,6 +273,7 @@ class CloudFunctions:
         if script.hangs or script.takes_s + 1 > (task.timeout or 0):
             world.cluster.may_pause_before(self._process, task.timeout or 0)
         calling = self._process, context.execution_id
+        world.oracle.given(Execution.of(context), context.parameters)
         world.oracle.calling.add(calling)
         try:
             answer = await world.platform.call(self._process, task.target_name, Execution.of(context))

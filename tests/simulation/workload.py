@@ -17,6 +17,7 @@ from aiorch.definition.build import DAGBuilder
 from aiorch.errors import RunNotFoundError, RunStateError
 from aiorch.events.decode import start_run_id
 from aiorch.model.dag import DAG
+from tests.language import Writer, example_input
 from tests.simulation.oracle import cancel_of
 from tests.simulation.targets import PROJECT, REGION
 
@@ -28,6 +29,9 @@ SIZES = (1, 2, 3, 4, 6, 8, 11)
 
 MEMBERS = 150
 """DAGs of each size."""
+
+WORDED = 400
+"""Further DAGs of each size, which use the whole language."""
 
 FUNCTIONS = ("load", "load", "join-2", "report2")
 """Cloud Functions: fewer than nodes, so that several nodes call the same."""
@@ -80,7 +84,7 @@ def definition(size: int, number: int) -> dict[str, Any]:
         if chance.random() < 0.5:
             step["retry"] = {"max_attempts": chance.choice((2, 2, 3)), "initial_delay": chance.choice((0, 1, 15))}
             if chance.random() < 0.3:
-                step["retry"]["on"] = ["5xx", "Timeout", "FunctionError"]
+                step["retry"]["on"] = ["5xx", "Timeout", *(["FunctionError"] if target == "Function" else [])]
         if chance.random() < 0.25:
             step["on_lost"] = "fail"
         if target == "CloudFunction" and chance.random() < 0.5:
@@ -89,6 +93,8 @@ def definition(size: int, number: int) -> dict[str, Any]:
             step["function"] = "simulation:supplement"
         return step
 
+    if number >= MEMBERS:
+        return Writer(chance, SIZES[size] + 2, lambda _: task()).definition(f"dag-{size}-{number}")
     made = {"name": f"dag-{size}-{number}", **chain(0)}
     if number % 3 == 2:
         _decide_some(made, random.Random(f"decided {size}/{number}"))
@@ -127,11 +133,12 @@ def members_with_jobs(size: int) -> tuple[int, ...]:
 class PlannedRun:
     """One run that a client wants."""
 
-    def __init__(self, run_id: str, definition: dict[str, Any], dag: DAG) -> None:
+    def __init__(self, run_id: str, definition: dict[str, Any], dag: DAG, input: Any = None) -> None:
         self.run_id = run_id
         self.definition = definition
         self.dag = dag
-        self.input = {"of": run_id}
+        self.input = {"of": run_id} if input is None else input
+        self.is_worded = input is not None
 
 
 class Clients:
@@ -153,6 +160,11 @@ class Clients:
         if self._world.swarm.jobs:
             size = 2 + tape.draw(f"size of {run_id} with jobs", len(SIZES) - 2)
             number = tape.pick(f"dag of {run_id} with jobs", members_with_jobs(size))
+        elif self._world.swarm.worded:
+            size = tape.draw(f"size of {run_id}", len(SIZES))
+            number = MEMBERS + tape.draw(f"worded dag of {run_id}", WORDED)
+            given = example_input(random.Random(tape.draw(f"input of {run_id}", 20)))
+            return PlannedRun(run_id, definition(size, number), dag(size, number), given)
         else:
             size = tape.draw(f"size of {run_id}", len(SIZES))
             number = tape.draw(f"dag of {run_id}", MEMBERS)
@@ -167,7 +179,7 @@ class Clients:
             wishes += [self._start(run) for _ in range(starts)]
             if swarm.cancels and tape.draw(f"{run.run_id} cancelled", 2):
                 wishes.append(self._cancel(run.run_id))
-            if swarm.resumes and tape.draw(f"{run.run_id} resumed", 2):
+            if swarm.resumes and not run.is_worded and tape.draw(f"{run.run_id} resumed", 2):
                 wishes.append(self._resume(run.run_id))
         if swarm.poison:
             wishes.append(self._poison())

@@ -1,6 +1,7 @@
 """A program that uses the whole public API. Type checkers read it in their strictest modes, and a test runs it."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, assert_type
 
 from aiorch import (
@@ -13,6 +14,7 @@ from aiorch import (
     EventFactory,
     ExecutionStatus,
     Failure,
+    InvalidInputError,
     Node,
     OrchestrationStatus,
     Orchestrator,
@@ -31,11 +33,14 @@ from aiorch import (
 )
 from aiorch.documents import Execution, Results, RunSummary, StoredRun
 from aiorch.engine.receipt import Receipt
+from aiorch.errors import Problem
 from aiorch.events import Event
 from aiorch.model import NodeState
 from aiorch.ports import Answer, Store, Succeeded, Target
 from aiorch.run_handle import RunView
 from aiorch.stores import MemoryStore, open_store
+from aiorch.testing import Answer as ScriptedAnswer
+from aiorch.testing import Case, CaseFailedError, Expectation, Outcome, TargetCall, run_case
 
 
 async def load(context: TaskContext) -> list[int]:
@@ -52,6 +57,8 @@ def total(context: TaskContext) -> int:
 
 DEFINITION: dict[str, Any] = {
     "name": "typed",
+    "inputs": {"limit": "integer"},
+    "labels": {"team": "data"},
     "start": "Load",
     "steps": {
         "Load": {"type": "Task", "target_type": "Function", "function": load, "next": "Both"},
@@ -92,11 +99,12 @@ class Fake:
 
 
 def look_at(dag: DAG) -> list[str]:
+    assert dag.start_node is not None
     node: Node = dag.nodes[dag.start_node]
     assert_type(dag.all_tasks, dict[str, Task])
     assert_type(node.next_node, Node | None)
     parallels = [each for each in dag.all_nodes.values() if isinstance(each, Parallel)]
-    return [branch.start_node for each in parallels for branch in each.branches]
+    return [str(branch.start_node) for each in parallels for branch in each.branches]
 
 
 async def orchestrate(store: Store) -> RunResult:
@@ -110,19 +118,25 @@ async def orchestrate(store: Store) -> RunResult:
             assert_type(view, RunView)
             assert_type(view.nodes["Load"], NodeState)
             assert_type(view.counts, dict[TaskStatus, int])
+            assert_type(view.labels, dict[str, str])
         result = await run.wait()
         assert_type(result.status, RunStatus)
         assert_type(result.error, Failure | None)
         assert_type(result.results, Results)
         assert_type(await run.document_with_results(), bytes)
+        try:
+            await orchestrator.start(DEFINITION, input={"limit": "3"})
+        except InvalidInputError as error:
+            assert_type([(problem.name, problem.path) for problem in error.problems], list[tuple[str, str]])
         return await orchestrator.run(DEFINITION, input={"limit": 4})
 
 
 async def ask(store: Store) -> list[str]:
     async with Client(store) as client:
         assert_type(client, Client)
-        summaries = await client.runs()
+        summaries = await client.runs(labels={"team": "data"})
         assert_type(summaries, list[RunSummary])
+        assert_type([summary.labels for summary in summaries], list[Mapping[str, str]])
         try:
             await client.cancel("none", reason="no longer needed")
         except RunNotFoundError as error:
@@ -141,12 +155,35 @@ async def execute(store: Store) -> StoredRun:
     functions = {TargetTypes.CLOUD_FUNCTION: Fake(), TargetTypes.FUNCTION: Fake()}
     async with DAGExecutor(dag, targets=functions) as executor:
         assert_type(executor, DAGExecutor)
-        receipt = await executor.handle({"resource": {"type": "start", "labels": {"run_id": "two"}}})
+        receipt = await executor.handle(
+            {"resource": {"type": "start", "labels": {"run_id": "two"}}, "parameters": {"limit": 3}}
+        )
         assert_type(receipt, Receipt)
         stored = await executor.wait("two")
     assert_type(await executions.get_execution(stored.run.nodes["Load"].execution_id or ""), Execution | None)
     assert_type([task.bound_to(stored.run).status for task in dag.all_tasks.values()], list[TaskStatus])
     return stored
+
+
+def rehearse() -> Outcome:
+    case = Case(
+        DEFINITION,
+        name="a step that fails",
+        input={"limit": 2},
+        answers={
+            "Load": ScriptedAnswer(result=[1, 2]),
+            "Total": [ScriptedAnswer(error="OSError", message="busy", after=60)],
+            "Call": ScriptedAnswer(result={"billed": True}),
+        },
+        expect=Expectation(error="BranchFailed", steps={"Total": "Completed"}, calls={"Call": 1}),
+    )
+    try:
+        return run_case(case)
+    except CaseFailedError as error:
+        assert_type(error.problems, tuple[Problem, ...])
+        assert_type(error.outcome.calls["Load"], tuple[TargetCall, ...])
+        assert_type(error.outcome.way, tuple[str, ...])
+        return error.outcome
 
 
 async def main() -> tuple[RunResult, list[str], StoredRun, list[str]]:
@@ -155,6 +192,7 @@ async def main() -> tuple[RunResult, list[str], StoredRun, list[str]]:
     except DefinitionError as error:
         assert_type([problem.path for problem in error.problems], list[str])
     assert_type(open_store("memory:"), Store)
+    assert rehearse().status == "Failed"
     store = MemoryStore()
     result = await orchestrate(store)
     return result, await ask(store), await execute(store), look_at(DAGBuilder(DEFINITION).build_dag())

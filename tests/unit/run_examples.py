@@ -16,6 +16,62 @@ from aiorch.model.run_document import RunHeader
 from aiorch.model.status import RunStatus, TaskStatus
 from tests import definitions
 
+ORDERS: dict[str, Any] = {
+    "name": "orders",
+    "start": "Reserve",
+    "steps": {
+        "Reserve": definitions.task("Pay"),
+        "Pay": definitions.task("Ship", catch=[{"on": ["Declined", "Expired"], "next": "Ask"}, {"next": "Release"}]),
+        "Ask": definitions.task("Pause"),
+        "Pause": {"type": "Wait", "seconds": 3 * 86400, "next": "PayAgain"},
+        "PayAgain": definitions.task("Ship", catch=[{"next": "Release"}]),
+        "Ship": definitions.task("Size"),
+        "Size": {
+            "type": "Choice",
+            "choices": [{"when": "results.Reserve.parcels > 1", "next": "Split"}],
+            "default": "Notify",
+        },
+        "Split": definitions.task("Notify"),
+        "Notify": definitions.task(when="input.mail"),
+        "Release": definitions.task("Refused"),
+        "Refused": {"type": "Fail", "error": "Refused", "message": "no payment"},
+    },
+    "finally": {"start": "Clean", "steps": {"Clean": definitions.task("Log"), "Log": definitions.task()}},
+}
+"""Ways that part and join, failures that are caught, a wait, a condition of a step, and `finally`."""
+
+
+def needing(*needs: str, **keys: Any) -> dict[str, Any]:
+    """Return a task of a graph."""
+    step = definitions.task(**keys, **({"needs": list(needs)} if needs else {}))
+    del step["end"]
+    return step
+
+
+DAILY: dict[str, Any] = {
+    "steps": {
+        "Orders": needing(),
+        "Rates": needing(),
+        "Convert": needing("Orders", "Rates"),
+        "Score": needing("Convert"),
+        "Export": needing("Convert", when="input.export"),
+        "Report": needing("Score", "Rates"),
+        "Mail": needing("Report", "Export"),
+    }
+}
+"""A graph."""
+
+TRIES: dict[str, Any] = definitions.chain(
+    Fan=definitions.parallel(
+        definitions.chain("Left"),
+        definitions.chain("A", "B"),
+        retry={"max_attempts": 2, "initial_delay": 60, "jitter": 0},
+        catch=[{"result": None}],
+    ),
+    End=definitions.task(),
+)
+"""A node whose branches are tried again, and whose failure is caught."""
+
 STARTED = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
 

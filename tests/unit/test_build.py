@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
-from textwrap import dedent
 from types import MappingProxyType
 from typing import Any
 
@@ -16,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiorch.definition.build import DAGBuilder, NodeFactory
-from aiorch.definition.source import Format, load_definition, parse_definition
+from aiorch.definition.source import load_definition, parse_definition
 from aiorch.definition.syntax import VALUES_MAX
-from aiorch.errors import DefinitionError, Problem
+from aiorch.errors import DefinitionError
 from aiorch.model.dag import DAG
 from aiorch.model.enums import DataflowTemplateType, OnFailure, OnLost, TargetTypes
 from aiorch.model.retry import RetryPolicy
@@ -27,6 +26,7 @@ from aiorch.orchestrator import Orchestrator
 from aiorch.targets.cloud_function.node import CloudFunction
 from aiorch.targets.dataflow.node import DataflowJob
 from aiorch.targets.function.node import Function
+from tests.definitions import chain, in_text, only_problem, problems_if_any, problems_of
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "sample.yaml"
 
@@ -44,39 +44,17 @@ def definition(step: Any = None, **keys: Any) -> dict[str, Any]:
     return {"start": "A", "steps": {"A": task() if step is None else step}, **keys}
 
 
-def problems_of(source: Any) -> tuple[Problem, ...]:
-    with pytest.raises(DefinitionError) as raised:
-        DAGBuilder(source).build_dag()
-    return raised.value.problems
-
-
-def problems_if_any(source: Any) -> tuple[Problem, ...]:
-    try:
-        DAGBuilder(source).build_dag()
-    except DefinitionError as error:
-        return error.problems
-    return ()
-
-
-def only_problem(source: Any) -> Problem:
-    """Return the one problem of *source*: it is reported once, and nothing besides it."""
-    found = problems_of(source)
-    assert len(found) == 1, found
-    return found[0]
-
-
-def in_yaml(text: str, language: Format = "yaml") -> list[str]:
-    loaded = parse_definition(dedent(text).removeprefix("\n"), source="dag", format=language)
-    return [str(problem) for problem in problems_of(loaded)]
-
-
 # -- one problem each ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("keys", "path", "words"),
     [
-        ({"type": ...}, "type", "this key is missing; its value is `Task`, `Parallel`"),
+        (
+            {"type": ...},
+            "type",
+            "this key is missing; its value is `Task`, `Choice`, `Wait`, `Parallel`, `Pass` or `Fail`",
+        ),
         ({"type": "task"}, "type", ", not 'task'; did you mean `Task`?"),
         ({"type": "CloudFunction"}, "type", "so write `type: Task` and `target_type: CloudFunction`"),
         ({"type": ["Task"]}, "type", ", not a list"),
@@ -120,6 +98,18 @@ def in_yaml(text: str, language: Format = "yaml") -> list[str]:
         ({"retry": {"on": []}}, "retry.on", "must not be empty"),
         ({"retry": {"on": ["Timeout", 503]}}, "retry.on[1]", "must be a string, not the number 503; put it in quotes"),
         ({"retry": {"max_attempt": 3}}, "retry.max_attempt", "unknown key; did you mean `max_attempts`?"),
+        ({"retry": []}, "retry", "must not be empty"),
+        ({"retry": [{"max_attempts": 0}]}, "retry[0].max_attempts", "must be at least 1, not 0"),
+        ({"retry": [3]}, "retry[0]", "must be a mapping, not the number 3"),
+        ({"timeout": "${ input.t }"}, "timeout", "this key takes no expression, and this is '${ input.t }'"),
+        ({"when": ""}, "when", "must not be empty"),
+        ({"when": True}, "when", "must be a string, not true; put it in quotes"),
+        ({"when": None}, "when", "this is null"),
+        ({"catch": {"result": 1}}, "catch", "must be a list, not a mapping"),
+        ({"catch": []}, "catch", "must not be empty"),
+        ({"catch": [5]}, "catch[0]", "must be a mapping, not the number 5"),
+        ({"catch": [{"result": 1, "nxt": "B"}]}, "catch[0].nxt", "unknown key; did you mean `next`?"),
+        ({"choices": []}, "choices", "`choices` is a key of Choice steps, and this is a Function step"),
         ({"Timeout": 3}, "Timeout", "unknown key; did you mean `timeout`?"),
         ({"onLost": "fail"}, "onLost", "unknown key; did you mean `on_lost`?"),
         ({"xyz": 3}, "xyz", "unknown key; known here: "),
@@ -211,7 +201,7 @@ def test_a_wrong_dataflow_step_has_one_problem(keys: dict[str, Any], path: str, 
         ({"branches": [{"start": "B", "steps": [task()]}]}, ".branches[0].steps", "must be a mapping of steps by name"),
         ({"on_failure": "stop"}, ".on_failure", "must be 'fail_fast' or 'wait', not 'stop'"),
         ({"onfailure": "wait"}, ".onfailure", "did you mean `on_failure`?"),
-        ({"target_name": "x"}, ".target_name", "is a key of Function and CloudFunction and Dataflow steps"),
+        ({"target_name": "x"}, ".target_name", "`target_name` is a key of Task steps, and this is a Parallel step"),
         ({"type": ...}, ".type", "this key is missing"),
     ],
 )
@@ -226,7 +216,7 @@ def test_a_wrong_parallel_has_one_problem(keys: dict[str, Any], path: str, words
 @pytest.mark.parametrize(
     ("keys", "path", "words"),
     [
-        ({"start": ...}, "start", "this key is missing. Name of the first step."),
+        ({"start": ...}, "start", "this key is missing: the name of the first step, it seems 'A'"),
         ({"start": 1}, "start", "must be a string, not the number 1"),
         ({"start": "a"}, "start", "there is no step 'a' here; did you mean 'A'?"),
         ({"start": "Init"}, "start", "there is no step 'Init' here, only 'A'"),
@@ -240,8 +230,11 @@ def test_a_wrong_parallel_has_one_problem(keys: dict[str, Any], path: str, words
         ({"name": None}, "name", "this is null"),
         ({"timeout": "1h"}, "timeout", "must be a number, not '1h', e.g. 3600"),
         ({"$schema": 1}, "$schema", "must be a string"),
+        ({"schema_version": 1}, "schema_version", "must be 2, not the number 1"),
+        ({"finally": None}, "finally", "must be a mapping with `start` and `steps`, not null"),
+        ({"finally": {"start": "F", "steps": {"F": task()}, "timeout": 0}}, "finally.timeout", "must be above 0"),
         ({"schema": "x"}, "schema", "unknown key; did you mean `$schema`?"),
-        ({"version": 1}, "version", "unknown key; known here: start, steps, comment, name, timeout, $schema"),
+        ({"version": 1}, "version", "unknown key; known here: start, steps, on_failure, comment, name"),
     ],
 )
 def test_a_wrong_definition_has_one_problem(keys: dict[str, Any], path: str, words: str):
@@ -325,94 +318,6 @@ def test_keys_are_strings():
     assert (problem.path, problem.message) == ("steps.A.parameters.1", "the key 1 is no string; put it in quotes")
 
 
-# -- the chain -------------------------------------------------------------------------------------------------------
-
-
-def chain(**following: Any) -> dict[str, Any]:
-    """A definition whose steps are followed by these; `None` for an end, `...` for nothing at all."""
-    steps = {
-        name: task(next=after) if isinstance(after, str) else task(end=True if after is None else ...)
-        for name, after in following.items()
-    }
-    return {"start": "A", "steps": steps}
-
-
-@pytest.mark.parametrize(
-    ("following", "expected"),
-    [
-        ({"A": "B", "B": ...}, {"steps.B": "this step has no successor"}),
-        ({"A": "Stpe2", "Step2": None}, {"steps.A.next": "there is no step 'Stpe2' here; did you mean 'Step2'?"}),
-        ({"A": "zzz", "B": None}, {"steps.A.next": "there is no step 'zzz' here, only 'A', 'B'"}),
-        ({"A": None, "B": None}, {"steps.B": "no step leads here from the start ('A')"}),
-        ({"A": "C", "B": "C", "C": None}, {"steps.B": "no step leads here"}),
-        ({"A": None, "B": "C", "C": None}, {"steps.B": "no step leads here", "steps.C": "no step leads here"}),
-        (
-            {"A": "B", "B": "A", "C": None},
-            {"steps.B.next": "the run would never end: 'A' -> 'B' -> 'A'", "steps.C": "no step leads here"},
-        ),
-        ({"A": "A"}, {"steps": "no step ends this definition", "steps.A.next": "'A' -> 'A'"}),
-        (
-            {"A": "B", "B": "C", "C": "B"},
-            {"steps": "no step ends this definition", "steps.C.next": "'B' -> 'C' -> 'B'"},
-        ),
-        (
-            {"A": None, "B": "C", "C": "B"},
-            {
-                "steps.B": "no step leads here",
-                "steps.C": "no step leads here",
-                "steps.C.next": "'B' -> 'C' -> 'B'",
-            },
-        ),
-        ({"A": "x1", "B": "x2", "C": None}, {"steps.A.next": "no step 'x1'", "steps.B.next": "no step 'x2'"}),
-    ],
-)
-def test_the_steps_of_a_level_are_a_chain(following: dict[str, Any], expected: dict[str, str]):
-    """Every break of the chain is reported, and nothing that only follows from one."""
-    found = {problem.path: problem.message for problem in problems_of(chain(**following))}
-    assert found.keys() == expected.keys()
-    for path, words in expected.items():
-        assert words in found[path]
-
-
-def test_next_and_end_exclude_each_other():
-    """A step that has both is reported; `end: false` says nothing and is no contradiction."""
-    both = {"start": "A", "steps": {"A": task(next="B", end=True), "B": task()}}
-    problem = only_problem(both)
-    assert (problem.path, problem.message) == (
-        "steps.A",
-        "this step has both `next: 'B'` and `end: true`; take one of them away",
-    )
-    both["steps"]["A"]["end"] = False
-    assert list(DAGBuilder(both).build_dag().nodes) == ["A", "B"]
-    neither = only_problem(definition(task(end=False)))
-    assert "`next: <name of a step>`, or `end: true` if it is the last" in neither.message
-
-
-def test_a_long_cycle_is_shown_short():
-    """A cycle of a thousand steps fits on a line."""
-    following = {f"S{number}": f"S{(number + 1) % 1000}" for number in range(1000)}
-    data = {**chain(**following), "start": "S0"}
-    message = next(problem.message for problem in problems_of(data) if problem.path == "steps.S999.next")
-    assert message.endswith("'S0' -> 'S1' -> 'S2' -> (996 more) -> 'S999' -> 'S0'")
-
-
-def test_a_branch_that_leads_out_of_itself_is_told_how_to_end():
-    """The most natural mistake: a branch whose last step names the step after the join."""
-    branches = [{"start": "B", "steps": {"B": task(next="End")}}]
-    data = {"start": "P", "steps": {"P": {"type": "Parallel", "branches": branches, "next": "End"}, "End": task()}}
-    problem = only_problem(data)
-    assert problem.path == "steps.P.branches[0].steps.B.next"
-    assert "step 'End' is not on this level but at steps.End; a branch ends with `end: true`" in problem.message
-
-
-def test_a_branch_without_end_is_reported_at_the_branch():
-    """Not only the whole definition needs an end."""
-    branches = [{"start": "B", "steps": {"B": task(next="C"), "C": task(next="B")}}]
-    found = problems_of({"start": "P", "steps": {"P": {"type": "Parallel", "branches": branches, "end": True}}})
-    assert [problem.path for problem in found] == ["steps.P.branches[0].steps", "steps.P.branches[0].steps.C.next"]
-    assert found[0].message == "no step ends this branch; the last one has `end: true`"
-
-
 def test_names_are_unique_over_the_whole_definition():
     """A name used in a branch, in another branch and outside is reported for each use after the first."""
     inner = {"type": "Parallel", "branches": [{"start": "X", "steps": {"X": task()}}], "end": True}
@@ -431,7 +336,7 @@ def test_names_are_unique_over_the_whole_definition():
 
 def test_all_problems_of_all_kinds_come_at_once_in_the_order_of_the_text():
     """Keys, values, names and chains, on all levels, each with its line, column and path."""
-    found = in_yaml(
+    found = in_text(
         """
         Start: Init
         steps:
@@ -471,14 +376,13 @@ def test_all_problems_of_all_kinds_come_at_once_in_the_order_of_the_text():
     )
     assert found == [
         "line 1, column 1: Start: unknown key; did you mean `start`?",
-        "line 1, column 1: start: this key is missing. Name of the first step.",
         (
             "line 6, column 18: steps.Init.target_name: a function is named `module:callable`, not 'my_tasks.load'; "
             "did you mean 'my_tasks:load'?"
         ),
         (
-            "line 7, column 5: steps.Init.nxet: unknown key; known here: next, end, comment, type, target_type, "
-            "target_name, parameters, function, timeout, retry, on_lost"
+            "line 7, column 5: steps.Init.nxet: unknown key; known here: next, end, needs, comment, when, result, "
+            "catch, type, target_type, target_name, parameters, function, timeout, retry, on_lost"
         ),
         "line 8, column 11: steps.Init.next: there is no step 'Stpe1' here; did you mean 'Step1'?",
         "line 13, column 18: steps.Step1.retry.on[0]: must be a string, not the number 503; put it in quotes",
@@ -491,7 +395,7 @@ def test_all_problems_of_all_kinds_come_at_once_in_the_order_of_the_text():
         "line 28, column 19: steps.Step2.branches[1].steps.X.next: there is no step 'Y' here, only 'X', 'Init'",
         (
             "line 29, column 11: steps.Step2.branches[1].steps.Init: a step with this name exists at steps.Init; names "
-            "are unique in the whole definition, including branches"
+            "are unique in the whole definition, including branches and `finally`"
         ),
         "line 31, column 15: steps.Step2.branches[2].steps: must be a mapping of steps by name, not null",
         "line 34, column 3: steps.End: this key is repeated (first on line 33), and only one value would be kept",
@@ -500,7 +404,7 @@ def test_all_problems_of_all_kinds_come_at_once_in_the_order_of_the_text():
 
 def test_problems_of_json_have_positions_too():
     """JSON is read without positions, which are worked out when there is something to report."""
-    found = in_yaml('{"start": "A",\n "steps": {\n  "A": {"type": "Task",\n   "target_type": "Functoin"}}}', "json")
+    found = in_text('{"start": "A",\n "steps": {\n  "A": {"type": "Task",\n   "target_type": "Functoin"}}}', "json")
     assert found == [
         (
             "line 3, column 3: steps.A: this step has no successor: give `next: <name of a step>`, or "
@@ -530,7 +434,7 @@ def test_problems_of_a_mapping_are_in_the_order_of_their_paths():
 
 def test_errors_of_text_and_values_are_reported_together():
     """Keys that stand twice and values that JSON cannot hold do not hide what is wrong besides."""
-    found = in_yaml(
+    found = in_text(
         """
         start: A
         steps:
@@ -615,8 +519,7 @@ def test_a_parallel_nested_too_deeply_is_refused():
 
 def test_a_chain_may_be_long():
     """5,000 steps, one after the other."""
-    following = {("A" if number == 0 else f"S{number}"): f"S{number + 1}" for number in range(4999)}
-    dag = DAGBuilder(chain(**following, S4999=None)).build_dag()
+    dag = DAGBuilder(chain(*(f"S{number}" for number in range(5000)))).build_dag()
     assert len(dag.nodes) == 5000
     assert list(dag.nodes)[-1] == dag.ends[0].name == "S4999"
     assert dag.nodes["S2"].previous_nodes == (dag.nodes["S1"],)

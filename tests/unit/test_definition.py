@@ -11,6 +11,7 @@ import yaml
 
 from aiorch.definition import syntax
 from aiorch.definition.build import DAGBuilder
+from aiorch.definition.files import folder_of
 from aiorch.definition.source import LoadedDefinition, format_path, load_definition, parse_definition
 from aiorch.definition.syntax import NESTING_MAX, TEXT_BYTES_MAX
 from aiorch.errors import DefinitionError, Problem
@@ -296,6 +297,20 @@ def test_a_file_without_end_is_refused(tmp_path: Path):
     path.symlink_to("/dev/zero")
     with pytest.raises(DefinitionError, match="longer than the 8388608 bytes"):
         load_definition(path)
+
+
+def test_the_folder_of_a_dag_holds_its_definition(tmp_path: Path):
+    """A chain and a graph alike are found by the name of their DAG; other files are passed over."""
+    task = '{"type": "Task", "target_type": "Function", "target_name": "m:f"}'
+    (tmp_path / "graph.json").write_text(f'{{"steps": {{"A": {task}}}}}')
+    (tmp_path / "chain.yaml").write_text("name: other\nstart: A\nsteps: {A: {type: Pass, end: true}}")
+    (tmp_path / "steps.json").write_text('{"steps": 3}')
+    assert [folder_of(dag, [tmp_path]) for dag in ("graph", "other", "chain", "steps")] == [
+        tmp_path,
+        tmp_path,
+        None,
+        None,
+    ]
 
 
 def test_importing_aiorch_imports_no_pydantic():

@@ -314,6 +314,7 @@ def test_only_what_may_expire_expires() -> None:
     assert days == {
         names.RUNS: "${var.keep_runs_days}",
         names.EXECUTIONS: "${var.keep_runs_days == null ? null : 2 * var.keep_runs_days}",
+        names.VALUES: "${var.keep_runs_days == null ? null : 2 * var.keep_runs_days}",
         names.REJECTED: "${var.keep_rejected_days}",
     }
     assert not {names.OPEN, names.ALIVE, names.DEFINITIONS} & days.keys()

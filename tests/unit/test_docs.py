@@ -1,6 +1,7 @@
 """The documentation is true: of keys, options, settings, routes, files and names it has all that there are."""
 
 import ast
+import json
 import re
 import shlex
 from dataclasses import fields
@@ -20,13 +21,20 @@ from aiorch.cli import main as cli
 from aiorch.cli import output
 from aiorch.definition import models
 from aiorch.definition.build import DAGBuilder, NodeFactory
+from aiorch.definition.check import Check
+from aiorch.definition.references import EVERYWHERE, PLACES
 from aiorch.definition.source import parse_definition
+from aiorch.expressions.evaluate import evaluate
+from aiorch.expressions.functions import FUNCTIONS
+from aiorch.expressions.syntax import parse
 from aiorch.model.dag import DAG
 from aiorch.ports.target import Succeeded
 from aiorch.service.metrics import Metrics
 from aiorch.service.settings import ServiceSettings, shown_default, variables
 from aiorch.settings import LaunchSettings
 from aiorch.targets.kind import load, target_kinds
+from aiorch.testing import Answer, Case, Expectation, run_case
+from aiorch.testing.cases.files import CaseInFile, CasesFile
 from aiorch.web.server import make_app
 from tests.documentation import PAGES, REPOSITORY, Block, anchors, blocks, named, rows, section
 
@@ -96,6 +104,9 @@ def test_definitions_build(block: Block) -> None:
             DAGBuilder(data).build_dag()
     elif "steps" in data:
         DAGBuilder(data).build_dag()
+    elif "cases" in data:
+        check = Check()
+        assert check.validate((), data, CasesFile), check.findings
     else:
         for name, step in data.items():
             NodeFactory.create_node(step, DAG(name), name=name)
@@ -131,11 +142,13 @@ def key_rows(heading: str) -> list[list[str]]:
     ("heading", "kinds"),
     [
         ("The definition", (models.Definition, models.Branch)),
-        ("Every step", (steps.Step, steps.Links)),
+        ("Every step", (steps.Step, steps.Links, steps.WorkingStep)),
         ("Task", (steps.TaskStep,)),
         *((name, (step,)) for name, step in models.all_steps().items()),
         ("Branch", (models.Branch,)),
+        ("finally", (models.FinalLevel,)),
         ("retry", (steps.Retry,)),
+        ("catch", (steps.CatchHandler,)),
     ],
 )
 def test_every_key_is_documented(heading: str, kinds: tuple[type[Any], ...]) -> None:
@@ -147,6 +160,41 @@ def test_every_key_is_documented(heading: str, kinds: tuple[type[Any], ...]) -> 
     assert {name for row in key_rows(heading) for name in named(row[0])} == keys
 
 
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [
+        ("The file", CasesFile),
+        ("A case", CaseInFile),
+        ("An answer", Answer),
+        ("The expected outcome", Expectation),
+    ],
+)
+def test_every_key_of_cases_is_documented(heading: str, model: type[steps.Model]) -> None:
+    """The tables of the page about cases have the keys of their files with their defaults, and no others."""
+    documented = {named(row[0])[0]: row[2] for row in rows(section("docs/testing.md", heading))}
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    assert documented.keys() == fields.keys()
+    for name, default in documented.items():
+        assert (default == "required") == fields[name].is_required(), name
+        if re.fullmatch(r"`[\w.{}+:-]+`", default):
+            made = fields[name].get_default(call_default_factory=True)
+            written = named(default)[0]
+            assert (written if isinstance(made, str) else yaml.safe_load(written)) == made, name
+
+
+def test_the_names_for_cases_are_documented() -> None:
+    """The table of the Python side of cases has the arguments that each name takes."""
+    signatures = [row[0] for row in rows(section("docs/testing.md", "In a test of your own"))]
+    for kind, arguments in (
+        (Case, [each.name for each in fields(Case)]),
+        (Answer, [*Answer.model_fields]),
+        (Expectation, [*Expectation.model_fields]),
+        (run_case, [name for name in run_case.__annotations__ if name != "return"]),
+    ):
+        found = next(cell for cell in signatures if cell.startswith(f"`{kind.__name__}("))
+        assert [*re.findall(r"\w+", found)][1:] == arguments
+
+
 @pytest.mark.parametrize("kind", [steps.Links, steps.TaskStep, steps.Retry, models.all_steps()["CloudFunction"]])
 def test_documented_defaults_are_those_of_the_language(kind: type[Any]) -> None:
     """A default that is written as a value is the one that the language has."""
@@ -155,6 +203,46 @@ def test_documented_defaults_are_those_of_the_language(kind: type[Any]) -> None:
         if re.fullmatch(r"`[\w.{}]+`", default):
             field = kind.model_fields[named(key)[0]]
             assert yaml.safe_load(named(default)[0]) == field.get_default(call_default_factory=True), key
+
+
+def test_every_type_of_failure_is_documented() -> None:
+    """The table has the types that the checks of `on` know."""
+    known = set(steps.FAILURES_OF_TASKS) - {"Error", "InternalError"}
+    for name, step in models.all_steps().items():
+        known |= step.failure_types({"error": "x"}).known - {"x", "Error", "InternalError"}
+        assert name != "Task"
+    named_ones = {name for row in rows(section("docs/definitions.md", "Types of failures")) for name in named(row[0])}
+    assert {name for name in known if not re.fullmatch(r"[1-5]xx", name)} <= named_ones
+
+
+def test_every_function_of_expressions_is_documented_with_a_value() -> None:
+    """The table has every function once, and each call has the value that is shown."""
+    table = [row for row in rows(section("docs/expressions.md", "Functions")) if len(row) == 3]
+    calls = {named(call)[0]: named(value)[0] for call, value, _ in table}
+    assert [call.partition("(")[0] for call in calls] == list(FUNCTIONS)
+    for call, value in calls.items():
+        found = evaluate(parse(call), {"input": {}})
+        assert (found, type(found)) == (json.loads(value), type(json.loads(value))), call
+
+
+def test_every_form_of_expressions_is_valid() -> None:
+    """The examples of the syntax are expressions."""
+    for _, examples in rows(section("docs/expressions.md", "Syntax")):
+        for example in named(examples):
+            if not re.fullmatch(r"[^\w\"'\[{]+|in|not in|and|or|not", example):
+                parse(example)
+
+
+def test_every_name_of_expressions_is_documented() -> None:
+    """The table has every name that an expression may read, and no other."""
+    documented = {re.split(r"[.\[]", name)[0] for name in first_column(section("docs/expressions.md", "Names"))}
+    assert documented == EVERYWHERE | PLACES.keys()
+
+
+@of_language("jsonc", "yml", "py")
+def test_definitions_in_other_languages_are_well_formed(block: Block) -> None:
+    """What other systems read is JSON, YAML or Python."""
+    {"jsonc": json.loads, "yml": yaml.safe_load, "py": ast.parse}[block.language](block.text)
 
 
 def test_every_attribute_of_the_context_is_documented() -> None:

@@ -313,17 +313,26 @@ def test_a_template_takes_no_value_that_has_no_text() -> None:
 
 
 def test_an_expression_tells_the_names_that_it_reads() -> None:
-    """Constant names after `results`, `errors` and `secrets` are told with the root; names after `for` are none."""
+    """Constant names are told with the root, and whether a `default` stands for them; names after `for` are none."""
     expression = parse('results.Load.rows + len([f for f in input.files if f.x == results["My step"]]) + errors.A.x')
     assert [(read.root, read.name) for read in expression.reads] == [
         ("results", "Load"),
-        ("input", None),
+        ("input", "files"),
         ("results", "My step"),
         ("errors", "A"),
     ]
+    expression = parse("default(results.A.x[results.B], results.C) + default(results.D.x + 1, input[results.E])")
+    assert [(read.root, read.name, read.has_default) for read in expression.reads] == [
+        ("results", "A", True),
+        ("results", "B", False),
+        ("results", "C", False),
+        ("results", "D", False),
+        ("input", None, False),
+        ("results", "E", False),
+    ]
     template = parse_template("${ secrets.key }/${ run.id }")
     assert isinstance(template, Template)
-    assert [(read.root, read.name) for read in template.reads] == [("secrets", "key"), ("run", None)]
+    assert [(read.root, read.name) for read in template.reads] == [("secrets", "key"), ("run", "id")]
 
 
 def test_a_condition_is_true_or_false() -> None:

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from aiorch.core.attempts import LAUNCHES_MAX, LOST_ATTEMPTS_MAX
-from aiorch.core.begin import kept_by_resume, new_header, new_run
+from aiorch.core.begin import new_header, new_run
 from aiorch.core.draft import Changes, Process
 from aiorch.core.fold import FoldError, fold
 from aiorch.core.owed import Obligation, obligation
+from aiorch.core.resume import kept_by_resume
 from aiorch.core.run_events import (
     CancelRequested,
     LaunchOffered,
@@ -819,7 +820,7 @@ def test_a_run_without_a_timeout_never_takes_too_long() -> None:
 
 def resumed(scene: Scene) -> Scene:
     header = scene.header("another", resumed_from="r")
-    return Scene(scene.dag, new_run(scene.dag, header, kept_by_resume(scene.run)))
+    return Scene(scene.dag, new_run(scene.dag, header, kept_by_resume(scene.dag, scene.run)))
 
 
 def test_a_resumed_run_goes_on_where_the_other_failed() -> None:
@@ -864,10 +865,10 @@ def test_a_resumed_run_of_which_everything_was_done_completes_at_once() -> None:
 def test_only_a_run_that_failed_or_was_cancelled_can_be_resumed() -> None:
     """Others are refused, with what to do."""
     with pytest.raises(RunStateError, match=r"is Running.*Wait for its end, or cancel it"):
-        kept_by_resume(at_second_attempt().run)
+        resumed(at_second_attempt())
     done = at_second_attempt().fold(TaskSucceeded("A", 2)).fold(TaskSucceeded("B", 1))
     with pytest.raises(RunStateError, match=r"is Completed, and only"):
-        kept_by_resume(done.run)
+        resumed(done)
 
 
 # -- documents --------------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def test_wide_fan_out_is_folded(format_):
     dag = fan(300)
     run = run_of(dag, dict.fromkeys([f"B{index}" for index in range(250)], TaskStatus.COMPLETED))
     picture = render(dag, format_, run)
-    folded = outline_of(dag, run).chain[0].folded
+    folded = outline_of(dag, run).level.items[0].folded
     assert len(re.findall(r"\bB\d+\b", "\n".join(texts(picture)) if format_ == "svg" else picture)) == BRANCHES_MAX
     assert folded.title == "… and 280 more branches"
     assert folded.detail == "50 New, 230 Completed"
@@ -168,8 +168,8 @@ def test_failed_branches_are_drawn_before_others():
     dag = fan(100)
     statuses = dict.fromkeys([f"B{index}" for index in range(100)], TaskStatus.COMPLETED)
     run = run_of(dag, statuses | {"B77": TaskStatus.FAILED, "B88": TaskStatus.RUNNING})
-    (item,) = outline_of(dag, run, branches_max=3).chain
-    assert [branch[0].node.name for branch in item.branches] == ["B0", "B77", "B88"]
+    (item,) = outline_of(dag, run, branches_max=3).level.items
+    assert [branch.items[0].node.name for branch in item.branches] == ["B0", "B77", "B88"]
 
 
 @pytest.mark.parametrize("format_", FORMATS)

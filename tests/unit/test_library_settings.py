@@ -22,7 +22,7 @@ from aiorch.targets.cloud_function.target import CloudFunctionTarget
         (Settings, "drain_s", "5"),
         (Settings, "sweep_interval_s", 0),
         (Settings, "commit_interval_s", -0.1),
-        (Settings, "threads_max", 0),
+        (Settings, "threads_max", -1),
         (Settings, "function_connections_max", 0),
         (Settings, "threads_max", None),
         (LaunchSettings, "at_once_max", 0),

@@ -1,12 +1,16 @@
 """The JSON Schema of definitions: generated from the models, shipped, and true."""
 
 import json
+import random
 import subprocess
 import sys
 from importlib.resources import files
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from pydantic import Field, create_model
 
 from aiorch.definition import models
@@ -15,6 +19,10 @@ from aiorch.definition.models import Branch, Definition, all_steps, definition_s
 from aiorch.model.enums import OnFailure, OnLost
 from aiorch.model.retry import RetryPolicy
 from aiorch.steps import Retry, TaskStep
+from tests.definitions import problems_if_any, problems_of
+from tests.language import Writer
+from tests.unit.test_build import JSON_VALUES, places
+from tests.unit.test_levels import some_levels
 
 MODELS = {model.__name__: model for model in (Branch, Retry, *all_steps().values())}
 
@@ -102,7 +110,10 @@ def references(value: Any) -> list[str]:
 
 def test_schema_accepts_no_null():
     """A key that may be left out is not a key that may be null: both the schema and the validation refuse null."""
-    text = json.dumps(definition_schema())
+    schema = definition_schema()
+    types = schema["properties"]["inputs"]["additionalProperties"]["anyOf"][0]["enum"]
+    types.remove("null")  # a type of inputs
+    text = json.dumps(schema)
     assert '"null"' not in text
     assert '"default": null' not in text
 
@@ -132,3 +143,132 @@ def test_the_schema_may_be_named_in_a_definition():
     step = {"type": "Task", "target_type": "Function", "target_name": "m:f", "end": True}
     dag = DAGBuilder({"$schema": "./definition.schema.json", "start": "A", "steps": {"A": step}}).build_dag()
     assert list(dag.nodes) == ["A"]
+
+
+# -- the schema and the checks agree ---------------------------------------------------------------------------------
+
+TASK = {"type": "Task", "target_type": "Function", "target_name": "m:f"}
+CHOICE = {"type": "Choice", "choices": [{"when": "input.x", "next": "B"}]}
+FAIL = {"type": "Fail", "error": "Wrong"}
+
+
+VALIDATOR = Draft202012Validator(json.loads(shipped()))
+
+
+def schema_accepts(data: Any) -> bool:
+    return VALIDATOR.is_valid(data)
+
+
+def chain_of(first: dict[str, Any], **keys: Any) -> dict[str, Any]:
+    """A chain of a step, and of one that follows if the step does not end the chain."""
+    ends = first.get("end") or (first["type"] == "Fail" and "when" not in first)
+    return {"start": "A", "steps": {"A": first} | ({} if ends else {"B": {**TASK, "end": True}}), **keys}
+
+
+RIGHT = [
+    chain_of({**TASK, "end": True}),
+    chain_of({**TASK, "next": "B", "end": False}),
+    chain_of({**TASK, "next": "B", "when": "input.x", "result": None, "catch": [{"result": None}]}),
+    chain_of(CHOICE),
+    chain_of(FAIL),
+    chain_of({**FAIL, "when": "input.x", "next": "B"}),
+    chain_of({"type": "Wait", "seconds": 5, "next": "B"}),
+    chain_of({"type": "Wait", "seconds": "${ input.x }", "next": "B"}),
+    chain_of({"type": "Wait", "until": "2026-12-01T08:00:00Z", "end": True}),
+    chain_of({**TASK, "end": True, "retry": [{"on": ["Timeout"]}, {"max_attempts": 2}]}),
+    chain_of(
+        {"type": "Parallel", "end": True, "branches": [{"steps": {"C": TASK}, "on_failure": "wait"}], "timeout": 5}
+    ),
+    {"steps": {"A": TASK, "B": {**TASK, "needs": ["A"]}, "C": {**FAIL, "end": False}}, "on_failure": "wait"},
+    chain_of({**TASK, "end": True}, output={"x": "${ results.A }"}, secrets=["api_key"]),
+    {**chain_of({**TASK, "end": True}), "finally": {"steps": {"F": TASK}, "timeout": 5}},
+]
+
+WRONG = [
+    {"steps": {}},
+    {"start": "A", "steps": {}},
+    chain_of({**TASK, "next": "B", "end": True}),
+    {"start": "A", "steps": {"A": TASK}},
+    {"start": "A", "steps": {"A": {**TASK, "end": False}}},
+    {"steps": {"A": {**TASK, "end": True}}},
+    {"steps": {"A": {**TASK, "next": "B"}, "B": TASK}},
+    {"steps": {"A": CHOICE, "B": TASK}},
+    {"steps": {"A": {**TASK, "catch": [{"next": "B"}]}, "B": TASK}},
+    {"steps": {"A": {**TASK, "needs": []}}},
+    {"start": "A", "steps": {"A": {**TASK, "end": True, "needs": ["B"]}, "B": TASK}},
+    chain_of({**TASK, "end": True}, on_failure="wait"),
+    chain_of({**CHOICE, "next": "B"}),
+    chain_of({**CHOICE, "when": "input.x"}),
+    chain_of({**CHOICE, "result": 1}),
+    chain_of({**CHOICE, "choices": []}),
+    {"start": "A", "steps": {"A": {**FAIL, "end": True}}},
+    {"start": "A", "steps": {"A": {**FAIL, "next": "B"}, "B": {**TASK, "end": True}}},
+    chain_of({**TASK, "end": True, "catch": [{}]}),
+    chain_of({**TASK, "end": True, "catch": [{"next": "A", "result": 1}]}),
+    chain_of({**TASK, "end": True, "catch": []}),
+    chain_of({**TASK, "end": True, "retry": []}),
+    chain_of({**TASK, "end": True, "when": ""}),
+    chain_of({"type": "Wait", "end": True}),
+    chain_of({"type": "Wait", "end": True, "seconds": 5, "until": "2026-12-01T08:00:00Z"}),
+    chain_of({"type": "Wait", "end": True, "seconds": "5"}),
+    chain_of({"type": "Wait", "end": True, "seconds": -1}),
+    chain_of({"type": "Pass", "end": True, "catch": [{"result": 1}]}),
+    chain_of({**TASK, "end": True}, secrets=["a", "a"]),
+    chain_of({**TASK, "end": True}, secrets=["A"]),
+    {**chain_of({**TASK, "end": True}), "finally": {"steps": {"F": {**TASK, "end": True}}}},
+]
+
+
+@pytest.mark.parametrize("data", RIGHT, ids=str)
+def test_a_right_definition_is_right_for_both(data: dict[str, Any]) -> None:
+    """Editors show no mistake in a definition that can be run."""
+    DAGBuilder(data).build_dag()
+    assert schema_accepts(data)
+
+
+@pytest.mark.parametrize("data", WRONG, ids=str)
+def test_a_wrong_form_is_wrong_for_both(data: dict[str, Any]) -> None:
+    """Editors show the mistakes that a schema can tell: keys, types, and the form of a level."""
+    assert problems_of(data)
+    assert not schema_accepts(data)
+
+
+@settings(deadline=None)
+@given(some_levels())
+def test_the_schema_accepts_every_level_that_the_checks_accept(data: dict[str, Any]) -> None:
+    """The schema knows no names of steps, so it may accept more, and never less."""
+    if not problems_if_any(data):
+        assert schema_accepts(data)
+
+
+@st.composite
+def some_definitions(draw: st.DrawFn) -> dict[str, Any]:
+    """A definition that uses the whole language, with one value replaced, one key removed, or nothing changed."""
+    chance = random.Random(draw(st.integers(0, 2**32)))
+    made = Writer(chance, draw(st.integers(1, 12)), lambda _: dict(TASK)).definition("d")
+    keys = [key for key in places(made) if key]
+    change = draw(st.sampled_from(["nothing", "replace", "remove", "rename"]))
+    *around, last = draw(st.sampled_from(keys))
+    place: Any = made
+    for part in around:
+        place = place[part]
+    if change == "replace":
+        place[last] = draw(JSON_VALUES)
+    elif change == "remove":
+        del place[last]
+    elif change == "rename" and isinstance(place, dict):
+        place[draw(st.sampled_from(["next", "needs", "when", "catch", "x", "result", "start", "end"]))] = place.pop(
+            last
+        )
+    return made
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(some_definitions())
+def test_any_definition_is_refused_in_words_or_right_for_both(data: dict[str, Any]) -> None:
+    """No value breaks the checks, no mistake is told twice, and the schema accepts all that the checks accept."""
+    found = problems_if_any(data)
+    event("wrong" if found else "right")
+    assert len(set(found)) == len(found)
+    assert all(str(problem).isprintable() for problem in found)
+    assert found or schema_accepts(data)

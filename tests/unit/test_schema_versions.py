@@ -13,6 +13,7 @@ from tests.golden_decoder import decode_document, decode_start_command
 from tests.unit.test_fold import Scene, dag_of
 
 KNOWN_TO_0_1 = chain(A=task(), P=parallel(chain(B=call()), chain(C=job())))
+NEWER_KEYS = {"inputs": {"x": {"default": 1}}, "labels": {"team": "data"}}
 NEWER = {"Pass": {"type": "Pass", "result": 1, "end": True}, "Fail": {"type": "Fail", "error": "NoOrders"}}
 
 
@@ -45,6 +46,26 @@ def test_a_run_that_0_1_can_carry_out_is_written_for_it() -> None:
     assert scene.run.header.schema_version == 1
     decode_document(document_of(scene))
     decode_start_command(marker_of(scene))
+
+
+@pytest.mark.parametrize("key", NEWER_KEYS)
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_a_run_of_a_newer_key_is_left_alone_by_0_1(key: str, *, is_empty: bool) -> None:
+    """A definition with inputs or labels, be they empty, cannot be built by 0.1, so the version says so."""
+    scene = started({**KNOWN_TO_0_1, key: {} if is_empty else NEWER_KEYS[key]})
+    assert scene.run.header.schema_version == 2
+    with pytest.raises(NewerSchemaError):
+        decode_document(document_of(scene))
+    with pytest.raises(NewerSchemaError):
+        decode_start_command(marker_of(scene))
+
+
+def test_labels_stand_in_the_header_of_a_run_that_has_some() -> None:
+    """`$run` has the labels of the definition, and no field without any."""
+    labelled = msgspec.json.decode(document_of(started({**KNOWN_TO_0_1, "labels": {"team": "data"}})))
+    assert labelled[HEADER]["labels"] == {"team": "data"}
+    assert "labels" not in msgspec.json.decode(document_of(started(KNOWN_TO_0_1)))[HEADER]
+    assert "labels" not in msgspec.json.decode(document_of(started({**KNOWN_TO_0_1, "labels": {}})))[HEADER]
 
 
 @pytest.mark.parametrize("kind", NEWER)

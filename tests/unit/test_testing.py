@@ -136,6 +136,17 @@ async def test_virtual_time_passes_at_once_and_in_order() -> None:
     assert clock.now() - began == timedelta(hours=25)
 
 
+@in_virtual_time
+async def test_virtual_time_passes_for_decades() -> None:
+    """Timers run although a nanosecond is lost in the rounding of so long a time."""
+    loop = asyncio.get_running_loop()
+    for days in (1, 366, 10_000):
+        due_at = loop.time() + days * 86400.1
+        await asyncio.sleep(days * 86400.1)
+        await asyncio.sleep(1e-4)
+        assert due_at <= loop.time() < due_at + 1
+
+
 def test_loop_that_never_waits_raises() -> None:
     """A loop in which time could never pass raises, instead of hanging the test."""
 

@@ -5,6 +5,8 @@ A new kind adds a row here. The steps of tasks come from the kinds of targets, s
 """
 
 STEPS: dict[str, str] = {
+    "Choice": "aiorch.nodes.steps.choice:ChoiceStep",
+    "Wait": "aiorch.nodes.steps.wait:WaitStep",
     "Parallel": "aiorch.nodes.steps.parallel:ParallelStep",
     "Pass": "aiorch.nodes.steps.pass_:PassStep",
     "Fail": "aiorch.nodes.steps.fail:FailStep",

@@ -9,7 +9,7 @@ from aiorch.model.dag import DAG, Node
 from aiorch.model.enums import OnFailure
 from aiorch.model.findings import Key
 from aiorch.nodes.parallel import Parallel
-from aiorch.steps import LinkedStep
+from aiorch.steps import LANGUAGE_VERSION, FailureTypes, Given, Retries, Seconds, WorkingStep, retry_policies
 
 Branches = Annotated[
     list[Any],
@@ -18,13 +18,20 @@ Branches = Annotated[
 ]
 
 
-class ParallelStep(LinkedStep):
+class ParallelStep(WorkingStep):
     """Runs branches at the same time, and goes on when all branches have ended."""
 
     type: Literal["Parallel"] = Field(description="Branches at the same time.")
     branches: Branches = Field(description="DAGs that run at the same time, each with its own `start` and `steps`.")
     on_failure: Annotated[OnFailure, Strict(False)] = Field(
         OnFailure.FAIL_FAST, description="When a branch fails: cancel the remaining branches, or wait for them."
+    )
+
+    timeout: Given[Seconds] = Field(None, description="Longest duration of one try in seconds.", examples=[3600])
+    retry: Given[Retries] = Field(
+        None,
+        description="Further tries of all branches after a failure; by default none.",
+        examples=[{"max_attempts": 2}],
     )
 
     @classmethod
@@ -34,6 +41,30 @@ class ParallelStep(LinkedStep):
             for index, branch in enumerate(data["branches"]):
                 yield ("branches", index), branch
 
+    @classmethod
+    def failure_types(cls, data: Mapping[str, Any]) -> FailureTypes:
+        """Return the types of failures of the step itself; its `on` also covers the failure at the root."""
+        return FailureTypes(super().failure_types(data).known | {"BranchFailed", "Timeout"})
+
+    @classmethod
+    def has_tries(cls, data: Mapping[str, Any]) -> bool:
+        """Whether the branches may be tried again."""
+        return data.get("retry") is not None
+
     def make_node(self, name: str, parent_dag: DAG) -> Node:
         """Return the `Parallel`."""
-        return Parallel(name, parent_dag, next=self.next, on_failure=self.on_failure, comment=self.comment or "")
+        return Parallel(
+            name,
+            parent_dag,
+            next=self.next,
+            on_failure=self.on_failure,
+            timeout=self.timeout,
+            retry=retry_policies(self.retry),
+            comment=self.comment or "",
+        )
+
+    def add_rules(self, node: Node) -> None:
+        """Give the node the rules; a timeout and further tries are rules of version 2."""
+        super().add_rules(node)
+        if self.timeout is not None or self.retry is not None:
+            node.schema_version = LANGUAGE_VERSION

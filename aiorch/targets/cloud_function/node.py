@@ -45,5 +45,7 @@ class CloudFunction(Task):
             return given
         if self.on_lost is OnLost.FAIL:
             return OnNoResult.FAIL
-        is_read = any(isinstance(node, Task) and node.reads_results for node in self.later_nodes())
+        is_read = self.name in self.parent_dag.root.nodes_read or any(
+            isinstance(node, Task) and node.reads_results for node in self.later_nodes()
+        )
         return OnNoResult.CALL_AGAIN if is_read else OnNoResult.ACCEPT

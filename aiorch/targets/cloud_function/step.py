@@ -16,6 +16,13 @@ class CloudFunctionStep(TaskStep):
     """Calls a Cloud Function of either generation, or any URL."""
 
     task_class: ClassVar[type[Task]] = CloudFunction
+    target_failures: ClassVar[frozenset[str]] = frozenset(
+        # Without 429, which is no failure: the same attempt is sent again. The last line is of the platform's own log.
+        {
+            *("3xx", "4xx", "5xx", "ConfigurationError", "NoCredentials", "ResultNotJSON", "ResultTooLarge"),
+            *("connection error", "crash", "error", "load error", "response error"),
+        }
+    )
 
     target_type: Literal["CloudFunction"] = Field(description="A Cloud Function, called over HTTP.")
     project_id: Given[ProjectId] = Field(

@@ -19,6 +19,9 @@ class DataflowStep(TaskStep):
     """Launches a Dataflow job from a template."""
 
     task_class: ClassVar[type[Task]] = DataflowJob
+    target_failures: ClassVar[frozenset[str]] = frozenset(
+        {"3xx", "4xx", "5xx", "ConfigurationError", "JobCancelled", "JobFailed", "JobNameTaken"}
+    )
     schema_rules: ClassVar[JsonDict] = {"allOf": [{"oneOf": needs_one_of("container_gcs_path", "template_path")}]}
 
     target_type: Literal["Dataflow"] = Field(description="A Dataflow job.")

@@ -11,13 +11,16 @@ file in a folder that is on the import path for other DAGs alone.
 
 import ast
 import importlib
-import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from aiorch.ports.context import TaskContext
+from aiorch.targets.function.arguments import Arguments
 
 _definition_folders: list[Path] = []
 """Folders of definitions that this process has put on the import path, in order of arrival."""
@@ -27,6 +30,22 @@ _search_paths: list[Path] = []
 
 _PACKAGES = {"site-packages", "dist-packages"}
 """Names of folders of installed packages elsewhere: a user's own, those under a virtual environment."""
+
+
+class Callee(NamedTuple):
+    """A callable, and the rule by which it gets its arguments."""
+
+    function: Callable[..., Any]
+    arguments: Arguments
+
+    @property
+    def call(self) -> Callable[[TaskContext], Any]:
+        """A function of the context that calls the callable. Raises: ParameterError, the callable's exceptions."""
+        return self.function if self.arguments.are_context_alone else self._call
+
+    def _call(self, context: TaskContext) -> Any:
+        by_position, by_name = self.arguments.of(context)
+        return self.function(*by_position, **by_name)
 
 
 class Callables:
@@ -53,7 +72,7 @@ class Callables:
         self._find_folder = find_folder
         self._home_of: dict[str, Path | None] = {}
         self._folders_of: dict[str, tuple[Path, ...]] = {}
-        self._found: dict[tuple[str, str], Callable[..., Any]] = {}
+        self._found: dict[tuple[str, str], Callee] = {}
         self._found_on: list[str] = []
         for path in self._search_paths:
             _append_to_import_path(path)
@@ -92,7 +111,7 @@ class Callables:
         own = self._functions_of.setdefault(dag, {})
         is_new = not functions.keys() <= own.keys()
         own.update(functions)
-        if folder is not None and known is None:
+        if known is None and (folder is not None or search_paths):
             is_new = True
             self._learn_folder(dag, folder, [path.resolve() for path in search_paths])
         if is_new:
@@ -107,14 +126,14 @@ class Callables:
         for path in search_paths:
             _append_to_import_path(path)
 
-    def find(self, name: str, dag: str) -> Callable[..., Any]:
+    def find(self, name: str, dag: str) -> Callee:
         """
         Return the callable that a definition of a DAG names.
 
         Raises:
             LookupError: There is no such callable, or an import gives a module of a foreign folder.
 
-            TypeError: The object is no callable, or cannot be called with one argument.
+            TypeError: The object is no callable.
 
             Exception: Any exception that the import of the module raises.
         """
@@ -124,9 +143,8 @@ class Callables:
         key = name, dag
         found = self._found.get(key)
         if found is None:
-            found = self._functions.get(name) or self._functions_of.get(dag, {}).get(name) or self._import(name, dag)
-            _check_signature(name, found)
-            self._found[key] = found
+            function = self._functions.get(name) or self._functions_of.get(dag, {}).get(name) or self._import(name, dag)
+            found = self._found[key] = Callee(function, Arguments(name, function))
         return found
 
     def _import(self, name: str, dag: str) -> Callable[..., Any]:
@@ -158,6 +176,26 @@ class Callables:
         if not callable(found):
             raise TypeError(f"{path!r} in module {module_name!r} is a {type(found).__name__}, not a callable")
         return found  # type: ignore[no-any-return]  # callable() has narrowed Any
+
+
+@contextmanager
+def imports_undone() -> Iterator[None]:
+    """
+    Let the imports of this block have no consequences for later imports.
+
+    After the block a name may stand for a module of a different folder. Installed modules stay imported.
+    """
+    lists = (sys.path, _definition_folders, _search_paths)
+    before = [list(each) for each in lists]
+    modules = set(sys.modules)
+    try:
+        yield
+    finally:
+        for each, old in zip(lists, before, strict=True):
+            each[:] = old  # type: ignore[index]  # one type each
+        for name in sys.modules.keys() - modules:
+            if not _is_installed(_origin(name)):
+                del sys.modules[name]
 
 
 def _append_to_import_path(folder: Path) -> None:
@@ -303,17 +341,6 @@ def _imported_names(file: Path, module_name: str) -> frozenset[str]:
             base = [*parts, *filter(None, [node.module])]
             names.update(".".join([*base, *last]) for last in ((), *((alias.name,) for alias in node.names)))
     return frozenset(names) - {""}
-
-
-def _check_signature(name: str, function: Callable[..., Any]) -> None:
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError as error:
-        raise TypeError(
-            f"a callable is called with one argument, the TaskContext, and {name!r} does not take that ({error})"
-        ) from None
-    except ValueError:
-        return  # some built-in callables have no signature
 
 
 @cache

@@ -32,6 +32,7 @@ def failure_of(error: BaseException) -> Failure:
         traceback=_traceback(error, left_out),
         parts=[Part.of(type(part).__name__, words_of(part), raised_at(part)) for part in parts[:PARTS_KEPT]],
         parts_left_out=left_out,
+        classes=[each.__name__ for each in type(error).__mro__[1:-2]],
     )
 
 

@@ -23,7 +23,7 @@ class Functions(TargetSettings):
     """Folders in which modules with callables are looked up."""
 
     threads_max: int = setting(
-        64, "Sync callables that run at once.", type=int, least=1, is_option=False, is_variable=False
+        64, "Sync callables that run at once.", type=int, least=0, is_option=False, is_variable=False
     )
 
     def __post_init__(self) -> None:

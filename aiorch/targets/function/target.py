@@ -13,10 +13,12 @@ import msgspec
 from aiorch.errors import in_words
 from aiorch.model.dag import DAG, Task
 from aiorch.model.failure import Failure
-from aiorch.model.run_document import is_json
+from aiorch.model.findings import Finding
+from aiorch.model.values import encode_value
 from aiorch.ports.context import TaskContext
 from aiorch.ports.target import Answer, Failed, Succeeded
 from aiorch.settings import Settings
+from aiorch.targets.function.arguments import ParameterError
 from aiorch.targets.function.blocking import Steps, Watch
 from aiorch.targets.function.callables import Callables
 from aiorch.targets.function.exceptions import failure_of, raised_at
@@ -36,13 +38,35 @@ logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
+def _name_of(task: Task) -> str:
+    return task.function or task.target_name
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether a value of a definition has no template, so that a launch passes this very value."""
+    return b"${" not in _encode(value)
+
+
+def _check_supplement(name: str, function: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"a function beside another target is called with one argument, the TaskContext, and {name!r} does not "
+            f"take that ({error})"
+        ) from None
+    except ValueError:
+        return  # some built-in callables have no signature
+
+
 class FunctionTarget:
     """
     Finds and calls Python callables.
 
-    A callable takes one argument, the `TaskContext`, and returns a value that JSON can hold. Python cannot interrupt a
-    sync callable that the engine gives up (timeout, cancel): the thread goes on in the background, and the target
-    drops the result.
+    A callable gets the `parameters` of its step by name, the `TaskContext`, or both (see `Arguments`), and returns a
+    value that has a form in JSON. A function beside another target gets the `TaskContext`. Python cannot interrupt a
+    sync callable that the engine gives up (timeout, cancel): the thread goes on in the background, and the target drops
+    the result.
 
     Args:
         functions: Callables by the name that stands for them in definitions.
@@ -51,7 +75,7 @@ class FunctionTarget:
 
         find_folder: Returns the folder that holds the definition of a DAG, by its name; `None`: there is none.
 
-        threads_max: Sync callables that run at once.
+        threads_max: Sync callables that run at once; with 0 they run on the event loop, for tests in virtual time.
 
         result_bytes_max: Size of an encoded result above which the task fails.
 
@@ -94,18 +118,34 @@ class FunctionTarget:
 
     def resolve(self, task: Task) -> str | None:
         """Say why the callable that *task* names cannot be called here, or `None` if it can. Imports its module."""
+        name = _name_of(task)
         try:
-            self._callables.find(task.function or task.target_name, task.parent_dag.name)
+            callee = self._callables.find(name, task.parent_dag.name)
+            if task.supplement:
+                _check_supplement(name, callee.function)
         except (Exception, SystemExit) as error:  # noqa: BLE001  importing a user's module may raise anything
             where = raised_at(error)
             return in_words(error) + (f" (at {where})" if where else "")
         return None
 
+    def find_problems(self, task: Task) -> list[Finding]:
+        """
+        Return the mistakes in the `parameters` of *task* that the signature of its callable shows.
+
+        Raises:
+            Exception: The callable cannot be called here: see `resolve`.
+        """
+        callee = self._callables.find(_name_of(task), task.parent_dag.name)
+        return callee.arguments.find_problems(task.parameters, _is_literal)
+
     async def launch(self, task: Task, context: TaskContext) -> Answer:
         """Call the task's callable; an exception of the callable is the failure of this attempt."""
-        name = task.function or task.target_name
+        name = _name_of(task)
         try:
-            result = await self.call(name, context)
+            callee = self._callables.find(name, context.dag)
+            result = await self._call(callee.function, callee.call, name, context)
+        except ParameterError as error:
+            return Failed(Failure.of("ParameterError", str(error)))
         except asyncio.CancelledError as error:
             task_of_engine = asyncio.current_task()
             if task_of_engine is not None and task_of_engine.cancelling():
@@ -119,16 +159,16 @@ class FunctionTarget:
             logger.info(
                 "function raised",
                 extra={**facts, "error_type": type(error).__name__},
-                exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
+                exc_info=error if logger.isEnabledFor(logging.DEBUG) and not context.has_secrets else None,
             )
             return Failed(failure_of(error))
-        if result is None:
-            return Succeeded()
+        return Succeeded() if result is None else self._answer(name, result)
+
+    def _answer(self, name: str, result: Any) -> Answer:
+        """Return the answer with the result of a callable, or the failure of a result that cannot be stored."""
         try:
-            encoded = _encode(result)
-            if not is_json(encoded):
-                raise ValueError("it is nested too deeply")
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            encoded = encode_value(result)
+        except ValueError as error:
             message = (
                 f"{name!r} returned {type(result).__name__!r}, which is not JSON, so the result was not stored: "
                 f"{error}. Return numbers, strings, lists and dicts of such."
@@ -143,11 +183,34 @@ class FunctionTarget:
         return Succeeded(encoded)
 
     async def call(self, name: str, context: TaskContext) -> Any:
-        """Call a callable by its name. Raises LookupError, and each exception of the callable and of its import."""
-        function = self._callables.find(name, context.dag)
+        """
+        Call a callable by its name with the context alone, as a function beside another target.
+
+        Raises:
+            LookupError: There is no such callable.
+
+            Exception: Any exception of the callable, or of its import.
+        """
+        function = self._callables.find(name, context.dag).function
+        return await self._call(function, function, name, context)
+
+    async def _call(
+        self, function: Callable[..., Any], call: Callable[[TaskContext], Any], name: str, context: TaskContext
+    ) -> Any:
+        """Let *call* call *function*: on the event loop if the function is async, else in a thread."""
         if inspect.iscoroutinefunction(function):
             context.begin()
-            return await self._measured(function(context), name, context)
+            return await self._measured(call(context), name, context)
+        if self._threads_max:
+            result = await self._in_thread(call, context)
+        else:
+            context.begin()
+            result = call(context)
+        if inspect.iscoroutine(result):
+            return await self._measured(result, name, context)
+        return await result if inspect.isawaitable(result) else result
+
+    async def _in_thread(self, call: Callable[[TaskContext], Any], context: TaskContext) -> Any:
         import anyio.to_thread  # noqa: PLC0415  its import takes long, and async callables need no thread
 
         if self._threads is None:
@@ -155,14 +218,9 @@ class FunctionTarget:
         async with self._threads:
             context.begin()
             try:
-                result = await anyio.to_thread.run_sync(
-                    function, context, abandon_on_cancel=True, limiter=self._unlimited
-                )
+                return await anyio.to_thread.run_sync(call, context, abandon_on_cancel=True, limiter=self._unlimited)
             except KeyboardInterrupt as error:  # Ctrl-C reaches no thread but the main one: the function raised it
                 raise RuntimeError("KeyboardInterrupt") from error
-        if inspect.iscoroutine(result):
-            return await self._measured(result, name, context)
-        return await result if inspect.isawaitable(result) else result
 
     async def _measured(self, coroutine: Coroutine[Any, Any, Any], name: str, context: TaskContext) -> Any:
         """Await a callable's coroutine, and report each step that blocks the event loop."""
