@@ -64,7 +64,7 @@ def nothing(context: Any) -> None:
     """What the tasks of a random definition name; property tests never call it."""
 
 
-def nothing_task(chance: random.Random) -> Callable[[str], dict[str, Any]]:
+def idle_task(chance: random.Random) -> Callable[[str], dict[str, Any]]:
     """Return the `Writer.task` of property tests."""
 
     def task(_: str) -> dict[str, Any]:
@@ -84,5 +84,5 @@ def worded_definitions(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A definition that uses the whole language, and an input for its runs."""
     chance = random.Random(draw(st.integers(0, 2**32)))
-    writer = Writer(chance, draw(st.integers(1, nodes_max)), nothing_task(chance), on_failure=on_failure)
+    writer = Writer(chance, draw(st.integers(1, nodes_max)), idle_task(chance), on_failure=on_failure)
     return writer.definition("random"), example_input(chance)

@@ -130,7 +130,8 @@ class Writer:
                 step = self._task(handler) if self._one_in(2) else {"type": "Pass"}
                 key = "result" if step["type"] == "Pass" else "parameters"
                 steps[handler] = {**step, key: told, **end}
-                inside.append(Seen(handler, is_certain=False, is_task=step["type"] == "Task"))
+                if end == links:  # no way leads from an end to the steps that follow
+                    inside.append(Seen(handler, is_certain=False, is_task=step["type"] == "Task"))
         if "when" in step:
             inside = [each._replace(is_certain=False) for each in inside]
         seen += [Seen(name, is_certain, step["type"] == "Task" and "result" not in step), *inside]
@@ -179,7 +180,8 @@ class Writer:
             visible = list(dict.fromkeys([*seen, *(read for need in needs for read in reads[need])]))
             step, inside = self._step(name, visible, depth)
             if step["type"] not in ("Pass", "Wait") and self._one_in(4):
-                step["catch"] = [{**({"on": self._types(step)} if self._one_in(2) else {}), "result": self._value(visible)}]
+                types = {"on": self._types(step)} if self._one_in(2) else {}
+                step["catch"] = [{**types, "result": self._value(visible)}]
             if "when" in step or "catch" in step:
                 inside = [each._replace(is_certain=False) for each in inside]
             is_task = step["type"] == "Task" and "result" not in step
@@ -215,8 +217,10 @@ class Writer:
         branches = []
         for _ in range(self._pick(1, 2, 2, 3)):
             own = list(seen)
-            branches.append(self._level(own, depth + 1))
-            inside += own[len(seen) :]
+            branch = self._level(own, depth + 1)
+            branches.append(branch)
+            has_one_end = sum("end" in each for each in branch["steps"].values()) <= 1
+            inside += [each._replace(is_certain=each.is_certain and has_one_end) for each in own[len(seen) :]]
         step: dict[str, Any] = {"type": "Parallel", "branches": branches, "on_failure": self._policy()}
         if self._one_in(3):
             step["retry"] = self._policies(step)

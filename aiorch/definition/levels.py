@@ -171,8 +171,11 @@ class _Form:
         if self._level.steps.get(name) is None and (not step or "catch" in step or not issubclass(kind, Links)):
             self.unclear[name] = self.unclear.get(name, 0) + 1  # a mistake may hide a link
         for link in self._level.links(name):
-            if link.key == ("next",) and is_end_by_kind(kind, step):
-                continue  # reported: it must not be there
+            if link.key == ("next",) and is_end_by_kind(kind, step):  # reported, and perhaps a `when` is missing
+                self.unclear[name] = self.unclear.get(name, 0) + 1
+                if link.name in self._steps:
+                    links.guessed.append(link.name)
+                continue
             found = self._resolve(("steps", name, *link.key), link.name)
             if found == link.name:
                 links.known.setdefault(found, link.key)

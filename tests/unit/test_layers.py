@@ -65,7 +65,7 @@ def test_every_link_leads_to_the_right_and_passes_each_column_between(level: Any
 
 @given(levels())
 @settings(deadline=None)
-def test_nothing_in_a_column_overlaps(level: Any) -> None:
+def test_boxes_of_a_column_do_not_overlap(level: Any) -> None:
     """Boxes, labels and passing links of a column stand below each other, inside of the extent of the level."""
     boxes, links = level
     layout = arrange(boxes, links)

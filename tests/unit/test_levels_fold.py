@@ -260,7 +260,7 @@ def test_a_caught_failure_may_give_a_result() -> None:
     assert run.result("B") == {"rows": 0, "why": "ValueError"}
 
 
-def test_nothing_is_caught_in_a_run_that_ends() -> None:
+def test_a_run_that_ends_catches_no_failure() -> None:
     """A failure of a task that is being stopped fails the task, and no handler follows."""
     steps = {"A": task("B", catch=[{"next": "H"}]), "B": task(), "H": task()}
     run = Driven({"start": "A", "steps": steps}).start().fold(CancelRequested()).fail("A")
