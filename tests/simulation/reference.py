@@ -543,7 +543,7 @@ class Interpreter:
             ends = []
             for branch in step["branches"]:
                 ends.append((yield from self._level(branch, scope, is_reached=True, is_halted=halts)))
-            if number < tries and set(ends) == {WELL}:
+            if number < tries and set(ends) == {WELL} and error.get("type") != "Timeout":
                 yield f"{name} was tried again, and all branches of try {number} had ended well"
             if gave_up:
                 yield from self._gave_up(name, step, error, ends, scope)
