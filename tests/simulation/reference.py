@@ -374,6 +374,10 @@ class Interpreter:
         took_s = (datetime.fromisoformat(final["ended_at"]) - datetime.fromisoformat(final["begun_at"])).total_seconds()
         has_timed_out = took_s >= level.get("timeout", 3600)
         end = yield from self._level(level, "", is_reached=True, is_halted=has_timed_out)
+        if header.get("error", {}).get("message", "").startswith("`finally` took longer"):
+            if not has_timed_out:
+                yield f"`finally` has timed out after {took_s:g} s"
+            end = HALTED  # what still ran at its timeout may have ended well
         expected = "Failed" if outcome == "Completed" and end != WELL else outcome
         if header["status"] != expected:
             yield f"the run is {header['status']}: it came to {outcome}, and its `finally` ended {end}"
