@@ -7,12 +7,14 @@ The event loop measures the pause, and the time of day tells whether it is over:
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from aiorch.core.run_events import RetryDue, RunTimeoutDue, TimerDue
 from aiorch.engine.committer import Committer
 from aiorch.engine.slots import Slots
 from aiorch.engine.standstill import EVENTS_S, READING_S
+from aiorch.errors import RunNotFoundError
 from aiorch.model.place import At
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState
@@ -96,15 +98,18 @@ class Timers:
             # This process stood still: first it reads the answers and events that may end what the entry waits for.
             self._of_entries[run_id, name] = due_at, self._arm_due(self._reading_s, run_id, name, due_at)
         else:
-            self._of_entries[run_id, name] = due_at, self._arm(CHECK_S, self._check_entry, run_id, name, due_at)
-            self._committer_of(run_id).post(TimerDue(name))
+            self._of_entries[run_id, name] = due_at, self._arm_due(CHECK_S, run_id, name, due_at)
+            committer = self._committer_of(run_id)
+            committer.post(TimerDue(name), partial(self._told, committer, name, due_at))
 
-    def _check_entry(self, run_id: str, name: str, due_at: datetime) -> None:
-        """Look once more at a timer whose event was posted, unless this process has forgotten the run since."""
-        if run_id in self._committers:
-            self._entry_is_due(run_id, name, due_at, asyncio.get_running_loop().time())
-        else:
-            del self._of_entries[run_id, name]
+    def _told(self, committer: Committer, name: str, due_at: datetime, error: Exception | None) -> None:
+        """Drop a timer whose event was folded, unless the entry is still due: the clock may have gone back."""
+        run_id, run = committer.run_id, committer.run
+        is_over = isinstance(error, RunNotFoundError) or (
+            error is None and run is not None and run.due.get(name) != due_at
+        )
+        if is_over and self._of_entries.get((run_id, name), (None, None))[0] == due_at:
+            self.drop_due(run_id, name)
 
     def arm_timeout(self, committer: Committer) -> None:
         """Say when the time of a run is over, if it has a timeout; once is enough for each time."""
