@@ -153,7 +153,7 @@ def _on_run_timeout(draft: Draft, _: RunTimeoutDue) -> None:
 
 def _on_processes_died(draft: Draft, event: ProcessesDied) -> None:
     for _ in range(2):  # an attempt that the first turn finds lost may fail the run, and stop the rest
-        for name in draft.base.active:
+        for name in sorted(draft.base.active):  # the document has no order of them
             _tell(draft, name, event)
             draft.work_off()
 

@@ -12,6 +12,7 @@ from aiorch.core.draft import Changes, Process
 from aiorch.core.fold import fold
 from aiorch.core.run_events import (
     CancelRequested,
+    ProcessesDied,
     RunEvent,
     RunStarted,
     RunTimeoutDue,
@@ -658,3 +659,17 @@ def test_a_wait_keeps_the_very_time_in_its_document(until: str) -> None:
         assert (run["A"].error.type, run.status) == ("ExpressionError", "Failed")
     else:
         assert run["A"].due_at == datetime(2027, 1, 1, 0, 0, 30, tzinfo=UTC)
+
+
+def test_a_takeover_does_not_depend_on_the_order_in_which_tasks_began() -> None:
+    """One of two tasks of a dead process is lost and fails the run: the other is decided by the document alone."""
+    steps = {"A": task(on_lost="fail"), "B": task()}
+    for step in steps.values():
+        del step["end"]
+    run = Driven({"steps": steps}).start()
+    heir = Process("heir", lambda _: True)
+    died = [ProcessesDied(frozenset({"me"}))]
+    changes = fold(run.dag, run.run, died, now=run.now, process=heir)
+    run.run.active = dict(reversed(run.run.active.items()))
+    assert fold(run.dag, run.run, died, now=run.now, process=heir) == changes
+    assert changes.nodes["A"].status == "Failed"
