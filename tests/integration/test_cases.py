@@ -397,7 +397,7 @@ def test_a_failure_is_that_of_the_case() -> None:
 
 
 def test_secrets_of_a_case_need_no_source() -> None:
-    """A case may give the value of a secret, each other one has a placeholder, and a name that is not declared fails."""
+    """A case may give the value of a secret, each other one has a placeholder; an undeclared name is a mistake."""
     keys = {"key": "${ secrets.api_key }", "token": "${ secrets.token }"}
     definition = {"name": "d", "secrets": ["api_key", "token"], **chain(A=task(parameters=keys))}
     answers = {"A": Answer(result=1)}

@@ -262,7 +262,9 @@ def goes_on(dag: DAG, run: Run, join: str) -> bool:
     while (place := place.around()) is not None:
         state = run.nodes[place.name]
         is_open = is_open and state.status is TaskStatus.RUNNING and not state.stop
-    return is_open and (run.header.final is not None if is_final else run.status is RunStatus.RUNNING)
+    final = run.header.final
+    final_goes_on = final is not None and final.ended_at is None
+    return is_open and (final_goes_on if is_final else run.status is RunStatus.RUNNING)
 
 
 def ended_well(state: NodeState) -> bool:

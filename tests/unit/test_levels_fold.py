@@ -605,7 +605,7 @@ def test_events_of_an_earlier_try_change_nothing() -> None:
 
 
 def test_the_end_of_a_time_counts_in_no_pause_between_tries() -> None:
-    """The timeout of the failed try fires in the pause, and the next try begins at its own time, with a time of its own."""
+    """The timeout of the failed try fires in the pause: the next try begins when it is due, with its own timeout."""
     again = {**AGAIN, "initial_delay": 60}
     run = Driven(retried(retry=again, timeout=30)).start().fail("X").stop("Z")
     run.fold(TimerDue("Fan"), after_s=30)
