@@ -23,6 +23,7 @@ from aiorch.model.place import places_inside
 from aiorch.model.retry import covers
 from aiorch.model.run import INLINE_DOCUMENT_BYTES_MAX, INLINE_RESULT_BYTES_MAX, Run
 from aiorch.model.run_document import NO_RESULT, Final, NodeState, RunHeader, is_json
+from aiorch.model.scopes import ScopeNames
 from aiorch.model.status import RunStatus, TaskStatus
 
 EVALUATIONS_MAX = 10_000
@@ -109,6 +110,7 @@ class Draft:
         "_agenda",
         "_decoded",
         "_evaluated",
+        "_kept_bytes",
         "_results",
         "base",
         "dag",
@@ -144,6 +146,7 @@ class Draft:
         self._results = results
         self._decoded: dict[str, Any] = {}
         self._evaluated = 0
+        self._kept_bytes = 0
         self._agenda: list[tuple[Callable[[Draft, At[Node], Failure | None], None], At[Node], Failure | None]] = []
 
     def changes(self) -> Changes:
@@ -303,7 +306,9 @@ class Draft:
         encoded = _encode(value)
         if not is_json(encoded):
             raise ExpressionError("the value has too many levels")
-        if len(encoded) <= INLINE_RESULT_BYTES_MAX and self.base.size + len(encoded) <= INLINE_DOCUMENT_BYTES_MAX:
+        size = self.base.size + self._kept_bytes + len(encoded)
+        if len(encoded) <= INLINE_RESULT_BYTES_MAX and size <= INLINE_DOCUMENT_BYTES_MAX:
+            self._kept_bytes += len(encoded)
             return msgspec.Raw(encoded), None
         name = names.value_object(names.RunId(self.header.run_id), sha256(encoded).hexdigest()[:32])
         self.values[name] = encoded
@@ -598,7 +603,9 @@ class Draft:
         """End the scope whose last node, or whose failed node, stands at *at*."""
         level, around = at.node.parent_dag, at.around()
         if around is not None:
-            around.node.kind.scope_ended(self, around, level, failure)
+            is_of_try = around.node.scope_names is ScopeNames.TRY
+            if not is_of_try or at == around.within(self.state(around.name).attempt, at.node):
+                around.node.kind.scope_ended(self, around, level, failure)
             return
         if failure is not None:
             message = f"node {at.name!r} failed: {failure.message}"

@@ -113,8 +113,10 @@ def _tell(draft: Draft, name: str, event: RunEvent) -> None:
         # The event is of a repeated scope: of one that has ended, or of one that is newer than this copy of the run.
         draft.is_stale |= name not in draft.base.nodes
         return
-    if isinstance(event, TimerDue) and draft.state(name).status is TaskStatus.NEW:
-        draft.enter(at)  # its turn was put off by a fold that had worked out too many values
+    state = draft.state(name)
+    if isinstance(event, TimerDue) and state.status is TaskStatus.NEW:
+        if state.due_at is not None and state.due_at <= draft.now:
+            draft.enter(at)  # its turn was put off by a fold that had worked out too many values
         return
     handler = at.node.kind.handlers.get(type(event))
     if handler is not None:
@@ -151,7 +153,7 @@ def _on_run_timeout(draft: Draft, _: RunTimeoutDue) -> None:
 
 def _on_processes_died(draft: Draft, event: ProcessesDied) -> None:
     for _ in range(2):  # an attempt that the first turn finds lost may fail the run, and stop the rest
-        for name in draft.base.active:
+        for name in sorted(draft.base.active):  # the document has no order of them
             _tell(draft, name, event)
             draft.work_off()
 

@@ -511,7 +511,8 @@ class DAGExecutor:
 
             encoded_input: The input of the resumed run as JSON; `None`: that of *run_id*.
 
-            definition: The DAG of the resumed run, `None` for that of *run_id*.
+            definition: The DAG of the resumed run, whose inputs the kept input has to be as well; `None` for that of
+                *run_id*.
 
         Raises:
             RunNotFoundError: There is no such run.
@@ -521,6 +522,8 @@ class DAGExecutor:
             StepNotResumableError: No resumed run can begin with the step.
 
             DefinitionChangedError: The definition changes steps whose results are kept.
+
+            InvalidInputError: The input is not as the definition of the resumed run declares it.
         """
         old, run, _ = await self.stored_run(run_id)
         dag = definition or old
@@ -529,7 +532,9 @@ class DAGExecutor:
         if run.header.resumed_from:
             base, _, suffix = run_id.rpartition(".")
             count = int(suffix)
-        encoded = bytes(run.header.input) if encoded_input is None else dag.complete_input(encoded_input)
+        encoded = bytes(run.header.input) if encoded_input is None else encoded_input
+        if encoded_input is not None or definition is not None:
+            encoded = dag.complete_input(encoded)
         command = self.start_command(dag, f"{base}.{count + 1}", encoded)
         facts = {"resumed_from": run_id, "from_step": from_step}
         return dag, msgspec.structs.replace(command, **facts, schema_version=resume_version(dag, old, from_step))

@@ -183,7 +183,7 @@ def _handle(draft: Draft, at: At[Parallel], failure: Failure) -> None:
 
 def _begins(state: NodeState, committed: NodeState | None) -> bool:
     """Whether the node began in this fold: only then is it open whether the node ends as ``Skipped``."""
-    return state.status is TaskStatus.RUNNING and (committed is None or committed.status is TaskStatus.NEW)
+    return state.status is not TaskStatus.NEW and (committed is None or committed.status is TaskStatus.NEW)
 
 
 def _has_ended(at: At[Parallel], branch: DAG, entries: Mapping[str, NodeState]) -> bool:

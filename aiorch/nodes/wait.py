@@ -1,7 +1,7 @@
 """`Wait`: the run goes on later. No process is needed meanwhile, and no process writes."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from aiorch.core.draft import Draft
@@ -33,12 +33,12 @@ class Wait(Node):
 
 
 def as_time(text: str) -> datetime | None:
-    """Return the time that a text in ISO 8601 with a time zone tells, `None` for any other text."""
+    """Return the time that a text in ISO 8601 with a time zone tells, in UTC; `None` for any other text."""
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return time if time.tzinfo is not None else None
 
 
 def on_timer_due(draft: Draft, at: At[Wait], _: TimerDue) -> None:

@@ -394,3 +394,28 @@ def test_a_failure_is_that_of_the_case() -> None:
         outcome = run(chain(Load=kind()), answers={"Load": Answer(error="Own", message="words")})
         assert isinstance(outcome.steps["Load"].error, Failure)
         assert outcome.steps["Load"].error.text == "Own: words"
+
+
+def test_secrets_of_a_case_need_no_source() -> None:
+    """A case may give the value of a secret, each other one has a placeholder; an undeclared name is a mistake."""
+    keys = {"key": "${ secrets.api_key }", "token": "${ secrets.token }"}
+    definition = {"name": "d", "secrets": ["api_key", "token"], **chain(A=task(parameters=keys))}
+    answers = {"A": Answer(result=1)}
+    outcome = run(definition, answers=answers, secrets={"api_key": "k-123"})
+    assert outcome.status == "Completed"
+    assert outcome.calls["A"][0].parameters == {"key": "k-123", "token": "value of token"}
+    with pytest.raises(DefinitionError, match="did you mean `api_key`"):
+        run(definition, answers=answers, secrets={"api_kye": "k-123"})
+
+
+def test_large_results_of_every_try_are_among_the_results() -> None:
+    """A result outside the document of a step in a repeated level has the name of its entry."""
+    fan = parallel(chain(A=task(), B=task()), retry={"max_attempts": 2, "initial_delay": 0})
+    answers = {"A": Answer(result="x" * 2000), "B": [Answer(error="OSError"), Answer(result="y" * 2000)]}
+    outcome = run(chain(Fan=fan), answers=answers)
+    assert outcome.status == "Completed"
+    assert {name: outcome.results.get(name, "")[:1] for name in ("A", "Fan#2.A", "Fan#2.B")} == {
+        "A": "x",
+        "Fan#2.A": "x",
+        "Fan#2.B": "y",
+    }

@@ -201,3 +201,21 @@ async def test_the_header_of_a_plain_resume_is_that_of_0_1() -> None:
         header = msgspec.json.decode(run.document())["$run"]
     assert header["resumed_from"] == "r"
     assert "resumed_from_step" not in header
+
+
+async def test_the_kept_input_is_completed_for_a_new_definition() -> None:
+    """Inputs that the new definition adds get their defaults, and a kept input that it refuses starts no run."""
+    calls = Calls()
+    calls.is_broken = True
+    async with engine(calls.functions) as orchestrator:
+        await (await orchestrator.start(STEPS, run_id="r", input={"n": 1})).wait()
+        calls.is_broken = False
+        for inputs, problem in (({"n": "string"}, "n"), ({"m": "integer"}, "m"), ({"n": "integer", "m": "null"}, "m")):
+            with pytest.raises(InvalidInputError, match=f"no run was started.*\n.*{problem}"):
+                await orchestrator.resume("r", definition={**STEPS, "inputs": inputs})
+        assert [run.run_id for run in await orchestrator.runs()] == ["r"]
+        inputs = {"n": "integer", "limit": {"type": "integer", "default": 5}}
+        run = await orchestrator.resume("r", definition={**STEPS, "inputs": inputs})
+        result = await run.wait()
+    assert run.view.input == {"n": 1, "limit": 5}
+    assert result.results["second"][0] == {"n": 1, "limit": 5}

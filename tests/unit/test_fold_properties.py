@@ -262,7 +262,9 @@ def goes_on(dag: DAG, run: Run, join: str) -> bool:
     while (place := place.around()) is not None:
         state = run.nodes[place.name]
         is_open = is_open and state.status is TaskStatus.RUNNING and not state.stop
-    return is_open and (run.header.final is not None if is_final else run.status is RunStatus.RUNNING)
+    final = run.header.final
+    final_goes_on = final is not None and final.ended_at is None
+    return is_open and (final_goes_on if is_final else run.status is RunStatus.RUNNING)
 
 
 def ended_well(state: NodeState) -> bool:
@@ -414,11 +416,13 @@ def test_a_resumed_run_keeps_what_was_completed(definition: dict[str, Any], data
 OUTCOMES = ["success", "mapping", "mapping", "large", "failure", "lost"]
 
 
-def worded(definition: dict[str, Any], input: Any, data: st.DataObject, seed: int) -> World:
+def worded(
+    definition: dict[str, Any], input: Any, data: st.DataObject, seed: int, *, kind: type[World] = World
+) -> World:
     """Return a run, not begun, of a definition that uses the whole language."""
     dag = DAGBuilder(definition).build_dag()
     outcomes = {name: data.draw(st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=4)) for name in dag.all_tasks}
-    return World(dag, outcomes, seed, input=input)
+    return kind(dag, outcomes, seed, input=input)
 
 
 @slow_is_fine
@@ -479,3 +483,39 @@ def test_timeouts_at_any_moment_end_a_run_of_the_whole_language(
             world.now += timedelta(hours=1)
             world.pending += world.timers()
         world.step(RunTimeoutDue())
+
+
+class Reread(World):
+    """A run in memory. Every fold is decided a second time, by the run as read from its document."""
+
+    def fold(self, batch: list[RunEvent]) -> None:
+        run, fresh = self.run, check_run(self.dag, self.run)
+        in_memory, read = self.decide(run, batch), self.decide(fresh, batch)
+        for part in ("header", "nodes", "gone", "values", "is_stale"):
+            assert getattr(in_memory, part) == getattr(read, part), f"the document decides differently: {part}"
+        super().fold(batch)
+        self.run = run
+
+
+@slow_is_fine
+@given(worded_definitions(), st.data(), st.integers(0, 2**32))
+def test_a_run_in_memory_decides_as_its_document_does(
+    worded_definition: tuple[dict[str, Any], Any], data: st.DataObject, seed: int
+) -> None:
+    """Counts kept along the way and counts made from the document lead to the same decisions, up to the end."""
+    world = worded(*worded_definition, data, seed, kind=Reread)
+    for _ in range(data.draw(st.integers(0, 12))):
+        if not world.run.status.is_terminal:
+            world.step()
+    end = data.draw(st.sampled_from(["none", "cancel", "force", "takeover"]))
+    if end in ("cancel", "force"):
+        world.fold([CancelRequested(force=end == "force")])
+    if end == "takeover":
+        world.process = Process("p2", lambda _: True)
+        world.fold([ProcessesDied(frozenset({"p1"}))])
+        world.pending += [
+            TaskStopped(name, state.attempt) if state.stop else world.outcome(name, state.attempt)
+            for name in world.run.active
+            if (state := world.run.nodes[name]).is_live
+        ]
+    world.to_end()

@@ -12,6 +12,7 @@ from aiorch.core.draft import Changes, Process
 from aiorch.core.fold import fold
 from aiorch.core.run_events import (
     CancelRequested,
+    ProcessesDied,
     RunEvent,
     RunStarted,
     RunTimeoutDue,
@@ -573,3 +574,102 @@ def test_a_fold_costs_the_same_in_a_level_of_any_size() -> None:
         fold(run.dag, run.run, [TaskSucceeded("S1", 1)], now=run.now, process=ME)
         counts.append(Watched.looked)
     assert counts[0] == counts[1] < 20
+
+
+# -- events that come late, twice or together --------------------------------------------------------------------------
+
+
+def test_a_timer_of_an_entry_that_waits_for_no_time_changes_nothing() -> None:
+    """A step that has not begun does not begin by a timer, whether the way to it is open or lost."""
+    run = Driven(ORDER).start().fold(TimerDue("Ship"), TimerDue("Big"), after_s=60)
+    assert run.changes.is_empty
+    assert run.statuses == "Load:S Size:N Nothing:N Big:N Small:N Ship:N"
+
+
+def test_the_timer_of_a_wait_after_a_cancel_changes_nothing() -> None:
+    """A task keeps the cancelled run open, and the time of the cancelled wait comes meanwhile."""
+    fan = parallel(chain(Pause={"type": "Wait", "seconds": 60}), chain("X"), next="End")
+    run = Driven({"start": "Fan", "steps": {"Fan": fan, "End": task()}}).start().fold(CancelRequested())
+    run.fold(TimerDue("Pause"), after_s=60)
+    assert (run.changes.is_empty, run.statuses) == (True, "Fan:X Pause:X X:S End:K")
+    assert run.stop("X").status == "Cancelled"
+
+
+def test_events_of_an_earlier_try_change_nothing() -> None:
+    """A late success, a repeated failure, a repeated stop and the timer of the pause come once the second try runs."""
+    run = Driven(retried(retry=AGAIN)).start().succeed("X").fail("Y").stop("Z").fold(TimerDue("Fan"), after_s=5)
+    before = run.statuses
+    late = [TaskSucceeded("Z", 1), TaskFailed("Y", 1, BAD), TaskStopped("Z", 1), TaskSucceeded("X", 1), TimerDue("Fan")]
+    run.fold(*late)
+    assert (run.changes.is_empty, run.statuses) == (True, before)
+
+
+def test_the_end_of_a_time_counts_in_no_pause_between_tries() -> None:
+    """The timeout of the failed try fires in the pause: the next try begins when it is due, with its own timeout."""
+    again = {**AGAIN, "initial_delay": 60}
+    run = Driven(retried(retry=again, timeout=30)).start().fail("X").stop("Z")
+    run.fold(TimerDue("Fan"), after_s=30)
+    assert (run.changes.is_empty, run["Fan"].status) == (True, "Retrying")
+    run.fold(TimerDue("Fan"), after_s=30)
+    assert (run["Fan"].attempt, run["Fan"].due_at) == (2, BEGIN + timedelta(seconds=90))
+
+
+def test_a_run_that_completes_as_its_time_ends_runs_finally_as_completed() -> None:
+    """The last task ends in the batch of the timeout: the outcome counts, and the time is that of `finally` now."""
+    run = Driven({**finally_of(Z=task()), "timeout": 60}).start()
+    run.fold(RunTimeoutDue(), TaskSucceeded("A", 1), after_s=60)
+    assert (run.statuses, run.status) == ("A:C Z:S", "Running")
+    assert run.succeed("Z").status == "Completed"
+
+
+def test_a_forced_cancel_of_a_failing_run_lets_finally_never_begin() -> None:
+    """The run fails, as decided before the cancel, when the task beside the failed one has stopped."""
+    steps = {"A": task(), "B": task()}
+    level = {"steps": {name: {key: step[key] for key in step if key != "end"} for name, step in steps.items()}}
+    run = Driven({**level, "finally": chain("Z")}).start().fail("A").fold(CancelRequested(force=True))
+    assert (run["B"].stop, run.status) == (True, "Failing")
+    assert (run.stop("B").status, run["Z"].status, run["Z"].attempt) == ("Failed", "Skipped", 0)
+
+
+def test_a_parallel_that_is_stopped_in_the_fold_of_its_first_failure_is_cancelled() -> None:
+    """Its step has failed, so the node has begun: it is not skipped around a failure."""
+    inner = parallel({"start": "Bad", "steps": {"Bad": {"type": "Fail", "error": "Wrong"}}}, retry=AGAIN)
+    outer = parallel(chain(In=inner), {"start": "Worse", "steps": {"Worse": {"type": "Fail", "error": "Worse"}}})
+    run = Driven({"start": "Out", "steps": {"Out": outer}}).start()
+    assert (run.statuses, run.status) == ("Out:F In:X Bad:F Worse:F", "Failed")
+
+
+def test_the_values_of_one_fold_share_the_room_of_the_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that would together pass the limit of a document leave the fold as objects, each small by itself."""
+    steps = {f"P{number}": {"type": "Pass", "result": "${ input.text + '.' }"} for number in range(4)}
+    run = Driven({"steps": steps}, {"text": "x" * 500})
+    run.run.size = len(run.run.encode(run.run.header, {})[0])
+    monkeypatch.setattr("aiorch.core.draft.INLINE_DOCUMENT_BYTES_MAX", run.run.size + 1200)
+    run.start()
+    assert [run[f"P{number}"].result_in is None for number in range(4)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("until", ["2027-01-01T00:00:00-00:00:30", "9999-12-31T23:59:59-23:59"])
+def test_a_wait_keeps_the_very_time_in_its_document(until: str) -> None:
+    """The seconds of an offset count, and a time that UTC cannot tell is refused."""
+    steps = {"A": {"type": "Wait", "until": "${ input.until }", "end": True}}
+    run = Driven({"start": "A", "steps": steps}, {"until": until}).start()
+    if until.startswith("9999"):
+        assert run["A"].error is not None
+        assert (run["A"].error.type, run.status) == ("ExpressionError", "Failed")
+    else:
+        assert run["A"].due_at == datetime(2027, 1, 1, 0, 0, 30, tzinfo=UTC)
+
+
+def test_a_takeover_does_not_depend_on_the_order_in_which_tasks_began() -> None:
+    """One of two tasks of a dead process is lost and fails the run: the other is decided by the document alone."""
+    steps = {"A": task(on_lost="fail"), "B": task()}
+    for step in steps.values():
+        del step["end"]
+    run = Driven({"steps": steps}).start()
+    heir = Process("heir", lambda _: True)
+    died = [ProcessesDied(frozenset({"me"}))]
+    changes = fold(run.dag, run.run, died, now=run.now, process=heir)
+    run.run.active = dict(reversed(run.run.active.items()))
+    assert fold(run.dag, run.run, died, now=run.now, process=heir) == changes
+    assert changes.nodes["A"].status == "Failed"

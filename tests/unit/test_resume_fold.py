@@ -473,3 +473,21 @@ def test_runs_of_version_1_keep_exactly_the_completed_entries() -> None:
     assert kept == {name: state for name, state in old.run.nodes.items() if state.status is TaskStatus.COMPLETED}
     assert all(kept[name] is old[name] for name in ("A", "X"))
     assert BAD.type not in str(kept)
+
+
+def test_a_kept_branch_of_the_first_try_does_not_end_in_the_second() -> None:
+    """The first try of a resumed run fails in the fold that begins it: its kept branch counts for no later try."""
+    ways = {"Ask": choice(("false", "B"), default="A"), "A": task(), "B": task()}
+    fan = parallel(
+        {"start": "T", "steps": {"T": task("Bad"), "Bad": {"type": "Fail", "error": "Wrong"}}},
+        {"start": "Ask", "steps": ways},
+        retry={"max_attempts": 2, "initial_delay": 0},
+    )
+    old = Driven({"start": "Fan", "steps": {"Fan": fan}}).start().succeed("A").succeed("T")
+    old.succeed("Fan#2.A").succeed("Fan#2.T")
+    assert old.status == "Failed"
+    run = Resumed(old)
+    assert set(run.kept) == {"T", "Ask", "A"}
+    assert (run["Fan"].attempt, run.run.pending["Fan"]) == (2, 2)
+    run.succeed("Fan#2.A")
+    assert (run["Fan"].status, run["Fan#2.T"].status) == ("Running", "Starting")

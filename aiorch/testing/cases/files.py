@@ -42,6 +42,11 @@ class CaseInFile(Model):
         description="Answers by step, one or a list for one call after the other. `*` stands for all other steps.",
         examples=[{"Load": {"result": [1, 2]}}],
     )
+    secrets: dict[str, str] = Field(
+        default_factory=dict,
+        description="Values of declared secrets; the value of each other secret is `value of NAME`.",
+        examples=[{"api_key": "k-123"}],
+    )
     expect: Given[Expectation] = Field(
         None,
         description="The expected outcome; by default, that the run completes.",
@@ -125,6 +130,7 @@ def _cases(loaded: LoadedDefinition, path: Path) -> list[Case]:
             name=case.name,
             input=case.input,
             answers={**model.answers, **case.answers},
+            secrets=case.secrets,
             expect=case.expect or Expectation(),
             started_at=datetime.fromisoformat(case.started_at),
             cancel_after=case.cancel_after,
@@ -172,4 +178,5 @@ def _wrong_names(names: Names, data: dict[str, Any]) -> Iterator[Finding]:
     for index, case in enumerate(cases if isinstance(cases, list) else ()):
         if isinstance(case, dict):
             yield from names.in_answers(("cases", index, "answers"), case.get("answers"))
+            yield from names.in_secrets(("cases", index, "secrets"), case.get("secrets"))
             yield from names.in_expectation(("cases", index, "expect"), case.get("expect"))

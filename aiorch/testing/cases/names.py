@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import msgspec
+
 from aiorch.model.dag import DAG, Node, Task
 from aiorch.model.enums import TargetTypes
 from aiorch.model.findings import Finding, Hints, Key, shown
@@ -39,6 +41,15 @@ class Names:
                     path = (*key, name, "call") if place is None else (*key, name, place, "call")
                     what = f"{name!r} is a {task.target_type} task"
                     yield Finding(path, f"{what}, and `call` calls Python functions only; give a `result`")
+
+    def in_secrets(self, key: Key, secrets: Any) -> Iterator[Finding]:
+        """Yield the names in the secrets at *key* that the definition does not declare."""
+        declared: list[str] = msgspec.json.decode(self._dag.definition).get("secrets") or []
+        for name, _ in _items(secrets):
+            if name not in declared:
+                meant = self._hints.closest(name, declared)
+                hint = f"did you mean `{meant}`?" if meant else f"its secrets are {_listed(declared) or 'none'}"
+                yield Finding((*key, name), f"the definition declares no secret {shown(name)}; {hint}")
 
     def in_expectation(self, key: Key, expect: Any) -> Iterator[Finding]:
         """Yield the mistakes in the expectation at *key*, as it is written: values of wrong types are passed over."""

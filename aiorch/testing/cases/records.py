@@ -184,6 +184,9 @@ class Case:
     that of every call. ``"*"`` stands for all steps without answers of their own.
     """
 
+    secrets: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """Values of the secrets that the definition declares; each other secret has the value ``value of NAME``."""
+
     expect: Expectation | None = field(default=None, kw_only=True)
     """The expected outcome; `None`: any."""
 

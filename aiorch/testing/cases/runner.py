@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Container, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -101,7 +101,11 @@ def _refuse_wrong_names(case: Case, dag: DAG) -> None:
     given = {name: each if isinstance(each, Answer) else list(each) for name, each in case.answers.items()}
     answers = to_jsonable_python(given)
     expect = case.expect.model_dump(exclude_unset=True) if case.expect is not None else {}
-    findings = [*names.in_answers(("answers",), answers), *names.in_expectation(("expect",), expect)]
+    findings = [
+        *names.in_answers(("answers",), answers),
+        *names.in_secrets(("secrets",), dict(case.secrets)),
+        *names.in_expectation(("expect",), expect),
+    ]
     if findings:
         raise LoadedDefinition({}, source=f"case {case.name!r}").error(findings)
 
@@ -122,6 +126,22 @@ def _in_a_thread(work: Callable[[], _T]) -> _T:
         return thread.submit(work).result()
 
 
+class _CaseSecrets:
+    """The secrets of a case: an `aiorch.ports.Secrets` that has a value for every name."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+
+    def why_not(self, name: str) -> str | None:  # noqa: ARG002  it has every secret
+        return None
+
+    async def values(self, names: Iterable[str]) -> Mapping[str, str]:
+        return {name: self._given.get(name, f"value of {name}") for name in names}
+
+    async def aclose(self) -> None:
+        """Do nothing: there is nothing to release."""
+
+
 class _CaseOrchestrator(Orchestrator):
     """An orchestrator of one run, whose targets are those of a case, and which notes the steps that begin."""
 
@@ -134,6 +154,7 @@ class _CaseOrchestrator(Orchestrator):
         functions: Mapping[str, Callable[..., Any]] | None,
     ) -> None:
         self._target = ScriptedTarget(case.answers)
+        self._case = case
         super().__init__(
             MemoryStore(),
             functions=functions,
@@ -146,11 +167,13 @@ class _CaseOrchestrator(Orchestrator):
         self._functions.learn(dag, folder, search_paths)
         self._executor.on_commit = self._note
         self._executor.standstill.tick_s = NEVER_S
-        self._case = case
         self._dag = dag
         self._changed_at = 0.0
         self._began: dict[str, float] = {}
         self._entries: dict[str, NodeState] = {}
+
+    def _connect(self, *args: Any, **keys: Any) -> None:
+        super()._connect(*args, **{**keys, "secrets": _CaseSecrets(self._case.secrets)})
 
     async def play(self) -> tuple[Outcome, list[Problem]]:
         """Carry out the run; return its outcome, and the reasons why it could not go on, if it could not."""
@@ -205,11 +228,10 @@ class _CaseOrchestrator(Orchestrator):
         )
 
     async def _results(self, run: RunHandle, steps: Mapping[str, NodeState]) -> dict[str, Any]:
-        inside = {
-            name: msgspec.json.decode(state.result)
-            for name, state in steps.items()
-            if state.result_in is None and has_result(self._dag.node_of(name), state)
-        }
+        ended = {name: state for name, state in steps.items() if has_result(self._dag.node_of(name), state)}
+        places = {name: state.result_place for name, state in ended.items() if state.result_in is not None}
+        large = await self._executor.results_of(places)
+        inside = {name: msgspec.json.decode(large.get(name, state.result)) for name, state in ended.items()}
         return {**inside, **await run.results()}
 
 
