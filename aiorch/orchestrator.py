@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
+from weakref import WeakSet
 
 from aiorch.client import Client, Definition, build, refuse_wrong_types
 from aiorch.definition.files import folder_of
@@ -152,6 +153,8 @@ class Orchestrator(Client):
         self._local = LocalSource(self._executor.clock, self._executor.entropy) if source is None else None
         self.source: EventSource = source or cast("EventSource", self._local)
         self._intake = Intake(self._executor, self.source)
+        self._fitting: WeakSet[DAG] = WeakSet()
+        """DAGs whose parameters fit the signatures of the callables."""
         for each in dags:
             self.serve_dag(each)
 
@@ -323,14 +326,17 @@ class Orchestrator(Client):
         """
         cannot: list[tuple[Task, str]] = []
         mistakes: list[tuple[str, Finding]] = []
+        compares = callables and dag not in self._fitting
         for task in dag.all_tasks.values():
             reason = self._executor.why_not(task, imports=callables)
             if reason is not None:
                 cannot.append((task, reason))
-            elif callables:
+            elif compares:
                 find_problems = getattr(self._executor.targets[task.target_type], "find_problems", None)
                 mistakes += [(task.name, each) for each in (find_problems(task) if find_problems else ())]
         if not cannot and not mistakes:
+            if callables:
+                self._fitting.add(dag)
             return
         from aiorch.definition.build import error_in_steps  # noqa: PLC0415  slow to import
 

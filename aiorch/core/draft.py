@@ -352,7 +352,7 @@ class Draft:
     def enter_level(self, level: DAG, place_of: Callable[[Node], At[Node]]) -> None:
         """Put the nodes with which a level begins on the agenda; in a resumed run, those after the kept nodes."""
         if not level.is_graph:
-            self.enter(place_of(level.starts[0]))
+            self._agenda.append((Draft._enter, place_of(level.starts[0]), None))
             return
         for node in reversed(level.nodes.values()):
             before = (place_of(each).name for each in node.previous_nodes)

@@ -113,8 +113,7 @@ def _tell(draft: Draft, name: str, event: RunEvent) -> None:
         # The event is of a repeated scope: of one that has ended, or of one that is newer than this copy of the run.
         draft.is_stale |= name not in draft.base.nodes
         return
-    state = draft.state(name)
-    if isinstance(event, TimerDue) and state.status is TaskStatus.NEW:
+    if isinstance(event, TimerDue) and (state := draft.state(name)).status is TaskStatus.NEW:
         if state.due_at is not None and state.due_at <= draft.now:
             draft.enter(at)  # its turn was put off by a fold that had worked out too many values
         return

@@ -414,6 +414,8 @@ class DAG:
     Attributes:
         start_node: Name of the first node, `None` for a graph.
 
+        is_graph: Whether this level is a graph: its nodes name the nodes that they need.
+
         on_failure: Of a graph: whether a failure stops the nodes beside the failed one.
 
         parent_node: The node whose scope this is, `None` for the whole definition and for its `final`.
@@ -479,6 +481,7 @@ class DAG:
         labels: Mapping[str, str] | None = None,
     ) -> None:
         self.start_node = start_node
+        self.is_graph: bool = start_node is None
         self.on_failure = on_failure
         self.parent_node = parent_node
         self.nodes: dict[str, Node] = {}
@@ -494,11 +497,6 @@ class DAG:
 
     def __repr__(self) -> str:
         return f"<DAG {self.name!r} of {counted(len(self.all_nodes), 'node')}>"
-
-    @property
-    def is_graph(self) -> bool:
-        """Whether this level is a graph: its nodes name the nodes that they need."""
-        return self.start_node is None
 
     def init(self) -> None:
         """Link each node of this level with the nodes before and after it. Called once, when all nodes are there."""
@@ -628,7 +626,7 @@ class DAG:
 
     def task_of(self, entry: str) -> Task:
         """Return the task to which an entry of a run document belongs. Raises: KeyError."""
-        node = self.node_of(entry)
+        node = self.all_nodes.get(entry) or self.node_of(entry)
         if not isinstance(node, Task):
             raise KeyError(entry)
         return node

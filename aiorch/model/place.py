@@ -30,7 +30,7 @@ class At(msgspec.Struct, Generic[N_co], frozen=True, gc=False):
 
     def beside(self, node: Node) -> "At[Node]":
         """Return the place of *node*, which stands in the same repeated scope, or in none like this one."""
-        return At(node, self.entry_of(node))
+        return At(node, node.name if self.name == self.node.name else self.scope + node.name)
 
     def entry_of(self, node: Node) -> str:
         """Return the name of the entry of another node in the same repeated scope."""
@@ -46,6 +46,8 @@ class At(msgspec.Struct, Generic[N_co], frozen=True, gc=False):
 
             node: A node inside, with no repeated scope between this node and *node*.
         """
+        if self.node.scope_names is ScopeNames.PLAIN:
+            return self.beside(node)
         return At(node, (self.node.scope_names.scope(self.name, number) or self.scope) + node.name)
 
     def inner(self, attempt_of: Callable[[str], int]) -> Iterator["At[Node]"]:

@@ -105,7 +105,8 @@ class ParallelKind(NodeKind[Parallel]):
         if failure is not None and node.on_failure is OnFailure.FAIL_FAST:
             _fail(draft, at, _branch_failed(draft, at, [scope]))
         elif not draft.count_down(at):
-            failed = [branch for branch in node.branches if _failed_in(draft, at, branch) is not None]
+            waits = node.on_failure is OnFailure.WAIT
+            failed = [branch for branch in node.branches if waits and _failed_in(draft, at, branch) is not None]
             if failed:
                 _fail(draft, at, _branch_failed(draft, at, failed))
             else:
