@@ -1,4 +1,4 @@
-"""The table of failures: failed, lost, timed out, cancelled × caught by type, caught by all, not caught × task, Parallel."""
+"""Tasks and a `Parallel` that failed, were lost, timed out or were cancelled; caught by type, by all, or not."""
 
 from typing import Any, NamedTuple
 
