@@ -1,14 +1,18 @@
-# `make demo` and `make test` need Python 3.11 to 3.13 and nothing else: they install what they use into .venv, once.
+# `make demo`, `orders` and `test` need Python 3.11 to 3.13 and nothing else: they install what they use into .venv, once.
 # The newest suitable interpreter is taken; `make PYTHON=/path/to/python demo` names another (after a `make clean`).
 PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
 .NOTPARALLEL:
-.PHONY: demo test simulation lint types layers check clean
+.PHONY: demo orders test simulation lint types layers check clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo/demo.py
+
+orders: $(VENV)/.installed
+	@run=orders-$$(date +%Y%m%d-%H%M%S) && \
+	$(BIN)/python -m aiorch run examples/orders/orders.yaml --run-id $$run && $(BIN)/python -m aiorch show $$run
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto --dist worksteal

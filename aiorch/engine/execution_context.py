@@ -6,10 +6,12 @@ A `threading.Thread` that a callable starts by itself does so from Python 3.14 o
 """
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from aiorch.engine.redaction import redact
 from aiorch.ports.context import TaskContext
 
 
@@ -24,6 +26,7 @@ class CurrentExecution(NamedTuple):
 
 
 _CURRENT: ContextVar[CurrentExecution | None] = ContextVar("aiorch_execution", default=None)
+_SECRETS: ContextVar[Sequence[str]] = ContextVar("aiorch_secrets", default=())
 
 
 def current_execution() -> CurrentExecution | None:
@@ -32,33 +35,37 @@ def current_execution() -> CurrentExecution | None:
 
 
 class executing:  # noqa: N801  a context manager, named as the ones of contextlib are
-    """Let everything that is called in this block belong to the execution of *context*."""
+    """Let everything that is called in this block belong to the execution of *context*, which was given *secrets*."""
 
-    __slots__ = ("_execution", "_token")
+    __slots__ = ("_execution", "_secrets", "_tokens")
 
-    def __init__(self, context: TaskContext) -> None:
+    def __init__(self, context: TaskContext, secrets: Sequence[str] = ()) -> None:
+        self._secrets = secrets
         self._execution = CurrentExecution(
             context.run_id, context.dag, context.node, context.attempt, context.execution_id
         )
 
     def __enter__(self) -> None:
-        self._token = _CURRENT.set(self._execution)
+        self._tokens = _CURRENT.set(self._execution), _SECRETS.set(self._secrets)
 
     def __exit__(self, *_: object) -> None:
         with suppress(ValueError):  # an asyncio task left open is closed in a different context, without the variable
-            _CURRENT.reset(self._token)
+            _CURRENT.reset(self._tokens[0])
+            _SECRETS.reset(self._tokens[1])
 
 
 class ExecutionFilter(logging.Filter):
     """
-    Adds run_id, node, attempt and execution_id to every log record of code that belongs to an execution.
+    Adds run_id, node, attempt and execution_id to every log record of code that belongs to an execution, and replaces
+    the values of the secrets that the execution was given.
 
-    The filter drops no record, and leaves a record alone that names a run itself. Add the filter to a handler: a filter
-    of a logger does not see the records of the loggers below.
+    The filter drops no record, and adds no facts to a record that names a run itself. Add the filter to a handler: a
+    filter of a logger does not see the records of the loggers below.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the facts. Returns: `True`."""
+        """Add the facts, and replace the secrets. Returns: `True`."""
+        redact(record, _SECRETS.get())
         execution = current_execution()
         if execution is not None and "run_id" not in vars(record):
             facts = {name: getattr(execution, name) for name in ("run_id", "node", "attempt", "execution_id")}

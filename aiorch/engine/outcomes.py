@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
 
@@ -222,7 +222,7 @@ class Outcomes:
         if task.supplement:
             sent.is_preparing = True
             context.begin()
-            failure = await self._supplement(task.supplement, context)
+            failure = await self._supplement(task.supplement, context, sent.secrets)
             sent.is_preparing = False
             if failure is not None:
                 return await self._not_sent(execution, failure)
@@ -240,7 +240,7 @@ class Outcomes:
             started = TaskWaits(at.name, sent.attempt, None, sent.launch)
             taken = asyncio.get_running_loop().call_later(TAKEN_S, committer.note, started) if sent.refusals else None
             try:
-                with executing(context):
+                with executing(context, sent.secrets):
                     answer = await target.launch(task, context)
             except Exception as error:
                 if not kind.outlives_process:
@@ -459,10 +459,10 @@ class Outcomes:
             pause_s = min(self._backoff_max_s, pause_s * 2)
         return {}
 
-    async def _supplement(self, function: str, context: TaskContext) -> Failure | None:
+    async def _supplement(self, function: str, context: TaskContext, secrets: Sequence[str]) -> Failure | None:
         """Let the task's own function change the parameters of the launch."""
         try:
-            with executing(context):
+            with executing(context, secrets):
                 assert self._functions is not None
                 parameters = await self._functions.call(function, context)
         except asyncio.CancelledError:

@@ -1,12 +1,13 @@
-"""Redaction: the values of secrets do not leave this process with the answer to a task that was given them."""
+"""Redaction: the values of secrets leave this process neither in the answer nor in the logs of a task that got them."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from aiorch.model.failure import Failure, Part
+from aiorch.model.failure import CUT, Failure, Part
 from aiorch.ports.target import Answer, Failed, NotStarted, Succeeded, Unknown
 
 REDACTED = "[secret]"
@@ -17,7 +18,7 @@ SECRET_CHARS_MIN = 8
 
 def without_secrets(answer: Answer, secrets: Sequence[str]) -> Answer:
     """Return an answer with all values of secrets replaced."""
-    known = sorted({secret for secret in secrets if len(secret) >= SECRET_CHARS_MIN}, key=len, reverse=True)
+    known = _replaced(secrets)
     if not known:
         return answer
     match answer:
@@ -33,9 +34,44 @@ def without_secrets(answer: Answer, secrets: Sequence[str]) -> Answer:
             return answer
 
 
+def redact(record: logging.LogRecord, secrets: Sequence[str]) -> None:
+    """Replace all values of secrets in a log record: in its message, traceback, stack and facts."""
+    known = _replaced(secrets)
+    if not known:
+        return
+    facts = vars(record)
+    try:
+        facts["msg"] = record.getMessage()
+    except Exception:  # noqa: BLE001  logging raises no mistake of its caller
+        facts["msg"] = f"{record.msg} {_repr(record.args)}"
+    facts["args"] = None
+    if record.exc_info:
+        facts |= {"exc_text": logging.Formatter().formatException(record.exc_info), "exc_info": None}
+    for name, value in list(facts.items()):
+        told = value if isinstance(value, str) else _repr(value)
+        if (text := _text(told, known)) != told:
+            facts[name] = text
+
+
+def _repr(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001  of an object of the user
+        return f"<{type(value).__name__} without repr: {type(error).__name__}>"
+
+
+def _replaced(secrets: Sequence[str]) -> list[str]:
+    """Return the values that are replaced; a value that holds another one comes first."""
+    return sorted({secret for secret in secrets if len(secret) >= SECRET_CHARS_MIN}, key=len, reverse=True)
+
+
 def _text(text: str, known: Sequence[str]) -> str:
     for secret in known:
         text = text.replace(secret, REDACTED)
+        if text.endswith(CUT):  # perhaps in the middle of the value
+            kept = text.removesuffix(CUT)
+            lengths = range(len(secret) - 1, SECRET_CHARS_MIN - 1, -1)
+            text = next((kept[:-n] + REDACTED + CUT for n in lengths if kept.endswith(secret[:n])), text)
     return text
 
 

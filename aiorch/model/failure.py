@@ -37,6 +37,8 @@ REFUSED_RESULTS = frozenset({"ResultTooLarge", "ResultNotJSON", "ExpressionError
 NEVER_RETRIED = frozenset({"ExpressionError", "InvalidInput", "ParameterError"})
 """Types of failures that no policy retries: the next attempt reads the same values, and fails in the same way."""
 
+CUT = "…"
+"""The end of a text that was cut."""
 
 _LINE_END = "\n"
 _encode = msgspec.json.Encoder().encode
@@ -170,4 +172,4 @@ def _without_middle(text: str) -> str:
 def _cut(text: str, limit: int = MESSAGE_CHARS_MAX) -> str:
     # Lone surrogates cannot be encoded as UTF-8, and an error message must never make a commit fail.
     text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + CUT

@@ -50,8 +50,9 @@ class CloudFormatter(logging.Formatter):
         execution_id = facts.get("execution_id")
         if self._project_id and isinstance(execution_id, str) and _TRACE_ID.fullmatch(execution_id):
             entry["logging.googleapis.com/trace"] = f"projects/{self._project_id}/traces/{execution_id}"
-        if record.exc_info:
-            entry["stack_trace"] = _bounded(self.formatException(record.exc_info))
+        stack = self.formatException(record.exc_info) if record.exc_info else record.exc_text
+        if stack:
+            entry["stack_trace"] = _bounded(stack)
         elif record.levelno >= logging.ERROR:
             entry["@type"] = _REPORTED  # without a stack, Error Reporting needs this type to see an error
         return json.dumps(entry | {key: value for key, value in facts.items() if key not in entry}, default=repr)

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from aiorch import Client, Orchestrator, Settings
-from aiorch.engine.redaction import REDACTED
+from aiorch.engine.redaction import REDACTED, redact, without_secrets
 from aiorch.errors import InvalidSettingError
+from aiorch.model.failure import MESSAGE_CHARS_MAX, Failure
+from aiorch.ports.target import Failed
+from aiorch.service.logs import CloudFormatter
 from tests.definitions import chain, task
 
 SECRET = "a-very-secret-value"
@@ -100,3 +103,38 @@ def test_a_source_without_a_known_form_is_refused(source: Any) -> None:
         InvalidSettingError, match=r"Settings.secrets\[api_key\] must be env:VARIABLE, file:PATH or sm:"
     ):
         Settings(secrets={"api_key": source})
+
+
+def test_the_beginning_of_a_value_at_the_end_of_a_cut_text_is_replaced() -> None:
+    """A failure is cut before its secrets are replaced, so half of a value may be left at the cut."""
+    message = "x" * (MESSAGE_CHARS_MAX - 11) + SECRET
+    cleaned = without_secrets(Failed(Failure.of("E", message)), [SECRET])
+    assert isinstance(cleaned, Failed)
+    assert cleaned.failure.message == "x" * (MESSAGE_CHARS_MAX - 11) + REDACTED + "…"
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ValueError(SECRET)
+
+
+@pytest.mark.parametrize("args", [(SECRET, "one too many"), (Unprintable(),)])
+def test_a_record_that_cannot_be_formatted_raises_no_error_in_its_task(args: tuple[Any, ...]) -> None:
+    """The text of the record keeps what can be told, without the value."""
+    record = logging.LogRecord("tasks", logging.INFO, "tasks.py", 1, f"%r of {SECRET}", args, None)
+    redact(record, [SECRET])
+    assert REDACTED in record.getMessage()
+    assert SECRET not in record.getMessage()
+
+
+def test_a_cleaned_traceback_is_in_the_logs_of_the_service() -> None:
+    """The traceback is a text by then, and is written as the stack of the record."""
+    try:
+        raise ValueError(SECRET)
+    except ValueError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("tasks", logging.ERROR, "tasks.py", 1, "failed", (), info)
+    redact(record, [SECRET])
+    line = CloudFormatter().format(record)
+    assert f"ValueError: {REDACTED}" in line
+    assert SECRET not in line

@@ -206,6 +206,105 @@ def test_an_invalid_expression_is_refused_with_its_column(text: str, says: str, 
     assert column in (0, caught.value.column)
 
 
+KINDS: dict[str, str] = {
+    "Attribute": "input.limit",
+    "BinOp": "1 + 1",
+    "BoolOp": "true and true",
+    "Call": "len('a')",
+    "Compare": "1 < 2",
+    "Constant": "1",
+    "Dict": "{'a': 1}",
+    "IfExp": "1 if true else 2",
+    "List": "[1]",
+    "ListComp": "[x for x in [1]]",
+    "Name": "input",
+    "Subscript": "input['limit']",
+    "UnaryOp": "-1",
+    "And": "true and true",
+    "Or": "true or true",
+    "Add": "1 + 1",
+    "Sub": "1 - 1",
+    "Mult": "1 * 1",
+    "Div": "1 / 1",
+    "FloorDiv": "1 // 1",
+    "Mod": "1 % 1",
+    "Not": "not true",
+    "UAdd": "+1",
+    "USub": "-1",
+    "Eq": "1 == 1",
+    "NotEq": "1 != 1",
+    "Lt": "1 < 1",
+    "LtE": "1 <= 1",
+    "Gt": "1 > 1",
+    "GtE": "1 >= 1",
+    "In": "1 in [1]",
+    "NotIn": "1 not in [1]",
+}
+"""Kinds of nodes of Python's expressions that our expressions have, with an example each."""
+
+REFUSED: dict[str, str] = {
+    "Await": "await x",
+    "DictComp": "{x: x for x in [1]}",
+    "FormattedValue": "f'{x}'",
+    "JoinedStr": "f'{x}'",
+    "GeneratorExp": "(x for x in [1])",
+    "Lambda": "lambda: 1",
+    "NamedExpr": "(x := 1)",
+    "Set": "{1}",
+    "SetComp": "{x for x in [1]}",
+    "Slice": "x[1:2]",
+    "Starred": "[*x]",
+    "Tuple": "(1, 2)",
+    "Yield": "(yield)",
+    "YieldFrom": "(yield from x)",
+    "BitAnd": "1 & 1",
+    "BitOr": "1 | 1",
+    "BitXor": "1 ^ 1",
+    "LShift": "1 << 1",
+    "RShift": "1 >> 1",
+    "MatMult": "1 @ 1",
+    "Pow": "1 ** 1",
+    "Invert": "~1",
+    "Is": "1 is 1",
+    "IsNot": "1 is not 1",
+    "TemplateStr": "t'{x}'",
+    "Interpolation": "t'{x}'",  # from Python 3.14 on
+}
+"""Kinds that Python has and our expressions have not."""
+
+
+def test_every_kind_of_node_of_python_is_had_or_refused() -> None:
+    """The two tables together are what the module `ast` knows, in this version of Python."""
+    bases = (ast.expr, ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
+    known = {kind.__name__ for base in bases for kind in base.__subclasses__()}
+    assert known | {"TemplateStr", "Interpolation"} == KINDS.keys() | REFUSED.keys()
+    assert KINDS.keys().isdisjoint(REFUSED)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_of_node_that_expressions_have_is_evaluated(kind: str) -> None:
+    """The example holds such a node, and has a value."""
+    assert _has(kind, KINDS[kind])
+    _is_json(value(KINDS[kind]))
+
+
+@pytest.mark.filterwarnings("ignore:.is.:SyntaxWarning")
+@pytest.mark.parametrize("kind", [kind for kind in REFUSED if hasattr(ast, kind)])
+def test_a_kind_of_node_that_expressions_have_not_is_refused_with_a_message(kind: str) -> None:
+    """The example is right for Python; our message says what has no meaning, and is none of Python's parser."""
+    assert _has(kind, REFUSED[kind])
+    with pytest.raises(ExpressionError) as caught:
+        parse(REFUSED[kind])
+    assert caught.value.reason
+    assert not caught.value.reason.startswith("this is no expression")
+
+
+def _has(kind: str, text: str) -> bool:
+    """Whether Python reads a node of the kind in the text, within an async function."""
+    tree = ast.parse(f"async def f():\n  {text}", mode="exec")
+    return any(type(node).__name__ == kind for node in ast.walk(tree))
+
+
 @pytest.mark.parametrize(
     ("text", "says", "column"),
     [
