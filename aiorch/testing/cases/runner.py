@@ -22,6 +22,7 @@ from aiorch.model.dag import DAG
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.orchestrator import Orchestrator
+from aiorch.ports import Store
 from aiorch.run_handle import RunHandle
 from aiorch.settings import Settings
 from aiorch.stores.memory import MemoryStore
@@ -29,6 +30,7 @@ from aiorch.testing.cases.compare import differences
 from aiorch.testing.cases.names import Names
 from aiorch.testing.cases.records import Answer, Case, CaseFailedError, Outcome, TargetCall
 from aiorch.testing.cases.report import outcome_lines
+from aiorch.testing.cases.secrets import ScriptedSecrets
 from aiorch.testing.cases.target import ScriptedTarget
 from aiorch.testing.chance import SeededEntropy
 from aiorch.testing.time import ManualClock, VirtualTimeLoop
@@ -151,6 +153,9 @@ class _CaseOrchestrator(Orchestrator):
         self._changed_at = 0.0
         self._began: dict[str, float] = {}
         self._entries: dict[str, NodeState] = {}
+
+    def _connect(self, store: str | Store, settings: Settings, **arguments: Any) -> None:
+        super()._connect(store, settings, **{**arguments, "secrets": ScriptedSecrets()})
 
     async def play(self) -> tuple[Outcome, list[Problem]]:
         """Carry out the run; return its outcome, and the reasons why it could not go on, if it could not."""
