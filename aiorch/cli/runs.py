@@ -162,20 +162,27 @@ def cancel(run_id: str, *, reason: str, force: bool, store: str) -> None:
     """Cancel a run: stop its running executions and start no further task but those of `finally`."""
     import asyncio
 
-    async def cancelled() -> tuple["RunHandle", bool]:
+    async def cancelled() -> tuple["RunHandle", bool, bool]:
         async with open_client(store, run_id) as client, patience(store):
             await client.runs_status.ping()
             handle = await client.cancel(run_id, reason=reason, force=force)
             with suppress(TimeoutError):
                 async with asyncio.timeout(CANCEL_S):
                     await handle.wait()
-            return handle, bool(await client.dead_owners(handle))
+            dead = await client.dead_owners(handle)
+            return handle, bool(dead), handle.run.waits_for_process(dead)
 
-    handle, has_dead_owners = ask(cancelled())
+    handle, has_dead_owners, waits = ask(cancelled())
     print_result(f"Run {run_id} {handle.status}")
     if not handle.status.is_terminal:
-        whose = f"a process that can stop them: {command_line(store, 'serve')}" if has_dead_owners else "their process"
+        serve = command_line(store, "serve")
         but = " but those of `finally`" if handle.dag.final is not None and not force else ""
-        say(f"No further task is launched{but}. The run ends when its running executions are stopped, by {whose}")
+        if waits and handle.run.header.final is not None:
+            resume, force_it = command_line(store, "resume", run_id), command_line(store, "cancel", "--force", run_id)
+            then = f"`finally` waits for a process: {serve}, or {resume}. To end the run without it: {force_it}"
+        else:
+            whose = f"a process that can stop them: {serve}" if has_dead_owners else "their process"
+            then = f"The run ends when its running executions are stopped, by {whose}"
+        say(f"No further task is launched{but}. {then}")
     elif handle.status is not RunStatus.CANCELLED:
         say("The run had ended before, so it was not cancelled, and its status stays.")

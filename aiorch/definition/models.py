@@ -6,6 +6,7 @@ the steps belong to the kinds of nodes and of targets. A model covers one step: 
 step by step (`aiorch.definition.check`), so that neither depth nor one mistake hides further mistakes.
 """
 
+import re
 from functools import cache
 from typing import Annotated, Any, Literal
 
@@ -57,7 +58,18 @@ Labels = Annotated[
 ]
 
 
-SecretName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+NAME_OF_SECRET = r"^[a-z][a-z0-9_]{0,62}$"
+
+
+def _secret_name(name: str) -> str:
+    if not re.fullmatch(NAME_OF_SECRET, name):
+        raise ValueError(
+            f"the name of a secret begins with a-z and has up to 63 of a-z 0-9 _, and this is {shown(name)}"
+        )
+    return name
+
+
+SecretName = Annotated[str, AfterValidator(_secret_name), WithJsonSchema({"type": "string", "pattern": NAME_OF_SECRET})]
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -48,6 +48,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _PAIRS = {")": "(", "]": "[", "}": "{"}
 _OPERATORS = frozenset({"and", "or", "not", "in", "if", "else", "for"})
 _KEYWORDS = frozenset(keyword.kwlist) - _OPERATORS
+_MEANT = {"=": "; compare with `==`", "&": "; write `and`", "|": "; write `or`", "!": "; write `not`"}
 _IN_OTHER_WORDS = {"True": "true", "False": "false", "None": "null"}
 _CONSTRUCTS: dict[type[ast.AST], str] = {
     ast.Starred: "unpacking with *",
@@ -229,7 +230,7 @@ def _scanned(text: str, shift: int) -> str:
             if not opened or opened.pop()[0] != _PAIRS[word]:
                 raise ExpressionError(f"this `{word}` closes no bracket", column)
         elif kind == "other":
-            hint = "; compare with `==`" if word == "=" else ""
+            hint = _MEANT.get(word, "")
             raise ExpressionError(f"the character {shown(word)} has no meaning in expressions{hint}", column)
         before = "operator" if kind in ("operator", "open") or word in _OPERATORS else str(kind)
         if kind == "operator" and word == ".":

@@ -25,12 +25,17 @@ class Secrets(Protocol):
         ...
 
 
+def no_secret(name: str) -> str:
+    """Say that a process does not have a secret, and how an operator gives it."""
+    return f"this process has no secret {name!r}; name its source with --secret or AIORCH_SECRETS"
+
+
 class NoSecrets:
     """A process to which no secret is given."""
 
     def why_not(self, name: str) -> str | None:
         """Say that this process does not have the secret."""
-        return f"this process has no secret {name!r}"
+        return no_secret(name)
 
     async def values(self, names: Iterable[str]) -> Mapping[str, str]:
         """Return no secret: `why_not` keeps all tasks that need one."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiorch.errors import SecretError
 from aiorch.model.findings import Hints
+from aiorch.ports.secrets import no_secret
 
 if TYPE_CHECKING:
     from aiorch.google.secret_manager import SecretManager
@@ -37,7 +38,7 @@ class SecretSources:
         if source is None:
             meant = Hints().closest(name, self._sources)
             hint = f" (did you mean {meant!r}?)" if meant else ""
-            return f"this process has no secret {name!r}{hint}"
+            return f"{no_secret(name)}{hint}"
         kind, _, place = source.partition(":")
         if kind == "env" and place not in os.environ:
             return f"the variable {place} of the secret {name!r} is not set"

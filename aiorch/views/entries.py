@@ -194,12 +194,14 @@ class Entries:
             for place in map(at.beside, level.nodes.values()):
                 state = self.state(place)
                 if state.status is TaskStatus.SKIPPED and state.skipped is None:
-                    for before in map(place.beside, place.node.previous_nodes):
-                        has_left = self.state(before).ended_well and not self.took(before, place.node)
-                        if has_left or before.node.name in names:
-                            names.add(place.node.name)
+                    before = list(map(place.beside, place.node.previous_nodes))
+                    if before and all(each.node.name in names or self._has_passed(each, place) for each in before):
+                        names.add(place.node.name)
             found = self._other_ways[key] = frozenset(names)
         return found
+
+    def _has_passed(self, before: At[Node], at: At[Node]) -> bool:
+        return self.state(before).ended_well and not self.took(before, at.node)
 
     # -- timers ----------------------------------------------------------------------------------------------------
 

@@ -639,6 +639,19 @@ def test_started_run_is_carried_out_by_the_next_process(folder):
     assert (resumed.returncode, resumed.stdout) == (0, "r2.2\n")
 
 
+def test_a_cancel_names_the_commands_that_carry_out_finally(folder):
+    """A cancelled run whose `finally` no process carries out waits for it; `resume` does so, and --force ends it."""
+    folder.write("a.json", calls("echo") | {"finally": chain(Clean=step("echo"))})
+    for run_id in ("r1", "r2"):
+        folder.run("start", "a.json", "--run-id", run_id)
+        cancelled = folder.run("cancel", run_id)
+        assert (cancelled.returncode, cancelled.stdout) == (0, f"Run {run_id} Cancelling\n")
+        assert f"aiorch resume {run_id}. To end the run without it: aiorch cancel --force {run_id}" in cancelled.stderr
+    assert folder.run("resume", "r1").returncode == 1
+    assert folder.run("cancel", "r2", "--force").stdout == "Run r2 Cancelled\n"
+    assert folder.calls() == ["Clean/1"]
+
+
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_cancel_ends_a_run_that_no_process_works_on(folder, end):
     """The cancel of a run whose process was killed, or has given its task back, says that the run is Cancelled."""

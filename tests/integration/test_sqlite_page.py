@@ -23,12 +23,13 @@ def work(context: TaskContext) -> str:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> Path:
-    """A store with a run that has ended, one whose result is in its execution's record, and one that is open."""
+    """A store with two runs that have ended, with results in records and in objects of values, and an open run."""
     path = tmp_path / "state.db"
     settings = Settings(drain_s=0)
     async with Orchestrator(f"sqlite:///{path}", functions={"tests:work": work}, settings=settings) as orchestrator:
         for run_id in ("monday", "tuesday"):
-            run = await orchestrator.start(chain(A=task(function="tests:work")), run_id=run_id)
+            copied = {"type": "Pass", "result": "${ results.A }"}
+            run = await orchestrator.start(chain(A=task(function="tests:work"), B=copied), run_id=run_id)
             assert (await run.wait()).status is RunStatus.COMPLETED
     async with Client(f"sqlite:///{path}") as client:
         await client.start(chain(A=task(function="tests:work")), run_id="open")
@@ -61,11 +62,11 @@ def test_documents_are_read_by_the_statements_of_the_page(store: Path) -> None:
 
 
 async def test_old_runs_are_thrown_away_by_the_statements_of_the_page(store: Path) -> None:
-    """The runs that ended before the day go with their records; the open run stays, and completes."""
+    """The runs that ended before the day go with their records and values; the open run stays, and completes."""
     connection = sqlite3.connect(store, isolation_level=None)
     for statement in THROW_AWAY:
         connection.execute(statement)
-    assert names(store) >= {"runs", "executions"}, "nothing is as old as the day that the page names"
+    assert names(store) >= {"runs", "executions", "values"}, "nothing is as old as the day that the page names"
     for statement in THROW_AWAY:
         connection.execute(statement.replace("2026-11-01", "9999-01-01"))
     connection.close()

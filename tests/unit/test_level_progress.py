@@ -76,6 +76,13 @@ def test_steps_that_a_failure_or_a_cancel_has_skipped_show_their_work() -> None:
     assert details(run)["B"] == "Function t:work"
 
 
+def test_a_step_to_which_one_way_still_led_took_no_other_way() -> None:
+    """A cancel during the wait skips `Ship`, to which the way over `PayAgain` led, and `Refused`, to which none did."""
+    found = details(orders().fold(CancelRequested()))
+    assert (found["Ship"], found["Split"]) == ("Function t:work", "Function t:work")
+    assert found["Release"] == "Function t:work"
+
+
 def test_a_wait_tells_its_end_and_the_rest_of_the_time() -> None:
     """The time in UTC, and how long that is from now; a wait whose time has come is due."""
     assert details(orders())["Pause"] == "waits until 2026-01-04 00:01:03 UTC (in 3 d 0 h)"

@@ -234,7 +234,7 @@ def test_secrets_are_names_that_are_given_once() -> None:
     """Unused ones are allowed; a name has a form that a variable of any system can have."""
     check({**chain("A"), "secrets": ["api_key", "b"]}, None)
     check({**chain("A"), "secrets": ["a", "b", "a"]}, "'a' is named twice")
-    check({**chain("A"), "secrets": ["API_KEY"]}, "'API_KEY' has a wrong form")
+    check({**chain("A"), "secrets": ["API_KEY"]}, "has up to 63 of a-z 0-9 _, and this is 'API_KEY'")
     check({**chain("A"), "secrets": {"a": 1}}, "must be a list")
 
 
