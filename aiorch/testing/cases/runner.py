@@ -22,7 +22,6 @@ from aiorch.model.dag import DAG
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.orchestrator import Orchestrator
-from aiorch.ports import Store
 from aiorch.run_handle import RunHandle
 from aiorch.settings import Settings
 from aiorch.stores.memory import MemoryStore
