@@ -3,7 +3,6 @@
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -310,7 +309,7 @@ class Draft:
         if len(encoded) <= INLINE_RESULT_BYTES_MAX and size <= INLINE_DOCUMENT_BYTES_MAX:
             self._kept_bytes += len(encoded)
             return msgspec.Raw(encoded), None
-        name = names.value_object(names.RunId(self.header.run_id), sha256(encoded).hexdigest()[:32])
+        name = names.value_object(names.RunId(self.header.run_id), encoded)
         self.values[name] = encoded
         return NO_RESULT, name
 

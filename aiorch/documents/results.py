@@ -12,7 +12,7 @@ import msgspec
 from aiorch.documents.executions import Execution, ExecutionStatus
 from aiorch.errors import DocumentError, NoResultError, ResultPendingError, StoreUnavailable, TaskNotFoundError
 from aiorch.model.dag import DAG, Node, Task
-from aiorch.model.names import VALUES
+from aiorch.model.names import VALUES, is_content_of
 from aiorch.model.place import At, place_of, seen_from
 from aiorch.model.run import Run
 from aiorch.model.run_document import NodeState
@@ -292,6 +292,8 @@ class SpilledResults:
             if place.startswith(VALUES):
                 stored = await self._executions.store.read(place)
                 data = stored.data if stored is not None else None
+                if data is not None and not is_content_of(place, data):
+                    raise StoreUnavailable(f"{place} was read with a content that its name does not tell")
             else:
                 data = await _as_no_answer(self._executions.get_response(place))
         if data is None:

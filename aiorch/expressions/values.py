@@ -11,6 +11,7 @@ from aiorch.expressions.syntax import Expression, Read, Template, parse, parse_t
 from aiorch.model.findings import Key
 
 _encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 class Value:
@@ -69,13 +70,13 @@ def texts_of(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
 
 def value_of(value: Any, key: str) -> Value:
     """
-    Return the JSON value of a key with its texts parsed.
+    Return the JSON value of a key with its texts parsed. The keys of mappings get the order of the stored definition.
 
     Raises:
         ExpressionError: A text holds no valid expression.
     """
     reads: list[Read] = []
-    fill = _filler(value, reads)
+    fill = _filler(msgspec.json.decode(_encode_sorted(value)), reads)  # as all processes that read it from the store
     return Value(fill, tuple(reads), key)
 
 

@@ -424,7 +424,7 @@ class DAG:
 
         starts: Nodes of this level that begin at once.
 
-        ends: Nodes of this level with which the level may end.
+        ends: Nodes of this level with which the level may end; those of a graph in the order of their names.
 
         joins: Nodes of this level that several nodes precede.
 
@@ -512,7 +512,8 @@ class DAG:
                 previous[each].append(node)
         for name, node in self.nodes.items():
             node.previous_nodes = tuple(previous[name])
-        self.ends = tuple([node for node in self.nodes.values() if node.is_end])
+        ends = [node for node in self.nodes.values() if node.is_end]
+        self.ends = tuple(sorted(ends, key=lambda node: node.name) if self.is_graph else ends)
         if self.start_node is None:
             self.starts = tuple([node for node in self.nodes.values() if not node.previous_nodes])
         else:

@@ -1,6 +1,7 @@
 """Names of objects in a store. All of them are built here, from typed ids only."""
 
 import re
+from hashlib import sha256
 from typing import NewType
 
 from aiorch.errors import InvalidIdError
@@ -43,9 +44,18 @@ def run_object(run: RunId) -> str:
     return f"{RUNS}{run}.json"
 
 
-def value_object(run: RunId, digest: str) -> str:
-    """Return the name of a value that is too large for the run document."""
-    return f"{VALUES}{run}/{digest}.json"
+def value_object(run: RunId, value: bytes) -> str:
+    """Return the name of a value that is too large for the run document: it tells the content."""
+    return f"{VALUES}{run}/{_digest(value)}.json"
+
+
+def is_content_of(name: str, value: bytes) -> bool:
+    """Whether *value* is the content of the object with this `value_object` name."""
+    return name.endswith(f"/{_digest(value)}.json")
+
+
+def _digest(value: bytes) -> str:
+    return sha256(value).hexdigest()[:32]
 
 
 def execution_object(execution: ExecutionId) -> str:

@@ -23,7 +23,7 @@ class Pass(Node):
         self, name: str, parent_dag: DAG, *, result: Any = None, value: Value | None = None, **node: Any
     ) -> None:
         super().__init__(name, parent_dag, **node)
-        self.encoded_result: msgspec.Raw = msgspec.Raw(msgspec.json.encode(result))
+        self.encoded_result: msgspec.Raw = msgspec.Raw(msgspec.json.encode(result, order="sorted"))
         self.value = value
         self.entry_growth: int = self.entry_growth + (len(self.encoded_result) if value is None else 0)
 

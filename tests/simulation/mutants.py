@@ -680,6 +680,13 @@ MUTANTS = (
         "            if state.due_at is not None and name in own:\n",
     ),
     Mutant(
+        "a timer dropped when its event was folded, although the clock had gone back",
+        "aiorch.engine.timers",
+        "            error is None and run is not None and run.due.get(name) != due_at\n",
+        "            error is None\n",
+        seed=76902517,
+    ),
+    Mutant(
         "a try that ends by the timer of an earlier one",
         "aiorch.nodes.parallel",
         "    if state.due_at is None or state.due_at > draft.now:\n",
@@ -921,6 +928,13 @@ MUTANTS = (
         "                return attempt >= UNREADABLE_DELIVERIES if attempt is not None else self._age_s(delivery) > UNREADABLE_S\n",
         "                return True\n",
         seed=100044,
+    ),
+    Mutant(
+        "a damaged value taken for the value",
+        "aiorch.documents.results",
+        "                if data is not None and not is_content_of(place, data):\n",
+        "                if data is not None and not data:\n",
+        seed=297,
     ),
     Mutant(
         "acknowledged although its document could not be read",

@@ -280,7 +280,7 @@ class Reading:
     def _level(self, level: Definition, scope: str) -> Any:
         if "start" not in level:
             needed = {need for step in level["steps"].values() for need in step.get("needs", ())}
-            last = [name for name in level["steps"] if name not in needed]
+            last = sorted(level["steps"].keys() - needed)
             return {name: next(iter(self._value(scope + name)), None) for name in last}
         for name, step in level["steps"].items():
             entry = self._document[scope + name]

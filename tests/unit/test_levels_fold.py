@@ -406,6 +406,23 @@ def test_a_large_value_is_read_in_the_fold_that_computes_it() -> None:
     assert (run.result("B"), run.asked) == (2, [])
 
 
+def test_each_process_works_out_the_same_texts() -> None:
+    """The order of keys in a file decides nothing: a process that reads the stored definition writes the same bytes."""
+    graph = {"steps": {"Y": {"type": "Pass", "result": 1}, "X": {"type": "Pass", "result": {"d": 1, "c": 2}}}}
+    steps = {
+        "A": {"type": "Parallel", "branches": [graph], "result": {"text": "${ json.encode(result) }"}, "next": "B"},
+        "B": {
+            "type": "Pass",
+            "result": {"of": {"f": "${ input.n }", "e": 0}, "all": "${ json.encode(results.A) }"},
+            "end": True,
+        },
+    }
+    run = Driven({"start": "A", "steps": steps}, {"n": 1})
+    stored = Driven(msgspec.json.decode(run.dag.definition), {"n": 1})
+    assert [bytes(each.start()["B"].result) for each in (run, stored)] == [bytes(run["B"].result)] * 2
+    assert run.result("A") == {"text": '[{"X":{"c":2,"d":1},"Y":1}]'}
+
+
 def finally_of(**steps: dict[str, Any]) -> dict[str, Any]:
     return {**chain(A=task()), "finally": chain(**steps)}
 
