@@ -75,11 +75,11 @@ def test_every_page_can_be_reached() -> None:
     assert [name for name in pages if f"(docs/{name}" not in readme] == []
 
 
-def test_the_readme_opens_with_the_two_commands() -> None:
-    """The first block of the README is `make demo` and `make test`, and the Makefile has both."""
+def test_the_readme_opens_with_the_commands_of_make() -> None:
+    """The first block of the README is `make demo`, `make orders` and `make test`, and the Makefile has them."""
     makefile = (REPOSITORY / "Makefile").read_text()
     commands = [line.partition("#")[0].strip() for line in blocks(REPOSITORY / "README.md")[0].commands]
-    assert commands == ["make demo", "make test"]
+    assert commands == ["make demo", "make orders", "make test"]
     assert {line.removeprefix("make ") for line in commands} <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
 
 
