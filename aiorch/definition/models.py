@@ -58,18 +58,20 @@ Labels = Annotated[
 ]
 
 
-NAME_OF_SECRET = r"^[a-z][a-z0-9_]{0,62}$"
+_FORM_OF_SECRETS = r"^[a-z][a-z0-9_]{0,62}$"
 
 
 def _secret_name(name: str) -> str:
-    if not re.fullmatch(NAME_OF_SECRET, name):
+    if not re.fullmatch(_FORM_OF_SECRETS, name):
         raise ValueError(
             f"the name of a secret begins with a-z and has up to 63 of a-z 0-9 _, and this is {shown(name)}"
         )
     return name
 
 
-SecretName = Annotated[str, AfterValidator(_secret_name), WithJsonSchema({"type": "string", "pattern": NAME_OF_SECRET})]
+SecretName = Annotated[
+    str, AfterValidator(_secret_name), WithJsonSchema({"type": "string", "pattern": _FORM_OF_SECRETS})
+]
 
 
 def _unique(names: list[str]) -> list[str]:

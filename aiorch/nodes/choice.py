@@ -62,7 +62,7 @@ class ChoiceKind(NodeKind[Choice]):
         draft.set(at.name, replace(draft.state(at.name), started_at=draft.now))
         chosen = next((option.next for option in node.options if draft.evaluate(at, option.when)), node.default)
         if chosen is None:
-            message = f"none of its {counted(len(node.options), 'condition')} is true, and it has no default"
+            message = "none of its conditions is true, and it has no `default`"
             draft.fail(at, Failure.of("NoChoiceMatched", message))
         else:
             draft.complete(at, went_to=chosen)

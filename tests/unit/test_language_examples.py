@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,6 +180,17 @@ def test_examples_do_what_the_page_says(name: str, run: Any) -> None:
     outcome: Outcome = run_case(case, functions=functions if name == "Extract" else None)
     if name == "Morning":
         assert outcome.seconds == 29 * 3600
+
+
+def test_the_example_of_orders_writes_invoices(tmp_path: Path) -> None:
+    """The graph in `examples/orders` waits, goes on after two caught failures, and writes its invoices."""
+    file = REPOSITORY / "examples/orders/orders.yaml"
+    given = {"folder": str(file.parent / "data"), "invoices": str(tmp_path), "patience": 3600}
+    outcome = run_case(Case(file, input=given, answers={"*": Answer(call=True)}))
+    assert outcome.seconds == pytest.approx(3600, abs=1)
+    assert {name for name, entry in outcome.steps.items() if entry.caught} == {"Prices", "Again"}
+    assert outcome.output["revenue"] == 54
+    assert [Path(each).read_text() != "" for each in outcome.output["invoices"]] == [True, True]
 
 
 def test_every_example_is_run() -> None:
