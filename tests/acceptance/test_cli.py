@@ -648,7 +648,7 @@ def test_an_interrupt_of_a_waiting_run_tells_until_when_it_waits(folder):
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=PATIENCE_S)[1]
     assert process.returncode == 130
-    assert re.search(r"It waits until .* UTC \(in .* min .*\), at Pause\.\n.*: aiorch serve\n", told), told
+    assert re.search(r"It waits until .* UTC \(in .* min.*\), at Pause\.\n.*: aiorch serve\n", told), told
     assert folder.document("r1")["$run"]["status"] == "Running"
 
 
