@@ -193,6 +193,22 @@ def test_the_example_of_orders_writes_invoices(tmp_path: Path) -> None:
     assert [Path(each).read_text() != "" for each in outcome.output["invoices"]] == [True, True]
 
 
+@pytest.mark.parametrize(
+    ("answers", "expect"),
+    [
+        ({"Export": Answer(result={"count": 0})}, Expectation(output={"made": 0}, calls={"Clean": 1})),
+        ({"Export": [Answer(error="HTTP 503"), OK]}, Expectation(output={"made": 1}, calls={"Clean": 1})),
+        ({"Pdfs": Answer(error="HTTP 500")}, Expectation(error="NotMade", calls={"Tell": 1, "Clean": 1})),
+    ],
+    ids=["no invoices", "made", "not made"],
+)
+def test_the_workflow_beside_other_languages_does_what_its_page_says(answers: Any, expect: Expectation) -> None:
+    """Without invoices the run ends, a failure is told and fails the run, and the files are removed in every case."""
+    [block] = [each for each in blocks(REPOSITORY / "docs/coming-from.md") if each.language == "yaml"]
+    definition = parse_definition(block.text, format="yaml").data
+    run_case(Case(definition, input={"month": "2026-11"}, answers={"*": OK, **answers}, expect=expect))
+
+
 def test_every_example_is_run() -> None:
     """No example stands on the page that neither a command of the page nor a case runs."""
     assert EXAMPLES.keys() == RUNS.keys() | RUN_BY_COMMANDS
