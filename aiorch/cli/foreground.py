@@ -125,6 +125,8 @@ async def run_to_end(  # noqa: PLR0913  its one caller names them
         ended = await _ended_while_leaving(orchestrator, handle)
         if ended is None:
             _say_how_to_continue(continue_command(handle.run_id))
+            if command is not None:
+                _say_wait(handle, command)
             raise
         result = ended
         is_written = report(handle, result)
@@ -224,6 +226,19 @@ def _say_interrupted(handle: RunHandle, drain_s: float) -> None:
 
 def _say_how_to_continue(command: str | None) -> None:
     say("The run was in memory only and is lost." if command is None else f"Continue it with: {command}")
+
+
+def _say_wait(handle: RunHandle, command: Callable[..., str]) -> None:
+    """Say until when an interrupted run waits, and how any process goes on then."""
+    from datetime import UTC, datetime
+
+    from aiorch.views.entries import Entries
+    from aiorch.views.progress import until_text
+
+    if (wait := Entries(handle.dag, handle.run).next_wait()) is not None:
+        at, until = wait
+        say(f"It waits {until_text(until, datetime.now(UTC))}, at {one_line(at.name)}.")
+        say(f"A process that serves the store goes on, too: {command('serve')}")
 
 
 async def _say_interrupted_runs(orchestrator: Orchestrator, command: Callable[..., str]) -> None:

@@ -639,6 +639,19 @@ def test_started_run_is_carried_out_by_the_next_process(folder):
     assert (resumed.returncode, resumed.stdout) == (0, "r2.2\n")
 
 
+def test_an_interrupt_of_a_waiting_run_tells_until_when_it_waits(folder):
+    """Ctrl-C during a wait of an hour leaves the run open, and names its end and the command that serves the store."""
+    folder.write("a.json", chain(S1=step("echo"), Pause={"type": "Wait", "seconds": 3600}, S2=step("echo")))
+    process = folder.start("run", "a.json", "--run-id", "r1")
+    folder.await_call("S1/1")
+    assert any("Pause waits until" in line for line in iter(process.stderr.readline, ""))
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=PATIENCE_S)[1]
+    assert process.returncode == 130
+    assert re.search(r"It waits until .* UTC \(in .* min.*\), at Pause\.\n.*: aiorch serve\n", told), told
+    assert folder.document("r1")["$run"]["status"] == "Running"
+
+
 def test_a_cancel_names_the_commands_that_carry_out_finally(folder):
     """A cancelled run whose `finally` no process carries out waits for it; `resume` does so, and --force ends it."""
     folder.write("a.json", calls("echo") | {"finally": chain(Clean=step("echo"))})

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,6 +180,33 @@ def test_examples_do_what_the_page_says(name: str, run: Any) -> None:
     outcome: Outcome = run_case(case, functions=functions if name == "Extract" else None)
     if name == "Morning":
         assert outcome.seconds == 29 * 3600
+
+
+def test_the_example_of_orders_writes_invoices(tmp_path: Path) -> None:
+    """The graph in `examples/orders` waits, goes on after two caught failures, and writes its invoices."""
+    file = REPOSITORY / "examples/orders/orders.yaml"
+    given = {"folder": str(file.parent / "data"), "invoices": str(tmp_path), "patience": 3600}
+    outcome = run_case(Case(file, input=given, answers={"*": Answer(call=True)}))
+    assert outcome.seconds == pytest.approx(3600, abs=1)
+    assert {name for name, entry in outcome.steps.items() if entry.caught} == {"Prices", "Again"}
+    assert outcome.output["revenue"] == 54
+    assert [Path(each).read_text() != "" for each in outcome.output["invoices"]] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("answers", "expect"),
+    [
+        ({"Export": Answer(result={"count": 0})}, Expectation(output={"made": 0}, calls={"Clean": 1})),
+        ({"Export": [Answer(error="HTTP 503"), OK]}, Expectation(output={"made": 1}, calls={"Clean": 1})),
+        ({"Pdfs": Answer(error="HTTP 500")}, Expectation(error="NotMade", calls={"Tell": 1, "Clean": 1})),
+    ],
+    ids=["no invoices", "made", "not made"],
+)
+def test_the_workflow_beside_other_languages_does_what_its_page_says(answers: Any, expect: Expectation) -> None:
+    """Without invoices the run ends, a failure is told and fails the run, and the files are removed in every case."""
+    [block] = [each for each in blocks(REPOSITORY / "docs/coming-from.md") if each.language == "yaml"]
+    definition = parse_definition(block.text, format="yaml").data
+    run_case(Case(definition, input={"month": "2026-11"}, answers={"*": OK, **answers}, expect=expect))
 
 
 def test_every_example_is_run() -> None:
