@@ -551,7 +551,7 @@ class Interpreter:
                 yield f"{name} was tried again, and all branches of try {number} had ended well"
             if gave_up:
                 yield from self._gave_up(name, step, error, ends, scope)
-        if f"{name}#{tries + 1}." in "".join(self._document):
+        if any(each.startswith(f"{name}#{tries + 1}.") for each in self._document):
             yield f"{name} ended in its try {tries}, and there is another"
         if status == "Completed":
             if set(ends) != {WELL}:
