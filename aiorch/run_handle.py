@@ -16,9 +16,9 @@ from aiorch.documents.results import (
     AllNodes,
     Results,
     SpilledResults,
+    end_names,
     end_results,
     entries_of,
-    last_nodes,
 )
 from aiorch.engine.committer import Committer
 from aiorch.engine.executor import DAGExecutor
@@ -243,7 +243,7 @@ class RunHandle:
         output = await self._output()
         if output is not None:
             return msgspec.json.decode(output)
-        return end_results(self.dag, await self._results_of({task.name for task in last_nodes(self.dag)}))
+        return end_results(self.dag, await self._results_of(set(end_names(self.dag))))
 
     async def _output(self) -> bytes | None:
         """Return the result of the run that the definition gives, as JSON; `None` where the definition gives none."""

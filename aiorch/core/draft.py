@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from aiorch.core.run_events import RunEvent
 from aiorch.core.values import NeedsResults as NeedsResults  # noqa: PLC0414  a word of the vocabulary
-from aiorch.core.values import Values
+from aiorch.core.values import Values, encode_value
 from aiorch.expressions.errors import ExpressionError
 from aiorch.model import names
 from aiorch.model.dag import DAG, Catch, Node, Task, Value
@@ -21,14 +21,12 @@ from aiorch.model.place import At as At  # noqa: PLC0414  a word of the vocabula
 from aiorch.model.place import places_inside
 from aiorch.model.retry import covers
 from aiorch.model.run import INLINE_DOCUMENT_BYTES_MAX, INLINE_RESULT_BYTES_MAX, Run
-from aiorch.model.run_document import NO_RESULT, Final, NodeState, RunHeader, is_json
+from aiorch.model.run_document import NO_RESULT, Final, NodeState, RunHeader
 from aiorch.model.scopes import ScopeNames
 from aiorch.model.status import RunStatus, TaskStatus
 
 EVALUATIONS_MAX = 10_000
 """Values of the definition that one fold works out; the nodes that are left begin in the next fold."""
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Process(msgspec.Struct, frozen=True):
@@ -302,9 +300,7 @@ class Draft:
         """
         if value is None:
             return NO_RESULT, None
-        encoded = _encode(value)
-        if not is_json(encoded):
-            raise ExpressionError("the value has too many levels")
+        encoded = encode_value(value)
         size = self.base.size + self._kept_bytes + len(encoded)
         if len(encoded) <= INLINE_RESULT_BYTES_MAX and size <= INLINE_DOCUMENT_BYTES_MAX:
             self._kept_bytes += len(encoded)

@@ -11,13 +11,30 @@ from typing import Any
 
 import msgspec
 
+from aiorch.expressions.errors import ExpressionError
 from aiorch.model.dag import DAG, Node, Read
 from aiorch.model.place import At, seen_from
-from aiorch.model.run_document import NodeState, RunHeader
+from aiorch.model.run_document import NodeState, RunHeader, is_json
 from aiorch.model.status import TaskStatus
 
 _decode = msgspec.json.decode
 _INPUT = "$input"
+
+
+VALUE_BYTES_MAX = 1024 * 1024
+"""A step whose expressions work out a larger value fails: as large as the result of a callable may be."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def encode_value(value: Any) -> bytes:
+    """Return a value that expressions have worked out as JSON. Raises: ExpressionError, if it is too large to keep."""
+    encoded = _encode(value)
+    if len(encoded) > VALUE_BYTES_MAX:
+        raise ExpressionError(f"the value has {len(encoded):,} bytes as JSON, and at most {VALUE_BYTES_MAX:,} are kept")
+    if not is_json(encoded):
+        raise ExpressionError("the value has too many levels")
+    return encoded
 
 
 class NeedsResults(Exception):  # noqa: N818  an answer, not an error

@@ -229,28 +229,32 @@ def _example(node: Node) -> str:
     return place.name
 
 
-def last_nodes(dag: DAG) -> Iterator[Node]:
-    """Yield the nodes that *dag* may end with: those of its own, or those of every scope of these."""
-    waiting = [*reversed(dag.ends)]
+def end_names(dag: DAG) -> Iterator[str]:
+    """Yield the names of the nodes whose results may be that of a run: those that *dag* may end with, at any depth."""
+    waiting = list(dag.ends)
     while waiting:
         node = waiting.pop()
-        if node.scopes and node.result_value is None:
-            waiting.extend(end for scope in reversed(node.scopes) for end in reversed(scope.ends))
-        else:
-            yield node
+        yield node.name
+        waiting.extend(end for scope in node.scopes for end in scope.ends)
 
 
 def end_results(dag: DAG, results: Mapping[str, Any]) -> Any:
     """
     Return the result of a run whose definition gives none: that of the last node of *dag*.
 
-    Of a DAG that ends with a `Parallel`, or that is a graph, a mapping with the results of the last nodes that have
-    one. `None` when nothing was returned.
+    Of a DAG that is a graph, or that ends with a `Parallel` without a result of its own, a mapping with the results of
+    the last nodes that have one. `None` when nothing was returned.
     """
-    ends = {node.name: results.get(node.name) for node in last_nodes(dag)}
-    found = {name: result for name, result in ends.items() if result is not None}
-    if not dag.is_graph and ends.keys() == {node.name for node in dag.ends}:  # the run has ended at one of them
-        return next(iter(found.values()), None)
+    found: dict[str, Any] = {}
+    waiting = [*reversed(dag.ends)]
+    while waiting:
+        node = waiting.pop()
+        if node.scopes and node.result_value is None and node.name not in results:
+            waiting.extend(end for scope in reversed(node.scopes) for end in reversed(scope.ends))
+        elif (result := results.get(node.name)) is not None:
+            if node.parent_dag is dag and not dag.is_graph:  # the run has ended here
+                return result
+            found[node.name] = result
     return found or None
 
 

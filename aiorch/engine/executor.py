@@ -575,7 +575,8 @@ class DAGExecutor:
         if self.own_runs is not None:
             self.own_runs.add(command.run_id)
             if committer.run is not None:
-                self.pursue(committer, list(committer.run.active))  # among them tasks that wait for a slot
+                begun = committer.run  # the first commit has armed no timer, and let no task wait for a slot
+                self.pursue(committer, [*begun.active, *begun.due], own=begun.due)
         return committer
 
     async def cancel(self, run_id: str, reason: str, *, force: bool = False) -> Committer:

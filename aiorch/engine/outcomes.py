@@ -10,7 +10,7 @@ import msgspec
 
 from aiorch.core.draft import Process, expression_failure
 from aiorch.core.run_events import RunEvent, TaskFailed, TaskLost, TaskRunning, TaskStopped, TaskSucceeded, TaskWaits
-from aiorch.core.values import NeedsResults, Values
+from aiorch.core.values import NeedsResults, Values, encode_value
 from aiorch.documents.executions import Execution, ExecutionStatus
 from aiorch.documents.results import EarlierNodes, Results, SpilledResults
 from aiorch.engine.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
@@ -62,7 +62,6 @@ FAULTS_MAX = 5
 """Unexpected exceptions of this process that one execution survives: a defect must not keep it open for ever."""
 
 _T = TypeVar("_T")
-_encode = msgspec.json.Encoder().encode
 
 
 class SupplementaryFunctions(Protocol):
@@ -253,7 +252,7 @@ class Outcomes:
                 if taken is not None:
                     taken.cancel()
             if sent.secrets:
-                answer = without_secrets(answer, sent.secrets)
+                answer = without_secrets(answer, sent.secrets or await self._secrets_elsewhere(execution))
             if isinstance(answer, Failed) and kind.is_polled:
                 sent.is_at_target = kind.can_be_stopped and may_arrive
                 return await self._not_sent(execution, answer.failure)
@@ -459,6 +458,15 @@ class Outcomes:
             pause_s = min(self._backoff_max_s, pause_s * 2)
         return {}
 
+    async def _secrets_elsewhere(self, execution: OwedExecution) -> Sequence[str]:
+        """Return the secrets that a different process gave to an execution, as far as this process can read them."""
+        names = [name for name in sorted(execution.at.node.secrets) if self._secrets.why_not(name) is None]
+        try:
+            return tuple((await self._secrets.values(names)).values())
+        except SecretError as error:
+            logger.warning("secrets not hidden in an answer", extra=_of(execution) | {"error": str(error)})
+            return ()
+
     async def _supplement(self, function: str, context: TaskContext, secrets: Sequence[str]) -> Failure | None:
         """Let the task's own function change the parameters of the launch."""
         try:
@@ -485,14 +493,14 @@ class Outcomes:
 
     async def _event_of(self, answer: Answer, execution: OwedExecution) -> RunEvent:
         _, at, run, state, sent = execution
-        if sent.secrets:
-            answer = without_secrets(answer, sent.secrets)
+        if at.node.secrets:
+            answer = without_secrets(answer, sent.secrets or await self._secrets_elsewhere(execution))
         match answer:
             case Succeeded(result=result):
                 if at.node.result_value is not None:
                     own = None if result is None else msgspec.json.decode(result)
                     try:
-                        result = _encode(await self._evaluate(execution, at.node.result_value, result=own))
+                        result = encode_value(await self._evaluate(execution, at.node.result_value, result=own))
                     except ExpressionError as error:
                         return TaskFailed(at.name, sent.attempt, expression_failure(error))
                 if result is None:

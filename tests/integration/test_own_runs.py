@@ -157,3 +157,17 @@ def test_messages_from_a_source_are_refused() -> None:
     source = LocalSource(ManualClock(), SeededEntropy(1))
     with pytest.raises(AiorchError, match="Leave out `source` or `only_own_runs`"):
         Orchestrator("memory:", only_own_runs=True, source=source)
+
+
+@in_virtual_time
+async def test_timers_that_the_start_of_an_own_run_sets_fire_at_their_time() -> None:
+    """A `Parallel` and a `Wait` with which a run begins end at their times, not when a sweep finds them."""
+    branch = {"steps": {"Long": {"type": "Wait", "seconds": 100}, "Short": {"type": "Wait", "seconds": 1}}}
+    first = {"type": "Parallel", "branches": [branch], "timeout": 2, "catch": [{"result": "late"}], "end": True}
+    async with own(MemoryStore(), Work(), Jobs(), 1) as orchestrator:
+        begun_at = asyncio.get_running_loop().time()
+        result = await orchestrator.run({"start": "First", "steps": {"First": first}})
+        assert asyncio.get_running_loop().time() - begun_at < 3
+        nodes = (await orchestrator.attach(result.run_id)).run.nodes
+    assert (result.status, result.output) == ("Completed", "late")
+    assert [str(nodes[name].status) for name in ("First", "Short", "Long")] == ["Failed", "Completed", "Cancelled"]

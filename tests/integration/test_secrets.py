@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from aiorch import Client, Orchestrator, Settings
+from aiorch import Client, Orchestrator, Settings, TargetTypes
 from aiorch.engine.redaction import REDACTED, redact, without_secrets
 from aiorch.errors import InvalidSettingError
 from aiorch.model.failure import MESSAGE_CHARS_MAX, Failure
 from aiorch.ports.target import Failed
 from aiorch.service.logs import CloudFormatter
-from tests.definitions import chain, task
+from aiorch.stores.memory import MemoryStore
+from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
+from tests.definitions import chain, job, task
+from tests.fakes.jobs import Jobs
 
 SECRET = "a-very-secret-value"
 SOURCE = {"api_key": "env:SECRET_OF_A_TEST"}
@@ -85,6 +88,35 @@ async def test_a_task_waits_for_a_process_that_has_the_secret(
     async with again:
         result = await asyncio.wait_for((await again.attach(handle.run_id)).wait(), 60)
     assert result.status == "Completed"
+
+
+class TellingJobs(Jobs):
+    """Jobs that end when the test lets them, with the secret in the reason of their failure."""
+
+    has_ended = False
+
+    async def poll(self, task: Any, context: Any, job_id: str | None) -> Any:
+        return Failed(Failure.of("JobFailed", f"the key {SECRET} was refused")) if self.has_ended else None
+
+
+@in_virtual_time
+async def test_a_process_that_took_a_job_over_hides_the_secret_in_its_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that launched the job knew the value; the one that learns of the failure reads it for that."""
+    monkeypatch.setenv("SECRET_OF_A_TEST", SECRET)
+    store, jobs = MemoryStore(), TellingJobs()
+    definition = {"secrets": ["api_key"], **chain(A=job(parameters={"key": "${ secrets.api_key }"}))}
+    keys: dict[str, Any] = {"targets": {TargetTypes.DATAFLOW: jobs}, "settings": Settings(secrets=SOURCE, drain_s=0)}
+    async with Orchestrator(store, clock=ManualClock(), entropy=SeededEntropy(1), **keys) as first:
+        run_id = (await first.start(definition)).run_id
+        while not jobs.launched:
+            await asyncio.sleep(1)
+        await asyncio.sleep(5)
+    jobs.has_ended = True
+    async with Orchestrator(store, clock=ManualClock(), entropy=SeededEntropy(2), **keys) as second:
+        result = await (await second.attach(run_id)).wait()
+    assert len(jobs.launched) == 1
+    assert result.error is not None
+    assert f"the key {REDACTED} was refused" in result.error.message
 
 
 async def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:

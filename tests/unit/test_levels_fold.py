@@ -406,6 +406,20 @@ def test_a_large_value_is_read_in_the_fold_that_computes_it() -> None:
     assert (run.result("B"), run.asked) == (2, [])
 
 
+def test_a_value_that_is_too_large_to_keep_fails_its_step() -> None:
+    """A chain of doublings ends with an error of the step that passes 1 MiB, and writes no object for it."""
+    steps = {"S0": {"type": "Pass", "result": "${ [input.text] }", "next": "S1"}}
+    for number in range(1, 12):
+        following = {"end": True} if number == 11 else {"next": f"S{number + 1}"}
+        twice = f"${{ results.S{number - 1} + results.S{number - 1} }}"
+        steps[f"S{number}"] = {"type": "Pass", "result": twice, **following}
+    run = Driven({"start": "S0", "steps": steps}, {"text": "x" * 2000}).start()
+    assert (run.status, run["S9"].status, run["S10"].status) == ("Failed", "Completed", "Failed")
+    assert run["S10"].error is not None
+    assert "the value has 2,051,073 bytes as JSON, and at most 1,048,576 are kept" in run["S10"].error.message
+    assert max(map(len, run.values.values())) <= 1024 * 1024
+
+
 def test_each_process_works_out_the_same_texts() -> None:
     """The order of keys in a file decides nothing: a process that reads the stored definition writes the same bytes."""
     graph = {"steps": {"Y": {"type": "Pass", "result": 1}, "X": {"type": "Pass", "result": {"d": 1, "c": 2}}}}
