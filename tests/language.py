@@ -280,7 +280,7 @@ class Writer:
             return f"results.{self._pick(*certain).name}.attempt == 1"
         if seen and kind == 3:
             return f"len(json.encode({self._read(seen)})) > 1000"
-        return self._pick("input.n > 1", "input.flag", "not input.flag", "input.n % 2 == 0", "true", "false")
+        return self._pick("input.n > 1", "input.flag", "not input.flag", "10 % input.n == 0", "true", "false")
 
 
 def example_input(chance: random.Random) -> dict[str, Any]:

@@ -228,13 +228,15 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         # A `finally` that awaits cannot be closed, and Python's complaint about that is of no interest.
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         try:
+            tasks = asyncio.all_tasks(self)  # a task that has not begun is known to its handle alone
             self._ready.clear()
             self._scheduled.clear()
-            while tasks := asyncio.all_tasks(self) - closed:  # a `finally` may make more of them
+            while tasks:
                 closed |= tasks
                 for task in tasks:
                     task._log_destroy_pending = False
                     with suppress(BaseException):
                         task.get_coro().close()
+                tasks = asyncio.all_tasks(self) - closed  # a `finally` may make more of them
         finally:
             sys.unraisablehook = hook

@@ -542,7 +542,9 @@ class Interpreter:
         for number in range(1, tries + 1):
             error = errors[number - 1] if number <= len(errors) else {}
             gave_up = number < tries or status == "Failed"
-            halts = is_halted or (gave_up and (policy == "fail_fast" or error.get("type") == "Timeout"))
+            # A `catch` whose result has no value hides the failure that it was to replace: perhaps a timeout.
+            stops = error.get("type") == "Timeout" or error.get("message", "").startswith("`catch`: ")
+            halts = is_halted or (gave_up and (policy == "fail_fast" or stops))
             scope = self._structure.scope(name, number)
             ends = []
             for branch in step["branches"]:

@@ -81,9 +81,16 @@ class Driven:
             name: count for name, count in self.run.pending.items() if name in waiting
         }
         if changes.header.status == "Running":  # else the counts have no meaning any more
-            left = {name: count for name, count in fresh.joins.items() if count}  # 0 is that of a level that is over
+            # The end of a graph is not counted further when a failure has ended the graph.
+            left = {name: count for name, count in fresh.joins.items() if count and "$" not in name}
             assert {name: self.run.joins[name] for name in left} == left
         assert self._fold(*events).is_empty, "folding again changed the run"
+        self.stored = fresh
+        return self
+
+    def read_again(self) -> "Driven":
+        """Go on with the run as its document tells it, as a different process does."""
+        self.run = self.stored
         return self
 
     def _fold(self, *events: RunEvent) -> Changes:
@@ -222,6 +229,19 @@ def test_an_error_in_the_condition_of_a_parallel_skips_its_steps() -> None:
     assert (run.statuses, run.status) == ("A:F X:K Y:K B:K", "Failed")
 
 
+def test_a_handler_of_an_error_in_the_condition_of_a_parallel_leaves_none_of_its_steps_open() -> None:
+    """The steps inside are skipped in the same fold, since none of them will ever begin."""
+    fan = {
+        "type": "Parallel",
+        "branches": [chain(B=task())],
+        "when": "input.nothing",
+        "catch": [{"result": 1}],
+        "end": True,
+    }
+    run = Driven({"start": "A", "steps": {"A": fan}}, {}).start()
+    assert (run.statuses, run.status) == ("A:F B:K", "Completed")
+
+
 def test_a_choice_and_a_pass_cost_no_commit_of_their_own() -> None:
     """From the end of one task to the start of the next, past two decisions, there is one fold."""
     steps = {
@@ -335,6 +355,20 @@ def test_a_failure_in_a_graph_stops_the_steps_beside_it() -> None:
     assert run.statuses == "A:F B:S C:K D:K E:K"
     assert (run["B"].stop, run.status) == (True, "Failing")
     assert run.stop("B").status == "Failed"
+
+
+def test_a_success_of_a_stopped_step_ends_its_branch_no_second_time() -> None:
+    """The branch has ended with the failure beside the step, and the `Parallel` still waits for its other branch."""
+    beside = {"steps": {"A": task(), "B": task()}}
+    for step in beside["steps"].values():
+        del step["end"]
+    fan = {"type": "Parallel", "branches": [beside, chain(C=task())], "on_failure": "wait", "end": True}
+    run = Driven({"start": "P", "steps": {"P": fan}}).start().fail("A").read_again()
+    assert run["B"].stop
+    run.succeed("B")
+    assert (run["B"].status, run["P"].status, run.status) == ("Completed", "Running", "Running")
+    run.succeed("C")
+    assert (run["P"].status, run.status) == ("Failed", "Failed")
 
 
 def test_a_graph_may_wait_for_the_steps_that_do_not_need_the_failed_one() -> None:
