@@ -194,7 +194,8 @@ def _mutants(options: argparse.Namespace) -> int:
     from tests.simulation.runner import kill_all
 
     chosen = [mutant for mutant in MUTANTS if not options.only or mutant.name in options.only]
-    starts = {mutant.name: [mutant.seed] if options.quick else list(STARTS[: options.starts]) for mutant in chosen}
+    fixed = list(STARTS[: options.starts])
+    starts = {mutant.name: [mutant.seed] if options.quick or mutant.is_rare else fixed for mutant in chosen}
     orders = [(mutant.name, starts[mutant.name], SEEDS_MAX) for mutant in chosen]
     survivors = 0
     print(f"{'mutant':<58} {'median':>6} {'worst':>6}  killed by")

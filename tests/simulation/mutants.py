@@ -29,6 +29,8 @@ class Mutant(NamedTuple):
     new: str
     seed: int = 0
     """One that kills it, or from which it is killed soon."""
+    is_rare: bool = False
+    """It is looked for from `seed` on, not from the seed that all others begin with."""
 
 
 class DoesNotFitError(Exception):
@@ -352,7 +354,8 @@ MUTANTS = (
         "aiorch.engine.slots",
         "            self._queue(limit, entry)\n        self.start_waiting(kind)\n",
         "            self._queue(limit, entry)\n",
-        seed=100008,
+        seed=107802,
+        is_rare=True,
     ),
     Mutant(
         "a task that was offered a slot in vain waits no longer",
@@ -892,7 +895,8 @@ MUTANTS = (
         "aiorch.nodes.task",
         "    if event.ran or (known.answer_lost and not known.was_refused and state.launches == 1):\n",
         "    if event.ran:\n",
-        seed=102863,
+        seed=200488,
+        is_rare=True,
     ),
     Mutant(
         "a call that is to be sent again taken for one under way",
@@ -922,6 +926,7 @@ MUTANTS = (
         "                if data is not None and not is_content_of(place, data):\n",
         "                if data is not None and not data:\n",
         seed=297,
+        is_rare=True,
     ),
     Mutant(
         "acknowledged although its document could not be read",
