@@ -35,7 +35,14 @@ from aiorch.engine.resume import kept_by, resume_version
 from aiorch.engine.slots import Slots
 from aiorch.engine.standstill import Standstill
 from aiorch.engine.timers import Timers
-from aiorch.errors import RunConflictError, RunNotFoundError, StoreUnavailable, UnknownDAGError, in_words
+from aiorch.errors import (
+    DocumentError,
+    RunConflictError,
+    RunNotFoundError,
+    StoreUnavailable,
+    UnknownDAGError,
+    in_words,
+)
 from aiorch.events.decode import EventFactory, start_run_id
 from aiorch.events.event import CancelEvent, Completion, Hint, StartEvent
 from aiorch.model import names
@@ -622,9 +629,14 @@ class DAGExecutor:
             places: By names of the caller's choice, where each one is: see `NodeState.result_place`.
 
         Raises:
-            StoreError: The store does not return a result at present.
+            StoreUnavailable: The store does not return a result at present, or the object that it returned holds none:
+                the answer may be damaged, and no event of the run may be put away for that.
         """
-        return {name: msgspec.Raw(result) for name, result in (await self._spilled.of(places)).items()}
+        try:
+            found = await self._spilled.of(places)
+        except DocumentError as error:
+            raise StoreUnavailable(str(error)) from error
+        return {name: msgspec.Raw(result) for name, result in found.items()}
 
     async def _new_run(self, dag: DAG, command: StartCommand) -> StoredRun:
         kept = None
