@@ -17,7 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from aiorch.definition.check import Check
-from aiorch.definition.level import Level
+from aiorch.definition.level import Level, in_order_of_end
 from aiorch.definition.models import FINAL_TIMEOUT_S, Definition, FinalLevel
 from aiorch.definition.plain import PlainDefinition
 from aiorch.definition.source import LoadedDefinition, format_path, load_definition
@@ -242,8 +242,8 @@ def _build_level(dag: DAG, level: Level) -> list[tuple[DAG, Level]]:
 
 def _in_order(dag: DAG, nodes: Mapping[str, Node]) -> list[str]:
     """Return the names of the nodes in an order in which a node comes before those that may follow."""
-    ordered: list[str] = []
     if dag.start_node is None:
+        ordered: list[str] = []
         left = TopologicalSorter({name: node.needs for name, node in nodes.items()})
         left.prepare()
         while left:
@@ -251,16 +251,5 @@ def _in_order(dag: DAG, nodes: Mapping[str, Node]) -> list[str]:
             ordered += ready
             left.done(*ready)
         return ordered
-    seen = {dag.start_node}
-    waiting = [(dag.start_node, iter(reversed([*nodes[dag.start_node].next_names])))]
-    while waiting:
-        name, rest = waiting[-1]
-        following = next((one for one in rest if one not in seen), None)
-        if following is None:
-            ordered.append(name)
-            waiting.pop()
-        else:
-            seen.add(following)
-            waiting.append((following, iter(reversed([*nodes[following].next_names]))))
-    ordered.reverse()
-    return ordered
+    following = {name: [*reversed([*node.next_names])] for name, node in nodes.items()}
+    return in_order_of_end([dag.start_node], following)[::-1]

@@ -1,6 +1,6 @@
 """`Level`: one level of a definition while it is checked and built."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiorch.definition.models import Branch
@@ -75,3 +75,24 @@ class Level:
 def is_end_by_kind(kind: type[Step], step: dict[str, Any]) -> bool:
     """Whether a step of a chain has neither `next` nor `end` because of its kind."""
     return not kind.names_next and "when" not in step
+
+
+def in_order_of_end(begins: Iterable[str], following: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the steps to which ways lead from *begins*, each after the steps that follow it: a walk in depth."""
+    ended: list[str] = []
+    seen: set[str] = set()
+    for begin in begins:
+        if begin in seen:
+            continue
+        seen.add(begin)
+        waiting = [(begin, iter(following[begin]))]
+        while waiting:
+            name, rest = waiting[-1]
+            each = next((one for one in rest if one not in seen), None)
+            if each is None:
+                ended.append(name)
+                waiting.pop()
+            else:
+                seen.add(each)
+                waiting.append((each, iter(following[each])))
+    return ended

@@ -12,7 +12,7 @@ finding for the mixture.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from aiorch.definition.level import Level, is_end_by_kind
+from aiorch.definition.level import Level, in_order_of_end, is_end_by_kind
 from aiorch.definition.source import format_path
 from aiorch.errors import counted
 from aiorch.model.findings import Finding, Hints, Key, shown
@@ -323,26 +323,13 @@ def _reach(begin: str, following: Mapping[str, list[str]], reached: set[str]) ->
 
 def _sources(names: list[str], following: Mapping[str, list[str]]) -> list[str]:
     """Return steps of which ways lead to all of *names*, as few as possible; no way leads to these from outside."""
-    ended: list[str] = []
-    seen: set[str] = set()
-    for begin in names:
-        if begin in seen:
-            continue
-        seen.add(begin)
-        waiting = [(begin, iter(following[begin]))]
-        while waiting:
-            name, rest = waiting[-1]
-            each = next((one for one in rest if one not in seen), None)
-            if each is None:
-                ended.append(name)
-                waiting.pop()
-            else:
-                seen.add(each)
-                waiting.append((each, iter(following[each])))
     left = set(names)
     reached: set[str] = set()
     sources = set()
-    for name in reversed(ended):  # the last one to end begins a way to all steps that it shares a circle with
+    for name in reversed(
+        in_order_of_end(names, following)
+    # The last one to end begins a way to all steps that it shares a circle with.
+    for name in reversed(in_order_of_end(names, following)):
         if name in left and name not in reached:
             sources.add(name)
             _reach(name, following, reached)

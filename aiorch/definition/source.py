@@ -123,7 +123,7 @@ def load_definition(source: str | os.PathLike[str] | Mapping[str, Any], *, holds
     Args:
         source: A mapping, or the path of a ``.json``, ``.yaml`` or ``.yml`` file (UTF-8).
 
-        holds: What the file should hold, for the message about an empty one.
+        holds: Description of the content, for the message about an empty file.
 
     Raises:
         DefinitionError: The file cannot be read, or is neither JSON nor YAML.

@@ -10,7 +10,7 @@ of ten thousand steps cost little, even if every step may fail into the same han
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
-from aiorch.definition.level import Level
+from aiorch.definition.level import Level, in_order_of_end
 
 _BLOCK = 4096
 """Steps whose ways are followed at once, one bit each: 5 MB for a level of 10,000 steps."""
@@ -89,7 +89,8 @@ class Ways:
         points, start = self._points, self._level.data["start"]
         self._shared[start] = points.root
         links = {name: list(self._level.links(name)) for name in self._level.kinds}
-        for name in _in_order(start, {name: [link.name for link in each] for name, each in links.items()}):
+        following = {name: [link.name for link in each] for name, each in links.items()}
+        for name in reversed(in_order_of_end([start], following)):
             entry = self._entry[name] = points.add(self._shared[name])
             is_caught = any(link.is_caught for link in links[name])
             self._value[name] = points.add(entry) if is_caught else entry
@@ -105,24 +106,6 @@ class Ways:
     def _share(self, name: str, point: int) -> None:
         known = self._shared.get(name)
         self._shared[name] = point if known is None else self._points.meet(known, point)
-
-
-def _in_order(start: str, following: dict[str, list[str]]) -> list[str]:
-    """Return the steps in an order in which a step comes before those that follow."""
-    ended: list[str] = []
-    seen = {start}
-    waiting = [(start, iter(following[start]))]
-    while waiting:
-        name, rest = waiting[-1]
-        each = next((one for one in rest if one not in seen), None)
-        if each is None:
-            ended.append(name)
-            waiting.pop()
-        else:
-            seen.add(each)
-            waiting.append((each, iter(following[each])))
-    ended.reverse()
-    return ended
 
 
 class _Points:
