@@ -326,8 +326,6 @@ def _sources(names: list[str], following: Mapping[str, list[str]]) -> list[str]:
     left = set(names)
     reached: set[str] = set()
     sources = set()
-    for name in reversed(
-        in_order_of_end(names, following)
     # The last one to end begins a way to all steps that it shares a circle with.
     for name in reversed(in_order_of_end(names, following)):
         if name in left and name not in reached:
