@@ -326,16 +326,17 @@ class Orchestrator(Client):
         """
         cannot: list[tuple[Task, str]] = []
         mistakes: list[tuple[str, Finding]] = []
-        compares = callables and dag not in self._fitting
+        if callables and dag in self._fitting:
+            return
         for task in dag.all_tasks.values():
             reason = self._executor.why_not(task, imports=callables)
             if reason is not None:
                 cannot.append((task, reason))
-            elif compares:
+            elif callables:
                 find_problems = getattr(self._executor.targets[task.target_type], "find_problems", None)
                 mistakes += [(task.name, each) for each in (find_problems(task) if find_problems else ())]
         if not cannot and not mistakes:
-            if callables:
+            if callables and not any(task.secrets for task in dag.all_tasks.values()):  # those may be taken away
                 self._fitting.add(dag)
             return
         from aiorch.definition.build import error_in_steps  # noqa: PLC0415  slow to import

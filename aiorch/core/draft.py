@@ -229,12 +229,13 @@ class Draft:
         running = {"status": TaskStatus.RUNNING, "started_at": self.now, "due_at": due_at}
         self.set(at.name, replace(self.state(at.name), **running, **changes))
 
-    def end(self, name: str, status: TaskStatus, **changes: object) -> None:
-        """Give an entry a terminal status, and clear all obligations of the entry."""
+    def end(self, name: str, status: TaskStatus, **changes: object) -> NodeState:
+        """Give an entry a terminal status, and clear all obligations of the entry. Return the entry as it was."""
+        before = self.state(name)
         self.set(
             name,
             replace(
-                self.state(name),
+                before,
                 status=status,
                 ended_at=self.now,
                 by=None,
@@ -247,6 +248,7 @@ class Draft:
                 **changes,
             ),
         )
+        return before
 
     def skip(self, name: str, committed: NodeState) -> None:
         """Skip a node: the entry is as committed, without the changes of this fold."""
@@ -365,9 +367,9 @@ class Draft:
         went_to: str | None = None,
     ) -> None:
         """Complete a node with a result in the form that the entry keeps, and go on with the node that follows."""
-        is_stopped = self.state(at.name).stop
-        self.end(at.name, TaskStatus.COMPLETED, error=None, result=result, result_in=result_in, went_to=went_to)
-        if not is_stopped:  # else the run or the level ends, and no node follows
+        outcome = {"error": None, "result": result, "result_in": result_in, "went_to": went_to}
+        before = self.end(at.name, TaskStatus.COMPLETED, **outcome)
+        if not before.stop:  # else the run or the level ends, and no node follows
             self._leave(at, went_to or at.node.next)
 
     def finish(self, at: At[Node], own: Callable[[], Any] = lambda: None) -> None:
@@ -547,13 +549,13 @@ class Draft:
         if node.parent_dag.is_graph:
             self._leave_in_graph(at)
             return
+        step, place = Draft._end_scope, at
         for following in node.following_nodes:
-            if following.name != target:
+            if following.name == target:
+                step, place = Draft._enter, at.beside(following)
+            else:
                 self._lose_way(at, following)
-        if target is None:
-            self._agenda.append((Draft._end_scope, at, None))
-        else:
-            self._agenda.append((Draft._enter, at.beside(node.parent_dag.nodes[target]), None))
+        self._agenda.append((step, place, None))
 
     def _lose_way(self, at: At[Node], following: Node) -> None:
         """Skip a node to which no way leads any more, since the node before it went a different way or was skipped."""

@@ -109,7 +109,7 @@ def _order(event: RunEvent) -> tuple[int, str, int]:
 def _tell(draft: Draft, name: str, event: RunEvent) -> None:
     """Let the kind of a node apply an event to an entry. A kind without a handler ignores the event."""
     at = draft.at(name)
-    if not draft.has(name):
+    if (draft.gone or name not in draft.base.nodes) and not draft.has(name):
         # The event is of a repeated scope: of one that has ended, or of one that is newer than this copy of the run.
         draft.is_stale |= name not in draft.base.nodes
         return

@@ -482,7 +482,8 @@ class Committer:
                     launches[name] = self._executor.record_of(self.dag.task_of(name), state, changes.header)
             elif state.by is None and state.is_active:
                 self._offers = True
-            if (before is not None and before.by not in (None, me)) or state.is_undecided:
+            has_facts = state.unanswered is not None and state.is_undecided
+            if has_facts or (before is not None and before.by not in (None, me)):
                 self._offers = True
         if is_owner:
             await self._executor.announce()

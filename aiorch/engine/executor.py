@@ -749,7 +749,6 @@ class DAGExecutor:
         self.activity += 1
         unclaimed: list[At[Task]] = []
         carries_out = self.carries_out(committer.run_id)
-        launcher = _Launcher(self._launches, committer, self.process.id)
         states, nodes, in_flight = run.nodes, dag.all_nodes, committer.in_flight
         for name in touched:
             state = states.get(name)
@@ -758,7 +757,7 @@ class DAGExecutor:
                 self._timers.drop_due(committer.run_id, name)
                 continue
             at: At[Any] = At(nodes.get(name) or dag.node_of(name), name)
-            if state.is_undecided and carries_out and self._can_launch(at.node):
+            if state.unanswered is not None and state.is_undecided and carries_out and self._can_launch(at.node):
                 committer.post(TaskUnanswered(name, state.attempt))  # the owner is not able to launch the task
             if name in in_flight and _is_under_way(committer, name, state, self.process.id):
                 continue
@@ -766,11 +765,11 @@ class DAGExecutor:
                 self._timers.arm_due(committer.run_id, name, state.due_at, is_own=name in own)
             if at.node.scopes:
                 if state.status is TaskStatus.RUNNING:
-                    launcher.execute(at)
+                    at.node.execute(_Launcher(self._launches, committer, self.process.id, at.scope))
                 continue
             match obligation(state, self.process.id):
                 case Obligation.LAUNCH:
-                    launcher.execute(at)
+                    self._launches.launch(committer, at)
                 case Obligation.AWAIT:
                     self._launches.await_end(committer, at)
                 case Obligation.STOP:
@@ -900,20 +899,15 @@ def _status(name: str, kind: type[_Status], given: _Status | None, built_with: I
 
 
 class _Launcher:
-    """Launches only those tasks of one run whose launch this process owes to the committed run."""
+    """Launches only those tasks in one scope of a run whose launch this process owes to the committed run."""
 
     __slots__ = ("_committer", "_launches", "_process_id", "_scope")
 
-    def __init__(self, launches: Launches, committer: Committer, process_id: str) -> None:
+    def __init__(self, launches: Launches, committer: Committer, process_id: str, scope: str) -> None:
         self._launches = launches
         self._committer = committer
         self._process_id = process_id
-        self._scope = ""
-
-    def execute(self, at: At[Node]) -> None:
-        """Let a node launch tasks in the scope of one of its entries."""
-        self._scope = at.scope
-        at.node.execute(self)
+        self._scope = scope
 
     def launch(self, task: Task) -> None:
         run, at = self._committer.run, At(task, self._scope + task.name)

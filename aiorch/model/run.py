@@ -188,20 +188,22 @@ class Run:
         self.reserved = max(0, self.reserved - max(0, size - self.size))
         self.size = size
         for name, state in changed.items():
-            before = self.nodes.get(name)
+            before, was_active, is_active = self.nodes.get(name), name in self.active, state.is_active
+            self.live += is_active and state.is_live
             if before is None:
-                self.live += state.is_live
                 self.failure_bytes += state.failure_bytes
             else:
-                self.live += state.is_live - before.is_live
+                self.live -= was_active and before.is_live
                 if state.error is not before.error or state.failures is not before.failures:
                     self.failure_bytes += state.failure_bytes - before.failure_bytes
-                self._unlist(name, before.by)
-            if state.is_active:
+                if was_active:
+                    self._unlist(name, before.by)
+            if is_active:
                 self.active[name] = None
                 self.active_by.setdefault(state.by, {})[name] = None
             else:
-                self.active.pop(name, None)
+                if was_active:
+                    del self.active[name]
                 if state.result_in is not None:
                     self.spilled[name] = None
             if state.due_at is not None:
