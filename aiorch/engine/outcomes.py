@@ -17,7 +17,7 @@ from aiorch.engine.committer import BACKOFF_MAX_S as STORE_BACKOFF_MAX_S
 from aiorch.engine.committer import Committer
 from aiorch.engine.execution_context import executing
 from aiorch.engine.in_flight import InFlight
-from aiorch.engine.redaction import without_secrets
+from aiorch.engine.redaction import failure_without_secrets, without_secrets
 from aiorch.engine.standstill import EVENTS_S, READING_S, LivedTimeout, Standstill
 from aiorch.errors import (
     AiorchError,
@@ -137,10 +137,12 @@ class Outcomes:
             self._observer.ended(at.node.target_type, answer, asyncio.get_running_loop().time() - sent.begun_at)
             event = await self._event_of(answer, execution)
         except Exception as error:
-            logger.exception("launch failed inside aiorch", extra=_of(execution))
+            with executing(_new_context(execution), sent.secrets):
+                logger.exception("launch failed inside aiorch", extra=_of(execution))
             if not await self._give_up(execution):
                 return
-            event = TaskFailed(at.name, sent.attempt, Failure.of("InternalError", repr(error)), is_given_up=True)
+            failure = failure_without_secrets(Failure.of("InternalError", repr(error)), sent.secrets)
+            event = TaskFailed(at.name, sent.attempt, failure, is_given_up=True)
         sent.has_ended = True
         committer.post(event)
 
@@ -238,21 +240,21 @@ class Outcomes:
             sent.is_at_target = kind.can_be_stopped
             started = TaskWaits(at.name, sent.attempt, None, sent.launch)
             taken = asyncio.get_running_loop().call_later(TAKEN_S, committer.note, started) if sent.refusals else None
-            try:
-                with executing(context, sent.secrets):
+            with executing(context, sent.secrets):
+                try:
                     answer = await target.launch(task, context)
-            except Exception as error:
-                if not kind.outlives_process:
-                    raise
-                # A request may be out: the next launch of a job finds that job, and an event tells the end of a call.
-                _excuse(execution, "launch failed inside aiorch, and may have been sent")
-                reason = f"InternalError: {in_words(error)}"
-                answer = NotStarted(reason, may_arrive=True) if kind.is_found_again else Unknown(reason)
-            finally:
-                if taken is not None:
-                    taken.cancel()
+                except Exception as error:
+                    if not kind.outlives_process:
+                        raise
+                    # A request may be out: the next launch of a job finds the job, an event tells the end of a call.
+                    _excuse(execution, "launch failed inside aiorch, and may have been sent")
+                    reason = f"InternalError: {in_words(error)}"
+                    answer = NotStarted(reason, may_arrive=True) if kind.is_found_again else Unknown(reason)
+                finally:
+                    if taken is not None:
+                        taken.cancel()
             if sent.secrets:
-                answer = without_secrets(answer, sent.secrets or await self._secrets_elsewhere(execution))
+                answer = without_secrets(answer, sent.secrets)
             if isinstance(answer, Failed) and kind.is_polled:
                 sent.is_at_target = kind.can_be_stopped and may_arrive
                 return await self._not_sent(execution, answer.failure)
@@ -324,6 +326,8 @@ class Outcomes:
         if job_id is not None and not sent.was_taken_over:
             record = self._record_of(task, state, run.header)
             await self._until_stored(execution, lambda: self._executions.name_also(job_id, record))
+        if task.secrets:
+            await self._find_secrets(execution)
         pause_s = FIRST_POLL_S
         while True:
             pause_s = min(self._poll_interval_s, pause_s)
@@ -335,12 +339,12 @@ class Outcomes:
             else:
                 sent.hint.clear()
                 pause_s = FIRST_POLL_S
-            try:
-                with executing(context):
+            with executing(context, sent.secrets):
+                try:
                     answer = await target.poll(task, context, job_id)
-            except Exception:  # noqa: BLE001  the job goes on, also after a defect in this process
-                _excuse(execution, "execution cannot be asked about, trying again")
-                continue
+                except Exception:  # noqa: BLE001  the job goes on, also after a defect in this process
+                    _excuse(execution, "execution cannot be asked about, trying again")
+                    continue
             sent.faults = 0
             if answer is not None:
                 return answer
@@ -358,10 +362,16 @@ class Outcomes:
         execution = OwedExecution(committer, at, run, state, InFlight(attempt))
         try:
             context = await self._context(execution)
+            if at.node.secrets:
+                await self._find_secrets(execution)
             for pause_s in HINT_POLLS_S:
                 await asyncio.sleep(pause_s)
-                with executing(context):
-                    answer = await target.poll(at.node, context, state.job_id)
+                with executing(context, execution.sent.secrets):
+                    try:
+                        answer = await target.poll(at.node, context, state.job_id)
+                    except Exception:  # noqa: BLE001  a spawned coroutine raises no exception
+                        _excuse(execution, "execution cannot be asked about, trying again")
+                        continue
                 if answer is not None and not isinstance(answer, Unknown):
                     committer.post(await self._event_of(answer, execution))
                     return
@@ -376,19 +386,21 @@ class Outcomes:
         Returns:
             `False` when this process ends first, or owes the execution no more: the process that owes it then stops it.
         """
-        _, at, run, state, sent = execution
+        _, at, _, state, sent = execution
         task = at.node
-        context = _new_context(execution, Results(run, EarlierNodes(at), {}))
+        context = _new_context(execution)
+        if task.secrets:
+            await self._find_secrets(execution)
         pause_s = 1.0
         while True:
-            try:
-                job_id = sent.job_id or state.job_id
-                with executing(context):
+            job_id = sent.job_id or state.job_id
+            with executing(context, sent.secrets):
+                try:
                     await self._targets[task.target_type].stop(task, context, job_id)
-            except Exception:
-                logger.exception("task cannot be stopped, trying again", extra=_of(execution))
-            else:
-                return True
+                except Exception:
+                    logger.exception("task cannot be stopped, trying again", extra=_of(execution))
+                else:
+                    return True
             if self._is_closing():
                 return False
             await asyncio.sleep(pause_s * (0.5 + self._entropy.jitter()))
@@ -458,14 +470,26 @@ class Outcomes:
             pause_s = min(self._backoff_max_s, pause_s * 2)
         return {}
 
-    async def _secrets_elsewhere(self, execution: OwedExecution) -> Sequence[str]:
-        """Return the secrets that a different process gave to an execution, as far as this process can read them."""
-        names = [name for name in sorted(execution.at.node.secrets) if self._secrets.why_not(name) is None]
+    async def _find_secrets(self, execution: OwedExecution) -> None:
+        """
+        Read the secrets that a different process gave to an execution, unless they are known.
+
+        Texts are kept without these values. Missing are the secrets that this process does not have, all of them if
+        one cannot be read at present, and older versions of a secret that has changed since the launch.
+        """
+        sent = execution.sent
+        if sent.secrets:
+            return
+        whys = {name: self._secrets.why_not(name) for name in sorted(execution.at.node.secrets)}
+        reasons = [why for why in whys.values() if why is not None]
         try:
-            return tuple((await self._secrets.values(names)).values())
-        except SecretError as error:
-            logger.warning("secrets not hidden in an answer", extra=_of(execution) | {"error": str(error)})
-            return ()
+            known = await self._secrets.values([name for name, why in whys.items() if why is None])
+            sent.secrets = tuple(known.values())
+        except Exception as error:  # noqa: BLE001  an execution ends and is stopped, also after a defect in this process
+            reasons.append(in_words(error))
+        if reasons:
+            about = _of(execution) | {"error": "; ".join(reasons)}
+            logger.warning("secrets not hidden in answers and logs of a task", extra=about)
 
     async def _supplement(self, function: str, context: TaskContext, secrets: Sequence[str]) -> Failure | None:
         """Let the task's own function change the parameters of the launch."""
@@ -494,7 +518,8 @@ class Outcomes:
     async def _event_of(self, answer: Answer, execution: OwedExecution) -> RunEvent:
         _, at, run, state, sent = execution
         if at.node.secrets:
-            answer = without_secrets(answer, sent.secrets or await self._secrets_elsewhere(execution))
+            await self._find_secrets(execution)
+            answer = without_secrets(answer, sent.secrets)
         match answer:
             case Succeeded(result=result):
                 if at.node.result_value is not None:
@@ -606,7 +631,7 @@ def _timed_out(task: Task, sent: InFlight) -> Answer:
     return Failed(Failure.of("Timeout", message + (", and was stopped" if sent.is_at_target else "")))
 
 
-def _new_context(execution: OwedExecution, results: Results) -> TaskContext:
+def _new_context(execution: OwedExecution, results: Results | None = None) -> TaskContext:
     _, at, run, state, sent = execution
     header = run.header
     return TaskContext(
@@ -617,7 +642,7 @@ def _new_context(execution: OwedExecution, results: Results) -> TaskContext:
         execution_id=state.execution_id or "",
         parameters=msgspec.json.decode(at.node.encoded_parameters),
         encoded_input=header.input,
-        results=results,
+        results=Results(run, EarlierNodes(at), {}) if results is None else results,
         on_begin=sent.begin,
         on_blocked=sent.blocked,
     )

@@ -160,13 +160,17 @@ def _first(text: str) -> str:
 
 
 def _without_middle(text: str) -> str:
-    """Return *text* without surplus lines in the middle: the two ends of a traceback say most."""
+    """
+    Return *text* without surplus lines in the middle: the two ends of a traceback say most.
+
+    No line is cut, since a part of a secret could not be replaced.
+    """
     text = text.encode("utf-8", "replace").decode()
     if len(text) <= TRACEBACK_CHARS_MAX:
         return text
     half = TRACEBACK_CHARS_MAX // 2 - 2
     head, tail = text[:half], text[-half:]
-    return f"{head[: head.rfind(_LINE_END) + 1]}…\n{tail[tail.find(_LINE_END) + 1 :]}"
+    return f"{head[: head.rfind(_LINE_END) + 1]}…\n{tail.partition(_LINE_END)[2]}"
 
 
 def _cut(text: str, limit: int = MESSAGE_CHARS_MAX) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from aiorch import Orchestrator, RunStatus, Settings, Task, TaskContext
 from aiorch.core.run_events import ProcessesDied, TaskLost
+from aiorch.engine.execution_context import ExecutionFilter
 from aiorch.errors import RunStateError, StoreUnavailable
 from aiorch.model.enums import TargetTypes
 from aiorch.model.failure import Failure
@@ -257,6 +258,42 @@ async def test_a_hint_that_comes_to_another_process_is_followed_there(end: str, 
         other.publish(line(world))
         await world.until(lambda: world.document()["$run"]["status"] == status, limit_s=2)
         assert world.jobs.launches.most_common(1)[0][1] == 1
+
+
+@pytest.mark.parametrize("has_secret", [True, False])
+@in_virtual_time
+async def test_a_hint_is_followed_although_a_question_fails(
+    has_secret: bool,  # noqa: FBT001  a parameter of a test
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The process asks again; its log shows the exception without the secret, or names the secret it cannot hide."""
+    monkeypatch.setenv("SECRET_OF_A_TEST", "a-very-secret-value")
+    caplog.handler.addFilter(hiding := ExecutionFilter())
+    world = World()
+    settings = Settings(sweep_interval_s=10_000, secrets={"s": "env:SECRET_OF_A_TEST"})
+    others = settings if has_secret else Settings(sweep_interval_s=10_000)
+    definition = {"secrets": ["s"], **single(parameters={"key": "${ secrets.s }"})}
+    async with world.process(settings=settings) as owner, world.process(settings=others) as other:
+        await owner.start(definition, run_id="r")
+        await world.until_running()
+        await asyncio.sleep(600)
+        world.jobs.end()
+        poll, polls = JobTarget.poll, []
+
+        async def fail_first(*args: Any) -> Any:
+            polls.append(args)
+            if len(polls) == 1:
+                raise OSError("no answer to a-very-secret-value")
+            return await poll(*args)
+
+        monkeypatch.setattr(JobTarget, "poll", fail_first)
+        other.publish(line(world))
+        await world.until(lambda: world.document()["$run"]["status"] == "Completed", limit_s=10)
+    caplog.handler.removeFilter(hiding)
+    assert "execution cannot be asked about, trying again" in caplog.text
+    assert ("a-very-secret-value" not in caplog.text) == has_secret
+    assert ("secrets not hidden in answers and logs of a task" not in caplog.text) == has_secret
 
 
 @in_virtual_time

@@ -908,8 +908,8 @@ MUTANTS = (
     Mutant(
         "a defect after a request was sent taken for a failure",
         "aiorch.engine.outcomes",
-        "                if not kind.outlives_process:\n                    raise\n",
-        "                raise\n",
+        "                    if not kind.outlives_process:\n                        raise\n",
+        "                    raise\n",
         seed=100063,
     ),
     # -- damaged reads, and a bucket that is slow ----------------------------------------------------------------
