@@ -24,6 +24,7 @@ The exceptions that aiorch raises on purpose: one type per distinct reaction of 
     │   └── OrchestratorLeftError  attach to the run with an open orchestrator
     ├── DocumentError            a stored document is not one that aiorch wrote: inspect the document
     │   ├── DefinitionGoneError  the definition of a run is no longer in the store: restore the definition
+    │   ├── ResultUnreadableError  a result outside its run's document cannot be read: restore the object
     │   └── NewerSchemaError     a newer aiorch wrote it: upgrade this process; nack, because a replica may be newer
     └── StoreError               the store refused permanently: read the message
         ├── GenerationConflict   a different process wrote: read again, decide again
@@ -378,6 +379,10 @@ class DocumentError(AiorchError):
 
 class DefinitionGoneError(DocumentError):
     """The definition of a run is not in the store, so the run cannot continue."""
+
+
+class ResultUnreadableError(DocumentError):
+    """A result that a run document keeps elsewhere is not there, or not readable; the run cannot go on without it."""
 
 
 class NewerSchemaError(DocumentError):

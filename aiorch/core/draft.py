@@ -25,6 +25,9 @@ from aiorch.model.run_document import NO_RESULT, Final, NodeState, RunHeader
 from aiorch.model.scopes import ScopeNames
 from aiorch.model.status import RunStatus, TaskStatus
 
+_Step = Callable[["Draft", At[Node], Failure | None], None]
+"""A step of the agenda: a decision about a place, after a failure or after none."""
+
 EVALUATIONS_MAX = 10_000
 """Values of the definition that one fold works out; the nodes that are left begin in the next fold."""
 
@@ -144,7 +147,7 @@ class Draft:
         self._decoded: dict[str, Any] = {}
         self._evaluated = 0
         self._kept_bytes = 0
-        self._agenda: list[tuple[Callable[[Draft, At[Node], Failure | None], None], At[Node], Failure | None]] = []
+        self._agenda: list[tuple[_Step, At[Node], Failure | None]] = []
 
     def changes(self) -> Changes:
         """Return all decisions of this fold."""
@@ -549,7 +552,8 @@ class Draft:
         if node.parent_dag.is_graph:
             self._leave_in_graph(at)
             return
-        step, place = Draft._end_scope, at
+        step: _Step = Draft._end_scope
+        place = at
         for following in node.following_nodes:
             if following.name == target:
                 step, place = Draft._enter, at.beside(following)

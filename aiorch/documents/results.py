@@ -10,7 +10,14 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from aiorch.documents.executions import Execution, ExecutionStatus
-from aiorch.errors import DocumentError, NoResultError, ResultPendingError, StoreUnavailable, TaskNotFoundError
+from aiorch.errors import (
+    DocumentError,
+    NoResultError,
+    ResultPendingError,
+    ResultUnreadableError,
+    StoreUnavailable,
+    TaskNotFoundError,
+)
 from aiorch.model.dag import DAG, Node, Task
 from aiorch.model.names import VALUES, is_content_of
 from aiorch.model.place import At, place_of, seen_from
@@ -276,6 +283,12 @@ class SpilledResults:
 
         Args:
             wanted: By keys of any choice, the ids of executions and the names of objects that hold the results.
+
+        Raises:
+            StoreError: The store does not return a result.
+
+            ResultUnreadableError: The object that the store returned, if any, holds no result. The answer may be
+                damaged, and the object sound.
         """
         gate = asyncio.Semaphore(FETCHES_MAX)
         found = await asyncio.gather(*(self._get(place, gate) for place in wanted.values()))
@@ -297,12 +310,20 @@ class SpilledResults:
                 stored = await self._executions.store.read(place)
                 data = stored.data if stored is not None else None
                 if data is not None and not is_content_of(place, data):
-                    raise StoreUnavailable(f"{place} was read with a content that its name does not tell")
+                    raise ResultUnreadableError(
+                        f"{place} was read with a content that its name does not tell, so it was not used; if the "
+                        f"object is damaged, restore it."
+                    )
             else:
-                data = await _as_no_answer(self._executions.get_response(place))
+                try:
+                    data = await self._executions.get_response(place)
+                except DocumentError as error:
+                    raise ResultUnreadableError(str(error)) from error
         if data is None:
             name = place if place.startswith(VALUES) else f"executions/{place}.json"
-            raise DocumentError(f"{name} holds no result, though its run says that it does; restore the object.")
+            raise ResultUnreadableError(
+                f"{name} holds no result, though its run says that it does; restore the object."
+            )
         self._remember(place, data)
         return data
 

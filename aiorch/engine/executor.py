@@ -36,7 +36,6 @@ from aiorch.engine.slots import Slots
 from aiorch.engine.standstill import Standstill
 from aiorch.engine.timers import Timers
 from aiorch.errors import (
-    DocumentError,
     RunConflictError,
     RunNotFoundError,
     StoreUnavailable,
@@ -46,7 +45,7 @@ from aiorch.errors import (
 from aiorch.events.decode import EventFactory, start_run_id
 from aiorch.events.event import CancelEvent, Completion, Hint, StartEvent
 from aiorch.model import names
-from aiorch.model.dag import DAG, Node, Task
+from aiorch.model.dag import DAG, Task
 from aiorch.model.enums import TargetTypes
 from aiorch.model.json_values import are_equal
 from aiorch.model.place import At
@@ -629,13 +628,9 @@ class DAGExecutor:
             places: By names of the caller's choice, where each one is: see `NodeState.result_place`.
 
         Raises:
-            StoreUnavailable: The store does not return a result at present, or the object that it returned holds none:
-                the answer may be damaged, and no event of the run may be put away for that.
+            StoreError, ResultUnreadableError: See `SpilledResults.of`.
         """
-        try:
-            found = await self._spilled.of(places)
-        except DocumentError as error:
-            raise StoreUnavailable(str(error)) from error
+        found = await self._spilled.of(places)
         return {name: msgspec.Raw(result) for name, result in found.items()}
 
     async def _new_run(self, dag: DAG, command: StartCommand) -> StoredRun:
@@ -763,6 +758,8 @@ class DAGExecutor:
                 continue
             if state.due_at is not None and carries_out:
                 self._timers.arm_due(committer.run_id, name, state.due_at, is_own=name in own)
+            elif self._timers.await_entries:
+                self._timers.drop_due(committer.run_id, name)
             if at.node.scopes:
                 if state.status is TaskStatus.RUNNING:
                     at.node.execute(_Launcher(self._launches, committer, self.process.id, at.scope))

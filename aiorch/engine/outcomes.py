@@ -22,6 +22,7 @@ from aiorch.engine.standstill import EVENTS_S, READING_S, LivedTimeout, Standsti
 from aiorch.errors import (
     AiorchError,
     OrchestratorLeftError,
+    ResultUnreadableError,
     RunNotFoundError,
     SecretError,
     StoreError,
@@ -551,7 +552,7 @@ class Outcomes:
         while True:
             try:
                 done = await call()
-            except (StoreUnavailable, StoreThrottled) as error:
+            except (StoreUnavailable, StoreThrottled, ResultUnreadableError) as error:
                 logger.warning("store unavailable, trying again", extra=_of(execution) | {"error": str(error)})
             except StoreError as error:
                 execution.committer.refuse(error)

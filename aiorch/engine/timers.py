@@ -78,8 +78,13 @@ class Timers:
         delay_s = self._seconds_to(due_at) + (0.0 if is_own else OTHERS_S)
         self._of_entries[run_id, name] = due_at, self._arm_due(delay_s, run_id, name, due_at)
 
+    @property
+    def await_entries(self) -> bool:
+        """Whether there is a timer of any entry."""
+        return bool(self._of_entries)
+
     def drop_due(self, run_id: str, name: str) -> None:
-        """Drop the timer of an entry, if there is one: the entry is gone, or its run has ended."""
+        """Drop the timer of an entry, if there is one: the entry waits no more, or is gone, or its run has ended."""
         _, timer = self._of_entries.pop((run_id, name), (None, None))
         if timer is not None:
             timer.cancel()

@@ -20,6 +20,7 @@ from aiorch.errors import (
     InvalidInputError,
     MalformedEventError,
     NewerSchemaError,
+    ResultUnreadableError,
     RunConflictError,
     RunNotFoundError,
     RunTooLargeError,
@@ -153,8 +154,8 @@ class Intake:
         match error:
             case UnknownDAGError():
                 return attempt is None  # no dead-letter topic ends the redeliveries
-            case NewerSchemaError():
-                return False  # a newer replica can read the document
+            case NewerSchemaError() | ResultUnreadableError():
+                return False  # a newer replica can read the document, and the result can be restored
             case DocumentError():
                 return attempt >= UNREADABLE_DELIVERIES if attempt is not None else self._age_s(delivery) > UNREADABLE_S
             case _:

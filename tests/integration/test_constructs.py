@@ -280,3 +280,15 @@ async def test_finally() -> None:
     assert result.error is not None
     assert (result.status, result.error.type) == ("Failed", "ConnectionResetError")
     assert result.results["Clean"] == {"value": "Failed ConnectionResetError"}
+
+
+@in_virtual_time
+async def test_no_timer_is_left_of_a_parallel_that_ended_in_time() -> None:
+    """A process that looks after many runs keeps no timer of an entry that waits no more."""
+    given: dict[str, Any] = {"functions": {"t:echo": echo}, "clock": ManualClock(), "entropy": SeededEntropy()}
+    branches = parallel(chain(A=echoing(1)), timeout=3600)
+    async with Orchestrator("memory:", settings=Settings(drain_s=0), **given) as orchestrator:
+        await orchestrator.start({"name": "d", **chain(Fan=branches, Patience={"type": "Wait", "seconds": 60})})
+        await asyncio.sleep(5)
+        timers = orchestrator._executor._timers._of_entries
+        assert [name for _, name in timers] == ["Patience"]

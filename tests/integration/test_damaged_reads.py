@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from aiorch import Orchestrator, Settings, TargetTypes, TaskContext
+from aiorch import Orchestrator, RunStatus, Settings, TargetTypes, TaskContext
 from aiorch.engine.sweeper import Sweeper
-from aiorch.errors import DocumentError
+from aiorch.errors import DocumentError, ResultUnreadableError
 from aiorch.model.names import run_id
 from aiorch.model.run import INLINE_RESULT_BYTES_MAX
 from aiorch.ports.target import Answer, Succeeded
@@ -184,6 +184,46 @@ async def test_a_large_result_waits_until_its_record_can_be_read(data: bytes) ->
         await made.until(lambda: made.document()["$run"]["status"] == "Completed")
         assert made.document()["Load"]["result_in"] == "execution"
         assert await made.executor.executions.get_response(key) == large
+
+
+@pytest.mark.parametrize("data", DAMAGE)
+@in_virtual_time
+async def test_a_run_waits_for_a_result_that_cannot_be_read_and_stops_no_other_run(data: bytes) -> None:
+    """A decision that needs the result is made when the object is restored; until then, messages are pulled."""
+    store = MemoryStore()
+
+    async def large(context: TaskContext) -> str:
+        return "x" * (INLINE_RESULT_BYTES_MAX + 1)
+
+    reading = chain(
+        A=task(target_name="t:large"),
+        Patience={"type": "Wait", "seconds": 5},
+        Last={"type": "Pass", "result": "${ len(results.A) }"},
+    )
+    options: dict[str, Any] = {"functions": {"t:large": large}, "clock": ManualClock(), "entropy": SeededEntropy(1)}
+    async with Orchestrator(store, settings=Settings(drain_s=0), **options) as orchestrator:
+        await orchestrator.start(reading, run_id="r")
+        await asyncio.sleep(3)
+    async with Orchestrator(store, settings=Settings(drain_s=0), **options) as orchestrator:
+        pauses: list[None] = []
+        orchestrator._executor.on_store_away = lambda: pauses.append(None)
+        with damaged(store, "executions/", data):
+            run = await orchestrator.attach("r")
+            with pytest.raises(ResultUnreadableError, match="executions/"):
+                await run.wait()
+        assert not pauses
+        result = await run.wait()
+        assert (result.status, result.output) == (RunStatus.COMPLETED, INLINE_RESULT_BYTES_MAX + 1)
+
+
+@in_virtual_time
+async def test_a_message_that_needs_a_result_is_not_parked_when_its_object_is_gone() -> None:
+    """However often the message of a task's end came: a person may restore the object that the next decision reads."""
+    async with engine() as made:
+        hopeless = made.intake._is_hopeless(
+            ResultUnreadableError("gone"), OneDelivery({}, 99, made.executor.clock.now())
+        )
+        assert not hopeless
 
 
 # -- markers and sweeps ----------------------------------------------------------------------------------------------
