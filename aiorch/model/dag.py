@@ -554,6 +554,13 @@ class DAG:
         return any(node.catch or node.retries for node in self.nodes_with_scopes)
 
     @cached_property
+    def types_caught(self) -> frozenset[str]:
+        """The types of failures that `catch` and `retry` of nodes with scopes name."""
+        caught = (each.on for node in self.nodes_with_scopes for each in node.catch)
+        retried = (each.on for node in self.nodes_with_scopes for each in node.retries)
+        return frozenset(name for on in (*caught, *retried) for name in on)
+
+    @cached_property
     def nodes_read(self) -> frozenset[str]:
         """Names of the nodes whose results an expression of the whole definition reads, with the nodes inside these."""
         values = [value for node in self.all_nodes.values() for value in node.values()]

@@ -302,6 +302,37 @@ def test_the_first_covering_retry_policy_counts_its_own_attempts() -> None:
     assert (run.status, run["A"].retried) == ("Failed", (1, 2))
 
 
+RESET = Failure.of("ConnectionResetError", "reset by the peer " * 20, classes=("ConnectionError", "OSError"))
+LONG = Failure.of("Error" * 20, "no luck " * 40)
+
+
+def test_a_full_document_retries_the_same_failures_as_an_empty_one() -> None:
+    """Of many tasks that fail alike, each is tried again, though the document keeps less of the later failures."""
+    names = [f"T{number}" for number in range(2000)]
+    retry = {"max_attempts": 2, "initial_delay": 60, "on": ["OSError"]}
+    steps = [chain(**{name: task(retry=retry)}) for name in names]
+    run = Driven(chain(P=parallel(*steps, on_failure="wait"))).start().fold(*(TaskFailed(n, 1, RESET) for n in names))
+    kept = [error for name in names if (error := run[name].error) is not None]
+    assert len({error.message for error in kept}) == 2, "the document was not full"
+    assert {run[name].status for name in names} == {"Retrying"}
+
+
+@pytest.mark.parametrize(("failure", "on"), [(RESET, "OSError"), (LONG, LONG.type)], ids=["classes", "long type"])
+def test_a_full_document_keeps_the_names_by_which_a_parallel_catches(failure: Failure, on: str) -> None:
+    """A handler covers the first failure in a Parallel that waits, and of this one the document keeps the least."""
+    names = [f"T{number}" for number in range(2000)]
+    handled = parallel(chain(First=task()), chain(Last=task()), on_failure="wait")
+    handled["catch"] = [{"on": [on], "result": "caught"}]
+    many = parallel(*[chain(**{name: task()}) for name in names], on_failure="wait")
+    run = Driven(chain(P=parallel(chain(Many=many), chain(Handled=handled), on_failure="wait"))).start()
+    run.fold(*(TaskFailed(name, 1, RESET) for name in names))
+    run.fail("First", failure).read_again().succeed("Last")
+    first = run["First"].error
+    assert first is not None
+    assert len(first.message.encode()) <= 60, "the document was not full"
+    assert (run["Handled"].caught, run.result("Handled")) == (True, "caught")
+
+
 def test_a_wait_completes_at_its_time_and_not_before() -> None:
     """The entry tells the due time and has no owner; a timer that is early changes nothing."""
     run = Driven({"start": "A", "steps": {"A": {"type": "Wait", "seconds": 60, "next": "B"}, "B": task()}}).start()
