@@ -227,6 +227,11 @@ class Node:
         hidden = {name for node in indexed for name in node.inner_nodes}
         return {name: node for name, node in inner.items() if name not in hidden} if hidden else inner
 
+    @property
+    def tries_max(self) -> int:
+        """The tries of this node that the retry policies allow in all, the first included."""
+        return 1 + sum(policy.max_attempts - 1 for policy in self.retries)
+
     @cached_property
     def has_tries(self) -> bool:
         """Whether the scopes of this node, or of a node inside, may be tried again."""

@@ -22,9 +22,10 @@ from aiorch.core.run_events import (
     TaskSucceeded,
     TimerDue,
 )
+from aiorch.errors import RunTooLargeError
 from aiorch.model.dag import DAG
 from aiorch.model.failure import Failure
-from aiorch.model.run import Run, run_from_document
+from aiorch.model.run import Run, blank_entries, run_from_document
 from aiorch.model.run_document import NodeState, StartCommand, decode_document
 from tests.definitions import chain, parallel, task
 from tests.unit.test_fold import dag_of
@@ -582,6 +583,38 @@ def test_a_parallel_is_tried_again_with_new_entries() -> None:
     assert run.statuses == "Fan:R X:C Y:F Z:X End:N Fan#2.X:S Fan#2.Y:N Fan#2.Z:S"
     run.succeed("Fan#2.X").succeed("Fan#2.Y").succeed("Fan#2.Z")
     assert (run["Fan"].status, run["End"].status) == ("Completed", "Starting")
+
+
+def test_the_size_check_of_a_start_counts_all_tries() -> None:
+    """A run whose Parallels take all of their tries has the entries that the check counted, and no more bytes."""
+    bad = {"start": "Bad", "steps": {"Bad": {"type": "Fail", "error": "Bad"}}}
+    inner = chain(In=parallel(bad, retry={"max_attempts": 4, "initial_delay": 0}))
+    definition = chain(Fan=parallel(inner, retry={"max_attempts": 30, "initial_delay": 0}))
+    run, most = Driven(definition).start(), blank_entries(dag_of(definition))
+    assert (run.status, len(run.run.nodes)) == ("Failed", most.entries_max)
+    assert run.run.size <= most.size_max
+
+
+def test_the_size_check_of_a_start_counts_the_tries_of_each_policy() -> None:
+    """Each of several policies lets its own tries follow the first one."""
+    policies = [{"on": ["ValueError"], "max_attempts": 3, "initial_delay": 0}, {"max_attempts": 2, "initial_delay": 0}]
+    definition = chain(Fan=parallel(chain(A=task()), retry=policies))
+    run = Driven(definition).start().fail("A").fail("Fan#2.A").fail("Fan#3.A", RESET).fail("Fan#4.A", RESET)
+    assert (run.status, len(run.run.nodes)) == ("Failed", blank_entries(dag_of(definition)).entries_max)
+
+
+def test_a_parallel_whose_tries_could_fill_the_document_is_refused() -> None:
+    """The message tells that the tries are the cause, and the key to change; the deepest nesting is refused as well."""
+
+    def tried(depth: int) -> dict[str, Any]:
+        inside = chain(Step=task()) if depth == 1 else tried(depth - 1)
+        return chain(**{f"P{depth}": parallel(inside, retry={"max_attempts": 100})})
+
+    Driven(tried(1))
+    with pytest.raises(RunTooLargeError, match=r"4 nodes, which all tries .* 1,010,101 entries.* lower `max_attempts`"):
+        Driven(tried(3))
+    with pytest.raises(RunTooLargeError, match="could grow to"):
+        Driven(tried(20))
 
 
 def test_the_ways_to_a_step_are_counted_anew_in_a_further_try() -> None:
