@@ -238,19 +238,35 @@ def end_names(dag: DAG) -> Iterator[str]:
         waiting.extend(end for scope in node.scopes for end in scope.ends)
 
 
-def end_results(dag: DAG, results: Mapping[str, Any]) -> Any:
+def end_results(dag: DAG, run: Run, results: Mapping[str, Any]) -> Any:
     """
-    Return the result of a run whose definition gives none: that of the last node of *dag*.
+    Return the result of a run whose definition gives none: that of the node with which *dag* ended.
 
-    Of a DAG that is a graph, or that ends with a `Parallel` without a result of its own, a mapping with the results of
+    Of a DAG that is a graph, or that ended with a `Parallel` without a result of its own, a mapping with the results of
     the last nodes that have one. `None` when nothing was returned.
+
+    Args:
+        dag: The DAG of the run.
+
+        run: The run, which has completed.
+
+        results: At least the results of the nodes `end_names`.
     """
+    nodes = AllNodes(dag)
+
+    def last_of(level: DAG) -> Iterator[Node]:
+        """Yield the last nodes of a level in reverse: of a chain only the one that ended it."""
+        for node in reversed(level.ends):
+            at = None if level.is_graph else nodes.find(node.name, run)
+            if level.is_graph or (at is not None and at.name in run.nodes and run.nodes[at.name].ended_chain):
+                yield node
+
     found: dict[str, Any] = {}
-    waiting = [*reversed(dag.ends)]
+    waiting = [*last_of(dag)]
     while waiting:
         node = waiting.pop()
         if node.scopes and node.result_value is None and node.name not in results:
-            waiting.extend(end for scope in reversed(node.scopes) for end in reversed(scope.ends))
+            waiting.extend(end for scope in reversed(node.scopes) for end in last_of(scope))
         elif (result := results.get(node.name)) is not None:
             if node.parent_dag is dag and not dag.is_graph:  # the run has ended here
                 return result
