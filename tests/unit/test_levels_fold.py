@@ -24,7 +24,7 @@ from aiorch.core.run_events import (
 )
 from aiorch.errors import RunTooLargeError
 from aiorch.model.dag import DAG
-from aiorch.model.failure import Failure
+from aiorch.model.failure import FAILURES_BYTES_MAX, Failure
 from aiorch.model.run import Run, blank_entries, run_from_document
 from aiorch.model.run_document import NodeState, StartCommand, decode_document
 from tests.definitions import chain, parallel, task
@@ -332,6 +332,18 @@ def test_a_full_document_keeps_the_names_by_which_a_parallel_catches(failure: Fa
     assert first is not None
     assert len(first.message.encode()) <= 60, "the document was not full"
     assert (run["Handled"].caught, run.result("Handled")) == (True, "caught")
+
+
+def test_failures_of_expressions_share_the_room_of_all_failures() -> None:
+    """Many steps whose expression reads a missing part leave a document with the shortest failures only."""
+    steps = {f"S{i}": {"type": "Pass", "result": "${ input.missing }", "end": True} for i in range(4000)}
+    branches = [{"start": name, "steps": {name: step}} for name, step in steps.items()]
+    run = Driven(chain(P=parallel(*branches, on_failure="wait")), {f"{i}{'é' * 1000}": i for i in range(8)}).start()
+    errors = [error for name in steps if (error := run[name].error) is not None]
+    whole = sum(error.size for error in errors if len(error.message.encode()) > 60)
+    assert (run.status, len(errors)) == ("Failed", 4000)
+    assert whole <= FAILURES_BYTES_MAX
+    assert run.run.failure_bytes < 3 * FAILURES_BYTES_MAX
 
 
 def test_a_wait_completes_at_its_time_and_not_before() -> None:
