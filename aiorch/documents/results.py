@@ -122,11 +122,11 @@ class EarlierNodes:
             return _why_none(name, self.find(name, run), run, self.by_name, sees)
         if node is task:
             reason = "this task itself"
-        elif node in _around(task):
+        elif node in task.around():
             reason = f"a {node.node_type} around {task.name!r}, which ends only after this task"
         elif any(node is later for later in task.later_nodes()):
             reason = f"a node that begins only after {task.name!r}"
-        elif repeated := [each for each in _indexed(node) if each not in _around(task)]:
+        elif repeated := [each for each in _indexed(node) if each not in task.around()]:
             reason = f"a node in {repeated[0].name!r}, which has an entry for each of its repeated scopes"
         else:
             reason = f"a node of a branch beside {task.name!r}, and may run at the same time or later"
@@ -204,16 +204,9 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:RESULTS_NAMED]) + more or "no node"
 
 
-def _around(node: Node) -> Iterator[Node]:
-    around = node.parent_dag.parent_node
-    while around is not None:
-        yield around
-        around = around.parent_dag.parent_node
-
-
 def _indexed(node: Node) -> Iterator[Node]:
     """Yield the nodes around *node* whose scopes have an index, the innermost first."""
-    return (around for around in _around(node) if around.scope_names is ScopeNames.INDEX)
+    return (around for around in node.around() if around.scope_names is ScopeNames.INDEX)
 
 
 def _has_indices_only(entry: str) -> bool:
@@ -222,7 +215,7 @@ def _has_indices_only(entry: str) -> bool:
 
 def _example(node: Node) -> str:
     """Return the name of the first entry of a node in repeated scopes."""
-    way = [node, *_around(node)]
+    way = [node, *node.around()]
     place = At(way[-1], way.pop().name)
     while way:
         place = place.within(0, way.pop())

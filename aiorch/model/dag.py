@@ -237,15 +237,21 @@ class Node:
         """Whether the scopes of this node, or of a node inside, may be tried again."""
         return any(node.scope_names is ScopeNames.TRY for node in (self, *self.inner_nodes.values()))
 
+    def around(self) -> Iterator["Node"]:
+        """Yield the nodes in whose scopes this node stands, the innermost first."""
+        outer = self.parent_dag.parent_node
+        while outer is not None:
+            yield outer
+            outer = outer.parent_dag.parent_node
+
     def stands_in(self, scopes: Sequence[tuple[str, ScopeNames]]) -> bool:
         """Whether an entry of this node may stand in these repeated scopes, see `aiorch.model.scopes.scopes_of`."""
-        left, around = list(scopes), self.parent_dag.parent_node
-        while around is not None:
-            if left and left[-1] == (around.name, around.scope_names):
+        left = list(scopes)
+        for outer in self.around():
+            if left and left[-1] == (outer.name, outer.scope_names):
                 left.pop()
-            elif around.scope_names is ScopeNames.INDEX:
+            elif outer.scope_names is ScopeNames.INDEX:
                 return False
-            around = around.parent_dag.parent_node
         return not left
 
     def earlier_nodes(self) -> Iterator["Node"]:
