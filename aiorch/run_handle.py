@@ -46,6 +46,7 @@ class RunResult:
     """Results of the completed tasks by node name."""
 
     _dag: DAG = field(repr=False)
+    _run: Run = field(repr=False)
     _encoded_output: bytes | None = field(repr=False)
     """The output that the definition gives, `None` where the definition gives none."""
 
@@ -56,7 +57,7 @@ class RunResult:
             return None
         if self._encoded_output is not None:
             return msgspec.json.decode(self._encoded_output)
-        return end_results(self._dag, self.results)
+        return end_results(self._dag, self._run, self.results)
 
 
 class RunView:
@@ -197,7 +198,8 @@ class RunHandle:
         while not self.status.is_terminal:
             await self._next_commit(None)
         results = await self.results()
-        return RunResult(self.run_id, self.status, self.run.header.error, results, self.dag, await self._output())
+        error, output = self.run.header.error, await self._output()
+        return RunResult(self.run_id, self.status, error, results, self.dag, self.run, output)
 
     async def results(self) -> Results:
         """
@@ -243,7 +245,7 @@ class RunHandle:
         output = await self._output()
         if output is not None:
             return msgspec.json.decode(output)
-        return end_results(self.dag, await self._results_of(set(end_names(self.dag))))
+        return end_results(self.dag, self.run, await self._results_of(set(end_names(self.dag))))
 
     async def _output(self) -> bytes | None:
         """Return the result of the run that the definition gives, as JSON; `None` where the definition gives none."""

@@ -16,7 +16,6 @@ from aiorch.model.enums import OnLost, OnNoResult
 from aiorch.model.failure import (
     EARLIER_BYTES_MAX,
     FAILURES_KEPT,
-    MESSAGE_CHARS_WIDE,
     NEVER_RETRIED,
     WIDE_RUN_NODES,
     Failure,
@@ -101,17 +100,24 @@ def kept_reason(reason: str | None, nodes: int) -> str | None:
 # -- failures ------------------------------------------------------------------------------------------------------
 
 
-def kept_failure(draft: Draft, failure: Failure, state: NodeState) -> Failure:
-    """Return the part of a failure that the entry keeps, with the facts of the attempt."""
-    if len(draft.base.nodes) > WIDE_RUN_NODES:
-        failure = failure.shortened(MESSAGE_CHARS_WIDE)
+def of_attempt(draft: Draft, failure: Failure, state: NodeState) -> Failure:
+    """Return a failure with the facts of the attempt."""
     attempt = {"attempt": state.attempt, "started_at": state.started_at, "execution_id": state.execution_id}
-    return replace(failure, at=draft.now, **attempt).fitted(draft.failure_bytes)
+    return replace(failure, at=draft.now, **attempt)
 
 
 def earlier_failures(draft: Draft, state: NodeState, failure: Failure) -> tuple[Failure, ...]:
-    """Return the failures that the entry keeps of earlier attempts, *failure* the last: the document stays small."""
-    failure = draft.kept(failure).untraced()
+    """
+    Return the failures that the entry keeps of earlier attempts: the document stays small.
+
+    Args:
+        draft: The run with the changes of this fold.
+
+        state: The entry.
+
+        failure: The failure of the last attempt, as `Draft.kept` returned it.
+    """
+    failure = failure.untraced()
     if draft.failure_bytes + failure.size > EARLIER_BYTES_MAX:
         return state.failures
     kept = FAILURES_KEPT if len(draft.base.nodes) <= WIDE_RUN_NODES else 1
@@ -150,7 +156,7 @@ def next_try(node: Node, state: NodeState, failure: Failure, tries: int) -> tupl
 
 def retry(draft: Draft, at: At[Task], failure: Failure, delay_s: float, *, by: str | None, **counts: Any) -> None:
     """Let one more attempt follow, *by* the process that waits for the time or, with `None`, by any able process."""
-    state = draft.state(at.name)
+    state, kept = draft.state(at.name), draft.kept(failure)
     draft.set(
         at.name,
         replace(
@@ -160,8 +166,8 @@ def retry(draft: Draft, at: At[Task], failure: Failure, delay_s: float, *, by: s
             by=by if draft.process.can_launch(at.node) else None,
             waits_because=None,
             unanswered=None,
-            error=draft.kept(failure),
-            failures=earlier_failures(draft, state, failure),
+            error=kept,
+            failures=earlier_failures(draft, state, kept),
             **counts,
         ),
     )
@@ -171,9 +177,9 @@ def retry(draft: Draft, at: At[Task], failure: Failure, delay_s: float, *, by: s
 
 def lose(draft: Draft, at: At[Task], state: NodeState, reason: str) -> None:
     """Decide about an attempt whose outcome no process will know."""
-    failure = kept_failure(draft, Failure.of("Lost", reason), state)
+    failure = of_attempt(draft, Failure.of("Lost", reason), state)
     if state.stop:
-        draft.end(at.name, TaskStatus.CANCELLED, error=failure)
+        draft.end(at.name, TaskStatus.CANCELLED, error=draft.kept(failure))
     elif at.node.on_lost is OnLost.FAIL or state.lost >= LOST_ATTEMPTS_MAX:
         draft.fail(at, failure)
     else:
@@ -183,9 +189,9 @@ def lose(draft: Draft, at: At[Task], state: NodeState, reason: str) -> None:
 def interrupt(draft: Draft, at: At[Task], state: NodeState, *, was_sent: bool) -> None:
     """Decide about an attempt that this process gives up because the process ends."""
     message = "the process was stopped before the execution had ended"
-    failure = kept_failure(draft, Failure.of("Interrupted", message), state)
+    failure = of_attempt(draft, Failure.of("Interrupted", message), state)
     if state.stop:
-        draft.end(at.name, TaskStatus.CANCELLED, error=failure)
+        draft.end(at.name, TaskStatus.CANCELLED, error=draft.kept(failure))
     elif at.node.on_lost is OnLost.FAIL and was_sent:
         draft.fail(at, failure)
     else:
@@ -213,7 +219,7 @@ def decide_unanswered(draft: Draft, at: At[Task]) -> None:
         return
     if at.node.on_no_result is OnNoResult.FAIL and not state.never_ran:
         message = "the call succeeded, its answer was lost, and on_no_result is fail"
-        draft.fail(at, kept_failure(draft, Failure.of("NoResult", message), state))
+        draft.fail(at, of_attempt(draft, Failure.of("NoResult", message), state))
     else:
         call_again(draft, at, state)
 
@@ -222,7 +228,7 @@ def call_again(draft: Draft, at: At[Task], state: NodeState) -> None:
     """Owe one more launch of the same attempt if this process can launch the task; else the owner decides."""
     if state.launches >= LAUNCHES_MAX:
         failure = Failure.of("Lost", f"the target was called {counted(state.launches, 'time')}, and no answer came")
-        draft.fail(at, kept_failure(draft, failure, state))
+        draft.fail(at, of_attempt(draft, failure, state))
     elif draft.process.can_launch(at.node):
         assert state.unanswered is not None
         unanswered = Unanswered(calls_again=True, events=state.unanswered.events)
@@ -252,7 +258,7 @@ def take_over(draft: Draft, at: At[Task], state: NodeState) -> None:
 def _take_over_starting(draft: Draft, at: At[Task], state: NodeState) -> None:
     if state.launches >= LAUNCHES_MAX:
         failure = Failure.of("Lost", f"the process died {state.launches} times while launching the execution")
-        draft.fail(at, kept_failure(draft, failure, state))
+        draft.fail(at, of_attempt(draft, failure, state))
     elif not at.node.execution.is_found_again and at.node.on_lost is OnLost.FAIL:
         # The dead process may have sent the call already, and `on_lost` forbids a second call.
         if draft.process.awaits_event_of(at.node):

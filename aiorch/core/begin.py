@@ -43,13 +43,17 @@ def refuse_too_large(dag: DAG, input_bytes: int, undone: str) -> None:
     Raises:
         RunTooLargeError: The run document could pass `DOCUMENT_BYTES_MAX`.
     """
-    blank, _, size = blank_entries(dag)
-    size_max = size + input_bytes
+    blank = blank_entries(dag)
+    size_max = blank.size_max + input_bytes
     if size_max > DOCUMENT_BYTES_MAX:
+        nodes, retried, fewer = counted(len(blank.nodes), "node"), "", ""
+        if blank.entries_max > len(blank.nodes):
+            retried = f", which all tries of each Parallel turn into {counted(blank.entries_max, 'entry', 'entries')},"
+            fewer = " lower `max_attempts` in the `retry` of a Parallel,"
         raise RunTooLargeError(
-            f"{undone}: with {counted(len(blank), 'node')} and {input_bytes} bytes of input the run document could "
-            f"grow to {size_max} bytes, and the limit is {DOCUMENT_BYTES_MAX}. Split the DAG, or pass a reference "
-            f"(e.g. an object name) instead of the data."
+            f"{undone}: with {nodes}{retried} and {input_bytes} bytes of input the run document could grow to "
+            f"{size_max} bytes, and the limit is {DOCUMENT_BYTES_MAX}. Split the DAG,{fewer} or pass a reference (e.g. "
+            f"an object name) instead of the data."
         )
 
 
@@ -68,8 +72,8 @@ def new_run(dag: DAG, header: RunHeader, kept: Mapping[str, NodeState] | None = 
         RunTooLargeError: The run document could pass `DOCUMENT_BYTES_MAX`.
     """
     refuse_too_large(dag, len(header.input), f"run {header.run_id!r} of DAG {dag.name!r} was not started")
-    blank, encoded, _ = blank_entries(dag)
-    nodes, entries = dict(blank), dict(encoded)
+    blank = blank_entries(dag)
+    nodes, entries = dict(blank.nodes), dict(blank.encoded)
     for name, state in (kept or {}).items():
         nodes[name] = state
         entries[name] = encode_entry(state)

@@ -16,10 +16,10 @@ from aiorch.model import names
 from aiorch.model.dag import DAG, Catch, Node, Task, Value
 from aiorch.model.enums import OnFailure
 from aiorch.model.execution_kind import EndTold
-from aiorch.model.failure import Failure
+from aiorch.model.failure import MESSAGE_CHARS_WIDE, WIDE_RUN_NODES, Failure
 from aiorch.model.place import At as At  # noqa: PLC0414  a word of the vocabulary, which kinds import from here
 from aiorch.model.place import places_inside
-from aiorch.model.retry import covers
+from aiorch.model.retry import covers, is_among
 from aiorch.model.run import INLINE_DOCUMENT_BYTES_MAX, INLINE_RESULT_BYTES_MAX, Run
 from aiorch.model.run_document import NO_RESULT, Final, NodeState, RunHeader
 from aiorch.model.scopes import ScopeNames
@@ -432,8 +432,17 @@ class Draft:
         return self.header.status is RunStatus.RUNNING
 
     def kept(self, failure: Failure) -> Failure:
-        """Return the part of a failure that an entry keeps: its further names only where a node around may ask."""
-        return replace(failure, classes=()) if failure.classes and not self.dag.catches else failure
+        """
+        Return the part of a failure that an entry keeps: shorter in a wide run, and in a document with many failures.
+
+        It keeps the names by which a node around may handle the failure, so that its length decides nothing.
+        """
+        if len(self.base.nodes) > WIDE_RUN_NODES:
+            failure = failure.shortened(MESSAGE_CHARS_WIDE)
+        fitted = replace(failure, classes=()).fitted(self.failure_bytes)
+        names = (failure.type, *failure.classes)
+        asked = tuple(name for name in names if name != fitted.type and is_among(name, self.dag.types_caught))
+        return replace(fitted, classes=asked) if asked else fitted
 
     def _fail_level(self, at: At[Node], failure: Failure) -> None:
         self.end(at.name, TaskStatus.FAILED, error=self.kept(failure))

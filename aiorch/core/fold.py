@@ -14,8 +14,9 @@ Invariants, checked by the property tests after every fold:
       well that is ``Completed``, was skipped by its own condition, or has failed with a handler.
 - I4  a node with scopes is ``Completed`` exactly when all scopes have ended well; after a failure, a handler or a
       further try begins only when no execution inside is live, and the entries of an earlier try never change.
-- I5  folding the same events again changes nothing, and neither the order of events within one batch matters, nor
-      which results from outside the document the fold was given before it asked.
+- I5  folding the same events again changes nothing, except that a `TimerDue` begins further nodes that a fold has put
+      off; and neither the order of events within one batch matters, nor which results from outside the document the
+      fold was given before it asked.
 - I6  `finally` begins once, when all other nodes have ended.
 """
 
@@ -75,7 +76,8 @@ def fold(  # noqa: PLR0913  the run, the events, and the process that folds
 
         process: The process that folds.
 
-        results: Results from execution records, by the name of the entry, for decisions that need them.
+        results: Results from execution records and value objects, by the name of the entry, for decisions that need
+            them.
 
     Returns:
         The changes to commit. Empty when the run has absorbed all events already. With `Changes.needs` no decision was

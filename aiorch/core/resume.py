@@ -5,7 +5,7 @@ Pure, and decided from the start command, the definitions and the run that has e
 process that begins the resumed run comes to the same entries.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from msgspec.structs import replace
@@ -45,7 +45,7 @@ def kept_by_resume(dag: DAG, run: Run, from_step: str | None = None) -> Mapping[
     anew: set[Node] = set()
     if from_step is not None:
         step = _step_to_begin_with(dag, run, from_step)
-        around.update(_around(step))
+        around.update(step.around())
         anew.update((step, *step.later_nodes()))
     kept: dict[str, NodeState] = {}
     levels: list[tuple[DAG, Callable[[Node], At[Node]]]] = [(dag, lambda node: At(node, node.name))]
@@ -98,21 +98,13 @@ def _why_not_from(dag: DAG, run: Run, node: Node) -> str | None:
     """Return the reason why no resumed run begins with a node, `None` if one may."""
     if node.name in dag.final_nodes:
         return "is part of `finally`, which each run runs as a whole"
-    outer = next((each for each in _around(node) if each.scope_names is not ScopeNames.PLAIN), None)
+    outer = next((each for each in node.around() if each.scope_names is not ScopeNames.PLAIN), None)
     if outer is not None:
         return f"is inside of {outer.name!r}, which repeats its steps as a whole"
     state = run.nodes[node.name]
     if state.status is TaskStatus.NEW or (state.status is TaskStatus.SKIPPED and state.skipped is None):
         return "was not reached: the run ended before it, or went a different way"
     return None
-
-
-def _around(node: Node) -> Iterator[Node]:
-    """Yield the nodes inside of which a node stands, the innermost first."""
-    outer = node.parent_dag.parent_node
-    while outer is not None:
-        yield outer
-        outer = outer.parent_dag.parent_node
 
 
 def _kept_name(at: At[Node]) -> str:

@@ -162,7 +162,7 @@ class Values:
         """
         if level.is_graph:
             return self._gather({end.name: at.beside(end) for end in level.ends})
-        left = next((end for end in map(at.beside, level.ends) if self._has_left(end)), None)
+        left = next((end for end in map(at.beside, level.ends) if self._state(end.name).ended_chain), None)
         return None if left is None else self.value(left)
 
     def _visible(self, at: At[Node], name: str) -> At[Node]:
@@ -174,11 +174,6 @@ class Values:
         if found is None:
             raise KeyError(name)
         return found
-
-    def _has_left(self, at: At[Node]) -> bool:
-        """Whether the token has left the chain at this node."""
-        state = self._state(at.name)
-        return state.skipped is not None or state.status is TaskStatus.COMPLETED or (state.caught and not state.went_to)
 
     def scopes(self, at: At[Node]) -> list[Any]:
         """Return the values of the scopes of a node, all of which have ended well. Raises: NeedsResults."""

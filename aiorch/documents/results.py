@@ -129,11 +129,11 @@ class EarlierNodes:
             return _why_none(name, self.find(name, run), run, self.by_name, sees)
         if node is task:
             reason = "this task itself"
-        elif node in _around(task):
+        elif node in task.around():
             reason = f"a {node.node_type} around {task.name!r}, which ends only after this task"
         elif any(node is later for later in task.later_nodes()):
             reason = f"a node that begins only after {task.name!r}"
-        elif repeated := [each for each in _indexed(node) if each not in _around(task)]:
+        elif repeated := [each for each in _indexed(node) if each not in task.around()]:
             reason = f"a node in {repeated[0].name!r}, which has an entry for each of its repeated scopes"
         else:
             reason = f"a node of a branch beside {task.name!r}, and may run at the same time or later"
@@ -211,16 +211,9 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:RESULTS_NAMED]) + more or "no node"
 
 
-def _around(node: Node) -> Iterator[Node]:
-    around = node.parent_dag.parent_node
-    while around is not None:
-        yield around
-        around = around.parent_dag.parent_node
-
-
 def _indexed(node: Node) -> Iterator[Node]:
     """Yield the nodes around *node* whose scopes have an index, the innermost first."""
-    return (around for around in _around(node) if around.scope_names is ScopeNames.INDEX)
+    return (around for around in node.around() if around.scope_names is ScopeNames.INDEX)
 
 
 def _has_indices_only(entry: str) -> bool:
@@ -229,7 +222,7 @@ def _has_indices_only(entry: str) -> bool:
 
 def _example(node: Node) -> str:
     """Return the name of the first entry of a node in repeated scopes."""
-    way = [node, *_around(node)]
+    way = [node, *node.around()]
     place = At(way[-1], way.pop().name)
     while way:
         place = place.within(0, way.pop())
@@ -245,19 +238,35 @@ def end_names(dag: DAG) -> Iterator[str]:
         waiting.extend(end for scope in node.scopes for end in scope.ends)
 
 
-def end_results(dag: DAG, results: Mapping[str, Any]) -> Any:
+def end_results(dag: DAG, run: Run, results: Mapping[str, Any]) -> Any:
     """
-    Return the result of a run whose definition gives none: that of the last node of *dag*.
+    Return the result of a run whose definition gives none: that of the node with which *dag* ended.
 
-    Of a DAG that is a graph, or that ends with a `Parallel` without a result of its own, a mapping with the results of
+    Of a DAG that is a graph, or that ended with a `Parallel` without a result of its own, a mapping with the results of
     the last nodes that have one. `None` when nothing was returned.
+
+    Args:
+        dag: The DAG of the run.
+
+        run: The run, which has completed.
+
+        results: At least the results of the nodes `end_names`.
     """
+    nodes = AllNodes(dag)
+
+    def last_of(level: DAG) -> Iterator[Node]:
+        """Yield the last nodes of a level in reverse: of a chain only the one that ended it."""
+        for node in reversed(level.ends):
+            at = None if level.is_graph else nodes.find(node.name, run)
+            if level.is_graph or (at is not None and at.name in run.nodes and run.nodes[at.name].ended_chain):
+                yield node
+
     found: dict[str, Any] = {}
-    waiting = [*reversed(dag.ends)]
+    waiting = [*last_of(dag)]
     while waiting:
         node = waiting.pop()
         if node.scopes and node.result_value is None and node.name not in results:
-            waiting.extend(end for scope in reversed(node.scopes) for end in reversed(scope.ends))
+            waiting.extend(end for scope in reversed(node.scopes) for end in last_of(scope))
         elif (result := results.get(node.name)) is not None:
             if node.parent_dag is dag and not dag.is_graph:  # the run has ended here
                 return result

@@ -23,7 +23,7 @@ from aiorch.expressions.functions import (
     less,
 )
 from aiorch.expressions.syntax import CONSTANTS, Expression, Template, called, root_of
-from aiorch.model.findings import Hints, shown
+from aiorch.model.findings import Hints, short, shown
 
 KEYS_SHOWN = 8
 KEYS_COMPARED = 1000
@@ -46,7 +46,8 @@ class _MissingPart(Exception):  # noqa: N818  `default` replaces it by a value
         known = [str(name) for name in self.found][:KEYS_COMPARED]
         guess = Hints().closest(self.key, known)
         more = f" and {len(self.found) - KEYS_SHOWN} more" if len(self.found) > KEYS_SHOWN else ""
-        hint = f"did you mean `{guess}`?" if guess else f"it has {', '.join(known[:KEYS_SHOWN])}{more}"
+        first = ", ".join(map(short, known[:KEYS_SHOWN]))
+        hint = f"did you mean `{short(guess)}`?" if guess else f"it has {first}{more}"
         return ExpressionError(f"{whole} has no {shown(self.key)}; {hint if known else 'it is empty'}", self.column)
 
 

@@ -227,20 +227,31 @@ class Node:
         hidden = {name for node in indexed for name in node.inner_nodes}
         return {name: node for name, node in inner.items() if name not in hidden} if hidden else inner
 
+    @property
+    def tries_max(self) -> int:
+        """The tries of this node that the retry policies allow in all, the first included."""
+        return 1 + sum(policy.max_attempts - 1 for policy in self.retries)
+
     @cached_property
     def has_tries(self) -> bool:
         """Whether the scopes of this node, or of a node inside, may be tried again."""
         return any(node.scope_names is ScopeNames.TRY for node in (self, *self.inner_nodes.values()))
 
+    def around(self) -> Iterator["Node"]:
+        """Yield the nodes in whose scopes this node stands, the innermost first."""
+        outer = self.parent_dag.parent_node
+        while outer is not None:
+            yield outer
+            outer = outer.parent_dag.parent_node
+
     def stands_in(self, scopes: Sequence[tuple[str, ScopeNames]]) -> bool:
         """Whether an entry of this node may stand in these repeated scopes, see `aiorch.model.scopes.scopes_of`."""
-        left, around = list(scopes), self.parent_dag.parent_node
-        while around is not None:
-            if left and left[-1] == (around.name, around.scope_names):
+        left = list(scopes)
+        for outer in self.around():
+            if left and left[-1] == (outer.name, outer.scope_names):
                 left.pop()
-            elif around.scope_names is ScopeNames.INDEX:
+            elif outer.scope_names is ScopeNames.INDEX:
                 return False
-            around = around.parent_dag.parent_node
         return not left
 
     def earlier_nodes(self) -> Iterator["Node"]:
@@ -552,6 +563,13 @@ class DAG:
     def catches(self) -> bool:
         """Whether a node with scopes handles failures of the nodes inside, by `catch` or by `retry`."""
         return any(node.catch or node.retries for node in self.nodes_with_scopes)
+
+    @cached_property
+    def types_caught(self) -> frozenset[str]:
+        """The types of failures that `catch` and `retry` of nodes with scopes name."""
+        caught = (each.on for node in self.nodes_with_scopes for each in node.catch)
+        retried = (each.on for node in self.nodes_with_scopes for each in node.retries)
+        return frozenset(name for on in (*caught, *retried) for name in on)
 
     @cached_property
     def nodes_read(self) -> frozenset[str]:

@@ -61,6 +61,11 @@ def _plain(word: str) -> str:
     return word.lower().replace("_", "").replace("-", "").replace(" ", "")
 
 
+def short(text: str) -> str:
+    """Return the part of a text that a message shows."""
+    return text if len(text) <= SHOWN_CHARS_MAX else text[:SHOWN_CHARS_MAX] + "…"
+
+
 def shown(value: Any) -> str:
     """Return *value* in the form for messages: short, printable, with an unmistakable type."""
     match value:
@@ -69,7 +74,7 @@ def shown(value: Any) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return repr(value if len(value) <= SHOWN_CHARS_MAX else value[:SHOWN_CHARS_MAX] + "…")
+            return repr(short(value))
         case int() | float():
             return f"the number {value}"
         case list():

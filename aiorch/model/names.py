@@ -45,7 +45,7 @@ def run_object(run: RunId) -> str:
 
 
 def value_object(run: RunId, value: bytes) -> str:
-    """Return the name of a value that is too large for the run document: it tells the content."""
+    """Return the name of a value that is too large for the run document: the name holds a hash of the content."""
     return f"{VALUES}{run}/{_digest(value)}.json"
 
 

@@ -108,7 +108,7 @@ def places_inside(at: At[Node], entries: Mapping[str, NodeState]) -> list[At[Nod
         for place in (at, *places)
         if place.node.scope_names is ScopeNames.INDEX and _has_begun(entries.get(place.name))
     )
-    if indexed:  # only then it takes a look at all entries
+    if indexed:  # only a scope with an index requires a walk over all entries
         root = at.node.parent_dag.root
         places += [place_of(root, name) for name in entries if name.startswith(indexed)]
     return places

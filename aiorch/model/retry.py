@@ -16,14 +16,15 @@ def covers(on: Collection[str], failure: Failure) -> bool:
     """
     if not on:
         return True
-    names = {failure.type, *failure.classes}
-    for name in tuple(names):
-        if name.startswith("HTTP "):
-            status = name.removeprefix("HTTP ")
-            names |= {status, f"{status[:1]}xx"}
-            if status == "504":
-                names.add("Timeout")
-    return not names.isdisjoint(on)
+    return any(is_among(name, on) for name in (failure.type, *failure.classes))
+
+
+def is_among(name: str, on: Collection[str]) -> bool:
+    """Whether types of failures hold the name of a failure, or a further name of an ``HTTP`` status."""
+    if name in on or not name.startswith("HTTP "):
+        return name in on
+    status = name.removeprefix("HTTP ")
+    return status in on or f"{status[:1]}xx" in on or (status == "504" and "Timeout" in on)
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):

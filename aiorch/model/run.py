@@ -10,6 +10,7 @@ from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
 from types import MappingProxyType
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -26,6 +27,7 @@ from aiorch.model.run_document import (
     encode_document,
     encode_entry,
 )
+from aiorch.model.scopes import ScopeNames
 from aiorch.model.status import RunStatus, TaskStatus
 
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
@@ -280,10 +282,10 @@ def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec
 
         DocumentError: An entry is not readable, or does not belong to the DAG.
     """
-    blank, blank_encoded, _ = blank_entries(dag)
-    nodes, encoded = dict(blank), dict(blank_encoded)
+    blank = blank_entries(dag)
+    nodes, encoded = dict(blank.nodes), dict(blank.encoded)
     for name, raw in entries.items():
-        if raw == blank_encoded.get(name):
+        if raw == blank.encoded.get(name):
             continue  # shared by all runs of the DAG
         try:
             node = dag.node_of(name)
@@ -302,18 +304,47 @@ def run_from_document(dag: DAG, header: RunHeader, entries: Mapping[str, msgspec
     return Run(dag, header, nodes, encoded)
 
 
-_blanks: "WeakKeyDictionary[DAG, tuple[dict[str, NodeState], dict[str, msgspec.Raw], int]]" = WeakKeyDictionary()
+class BlankEntries(NamedTuple):
+    """The entries of a run that has not begun, shared by all runs of a DAG, and the most that they may grow to."""
+
+    nodes: dict[str, NodeState]
+    encoded: dict[str, msgspec.Raw]
+
+    entries_max: int
+    """Entries after all tries of each `Parallel`."""
+
+    size_max: int
+    """Bytes of these entries."""
 
 
-def blank_entries(dag: DAG) -> tuple[dict[str, NodeState], dict[str, msgspec.Raw], int]:
-    """Return the entries of a run that has not begun, shared by all runs of *dag*, and their largest size in bytes."""
+_blanks: "WeakKeyDictionary[DAG, BlankEntries]" = WeakKeyDictionary()
+
+
+def blank_entries(dag: DAG) -> BlankEntries:
+    """Return the entries of a run of *dag* that has not begun."""
     found = _blanks.get(dag)
     if found is None:
         nodes = {name: node.kind.blank(node) for name, node in dag.plain_nodes.items()}
         encoded = {name: encode_entry(state) for name, state in nodes.items()}
-        size_max = sum(len(name) + len(raw) + 4 + dag.all_nodes[name].entry_growth for name, raw in encoded.items())
-        found = _blanks[dag] = nodes, encoded, size_max
+        found = _blanks[dag] = BlankEntries(nodes, encoded, *_most(dag, encoded))
     return found
+
+
+def _most(dag: DAG, encoded: Mapping[str, msgspec.Raw]) -> tuple[int, int]:
+    """Return the number of entries after all tries, and their bytes: a product of tries stops far above every limit."""
+    inside: dict[Node | None, tuple[int, int]] = {None: (1, 0)}  # the entries of each node inside, and their prefix
+    entries = size = 0
+    for name, raw in encoded.items():  # a node comes before the nodes in its scopes
+        node = dag.all_nodes[name]
+        tries, prefix = inside[node.parent_dag.parent_node]
+        entries += tries
+        size += tries * (2 * prefix + len(name) + len(raw) + 4 + node.entry_growth)  # an entry repeats its name
+        if node.scope_names is ScopeNames.TRY:
+            prefix += len(node.scope_names.scope(name, node.tries_max))
+            tries = min(tries * node.tries_max, DOCUMENT_BYTES_MAX)
+        if node.scopes:
+            inside[node] = tries, prefix
+    return entries, size
 
 
 def _places_with_scopes(dag: DAG, entries: Mapping[str, NodeState]) -> Iterator[At[Node]]:

@@ -140,6 +140,11 @@ class NodeState(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.status is TaskStatus.COMPLETED or self.skipped is not None or self.caught
 
     @property
+    def ended_chain(self) -> bool:
+        """Whether a chain that may end with this node did: it ended well, and no handler of its failure follows."""
+        return self.ended_well and not (self.caught and self.went_to)
+
+    @property
     def is_live(self) -> bool:
         """Whether work may be under way at a target: a run with such an entry cannot become terminal."""
         return self.execution_id is not None and self.status in _LIVE

@@ -53,8 +53,7 @@ class FailKind(NodeKind[Fail]):
         """Fail with the type and the message of the step."""
         draft.set(at.name, replace(draft.state(at.name), started_at=draft.now))
         message = at.node.message if at.node.value is None else str(draft.evaluate(at, at.node.value))
-        failure = replace(Failure.of(at.node.error, message), at=draft.now)
-        draft.fail(at, failure.fitted(draft.failure_bytes))
+        draft.fail(at, replace(Failure.of(at.node.error, message), at=draft.now))
 
     def caption(self, node: Fail) -> tuple[str, str]:
         """Return the type of the failure."""

@@ -159,7 +159,7 @@ def _fail(draft: Draft, at: At[Parallel], failure: Failure) -> None:
     if draft.goes_on(at) and (at.node.catch or at.node.retries):
         live = sum(draft.state(place.name).is_live for place in draft.inner(at))
         if live:
-            draft.set(at.name, replace(draft.state(at.name), stop=True, due_at=None, error=failure))
+            draft.set(at.name, replace(draft.state(at.name), stop=True, due_at=None, error=draft.kept(failure)))
             draft.pending[at.name] = live
             return
         _handle(draft, at, failure)
@@ -175,8 +175,9 @@ def _handle(draft: Draft, at: At[Parallel], failure: Failure) -> None:
         return
     delay_s, retried = further
     waiting = {"status": TaskStatus.RETRYING, "due_at": draft.now + timedelta(seconds=delay_s), "retried": retried}
-    failures = earlier_failures(draft, state, failure)
-    draft.set(at.name, replace(state, stop=False, error=failure, failures=failures, **waiting))
+    kept = draft.kept(failure)
+    failures = earlier_failures(draft, state, kept)
+    draft.set(at.name, replace(state, stop=False, error=kept, failures=failures, **waiting))
     draft.pending[at.name] = 0  # no branch of the failed try goes on
     if delay_s <= 0:
         _begin(draft, at, state.attempt + 1)
@@ -217,7 +218,7 @@ def _branch_failed(draft: Draft, at: At[Parallel], failed: list[DAG]) -> Failure
     of = counted(len(at.node.branches), "branch", "branches")
     message = f"{len(failed):,} of {of} failed, the first at node {first.name!r}: {error.text}"
     names = (error.type, *error.classes)
-    return Failure.of("BranchFailed", message, first.name, classes=names).fitted(draft.failure_bytes)
+    return Failure.of("BranchFailed", message, first.name, classes=names)
 
 
 PARALLEL = ParallelKind()

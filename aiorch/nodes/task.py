@@ -90,7 +90,7 @@ def on_failed(draft: Draft, at: At[Task], event: TaskFailed) -> None:
         return
     if event.is_given_up and (state.by != draft.process.id or attempts.stop_waiting(draft, at)):
         return  # the process that has taken the execution over decides
-    failure = attempts.kept_failure(draft, event.failure, state)
+    failure = attempts.of_attempt(draft, event.failure, state)
     further = attempts.next_try(at.node, state, failure, state.attempt - state.lost - state.interrupted)
     if state.stop or further is None or not draft.goes_on(at):
         draft.fail(at, failure)

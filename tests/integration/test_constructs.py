@@ -147,6 +147,16 @@ WAYS = {
 }
 
 
+@in_virtual_time
+async def test_the_result_of_a_run_is_that_of_the_handler_which_ended_it() -> None:
+    """A handler that returns nothing lets a run end without a result, though steps in the failed Parallel have one."""
+    broken = parallel(chain(Good=echoing(5)), chain(Bad=task(target_name="t:fail")), on_failure="wait", end=True)
+    steps = {"Try": broken | {"catch": [{"next": "Handle"}]}, "Handle": {**value(None), "end": True}}
+    level = {"start": "Try", "steps": steps}
+    assert await output_of(level) is None
+    assert await output_of(chain(Around=parallel(level))) is None
+
+
 @pytest.mark.parametrize(
     ("n", "output", "skipped"),
     [

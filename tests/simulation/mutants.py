@@ -477,7 +477,7 @@ MUTANTS = (
     Mutant(
         "a failure of the definition that lets its chain go on",
         "aiorch.nodes.fail",
-        "draft.fail(at, failure.fitted(draft.failure_bytes))",
+        "draft.fail(at, replace(Failure.of(at.node.error, message), at=draft.now))",
         "draft.complete(at)",
         seed=100000,
     ),

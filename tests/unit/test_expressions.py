@@ -365,6 +365,15 @@ def test_a_value_that_does_not_exist_is_told_with_its_column(text: str, says: st
     assert caught.value.column == column
 
 
+def test_the_error_of_a_missing_part_shows_the_beginning_of_long_keys() -> None:
+    """The keys of an input may be as long as the input: a message keeps the beginning of each."""
+    names = {"input": {f"{number}{'k' * 1000}": number for number in range(8)}}
+    with pytest.raises(ExpressionError) as caught:
+        evaluate(parse("input.x"), names)
+    assert f"it has 0{'k' * 63}…, 1kkk" in caught.value.reason
+    assert len(caught.value.reason) < 600
+
+
 def test_a_template_is_a_text_with_values() -> None:
     """One `${ … }` keeps the type of its value; in a longer text the value becomes text; `$${` is `${`."""
     made = [

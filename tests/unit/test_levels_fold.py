@@ -22,9 +22,10 @@ from aiorch.core.run_events import (
     TaskSucceeded,
     TimerDue,
 )
+from aiorch.errors import RunTooLargeError
 from aiorch.model.dag import DAG
-from aiorch.model.failure import Failure
-from aiorch.model.run import Run, run_from_document
+from aiorch.model.failure import FAILURES_BYTES_MAX, Failure
+from aiorch.model.run import Run, blank_entries, run_from_document
 from aiorch.model.run_document import NodeState, StartCommand, decode_document
 from tests.definitions import chain, parallel, task
 from tests.unit.test_fold import dag_of
@@ -302,6 +303,49 @@ def test_the_first_covering_retry_policy_counts_its_own_attempts() -> None:
     assert (run.status, run["A"].retried) == ("Failed", (1, 2))
 
 
+RESET = Failure.of("ConnectionResetError", "reset by the peer " * 20, classes=("ConnectionError", "OSError"))
+LONG = Failure.of("Error" * 20, "no luck " * 40)
+
+
+def test_a_full_document_retries_the_same_failures_as_an_empty_one() -> None:
+    """Of many tasks that fail alike, each is tried again, though the document keeps less of the later failures."""
+    names = [f"T{number}" for number in range(2000)]
+    retry = {"max_attempts": 2, "initial_delay": 60, "on": ["OSError"]}
+    steps = [chain(**{name: task(retry=retry)}) for name in names]
+    run = Driven(chain(P=parallel(*steps, on_failure="wait"))).start().fold(*(TaskFailed(n, 1, RESET) for n in names))
+    kept = [error for name in names if (error := run[name].error) is not None]
+    assert len({error.message for error in kept}) == 2, "the document was not full"
+    assert {run[name].status for name in names} == {"Retrying"}
+
+
+@pytest.mark.parametrize(("failure", "on"), [(RESET, "OSError"), (LONG, LONG.type)], ids=["classes", "long type"])
+def test_a_full_document_keeps_the_names_by_which_a_parallel_catches(failure: Failure, on: str) -> None:
+    """A handler covers the first failure in a Parallel that waits, and of this one the document keeps the least."""
+    names = [f"T{number}" for number in range(2000)]
+    handled = parallel(chain(First=task()), chain(Last=task()), on_failure="wait")
+    handled["catch"] = [{"on": [on], "result": "caught"}]
+    many = parallel(*[chain(**{name: task()}) for name in names], on_failure="wait")
+    run = Driven(chain(P=parallel(chain(Many=many), chain(Handled=handled), on_failure="wait"))).start()
+    run.fold(*(TaskFailed(name, 1, RESET) for name in names))
+    run.fail("First", failure).read_again().succeed("Last")
+    first = run["First"].error
+    assert first is not None
+    assert len(first.message.encode()) <= 60, "the document was not full"
+    assert (run["Handled"].caught, run.result("Handled")) == (True, "caught")
+
+
+def test_failures_of_expressions_share_the_room_of_all_failures() -> None:
+    """Many steps whose expression reads a missing part leave a document with the shortest failures only."""
+    steps = {f"S{i}": {"type": "Pass", "result": "${ input.missing }", "end": True} for i in range(4000)}
+    branches = [{"start": name, "steps": {name: step}} for name, step in steps.items()]
+    run = Driven(chain(P=parallel(*branches, on_failure="wait")), {f"{i}{'é' * 1000}": i for i in range(8)}).start()
+    errors = [error for name in steps if (error := run[name].error) is not None]
+    whole = sum(error.size for error in errors if len(error.message.encode()) > 60)
+    assert (run.status, len(errors)) == ("Failed", 4000)
+    assert whole <= FAILURES_BYTES_MAX
+    assert run.run.failure_bytes < 3 * FAILURES_BYTES_MAX
+
+
 def test_a_wait_completes_at_its_time_and_not_before() -> None:
     """The entry tells the due time and has no owner; a timer that is early changes nothing."""
     run = Driven({"start": "A", "steps": {"A": {"type": "Wait", "seconds": 60, "next": "B"}, "B": task()}}).start()
@@ -551,6 +595,38 @@ def test_a_parallel_is_tried_again_with_new_entries() -> None:
     assert run.statuses == "Fan:R X:C Y:F Z:X End:N Fan#2.X:S Fan#2.Y:N Fan#2.Z:S"
     run.succeed("Fan#2.X").succeed("Fan#2.Y").succeed("Fan#2.Z")
     assert (run["Fan"].status, run["End"].status) == ("Completed", "Starting")
+
+
+def test_the_size_check_of_a_start_counts_all_tries() -> None:
+    """A run whose Parallels take all of their tries has the entries that the check counted, and no more bytes."""
+    bad = {"start": "Bad", "steps": {"Bad": {"type": "Fail", "error": "Bad"}}}
+    inner = chain(In=parallel(bad, retry={"max_attempts": 4, "initial_delay": 0}))
+    definition = chain(Fan=parallel(inner, retry={"max_attempts": 30, "initial_delay": 0}))
+    run, most = Driven(definition).start(), blank_entries(dag_of(definition))
+    assert (run.status, len(run.run.nodes)) == ("Failed", most.entries_max)
+    assert run.run.size <= most.size_max
+
+
+def test_the_size_check_of_a_start_counts_the_tries_of_each_policy() -> None:
+    """Each of several policies lets its own tries follow the first one."""
+    policies = [{"on": ["ValueError"], "max_attempts": 3, "initial_delay": 0}, {"max_attempts": 2, "initial_delay": 0}]
+    definition = chain(Fan=parallel(chain(A=task()), retry=policies))
+    run = Driven(definition).start().fail("A").fail("Fan#2.A").fail("Fan#3.A", RESET).fail("Fan#4.A", RESET)
+    assert (run.status, len(run.run.nodes)) == ("Failed", blank_entries(dag_of(definition)).entries_max)
+
+
+def test_a_parallel_whose_tries_could_fill_the_document_is_refused() -> None:
+    """The message tells that the tries are the cause, and the key to change; the deepest nesting is refused as well."""
+
+    def tried(depth: int) -> dict[str, Any]:
+        inside = chain(Step=task()) if depth == 1 else tried(depth - 1)
+        return chain(**{f"P{depth}": parallel(inside, retry={"max_attempts": 100})})
+
+    Driven(tried(1))
+    with pytest.raises(RunTooLargeError, match=r"4 nodes, which all tries .* 1,010,101 entries.* lower `max_attempts`"):
+        Driven(tried(3))
+    with pytest.raises(RunTooLargeError, match="could grow to"):
+        Driven(tried(20))
 
 
 def test_the_ways_to_a_step_are_counted_anew_in_a_further_try() -> None:
