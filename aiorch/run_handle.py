@@ -71,7 +71,7 @@ class RunView:
 
     def __init__(self, run: Run) -> None:
         self._header = run.header
-        self.nodes: Mapping[str, NodeState] = MappingProxyType(run.snapshot().nodes)
+        self.nodes: Mapping[str, NodeState] = MappingProxyType(dict(run.nodes))
 
     def __repr__(self) -> str:
         return f"<RunView {self.run_id} {self.status}>"

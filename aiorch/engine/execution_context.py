@@ -25,33 +25,30 @@ class CurrentExecution(NamedTuple):
     execution_id: str
 
 
-_CURRENT: ContextVar[CurrentExecution | None] = ContextVar("aiorch_execution", default=None)
-_SECRETS: ContextVar[Sequence[str]] = ContextVar("aiorch_secrets", default=())
+_CURRENT: ContextVar[tuple[CurrentExecution | None, Sequence[str]]] = ContextVar("aiorch_execution", default=(None, ()))
+"""The execution, and the secrets that it was given."""
 
 
 def current_execution() -> CurrentExecution | None:
     """Return the execution that the calling code belongs to, `None` outside of any."""
-    return _CURRENT.get()
+    return _CURRENT.get()[0]
 
 
 class executing:  # noqa: N801  a context manager, named as the ones of contextlib are
     """Let everything that is called in this block belong to the execution of *context*, which was given *secrets*."""
 
-    __slots__ = ("_execution", "_secrets", "_tokens")
+    __slots__ = ("_current", "_token")
 
     def __init__(self, context: TaskContext, secrets: Sequence[str] = ()) -> None:
-        self._secrets = secrets
-        self._execution = CurrentExecution(
-            context.run_id, context.dag, context.node, context.attempt, context.execution_id
-        )
+        execution = CurrentExecution(context.run_id, context.dag, context.node, context.attempt, context.execution_id)
+        self._current = execution, secrets
 
     def __enter__(self) -> None:
-        self._tokens = _CURRENT.set(self._execution), _SECRETS.set(self._secrets)
+        self._token = _CURRENT.set(self._current)
 
     def __exit__(self, *_: object) -> None:
         with suppress(ValueError):  # an asyncio task left open is closed in a different context, without the variable
-            _CURRENT.reset(self._tokens[0])
-            _SECRETS.reset(self._tokens[1])
+            _CURRENT.reset(self._token)
 
 
 class ExecutionFilter(logging.Filter):
@@ -65,8 +62,8 @@ class ExecutionFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the facts, and replace the secrets. Returns: `True`."""
-        redact(record, _SECRETS.get())
-        execution = current_execution()
+        execution, secrets = _CURRENT.get()
+        redact(record, secrets)
         if execution is not None and "run_id" not in vars(record):
             facts = {name: getattr(execution, name) for name in ("run_id", "node", "attempt", "execution_id")}
             vars(record).update(facts | vars(record))

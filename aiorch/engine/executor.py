@@ -745,6 +745,7 @@ class DAGExecutor:
         unclaimed: list[At[Task]] = []
         carries_out = self.carries_out(committer.run_id)
         states, nodes, in_flight = run.nodes, dag.all_nodes, committer.in_flight
+        has_timers = self._timers.await_entries
         for name in touched:
             state = states.get(name)
             if state is None:
@@ -758,7 +759,7 @@ class DAGExecutor:
                 continue
             if state.due_at is not None and carries_out:
                 self._timers.arm_due(committer.run_id, name, state.due_at, is_own=name in own)
-            elif self._timers.await_entries:
+            elif has_timers:
                 self._timers.drop_due(committer.run_id, name)
             if at.node.scopes:
                 if state.status is TaskStatus.RUNNING:

@@ -11,7 +11,7 @@ entry is compared with the run, and dropped if its task waits no longer.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
 from heapq import heapify, heappop, heappush
@@ -30,6 +30,8 @@ from aiorch.ports.world import Clock
 
 PRUNE_AT = 1_000
 """Entries of one heap, at least, before those that wait no longer are removed all at once."""
+
+_NO_LIMITS = nullcontext()
 
 
 class _Entry(NamedTuple):
@@ -160,9 +162,12 @@ class Slots:
         self._limits[kind].taken -= 1
         self.start_waiting(kind)
 
-    @contextmanager
-    def claiming(self, changes: Changes) -> Iterator[None]:
+    def claiming(self, changes: Changes) -> AbstractContextManager[None]:
         """Count the executions that *changes* let begin here as begun during the commit: other runs may fold."""
+        return self._claiming(changes) if self._limits else _NO_LIMITS
+
+    @contextmanager
+    def _claiming(self, changes: Changes) -> Iterator[None]:
         kinds = [
             state.target_type
             for state in changes.nodes.values()

@@ -11,13 +11,14 @@ file in a folder that is on the import path for other DAGs alone.
 
 import ast
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiorch.ports.context import TaskContext
 from aiorch.targets.function.arguments import Arguments
@@ -32,16 +33,25 @@ _PACKAGES = {"site-packages", "dist-packages"}
 """Names of folders of installed packages elsewhere: a user's own, those under a virtual environment."""
 
 
-class Callee(NamedTuple):
-    """A callable, and the rule by which it gets its arguments."""
+class Callee:
+    """
+    A callable, and the rule by which it gets its arguments.
 
-    function: Callable[..., Any]
-    arguments: Arguments
+    Attributes:
+        function: The callable.
 
-    @property
-    def call(self) -> Callable[[TaskContext], Any]:
-        """A function of the context that calls the callable. Raises: ParameterError, the callable's exceptions."""
-        return self.function if self.arguments.are_context_alone else self._call
+        is_async: Whether the callable is a coroutine function.
+
+        arguments: The rule.
+
+        call: A function of the context that calls the callable. Raises: ParameterError, the callable's exceptions.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.function: Callable[..., Any] = function
+        self.is_async: bool = inspect.iscoroutinefunction(function)
+        self.arguments: Arguments = Arguments(name, function)
+        self.call: Callable[[TaskContext], Any] = function if self.arguments.are_context_alone else self._call
 
     def _call(self, context: TaskContext) -> Any:
         by_position, by_name = self.arguments.of(context)
@@ -144,7 +154,7 @@ class Callables:
         found = self._found.get(key)
         if found is None:
             function = self._functions.get(name) or self._functions_of.get(dag, {}).get(name) or self._import(name, dag)
-            found = self._found[key] = Callee(function, Arguments(name, function))
+            found = self._found[key] = Callee(name, function)
         return found
 
     def _import(self, name: str, dag: str) -> Callable[..., Any]:

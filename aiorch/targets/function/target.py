@@ -143,7 +143,7 @@ class FunctionTarget:
         name = _name_of(task)
         try:
             callee = self._callables.find(name, context.dag)
-            result = await self._call(callee.function, callee.call, name, context)
+            result = await self._call(callee.call, name, context, is_async=callee.is_async)
         except ParameterError as error:
             return Failed(Failure.of("ParameterError", str(error)))
         except asyncio.CancelledError as error:
@@ -191,14 +191,14 @@ class FunctionTarget:
 
             Exception: Any exception of the callable, or of its import.
         """
-        function = self._callables.find(name, context.dag).function
-        return await self._call(function, function, name, context)
+        callee = self._callables.find(name, context.dag)
+        return await self._call(callee.function, name, context, is_async=callee.is_async)
 
     async def _call(
-        self, function: Callable[..., Any], call: Callable[[TaskContext], Any], name: str, context: TaskContext
+        self, call: Callable[[TaskContext], Any], name: str, context: TaskContext, *, is_async: bool
     ) -> Any:
-        """Let *call* call *function*: on the event loop if the function is async, else in a thread."""
-        if inspect.iscoroutinefunction(function):
+        """Let *call* call the callable: on the event loop if the callable is async, else in a thread."""
+        if is_async:
             context.begin()
             return await self._measured(call(context), name, context)
         if self._threads_max:
