@@ -328,13 +328,21 @@ class Orchestrator(Client):
         mistakes: list[tuple[str, Finding]] = []
         if callables and dag in self._fitting:
             return
+        fitting: set[str] = set()
         for task in dag.all_tasks.values():
+            is_alone = not (task.parameters or task.secrets or task.supplement)  # it is like all others of its callable
+            if is_alone and task.target_type == TargetTypes.FUNCTION and task.target_name in fitting:
+                continue
             reason = self._executor.why_not(task, imports=callables)
             if reason is not None:
                 cannot.append((task, reason))
             elif callables:
-                find_problems = getattr(self._executor.targets[task.target_type], "find_problems", None)
-                mistakes += [(task.name, each) for each in (find_problems(task) if find_problems else ())]
+                target = self._executor.targets[task.target_type]
+                find_problems = getattr(target, "find_problems", None)
+                problems = find_problems(task) if find_problems else ()
+                mistakes += [(task.name, each) for each in problems]
+                if is_alone and target is self._functions and not problems:
+                    fitting.add(task.target_name)
         if not cannot and not mistakes:
             if callables and not any(task.secrets for task in dag.all_tasks.values()):  # those may be taken away
                 self._fitting.add(dag)
