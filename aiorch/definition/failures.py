@@ -165,7 +165,8 @@ class _Names:
 
     def _impossible(self, name: str) -> str:
         known = self._types.known if self._types.are_all else self._types.known | _OF_PYTHON
-        usual = _suggested(known - NEVER_RETRIED if self._of_retry else known)
+        not_retried = NEVER_RETRIED if self._of_steps else _NOT_RETRIED
+        usual = _suggested(known - not_retried if self._of_retry else known)
         message = f"no failure of this step has the type {shown(name)}"
         if name in _exceptions() and self._types.are_all:
             return f"{message}, an exception of Python, since it runs no Python; its failures are {', '.join(usual)}"
