@@ -322,7 +322,9 @@ def _yaml_hint(reason: str, line: str) -> str:
 
 
 def _refuse_tag(event: Any, known: tuple[str | None, ...], position: Position, source: str) -> None:
-    tag = (event.tag or "").replace("tag:yaml.org,2002:", "!!")
+    if event.tag is None:
+        return
+    tag = event.tag.replace("tag:yaml.org,2002:", "!!")
     negated = f"{tag[1:]} {getattr(event, 'value', '')}".strip()
     hint = f"; for a condition, write `not {negated}`"
     if event.tag not in known:
