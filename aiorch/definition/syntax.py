@@ -123,7 +123,7 @@ class Composer:
 
     def _take_key(self, event: Event, around: "_Container") -> None:
         if event.kind != "scalar":
-            hint = "; an expression is written \"${ … }\"" if event.kind == "mapping" else ""
+            hint = '; an expression is written "${ … }"' if event.kind == "mapping" else ""
             message = f"a key is plain text, never a list, mapping or alias{hint}"
             raise refusal(self._source, message, event.position)
         around.next_key, around.key_position = event.text, event.position
@@ -313,11 +313,11 @@ def _yaml_hint(reason: str, line: str) -> str:
     if "mapping values" in reason:
         return " (put text with ': ' in quotes)"
     if "while parsing a flow" in reason and "${" in line:
-        return " (inside { } and [ ], put \"${ … }\" in quotes, and use ' for texts inside)"
+        return ' (inside { } and [ ], put "${ … }" in quotes, and use \' for texts inside)'
     if re.search(r": +!(?!!)", line):
         return " (write `not` in place of `!`)"
     if "block mapping" in reason and re.search(r"""[:-] +["']""", line):
-        return " (a value that begins with a quotation mark ends with it: put the whole value in quotes of the other kind)"
+        return " (a value that begins with a quotation mark ends with it; put the whole value in the other quotes)"
     return ""
 
 

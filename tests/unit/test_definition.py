@@ -130,7 +130,7 @@ def test_a_comma_too_many_in_json_is_named():
         ("a: {b: ${ input.x }, c: 1}\n", None, None, 'inside { } and [ ], put "${ … }" in quotes'),
         ("a: [${ input.x }]\n", None, None, "and use ' for texts inside"),
         ("when: !input.x > 3\n", None, None, "write `not` in place of `!`"),
-        ("when: 'a' == input.x\nb: 1\n", None, None, "put the whole value in quotes of the other kind"),
+        ("when: 'a' == input.x\nb: 1\n", None, None, "put the whole value in the other quotes"),
     ],
 )
 def test_broken_yaml_is_reported_where_it_breaks(
@@ -152,7 +152,7 @@ def test_broken_yaml_is_reported_where_it_breaks(
         ("a: !!python/name:os.system ''\n", 1, 4, "plain data only"),
         ("a: !!int '1'\n", 1, 4, "the tag !!int is refused"),
         ("a: !mine {}\n", 1, 4, "the tag !mine is refused"),
-        ("when: !input.x\n", 1, 7, "the tag !input.x is refused: a definition holds plain data only; for a condition, "),
+        ("when: !input.x\n", 1, 7, "plain data only; for a condition, write `not input.x`"),
         ("when: !(a or b)\n", 1, 7, "write `not (a or b)`"),
         ("when: ! input.x\n", 1, 7, "the tag ! changes nothing here; for a condition, write `not input.x`"),
         ("a: {{ x }}\n", 1, 5, 'an expression is written "${ … }"'),
