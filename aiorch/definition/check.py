@@ -29,7 +29,7 @@ from aiorch.definition.models import (
     step_of_target,
     step_of_type,
 )
-from aiorch.definition.references import References, Scope
+from aiorch.definition.references import CONDITION, References, Scope
 from aiorch.definition.source import format_path
 from aiorch.definition.version import LanguageVersion
 from aiorch.model.findings import Finding, Hints, Key, shown
@@ -275,9 +275,11 @@ class Check:
                 meaning = f". {place.field.description}" if place.field and place.field.description else ""
                 self._report(path, f"this key is missing{meaning}")
         else:
+            message = _wrong_value(detail, str(path[-1]) if path else "")
             examples = place.field.examples if place.field and kind != "value_error" else None
-            example = f", e.g. {json.dumps(examples[0], default=str)}" if examples else ""
-            self._report(path, _wrong_value(detail, str(path[-1]) if path else "") + example, at_value=True)
+            if examples and CONDITION not in message:  # which has an example
+                message += f", e.g. {json.dumps(examples[0], default=str)}"
+            self._report(path, message, at_value=True)
 
     def _unknown(self, key: Key, name: str, model: type[BaseModel] | None, given: Iterable[str]) -> None:
         if model is None:
@@ -376,6 +378,8 @@ def _wrong_value(detail: ErrorDetails, name: str) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind not in ("string_type", "extra_forbidden") and isinstance(value, str) and "${" in value:
         return f"this key takes no expression, and this is {shown(value)}"
+    if name == "when" and kind == "string_type" and not isinstance(value, bool):
+        return f"{CONDITION}, and this is {shown(value)}"
     if kind in _SHAPES:
         shape = "a mapping of steps by name" if name == "steps" else _SHAPES[kind]
         quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
