@@ -41,6 +41,8 @@ from aiorch.targets.unknown import UnknownStep
 
 M = TypeVar("M", bound=BaseModel)
 
+_NEEDS_IN_OTHER_LANGUAGES = frozenset({"after", "depends", "depends_on", "dependencies", "dependsOn", "upstream"})
+
 _NODE_NAME = re.compile(NODE_NAME_PATTERN)
 _IN_NAMES_OF_ENTRIES = re.compile(r"[\[\]#]")
 
@@ -297,6 +299,8 @@ class Check:
         else:
             known = [field for field in _fields(model) if field not in FILLED_IN]
             closest = self._hints.closest(name, [field for field in known if field not in given])
+            if "needs" in known and name in _NEEDS_IN_OTHER_LANGUAGES:
+                closest = "needs"
             hint = f"did you mean `{closest}`?" if closest else f"known here: {', '.join(known)}"
             message = f"unknown key; {hint}"
         self._report(key, message)
