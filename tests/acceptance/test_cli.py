@@ -371,6 +371,7 @@ def test_a_refused_command_opens_no_engine(folder, args, message):
         (("run", "a.jsn"), "there is no file a.jsn, so no run was started; did you mean a.json?"),
         (("run", "a.json", "--drain", "abc"), "'abc' must be a number of at least 0, so the command did nothing."),
         (("run", "a.json", "--drain", "nan"), "'nan' must be a number of at least 0"),
+        (("run", "a.json", "--secret", "k"), "Invalid value for '--secret': the source of the secret 'k' must be env:"),
         (("runs", "--limit", "0"), "'0' must be a whole number of at least 1, so the command did nothing."),
         (("serve", "--port", "70000"), "'70000' must be a whole number from 0 to 65535"),
         (("run", "a.json", "--store", "gs:/x"), "gs://BUCKET names a bucket, and a bucket has 3 to 222 of a-z"),
@@ -412,6 +413,13 @@ def test_wrong_usage_is_told(folder, args, message):
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert message in done.stderr
     assert folder.calls() == []
+
+
+def test_a_wrong_value_of_a_variable_is_told_with_its_name(folder):
+    """An error of an option names the variable only if the value comes from there."""
+    folder.write("a.json", calls("echo"))
+    done = folder.run("run", "a.json", AIORCH_SECRETS="k=x")
+    assert "Invalid value for '--secret' (env var: 'AIORCH_SECRETS'): the source of" in done.stderr
 
 
 def test_unknown_run_is_told(folder):
