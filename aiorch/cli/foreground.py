@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TextIO
 import msgspec
 
 from aiorch.cli.client import open_client
-from aiorch.cli.logs import leave_failure_to_the_report
+from aiorch.cli.logs import leave_failures_to_the_report
 from aiorch.cli.output import INTERRUPTED, NOT_COMPLETED, OK, OUTPUT_LOST, say
 from aiorch.cli.prints import Prints
 from aiorch.errors import StoreError, counted
@@ -144,6 +144,7 @@ async def _begun(
 ) -> RunHandle:
     """Start or resume the run, and print its id."""
     began_at = datetime.now(UTC)
+    leave_failures_to_the_report()
     prints.hold()  # the first task may print before the first line is written
     try:
         handle = await begin(orchestrator)
@@ -151,7 +152,6 @@ async def _begun(
         look = f" If the store has the run, this lists it: {command('runs')}" if command else ""
         say(f"Interrupted while the run was being stored.{look}")
         raise
-    leave_failure_to_the_report(handle.run_id)
     if not is_live(sys.stderr):
         say(_first_line(handle))
     prints.release()
