@@ -23,14 +23,18 @@ from aiorch.cli.options import (
     run_id_option,
 )
 from aiorch.cli.output import EPILOG, OK, print_result
-from aiorch.cli.values import input_for, values_argument
+from aiorch.cli.values import ValuesCommand, input_for, values_argument
 
 if TYPE_CHECKING:
     from aiorch.orchestrator import Orchestrator
     from aiorch.run_handle import RunHandle
 
 
-@click.command(cls=EngineCommand, epilog=EPILOG)
+class RunCommand(ValuesCommand, EngineCommand):
+    """`aiorch run`."""
+
+
+@click.command(cls=RunCommand, epilog=EPILOG)
 @click.argument("dag", shell_complete=definition_files)
 @values_argument
 @input_option
@@ -126,7 +130,7 @@ def _resume_options(dag: str, paths: Sequence[str]) -> list[str]:
     return [] if is_known_there else _path_options(folders)
 
 
-@click.command(cls=EngineCommand, epilog=EPILOG)
+@click.command(cls=EngineCommand, epilog=EPILOG, context_settings={"allow_extra_args": True})
 @click.argument("run_id", shell_complete=run_ids)
 @option(
     "--from",
@@ -168,6 +172,11 @@ def resume(
     from aiorch.engine.resume import kept_by
 
     store = ctx.params["store"]
+    if ctx.args:
+        raise click.UsageError(
+            f"{ctx.args[0]!r} is a word too many, so no run was started: a resumed run keeps the input of the old one; "
+            f"to give a new input, write --from STEP --input JSON."
+        )
     if input is not None and from_step is None:
         raise click.UsageError(
             "--input needs --from, so no run was started: results that are kept come from the old input. Name the step "

@@ -50,6 +50,15 @@ def test_failed_run_tells_what_failed_and_why(folder):
     assert "aiorch resume r1" in done.stderr
 
 
+def test_a_run_that_fails_in_its_first_commit_is_reported_without_a_log_line(folder):
+    """The report of the command shows the failure; a warning before the run's first line would tell it twice."""
+    folder.write("a.json", chain(S1={"type": "Pass", "result": "${ input.x }"}))
+    done = folder.run("run", "a.json", "--run-id", "r1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Run r1 of DAG a: 0 tasks\n")
+    assert "WARNING" not in done.stderr
+
+
 def test_json_is_the_document_and_nothing_else(folder):
     """With --json stdout holds the run document alone, whatever functions and their children print."""
     done = folder.run("run", folder.write("a.json", calls("noisy")), "--run-id", "r1", "--json")
@@ -593,6 +602,7 @@ def test_run_is_resumed_from_a_step_with_another_input_and_definition(folder):
     [
         (("--from", "S22"), "did you mean 'S2'"),
         (("--input", "1"), "--input needs --from"),
+        (("day=2026-11-28",), "keeps the input of the old one; to give a new input, write --from STEP --input JSON."),
         (("--definition", "none.json"), "there is no file none.json"),
         (("--from", "S2", "--definition", "c.json"), "step 'S1': 'timeout' was none, and is 5"),
     ],
