@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from aiorch.cli.client import ask, with_client
 from aiorch.cli.completion import definition_files, run_ids
@@ -80,7 +81,7 @@ def run(
         return await opened.start(built, input=value, run_id=run_id)
 
     command = _writer(ctx.params["store"])
-    resume_options = _resume_options(dag, ctx.params["path"])
+    resume_options = [*_resume_options(dag, ctx.params["path"]), *_secret_options(ctx)]
 
     def continue_command(begun: str) -> str | None:
         if command is None:
@@ -128,6 +129,13 @@ def _resume_options(dag: str, paths: Sequence[str]) -> list[str]:
     folders = [str(Path(dag).parent), *paths, "."]
     is_known_there = set(folders) == {"."} and Path(dag).suffix in DEFINITION_SUFFIXES
     return [] if is_known_there else _path_options(folders)
+
+
+def _secret_options(ctx: click.Context) -> list[str]:
+    """Return the options for secrets as they were given; those of the variable hold for the next command, too."""
+    if ctx.get_parameter_source("secrets") is not ParameterSource.COMMANDLINE:
+        return []
+    return [word for name, source in ctx.params["secrets"].items() for word in ("--secret", f"{name}={source}")]
 
 
 @click.command(cls=EngineCommand, epilog=EPILOG, context_settings={"allow_extra_args": True})
@@ -211,6 +219,7 @@ def resume(
     resume_options = _path_options(ctx.params["path"])
     if definition is not None:
         resume_options = _resume_options(definition, ctx.params["path"])
+    resume_options += _secret_options(ctx)
 
     def continue_command(begun: str) -> str:
         if input is not None and input.text == "-" and command is not None:  # the same would read stdin again

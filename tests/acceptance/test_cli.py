@@ -636,6 +636,36 @@ def test_next_moves_of_a_failed_run_can_be_made(folder):
     assert "aiorch" not in folder.run("run", "dags/a.json", "--store", "memory:").stderr
 
 
+def test_next_moves_of_a_run_repeat_its_options_for_secrets(folder):
+    """Without them the next process could not launch the task; those of the variable hold for that process, too."""
+    key = {"parameters": {"context": "${ secrets.key }"}}
+    folder.write("a.json", {"secrets": ["key"], **calls("broken", **key)})
+    failed = folder.run("run", "a.json", "--run-id", "r1", "--secret", "key=env:HOME")
+    assert "from there: aiorch resume r1 --secret key=env:HOME\n" in failed.stderr
+    resumed = folder.run("resume", "r1", "--secret", "key=env:HOME")
+    assert "from there: aiorch resume r1.2 --secret key=env:HOME\n" in resumed.stderr
+    resumed = folder.run("resume", "r1.2", AIORCH_SECRETS="key=env:HOME")
+    assert "from there: aiorch resume r1.3\n" in resumed.stderr
+
+
+@pytest.mark.parametrize(
+    ("last", "is_warned"),
+    [
+        ({"type": "Pass", "result": "${ input.x }", "end": True}, True),
+        ({"type": "Fail", "error": "NoOrders"}, True),
+        (step("broken"), False),
+    ],
+)
+def test_a_failure_that_would_come_again_is_said_before_the_next_moves(folder, last, is_warned):
+    """An expression without a value and a `Fail` give the same in a resumed run; a function may succeed there."""
+    steps = {"S1": {**step("echo"), "end": False, "next": "S2"}, "S2": last}
+    folder.write("a.json", {"start": "S1", "steps": steps})
+    lines = folder.run("run", "a.json", "--run-id", "r1").stderr.splitlines()
+    at = next(index for index, line in enumerate(lines) if line.endswith("aiorch resume r1"))
+    warning = "S2 would fail in the same way again, unless definition, input or code change."
+    assert (lines[at - 1] == warning) is is_warned
+
+
 def test_started_run_is_carried_out_by_the_next_process(folder):
     """`start` only records; the next process on the store that can run it does, and `cancel` ends it for good."""
     folder.write("a.json", calls("echo"))
