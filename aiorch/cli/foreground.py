@@ -3,7 +3,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TextIO
 import msgspec
 
 from aiorch.cli.client import open_client
-from aiorch.cli.logs import leave_failure_to_the_report
+from aiorch.cli.logs import leave_failures_to_the_report
 from aiorch.cli.output import INTERRUPTED, NOT_COMPLETED, OK, OUTPUT_LOST, say
 from aiorch.cli.prints import Prints
 from aiorch.errors import StoreError, counted
@@ -100,7 +100,7 @@ async def run_to_end(  # noqa: PLR0913  its one caller names them
         command: Returns a command line for the same store, from the name and arguments of a command; `None` if the
             store ends with this process.
 
-        resume_options: Options with which `aiorch resume` finds the callables of this run.
+        resume_options: Options with which `aiorch resume` finds the callables and the secrets of this run.
 
     Returns:
         Exit code: 0 completed, 1 failed or cancelled, 74 completed and the result could not be written.
@@ -144,6 +144,7 @@ async def _begun(
 ) -> RunHandle:
     """Start or resume the run, and print its id."""
     began_at = datetime.now(UTC)
+    leave_failures_to_the_report()
     prints.hold()  # the first task may print before the first line is written
     try:
         handle = await begin(orchestrator)
@@ -151,7 +152,6 @@ async def _begun(
         look = f" If the store has the run, this lists it: {command('runs')}" if command else ""
         say(f"Interrupted while the run was being stored.{look}")
         raise
-    leave_failure_to_the_report(handle.run_id)
     if not is_live(sys.stderr):
         say(_first_line(handle))
     prints.release()
@@ -202,7 +202,7 @@ def _report(  # noqa: PLR0913  as above
     from aiorch.views.report import headline, next_moves
 
     say(headline(handle.dag, handle.run, datetime.now(UTC)))
-    moves = next_moves(handle.run, command, resume_options) if command else ()
+    moves = (*_warnings(handle), *next_moves(handle.run, command, resume_options)) if command else ()
     for line in (*failure_lines(handle.dag, handle.run), *moves):
         say(line)
     try:
@@ -216,6 +216,17 @@ def _report(  # noqa: PLR0913  as above
         say(f"Error: {error} The run has ended as shown above, and its results are stored.{kept}")
         return False
     return True
+
+
+def _warnings(handle: RunHandle) -> Iterator[str]:
+    """Warn of a resume without changes if a step of the run would fail again in the same way."""
+    from aiorch.model.failure import NEVER_RETRIED
+    from aiorch.views.failures import groups_of
+
+    for names, failure, _ in groups_of(handle.dag, handle.run):
+        if failure.type in NEVER_RETRIED or handle.dag.node_of(names[0]).kind.name == "Fail":
+            yield f"{one_line(names[0])} would fail in the same way again, unless definition, input or code change."
+            return
 
 
 def _say_interrupted(handle: RunHandle, drain_s: float) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from aiorch.cli.completion import run_ids
 from aiorch.stores import DEFAULT_STORE
@@ -25,7 +26,18 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-option = functools.partial(click.option, show_envvar=True)
+
+class Option(click.Option):
+    """An option whose errors name the environment variable only if the value may come from there."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Return the option for messages."""
+        if ctx is not None and ctx.get_parameter_source(str(self.name)) is ParameterSource.COMMANDLINE:
+            return click.Parameter.get_error_hint(self, ctx)
+        return super().get_error_hint(ctx)
+
+
+option = functools.partial(click.option, cls=Option, show_envvar=True)
 """An option whose help names the environment variable."""
 
 
@@ -182,9 +194,9 @@ def _read_secrets(ctx: click.Context, param: click.Parameter, value: Sequence[st
     sources = {}
     for each in value:
         for pair in filter(None, each.split(",")):
-            name, equals, source = pair.partition("=")
+            name, _, source = pair.partition("=")
             try:
-                refuse_wrong_source(f"the source of the secret {name!r}", source if equals else None)
+                refuse_wrong_source(f"the source of the secret {name!r}", source)
             except InvalidSettingError as error:
                 raise click.BadParameter(
                     f"{error.setting} {error.rule}, so the command did nothing.", ctx, param
@@ -267,7 +279,7 @@ def _target_options(*, installed: bool) -> tuple[click.Option, ...]:
 def _target_option(row: "TargetSetting") -> click.Option:
     from aiorch.system.environment import PREFIX
 
-    return click.Option(
+    return Option(
         [f"--{row.name.replace('_', '-')}"],
         envvar=PREFIX + row.name.upper(),
         show_envvar=True,

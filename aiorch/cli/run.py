@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from aiorch.cli.client import ask, with_client
 from aiorch.cli.completion import definition_files, run_ids
@@ -23,14 +24,18 @@ from aiorch.cli.options import (
     run_id_option,
 )
 from aiorch.cli.output import EPILOG, OK, print_result
-from aiorch.cli.values import input_for, values_argument
+from aiorch.cli.values import ValuesCommand, input_for, values_argument
 
 if TYPE_CHECKING:
     from aiorch.orchestrator import Orchestrator
     from aiorch.run_handle import RunHandle
 
 
-@click.command(cls=EngineCommand, epilog=EPILOG)
+class RunCommand(ValuesCommand, EngineCommand):
+    """`aiorch run`."""
+
+
+@click.command(cls=RunCommand, epilog=EPILOG)
 @click.argument("dag", shell_complete=definition_files)
 @values_argument
 @input_option
@@ -76,7 +81,7 @@ def run(
         return await opened.start(built, input=value, run_id=run_id)
 
     command = _writer(ctx.params["store"])
-    resume_options = _resume_options(dag, ctx.params["path"])
+    resume_options = [*_resume_options(dag, ctx.params["path"]), *_secret_options(ctx)]
 
     def continue_command(begun: str) -> str | None:
         if command is None:
@@ -126,7 +131,14 @@ def _resume_options(dag: str, paths: Sequence[str]) -> list[str]:
     return [] if is_known_there else _path_options(folders)
 
 
-@click.command(cls=EngineCommand, epilog=EPILOG)
+def _secret_options(ctx: click.Context) -> list[str]:
+    """Return the options for secrets as they were given; those of the variable hold for the next command, too."""
+    if ctx.get_parameter_source("secrets") is not ParameterSource.COMMANDLINE:
+        return []
+    return [word for name, source in ctx.params["secrets"].items() for word in ("--secret", f"{name}={source}")]
+
+
+@click.command(cls=EngineCommand, epilog=EPILOG, context_settings={"allow_extra_args": True})
 @click.argument("run_id", shell_complete=run_ids)
 @option(
     "--from",
@@ -168,6 +180,11 @@ def resume(
     from aiorch.engine.resume import kept_by
 
     store = ctx.params["store"]
+    if ctx.args:
+        raise click.UsageError(
+            f"{ctx.args[0]!r} is a word too many, so no run was started: a resumed run keeps the input of the old one; "
+            f"to give a new input, write --from STEP --input JSON."
+        )
     if input is not None and from_step is None:
         raise click.UsageError(
             "--input needs --from, so no run was started: results that are kept come from the old input. Name the step "
@@ -202,6 +219,7 @@ def resume(
     resume_options = _path_options(ctx.params["path"])
     if definition is not None:
         resume_options = _resume_options(definition, ctx.params["path"])
+    resume_options += _secret_options(ctx)
 
     def continue_command(begun: str) -> str:
         if input is not None and input.text == "-" and command is not None:  # the same would read stdin again

@@ -11,10 +11,10 @@ from aiorch.cli.client import ask, open_client, patience
 from aiorch.cli.completion import definition_files
 from aiorch.cli.options import Input, input_option, is_file, option, require_file, run_id_option, store_option
 from aiorch.cli.output import EPILOG, OK, STORE_FAILED, print_result, say
-from aiorch.cli.values import input_for, values_argument
+from aiorch.cli.values import ValuesCommand, input_for, values_argument
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=ValuesCommand, epilog=EPILOG)
 @click.argument("dag", required=False, shell_complete=definition_files)
 @values_argument
 @option("--topic", metavar="TOPIC", help="Publish a start message to projects/PROJECT/topics/NAME instead.")

@@ -29,9 +29,8 @@ def test(cases: Sequence[str], case: str | None, path: Sequence[str], *, json: b
 
     CASES are files of cases, or folders with files that end in .cases.yaml, .cases.yml or .cases.json.
     """
-    from aiorch.cli.logs import leave_failure_to_the_report
+    from aiorch.cli.logs import leave_failures_to_the_report
     from aiorch.cli.prints import prints_to_stderr
-    from aiorch.testing.cases.runner import RUN_ID
     from aiorch.views.streams import write_line
 
     loaded, wrong = _load(_files(cases))
@@ -42,7 +41,7 @@ def test(cases: Sequence[str], case: str | None, path: Sequence[str], *, json: b
     if wrong:
         raise AiorchError("\n".join(map(str, wrong)))
     chosen = _chosen(loaded, case)
-    leave_failure_to_the_report(RUN_ID)
+    leave_failures_to_the_report()
     reports = []
     with prints_to_stderr() as (results, _):
         for each in chosen:

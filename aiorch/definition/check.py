@@ -29,7 +29,7 @@ from aiorch.definition.models import (
     step_of_target,
     step_of_type,
 )
-from aiorch.definition.references import References, Scope
+from aiorch.definition.references import CONDITION, References, Scope
 from aiorch.definition.source import format_path
 from aiorch.definition.version import LanguageVersion
 from aiorch.model.findings import Finding, Hints, Key, shown
@@ -40,6 +40,8 @@ from aiorch.targets.kind import target_kinds, why_unusable
 from aiorch.targets.unknown import UnknownStep
 
 M = TypeVar("M", bound=BaseModel)
+
+_NEEDS_IN_OTHER_LANGUAGES = frozenset({"after", "depends", "depends_on", "dependencies", "dependsOn", "upstream"})
 
 _NODE_NAME = re.compile(NODE_NAME_PATTERN)
 _IN_NAMES_OF_ENTRIES = re.compile(r"[\[\]#]")
@@ -275,9 +277,11 @@ class Check:
                 meaning = f". {place.field.description}" if place.field and place.field.description else ""
                 self._report(path, f"this key is missing{meaning}")
         else:
+            message = _wrong_value(detail, str(path[-1]) if path else "")
             examples = place.field.examples if place.field and kind != "value_error" else None
-            example = f", e.g. {json.dumps(examples[0], default=str)}" if examples else ""
-            self._report(path, _wrong_value(detail, str(path[-1]) if path else "") + example, at_value=True)
+            if examples and CONDITION not in message:  # which has an example
+                message += f", e.g. {json.dumps(examples[0], default=str)}"
+            self._report(path, message, at_value=True)
 
     def _unknown(self, key: Key, name: str, model: type[BaseModel] | None, given: Iterable[str]) -> None:
         if model is None:
@@ -295,6 +299,8 @@ class Check:
         else:
             known = [field for field in _fields(model) if field not in FILLED_IN]
             closest = self._hints.closest(name, [field for field in known if field not in given])
+            if "needs" in known and name in _NEEDS_IN_OTHER_LANGUAGES:
+                closest = "needs"
             hint = f"did you mean `{closest}`?" if closest else f"known here: {', '.join(known)}"
             message = f"unknown key; {hint}"
         self._report(key, message)
@@ -376,6 +382,8 @@ def _wrong_value(detail: ErrorDetails, name: str) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx", {})
     if kind not in ("string_type", "extra_forbidden") and isinstance(value, str) and "${" in value:
         return f"this key takes no expression, and this is {shown(value)}"
+    if name == "when" and kind == "string_type" and not isinstance(value, bool):
+        return f"{CONDITION}, and this is {shown(value)}"
     if kind in _SHAPES:
         shape = "a mapping of steps by name" if name == "steps" else _SHAPES[kind]
         quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""

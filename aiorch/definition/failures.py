@@ -25,7 +25,11 @@ _ENDING = re.compile(r"error|exception|timeout|warning")
 _TOO_MANY_REQUESTS = frozenset({"429", "HTTP 429"})
 _NOT_RETRIED = NEVER_RETRIED | {"Lost", "Interrupted"}
 _OF_PYTHON = frozenset({"CancelledError", "ParameterError", "ResultNotJSON", "ResultTooLarge"})
-_RARE = frozenset({"Error", "InternalError"})
+_RARE = frozenset({"Error", "InternalError", "CancelledError"})
+_EVERY_FAILURE = frozenset({"*", "all", "any", "states.all", "states.taskfailed"})
+"""Names of every failure in other workflow languages, in small letters."""
+
+_STEP_FUNCTIONS = "States."
 _SHORT = 4
 
 
@@ -138,12 +142,14 @@ class _Names:
         known = self._types.known
         if name in known:
             return None
+        if name.lower() in _EVERY_FAILURE:
+            return f"{shown(name)} is no type of failures; leave `on` out to cover every failure"
         status = _STATUS.fullmatch(name)
         if status is not None:
             status_class = f"{status[1] or status[2]}xx"
             if status_class in known or (not self._types.are_all and "4xx" not in known and status_class > "2xx"):
                 return None
-        elif not self._types.are_all and _CLASS.fullmatch(name):
+        elif not self._types.are_all and _CLASS.fullmatch(name) and not name.startswith(_STEP_FUNCTIONS):
             return _near_miss_in_words(name, known)
         return self._impossible(name)
 
@@ -158,13 +164,18 @@ class _Names:
         return None if self._of_steps else f"`retry` does not apply to {name} attempts; `on_lost` decides about them"
 
     def _impossible(self, name: str) -> str:
-        usual = _suggested(self._types.known)
+        known = self._types.known if self._types.are_all else self._types.known | _OF_PYTHON
+        not_retried = NEVER_RETRIED if self._of_steps else _NOT_RETRIED
+        usual = _suggested(known - not_retried if self._of_retry else known)
         message = f"no failure of this step has the type {shown(name)}"
         if name in _exceptions() and self._types.are_all:
             return f"{message}, an exception of Python, since it runs no Python; its failures are {', '.join(usual)}"
-        closest = self._hints.closest(name, usual if self._types.are_all else [*usual, "4xx", "5xx"])
-        hint = f"did you mean {shown(closest)}?" if closest else f"its failures are {', '.join(usual)}"
-        return f"{message}; {hint}"
+        last = name.removeprefix(_STEP_FUNCTIONS)
+        closest = self._hints.closest(last, usual if self._types.are_all else [*usual, "4xx", "5xx"])
+        if closest:
+            return f"{message}; did you mean {shown(closest)}?"
+        rule = "its failures are" if self._types.are_all else "give the name of a class of exceptions, or one of"
+        return f"{message}; {rule} {', '.join(usual)}"
 
 
 def _is_text(value: Any) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 from aiorch.definition.source import format_path
 from aiorch.errors import InputProblem, InvalidInputError
 from aiorch.model.findings import Finding, Hints, shown
-from aiorch.schemas.schema import mistakes_in_schema, not_one_of
+from aiorch.schemas.schema import mistakes_in_schema, no_type
 from aiorch.schemas.value import Checks, has_type, listed, make_validator, mistakes_in, types_in_words
 from aiorch.schemas.vocabulary import FORMATS, TYPES
 
@@ -121,9 +121,7 @@ def input_mistakes(inputs: Any, hints: Hints) -> Iterator[Finding]:
     for name, declared in inputs.items():
         if isinstance(declared, str):
             if declared not in TYPES:
-                message = not_one_of(TYPES, declared, hints)
-                hint = f"; write `{{type: string, format: {declared}}}`" if declared in FORMATS else ""
-                yield Finding((name,), message + hint, at_value=True)
+                yield Finding((name,), no_type(declared, hints), at_value=True)
         elif not isinstance(declared, dict):
             yield Finding((name,), f"must be a type or a JSON Schema, not {shown(declared)}", at_value=True)
         else:

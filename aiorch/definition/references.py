@@ -7,6 +7,7 @@ So a mistake in a name shows before a run starts, and the values of names depend
 moment.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -28,9 +29,11 @@ PLACES = {
 }
 """Names that a few keys may read, with the rule."""
 
+CONDITION = "a condition is true or false, for example `input.n == 1`"
 _OF_RUN = frozenset({"id", "dag", "started_at", "resumed_from"})
 _OF_RUN_IN_FINALLY = frozenset({"outcome", "error"})
 _OF_TASK = frozenset({"execution_id", "attempt"})
+_NEVER_TRUE_OR_FALSE = (ast.Constant, ast.List, ast.ListComp, ast.Dict, ast.BinOp)
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KNOWN_SHOWN_MAX = 8
 
@@ -119,7 +122,10 @@ class References:
                 if template >= 0 and text.rstrip().endswith("}"):
                     rule = f"`{key[-1]}` is always an expression: write it without `${{` and `}}`"
                     raise ExpressionError(rule, template + 1)
-                yield parse(text)
+                expression = parse(text)
+                if isinstance(expression.tree, _NEVER_TRUE_OR_FALSE) and not self._is_stored:
+                    raise ExpressionError(CONDITION, 1)
+                yield expression
             else:
                 parsed = parse_template(text)
                 parts = parsed.parts if isinstance(parsed, Template) else (parsed,)
@@ -195,6 +201,8 @@ class References:
         if home is level and name == step:
             return None if read.root in place.names else _of_itself(read.root, name, place)
         sight = _Sight(level, step, home, name)
+        if sight.inside and sight.branch is not None and "result" in place.names:
+            return f"{sight.inside}; the value of its branch is `result[{sight.branch}]`"
         return sight.inside or (
             self._problem_of_ways(read, sight) if sight.levels_meet else self._problem_apart(read, level)
         )
@@ -261,16 +269,20 @@ class _Sight:
         levels_meet: Whether there is such a level: none holds steps of `finally` and others.
 
         inside: The reason why one of the two steps is inside of the other one or beside it, `None` if it is not so.
+
+        branch: If the read step is inside of the reading one, the index of its branch.
     """
 
     def __init__(self, level: Level, step: str | None, home: Level, name: str) -> None:
         self.containers: list[tuple[Level, str]] = []
         reads_inside, inner, other = False, home, name
+        index: str | int = ""
         while level is not inner:
             if level.around is not None and level.depth >= inner.depth:
                 level, step = level.around
                 reads_inside = True
             elif inner.around is not None:
+                index = inner.key[-1]
                 inner, other = inner.around
                 self.containers.append((inner, other))
             else:
@@ -278,6 +290,7 @@ class _Sight:
         self.level, self.step, self.other = level, step, other
         self.levels_meet = level is inner
         self.inside: str | None = None
+        self.branch: int | None = None
         if self.levels_meet and step == other:
             if reads_inside and self.containers:
                 self.inside = f"step {shown(name)} runs beside this step, in another branch of {shown(other)}"
@@ -285,6 +298,7 @@ class _Sight:
                 self.inside = f"step {shown(name)} is around this step, and ends after it"
             else:
                 self.inside = f"step {shown(name)} is inside of this step, and cannot be read by the step itself"
+                self.branch = index if isinstance(index, int) else None
 
 
 def _why_not_inside(level: Level, name: str) -> str | None:

@@ -123,7 +123,9 @@ class Composer:
 
     def _take_key(self, event: Event, around: "_Container") -> None:
         if event.kind != "scalar":
-            raise refusal(self._source, "a key is plain text, never a list, mapping or alias", event.position)
+            hint = '; an expression is written "${ … }"' if event.kind == "mapping" else ""
+            message = f"a key is plain text, never a list, mapping or alias{hint}"
+            raise refusal(self._source, message, event.position)
         around.next_key, around.key_position = event.text, event.position
         if event.anchor is not None:
             self._anchors[event.anchor] = event.text, Spot(event.position)
@@ -290,7 +292,7 @@ def yaml_events(text: str, source: str) -> Iterator[Event]:
         reason = ", ".join(part for part in (error.problem, error.context) if part)
         if "maximum nesting depth" in reason:  # newer parsers have their own limit, and read ahead
             raise refusal(source, TOO_DEEP, where) from error
-        hint = _yaml_hint(reason, text.split("\n")[where.line - 1 :][:1])
+        hint = _yaml_hint(reason, "".join(text.split("\n")[where.line - 1 :][:1]))
         raise refusal(source, f"this is not YAML: {reason}{hint}", where) from error
 
 
@@ -305,16 +307,31 @@ def _offset(event: Any) -> int | None:
     return quotes if as_it_is else None
 
 
-def _yaml_hint(reason: str, line: list[str]) -> str:
-    if line and re.match(r" *\t", line[0]):
+def _yaml_hint(reason: str, line: str) -> str:
+    if re.match(r" *\t", line):
         return " (indent with spaces, not with tabs)"
-    return " (put text with ': ' in quotes)" if "mapping values" in reason else ""
+    if "mapping values" in reason:
+        return " (put text with ': ' in quotes)"
+    if "while parsing a flow" in reason and "${" in line:
+        return ' (inside { } and [ ], put "${ … }" in quotes, and use \' for texts inside)'
+    if re.search(r": +!(?!!)", line):
+        return " (write `not` in place of `!`)"
+    if "block mapping" in reason and re.search(r"""[:-] +["']""", line):
+        return " (a value that begins with a quotation mark ends with it; put the whole value in the other quotes)"
+    return ""
 
 
 def _refuse_tag(event: Any, known: tuple[str | None, ...], position: Position, source: str) -> None:
+    if event.tag is None:
+        return
+    tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+    negated = f"{tag[1:]} {getattr(event, 'value', '')}".strip()
+    hint = f"; for a condition, write `not {negated}`"
     if event.tag not in known:
-        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-        raise refusal(source, f"the tag {tag} is refused: a definition holds plain data only", position)
+        message = f"the tag {tag} is refused: a definition holds plain data only"
+        raise refusal(source, message + (hint if re.match(r"!(?!!)\w*[.(]", tag) else ""), position)
+    if tag == "!" and not event.style and isinstance(_yaml_value(event.value), str):
+        raise refusal(source, f"the tag ! changes nothing here{hint}", position)
 
 
 def _yaml_value(text: str) -> Any:

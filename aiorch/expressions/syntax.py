@@ -12,7 +12,7 @@ import keyword
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 from weakref import WeakValueDictionary
 
 from aiorch.expressions.errors import ExpressionError, UnknownFunctionError
@@ -45,16 +45,41 @@ _TOKEN = re.compile(
 )
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_QUOTES = frozenset("'\"")
+_VALUES = frozenset({"text", "number", "name"})
+_ENDS_OF_VALUES = _VALUES | {"close"}
 _PAIRS = {")": "(", "]": "[", "}": "{"}
 _OPERATORS = frozenset({"and", "or", "not", "in", "if", "else", "for"})
 _KEYWORDS = frozenset(keyword.kwlist) - _OPERATORS
-_MEANT = {"=": "; compare with `==`", "&": "; write `and`", "|": "; write `or`", "!": "; write `not`"}
+_MEANT = {
+    "=": "; compare with `==`",
+    "&": "; write `and`",
+    "|": "; write `or`, or for a filter the call of a function, `len(x)`",
+    "!": "; write `not`",
+    "?": "; for `a ? b : c` write `b if a else c`, for `a ?? b` write `default(a, b)`",
+    "$": "; names stand without it, as in `input.day`",
+    "'": ": it begins a text that does not end",
+    '"': ": it begins a text that does not end",
+}
 _IN_OTHER_WORDS = {"True": "true", "False": "false", "None": "null"}
+_METHODS = {
+    "append": "list.concat",
+    "extend": "list.concat",
+    "get": "map.get",
+    "length": "len",
+    "lower": "text.to_lower",
+    "replace": "text.replace_all",
+    "size": "len",
+    "substr": "text.substring",
+    "upper": "text.to_upper",
+}
+"""Functions for methods of other languages; those with the name of a function are found without this table."""
+
 _CONSTRUCTS: dict[type[ast.AST], str] = {
     ast.Starred: "unpacking with *",
-    ast.Slice: "a slice",
+    ast.Slice: "a slice; for a part of a text, call `text.substring`",
     ast.Tuple: "a tuple; write a list in brackets",
-    ast.Set: "a set; write a list in brackets",
+    ast.Set: "a set; write a list in brackets, and `${ … }` with one brace",
     ast.DictComp: "a mapping made by `for`",
     ast.SetComp: "a set",
     ast.GeneratorExp: "`for` without brackets; write `[… for … in …]`",
@@ -143,7 +168,8 @@ def parse(text: str, *, column: int = 1) -> Expression:
             tree = ast.parse(f"({source})", mode="eval").body
         except SyntaxError as error:
             at = min(max((error.offset or 2) - 1, 1), len(text) + 1)
-            raise ExpressionError(f"this is no expression: {error.msg}", at + shift) from None
+            reason = _reason(error, text, at)
+            raise ExpressionError(f"this is no expression: {reason}", at + shift) from None
         except (ValueError, Warning, RecursionError, MemoryError) as error:
             raise ExpressionError(f"this is no expression: {error}", column) from None
     check = _Check(text, shift)
@@ -154,6 +180,16 @@ def parse(text: str, *, column: int = 1) -> Expression:
     expression = Expression(text, tree, tuple(sorted(check.reads, key=lambda read: read.column)))
     _parsed[text, column] = expression
     return expression
+
+
+def _reason(error: SyntaxError, text: str, at: int) -> str:
+    """Return the parser's reason, or where it has none, the word that it did not expect."""
+    if not error.msg.startswith("invalid syntax"):
+        return error.msg
+    if error.msg != "invalid syntax":  # the parser guesses, and *at* is the beginning of the part
+        return f"an operator or a value is missing in {shown(text[at - 1 : (error.end_offset or 0) - 1])}"
+    token = _TOKEN.match(text, at - 1)
+    return "it ends where a value is expected" if token is None else f"`{token.group()}` cannot stand here"
 
 
 def parse_template(text: str) -> str | Expression | Template:
@@ -194,15 +230,34 @@ def parse_template(text: str) -> str | Expression | Template:
 
 def _end_of_template(text: str, begin: int) -> int:
     """Return the place of the ``}`` that closes the template at *begin*."""
-    depth = 0
+    opened: list[tuple[str, int]] = []
     for token in _TOKEN.finditer(text, begin + 2):
-        if token.lastgroup == "open":
-            depth += 1
-        elif token.lastgroup == "close":
-            if depth == 0 and token.group() == "}":
+        kind, word, column = token.lastgroup, token.group(), token.start() + 1
+        if kind == "open":
+            opened.append((word, column))
+        elif kind == "close":
+            if word == "}" and not opened:
                 return token.start()
-            depth -= 1
+            _close(opened, word, column)
+        elif kind == "other" and word in _QUOTES:
+            _refuse_character(word, column)
+    if opened:
+        raise ExpressionError(f"this `{opened[-1][0]}` is not closed", opened[-1][1])
     raise ExpressionError("this `${` has no `}` that closes it", begin + 1)
+
+
+def _close(opened: list[tuple[str, int]], word: str, column: int) -> None:
+    """Take the bracket that *word* closes from those that are open. Raises: ExpressionError: there is none."""
+    if opened and opened[-1][0] == _PAIRS[word]:
+        opened.pop()
+    elif opened and word == "}":
+        raise ExpressionError(f"this `{opened[-1][0]}` is not closed", opened[-1][1])
+    else:
+        raise ExpressionError(f"this `{word}` closes no bracket", column)
+
+
+def _refuse_character(word: str, column: int) -> NoReturn:
+    raise ExpressionError(f"the character {shown(word)} has no meaning in expressions{_MEANT.get(word, '')}", column)
 
 
 def _scanned(text: str, shift: int) -> str:
@@ -222,16 +277,16 @@ def _scanned(text: str, shift: int) -> str:
             _check_number(word, column)
         elif kind == "name":
             word = _scanned_name(text, token.end(), word, before, column)
-        elif kind == "open":
+        if kind in _VALUES and word not in _OPERATORS and before in _ENDS_OF_VALUES:
+            raise ExpressionError(f"an operator or a comma is missing before {shown(word)}", column)
+        if kind == "open":
             opened.append((word, column))
             if len(opened) > DEPTH_MAX:
                 raise ExpressionError(f"more than {DEPTH_MAX} brackets are open here", column)
         elif kind == "close":
-            if not opened or opened.pop()[0] != _PAIRS[word]:
-                raise ExpressionError(f"this `{word}` closes no bracket", column)
+            _close(opened, word, column)
         elif kind == "other":
-            hint = _MEANT.get(word, "")
-            raise ExpressionError(f"the character {shown(word)} has no meaning in expressions{hint}", column)
+            _refuse_character(word, column)
         before = "operator" if kind in ("operator", "open") or word in _OPERATORS else str(kind)
         if kind == "operator" and word == ".":
             before = "dot"
@@ -247,7 +302,8 @@ def _check_text(text: str, start: int, before: str, column: int) -> None:
     if before == "text":
         raise ExpressionError("two texts follow each other; join them with `+`", column)
     if before == "name" and text[start - 1].isalnum():
-        raise ExpressionError("a text has no letters before its quotation mark", column)
+        hint = "; join texts and values with `+`" if text[start - 1] in "fF" else ""
+        raise ExpressionError(f"a text has no letters before its quotation mark{hint}", column)
 
 
 def _check_number(word: str, column: int) -> None:
@@ -393,10 +449,14 @@ class _Check:
     def _on_call(self, node: ast.Call, local: frozenset[str], depth: int) -> None:
         name = called(node)
         if name is None:
-            raise self._error(node, "only functions can be called, by their names")
+            method = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            meant = _function_for(method)
+            hint = f"; write `{FUNCTIONS[meant].form}`" if meant else ""
+            raise self._error(node, f"only functions can be called, by their names{hint}")
         function = FUNCTIONS.get(name)
         if function is None or name.partition(".")[0] in local:
-            guess = self._hints.closest(name, FUNCTIONS)
+            guess = _function_for(name.rpartition(".")[2]) if "." in name else None
+            guess = guess or self._hints.closest(name, FUNCTIONS)
             hint = f"did you mean `{guess}`?" if guess else f"there are {', '.join(sorted(FUNCTIONS))}"
             raise UnknownFunctionError(f"there is no function `{name}`; {hint}", self.column(node))
         if node.keywords:
@@ -407,6 +467,12 @@ class _Check:
         if root is not None:
             self._with_default.add(root)
         self._all(node.args, local, depth)
+
+
+def _function_for(method: str) -> str | None:
+    """Return the name of the function that does the work of a method, `None` if there is none."""
+    names = (method, f"text.{method}", f"list.{method}", f"map.{method}")
+    return _METHODS.get(method) or next((name for name in names if name in FUNCTIONS), None)
 
 
 def root_of(node: ast.expr) -> ast.Name | None:

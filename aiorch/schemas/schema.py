@@ -7,7 +7,7 @@ from typing import Any
 
 from aiorch.model.findings import Finding, Hints, Key, shown
 from aiorch.schemas.value import make_validator, mistakes_in, regex
-from aiorch.schemas.vocabulary import FORMATS, TYPES
+from aiorch.schemas.vocabulary import FORMATS, IN_OTHER_LANGUAGES, TYPES
 
 DEPTH_MAX = 30
 """Levels of schemas, one inside the other. Each takes some ten frames of the 1,000 that Python allows."""
@@ -108,12 +108,14 @@ class _Walk:
                 self.report(place, f"unknown keyword of JSON Schema; {hint}", at_value=False)
             elif isinstance(value, str):
                 self._text(place, value)
+            elif keyword == "required" and isinstance(value, bool):
+                self.report(place, _wrong_required(is_input=not key, is_required=value))
 
     def _text(self, place: Key, value: str) -> None:
         """Check the text that is the value of a keyword."""
         match place[-1]:
             case "type" if value not in TYPES:
-                self.report(place, not_one_of(TYPES, value, self._hints))
+                self.report(place, no_type(value, self._hints))
             case "format" if value not in FORMATS:
                 self.report(place, not_one_of(FORMATS, value, self._hints))
             case "pattern" if (wrong := _wrong_pattern(value)) is not None:
@@ -200,10 +202,28 @@ def _wrong_pattern(pattern: str) -> str | None:
     return None
 
 
+def _wrong_required(*, is_input: bool, is_required: bool) -> str:
+    if not is_input:
+        return "must be a list of the names of required `properties`, in the schema that has these"
+    if is_required:
+        return "take this away: an input without `default` is required"
+    return "take this away, and give the input a `default`: without one it is required"
+
+
+def no_type(value: str, hints: Hints) -> str:
+    """Return the message about a text that is no type."""
+    meant = IN_OTHER_LANGUAGES.get(value.lower(), value)
+    if meant in FORMATS:
+        return f"{_must_be(TYPES, value)}; write `{{type: string, format: {meant}}}`"
+    return f"{_must_be(TYPES, value)}; did you mean `{meant}`?" if meant in TYPES else not_one_of(TYPES, value, hints)
+
+
 def not_one_of(known: dict[str, Any], value: str, hints: Hints) -> str:
     """Return the message about a text that is none of the *known* names."""
-    *others, last = (f"`{each}`" for each in known)
     meant = hints.closest(value, known)
-    return f"must be {', '.join(others)} or {last}, not {shown(value)}" + (
-        f"; did you mean `{meant}`?" if meant else ""
-    )
+    return _must_be(known, value) + (f"; did you mean `{meant}`?" if meant else "")
+
+
+def _must_be(known: dict[str, Any], value: str) -> str:
+    *others, last = (f"`{each}`" for each in known)
+    return f"must be {', '.join(others)} or {last}, not {shown(value)}"

@@ -16,6 +16,23 @@ TYPES = {
 }
 """The types of JSON Schema, in words."""
 
+IN_OTHER_LANGUAGES = {
+    "bool": "boolean",
+    "datetime": "date-time",
+    "dict": "object",
+    "double": "number",
+    "float": "number",
+    "int": "integer",
+    "list": "array",
+    "map": "object",
+    "mapping": "object",
+    "none": "null",
+    "str": "string",
+    "text": "string",
+    "timestamp": "date-time",
+}
+"""Types and formats by their names in programming languages, in small letters."""
+
 # Texts, which `re` compiles at their first use: most processes never need them.
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME = r"[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"

@@ -37,11 +37,11 @@ class SecretSources:
         source = self._sources.get(name)
         if source is None:
             meant = Hints().closest(name, self._sources)
-            hint = f" (did you mean {meant!r}?)" if meant else ""
+            hint = f", which name {meant!r} instead: did you mean {name!r} there?" if meant else ""
             return f"{no_secret(name)}{hint}"
         kind, _, place = source.partition(":")
-        if kind == "env" and place not in os.environ:
-            return f"the variable {place} of the secret {name!r} is not set"
+        if kind == "env" and not os.environ.get(place):
+            return f"the variable {place} of the secret {name!r} is {'empty' if place in os.environ else 'not set'}"
         if kind == "file" and not os.access(place, os.R_OK):
             return f"the file {place!r} of the secret {name!r} cannot be read"
         return None

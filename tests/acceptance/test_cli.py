@@ -50,6 +50,15 @@ def test_failed_run_tells_what_failed_and_why(folder):
     assert "aiorch resume r1" in done.stderr
 
 
+def test_a_run_that_fails_in_its_first_commit_is_reported_without_a_log_line(folder):
+    """The report of the command shows the failure; a warning before the run's first line would tell it twice."""
+    folder.write("a.json", chain(S1={"type": "Pass", "result": "${ input.x }"}))
+    done = folder.run("run", "a.json", "--run-id", "r1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Run r1 of DAG a: 0 tasks\n")
+    assert "WARNING" not in done.stderr
+
+
 def test_json_is_the_document_and_nothing_else(folder):
     """With --json stdout holds the run document alone, whatever functions and their children print."""
     done = folder.run("run", folder.write("a.json", calls("noisy")), "--run-id", "r1", "--json")
@@ -371,6 +380,7 @@ def test_a_refused_command_opens_no_engine(folder, args, message):
         (("run", "a.jsn"), "there is no file a.jsn, so no run was started; did you mean a.json?"),
         (("run", "a.json", "--drain", "abc"), "'abc' must be a number of at least 0, so the command did nothing."),
         (("run", "a.json", "--drain", "nan"), "'nan' must be a number of at least 0"),
+        (("run", "a.json", "--secret", "k"), "Invalid value for '--secret': the source of the secret 'k' must be env:"),
         (("runs", "--limit", "0"), "'0' must be a whole number of at least 1, so the command did nothing."),
         (("serve", "--port", "70000"), "'70000' must be a whole number from 0 to 65535"),
         (("run", "a.json", "--store", "gs:/x"), "gs://BUCKET names a bucket, and a bucket has 3 to 222 of a-z"),
@@ -412,6 +422,13 @@ def test_wrong_usage_is_told(folder, args, message):
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
     assert message in done.stderr
     assert folder.calls() == []
+
+
+def test_a_wrong_value_of_a_variable_is_told_with_its_name(folder):
+    """An error of an option names the variable only if the value comes from there."""
+    folder.write("a.json", calls("echo"))
+    done = folder.run("run", "a.json", AIORCH_SECRETS="k=x")
+    assert "Invalid value for '--secret' (env var: 'AIORCH_SECRETS'): the source of" in done.stderr
 
 
 def test_unknown_run_is_told(folder):
@@ -585,6 +602,7 @@ def test_run_is_resumed_from_a_step_with_another_input_and_definition(folder):
     [
         (("--from", "S22"), "did you mean 'S2'"),
         (("--input", "1"), "--input needs --from"),
+        (("day=2026-11-28",), "keeps the input of the old one; to give a new input, write --from STEP --input JSON."),
         (("--definition", "none.json"), "there is no file none.json"),
         (("--from", "S2", "--definition", "c.json"), "step 'S1': 'timeout' was none, and is 5"),
     ],
@@ -616,6 +634,36 @@ def test_next_moves_of_a_failed_run_can_be_made(folder):
     assert (done.returncode, done.stdout) == (0, '"mended"\n'), done.stderr
     (folder.path / "mended").unlink()
     assert "aiorch" not in folder.run("run", "dags/a.json", "--store", "memory:").stderr
+
+
+def test_next_moves_of_a_run_repeat_its_options_for_secrets(folder):
+    """Without them the next process could not launch the task; those of the variable hold for that process, too."""
+    key = {"parameters": {"context": "${ secrets.key }"}}
+    folder.write("a.json", {"secrets": ["key"], **calls("broken", **key)})
+    failed = folder.run("run", "a.json", "--run-id", "r1", "--secret", "key=env:HOME")
+    assert "from there: aiorch resume r1 --secret key=env:HOME\n" in failed.stderr
+    resumed = folder.run("resume", "r1", "--secret", "key=env:HOME")
+    assert "from there: aiorch resume r1.2 --secret key=env:HOME\n" in resumed.stderr
+    resumed = folder.run("resume", "r1.2", AIORCH_SECRETS="key=env:HOME")
+    assert "from there: aiorch resume r1.3\n" in resumed.stderr
+
+
+@pytest.mark.parametrize(
+    ("last", "is_warned"),
+    [
+        ({"type": "Pass", "result": "${ input.x }", "end": True}, True),
+        ({"type": "Fail", "error": "NoOrders"}, True),
+        (step("broken"), False),
+    ],
+)
+def test_a_failure_that_would_come_again_is_said_before_the_next_moves(folder, last, is_warned):
+    """An expression without a value and a `Fail` give the same in a resumed run; a function may succeed there."""
+    steps = {"S1": {**step("echo"), "end": False, "next": "S2"}, "S2": last}
+    folder.write("a.json", {"start": "S1", "steps": steps})
+    lines = folder.run("run", "a.json", "--run-id", "r1").stderr.splitlines()
+    at = next(index for index, line in enumerate(lines) if line.endswith("aiorch resume r1"))
+    warning = "S2 would fail in the same way again, unless definition, input or code change."
+    assert (lines[at - 1] == warning) is is_warned
 
 
 def test_started_run_is_carried_out_by_the_next_process(folder):

@@ -69,6 +69,12 @@ def test_values_and_an_object_are_combined(reports):
         (["plain.json", "a=1", "--input", "null"], "--input is null, and only an object can be combined"),
         (["report.json"], "  - day: is missing; it must be a date like '2026-11-28'"),
         (["report.json", "--input", "[1]"], "  - it must be a mapping of values by the names of inputs, not a list"),
+        (["report.json", "--day=2026-11-28"], "An input of the run has no dashes: write `day=2026-11-28`."),
+        (["report.json", "--day", "2026-11-28"], "An input of the run has no dashes: write `day=…`."),
+        (
+            ["report.json", "day=2026-11-28", "tags=a, b"],
+            """  - tags: must be a list, not the text 'a, b'; write 'tags=["a", "b"]'""",
+        ),
         (
             ["report.json", "dya=x", "limit=many", "tags=[1", "code=5"],
             """the input for DAG 'report' is not valid (4 problems), so no run was started:

@@ -55,6 +55,24 @@ def test_an_outcome_has_all_facts_of_the_run() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("error", "on", "status", "calls"),
+    [
+        ("FileNotFoundError", "OSError", RunStatus.COMPLETED, 2),
+        ("FileNotFoundError", "Exception", RunStatus.COMPLETED, 2),
+        ("ValueError", "OSError", RunStatus.FAILED, 1),
+        ("MyError", "Exception", RunStatus.FAILED, 1),
+    ],
+)
+def test_the_error_of_an_answer_has_the_classes_of_a_built_in_exception(
+    error: str, on: str, status: RunStatus, calls: int
+) -> None:
+    """`on` covers a scripted failure through its base classes, as it covers the failure of a function."""
+    handled = task(retry={"on": [on], "max_attempts": 2, "initial_delay": 0}, catch=[{"on": [on], "result": "caught"}])
+    outcome = run(chain(A=handled), answers={"A": Answer(error=error)})
+    assert (outcome.status, len(outcome.calls["A"])) == (status, calls)
+
+
 def test_a_list_answers_one_attempt_after_the_other() -> None:
     """Retries wait in virtual time between the answers, and the calls tell when they were made."""
     retried = chain(Load=call(retry={"max_attempts": 3, "initial_delay": 3600, "max_delay": 9999, "jitter": 0}))

@@ -14,6 +14,7 @@ from aiorch.model.failure import MESSAGE_CHARS_MAX, Failure
 from aiorch.ports.target import Failed
 from aiorch.service.logs import CloudFormatter
 from aiorch.stores.memory import MemoryStore
+from aiorch.system.secrets import SecretSources
 from aiorch.testing import ManualClock, SeededEntropy, in_virtual_time
 from tests.definitions import chain, job, task
 from tests.fakes.jobs import Jobs
@@ -126,6 +127,31 @@ async def test_a_secret_may_come_from_a_file(tmp_path: Path) -> None:
     async with Orchestrator("memory:", functions={"t:echo": echo}, settings=settings) as engine:
         result = await (await engine.start(calling("echo"))).wait()
     assert result.results["A"]["key"] == "short", "a value of fewer than 8 characters is not replaced"
+
+
+@pytest.mark.parametrize(
+    ("value", "sources", "reason"),
+    [
+        (None, SOURCE, "the variable SECRET_OF_A_TEST of the secret 'api_key' is not set"),
+        ("", SOURCE, "the variable SECRET_OF_A_TEST of the secret 'api_key' is empty"),
+        ("x", {"api_kee": "env:X"}, "which name 'api_kee' instead: did you mean 'api_key' there?"),
+        (
+            "x",
+            {"zzz": "env:X"},
+            "this process has no secret 'api_key'; name its source with --secret or AIORCH_SECRETS",
+        ),
+    ],
+)
+def test_the_reason_why_a_process_has_no_secret(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, sources: dict[str, str], reason: str
+) -> None:
+    """An empty variable is no secret, and of two similar names that of the definition is proposed."""
+    monkeypatch.delenv("SECRET_OF_A_TEST", raising=False)
+    if value is not None:
+        monkeypatch.setenv("SECRET_OF_A_TEST", value)
+    found = SecretSources(sources).why_not("api_key")
+    assert found is not None
+    assert found.endswith(reason)
 
 
 @pytest.mark.parametrize("source", ["API_KEY", "env:", "vault:key", None])

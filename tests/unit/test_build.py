@@ -111,6 +111,8 @@ def definition(step: Any = None, **keys: Any) -> dict[str, Any]:
         ({"catch": [{"result": 1, "nxt": "B"}]}, "catch[0].nxt", "unknown key; did you mean `next`?"),
         ({"choices": []}, "choices", "`choices` is a key of Choice steps, and this is a Function step"),
         ({"Timeout": 3}, "Timeout", "unknown key; did you mean `timeout`?"),
+        ({"depends": ["A"]}, "depends", "unknown key; did you mean `needs`?"),
+        ({"upstream": ["A"]}, "upstream", "unknown key; did you mean `needs`?"),
         ({"onLost": "fail"}, "onLost", "unknown key; did you mean `on_lost`?"),
         ({"xyz": 3}, "xyz", "unknown key; known here: "),
         ({"x" * 10_000: 3}, f'["{"x" * 64}"…]', "unknown key"),

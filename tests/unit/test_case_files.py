@@ -126,6 +126,7 @@ def test_json_has_the_same_mistakes(folder: Path) -> None:
     [
         ("", "this is empty; a file of cases has `definition` and `cases`"),
         ("[]", "must be a mapping with `definition` and `cases`, not a list"),
+        ("start: A\nsteps: {A: {}}", "(1 problem), so no case was run:\n  - line 1, column 1: this is a definition,"),
         ("definition: order.yaml\ncases: [{name: a}]", "there is no file order.yaml; did you mean 'orders.yaml'?"),
         ("definition: far/x.yaml\ncases: [{name: a}]", "give its path relative to the folder of this file"),
         (f"definition: {300 * 'x'}.yaml\ncases: [{{name: a}}]", "there is no file xxx"),

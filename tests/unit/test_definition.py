@@ -127,6 +127,10 @@ def test_a_comma_too_many_in_json_is_named():
         ("start: 'A\n", None, None, "quoted scalar"),
         ("- a\nb: 1\n", 2, 1, ""),
         ("start: @A\n", 1, 8, "cannot start any token"),
+        ("a: {b: ${ input.x }, c: 1}\n", None, None, 'inside { } and [ ], put "${ … }" in quotes'),
+        ("a: [${ input.x }]\n", None, None, "and use ' for texts inside"),
+        ("when: !input.x > 3\n", None, None, "write `not` in place of `!`"),
+        ("when: 'a' == input.x\nb: 1\n", None, None, "put the whole value in the other quotes"),
     ],
 )
 def test_broken_yaml_is_reported_where_it_breaks(
@@ -148,6 +152,10 @@ def test_broken_yaml_is_reported_where_it_breaks(
         ("a: !!python/name:os.system ''\n", 1, 4, "plain data only"),
         ("a: !!int '1'\n", 1, 4, "the tag !!int is refused"),
         ("a: !mine {}\n", 1, 4, "the tag !mine is refused"),
+        ("when: !input.x\n", 1, 7, "plain data only; for a condition, write `not input.x`"),
+        ("when: !(a or b)\n", 1, 7, "write `not (a or b)`"),
+        ("when: ! input.x\n", 1, 7, "the tag ! changes nothing here; for a condition, write `not input.x`"),
+        ("a: {{ x }}\n", 1, 5, 'an expression is written "${ … }"'),
         ("a: 1\n---\nb: 2\n", 2, 1, "a second YAML document"),
         ("? [a]\n: 1\n", 1, 3, "a key is plain text"),
         ("a: &a 1\n? *a\n: 1\n", 2, 3, "a key is plain text"),

@@ -68,7 +68,8 @@ def test_a_type_that_a_failure_of_the_step_can_have_is_accepted(step: str, names
         ("Function", "HTTP 5xx", "did you mean '5xx'?"),
         ("Function", "600", "no failure of this step has the type '600'"),
         ("Function", "200", "no failure of this step has the type '200'"),
-        ("Function", "my error", "no failure of this step has the type 'my error'"),
+        ("Function", "my error", "has the type 'my error'; give the name of a class of exceptions, or one of "),
+        ("Function", "States.Timeout", "did you mean 'Timeout'?"),
         ("CloudFunction", "ValueError", "an exception of Python, since it runs no Python"),
         ("CloudFunction", "MyError", "; its failures are ConfigurationError, ExpressionError, Interrupted, Lost, No"),
         ("CloudFunction", "NoCredential", "did you mean 'NoCredentials'?"),
@@ -92,6 +93,23 @@ def test_a_type_that_no_failure_of_the_step_has_is_a_mistake(step: str, name: st
     assert words in problem.message
     if step != "Wait":
         assert only_problem(retried(step, name)).path == "steps.A.retry.on[0]"
+
+
+@pytest.mark.parametrize("name", ["States.ALL", "States.TaskFailed", "*", "all", "ALL", "Any"])
+@pytest.mark.parametrize("step", ["Function", "CloudFunction", "Parallel with function"])
+def test_a_name_of_every_failure_in_other_languages_is_a_mistake(step: str, name: str) -> None:
+    """As a type it would cover no failure at all; the message says that `on` is left out instead."""
+    for data in (caught(step, name), retried(step, name)):
+        assert only_problem(data).message == f"{name!r} is no type of failures; leave `on` out to cover every failure"
+
+
+def test_the_types_in_a_message_are_true_for_a_function() -> None:
+    """They name the exceptions of the function and `ParameterError`, and in a retry no type that is never retried."""
+    in_catch, in_retry = (only_problem(each("Function", "my error")).message for each in (caught, retried))
+    assert "give the name of a class of exceptions, or one of ExpressionError, Inter" in in_catch
+    assert "ParameterError, ResultNotJSON" in in_catch
+    assert "ParameterError" not in in_retry
+    assert "ExpressionError" not in in_retry
 
 
 @pytest.mark.parametrize("name", ["ExpressionError", "ParameterError", "InvalidInput"])

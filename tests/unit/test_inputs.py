@@ -71,6 +71,7 @@ def test_the_short_form_is_a_type(name: str) -> None:
         (None, "inputs", "this is null"),
         ({"day": "strin"}, "inputs.day", "or `null`, not 'strin'; did you mean `string`?"),
         ({"day": "date"}, "inputs.day", "not 'date'; write `{type: string, format: date}`"),
+        ({"days": "list"}, "inputs.days", "not 'list'; did you mean `array`?"),
         ({"day": ["string"]}, "inputs.day", "must be a type or a JSON Schema, not a list"),
         ({"day": True}, "inputs.day", "must be a type or a JSON Schema, not true"),
         ({"day": None}, "inputs.day", "must be a type or a JSON Schema, not null"),

@@ -80,6 +80,10 @@ def test_keys_and_other_texts_are_literal() -> None:
         ("${ input.x }", "`when` is always an expression: write it without `${` and `}`"),
         ("len()", "`len` is called with 1 argument"),
         ("results", "a name must follow `results`"),
+        ("1", "a condition is true or false, for example `input.n == 1`"),
+        ("'yes'", "a condition is true or false"),
+        ("input.n + 1", "a condition is true or false"),
+        ("[input.n]", "a condition is true or false"),
     ],
 )
 def test_mistakes_of_syntax_are_found(text: str, words: str) -> None:
@@ -284,10 +288,27 @@ def test_a_step_inside_reads_what_its_container_may_read(text: str, words: str |
     check(chain(A=task(), P=parallel(chain(X=task(), M=reading(text)), chain("Y")), Z=task()), words)
 
 
-@pytest.mark.parametrize(("key", "value"), [("when", "results.X == 1"), ("result", "${ results.X }")])
-def test_a_container_does_not_read_its_insides(key: str, value: str) -> None:
-    """Its answer is the list of the values of its branches."""
-    check(chain(P=parallel(chain("X"), **{key: value})), "step 'X' is inside of this step")
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("when", "results.X == 1", "step 'X' is inside of this step, and cannot be read by the step itself"),
+        ("result", "${ results.X }", "by the step itself; the value of its branch is `result[1]`"),
+        ("result", "${ results.Deep }", "the value of its branch is `result[1]`"),
+    ],
+)
+def test_a_container_does_not_read_its_insides(key: str, value: str, words: str) -> None:
+    """Its answer is the list of the values of its branches, whose index the message tells where it can be read."""
+    branches = chain("First"), chain(X=task(), Inner=parallel(chain("Deep")))
+    check(chain(P=parallel(*branches, **{key: value})), words)
+
+
+@pytest.mark.parametrize("value", [1, 0.5, ["input.n == 1"]])
+def test_a_condition_that_is_no_text_is_refused_with_an_example(value: Any) -> None:
+    """A number in quotes would be no condition either; `true` in quotes is one."""
+    (message,) = messages(chain(A=task(when=value)))
+    assert message.startswith("a condition is true or false, for example `input.n == 1`, and this is ")
+    assert "e.g." not in message
+    check(chain(A=task(when=True)), "put it in quotes")
 
 
 @pytest.mark.parametrize(

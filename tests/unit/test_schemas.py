@@ -221,6 +221,12 @@ TREE = {"$ref": REF, "$defs": {"Node": {"properties": {"left": {"$ref": REF}, "r
     ("schema", "place", "message"),
     [
         ({"type": "integr"}, "type", "or `null`, not 'integr'; did you mean `integer`?"),
+        ({"type": "list"}, "type", "not 'list'; did you mean `array`?"),
+        ({"properties": {"day": {"type": "date"}}}, "properties/day/type", "write `{type: string, format: date}`"),
+        ({"type": "DateTime"}, "type", "write `{type: string, format: date-time}`"),
+        ({"required": True}, "required", "take this away: an input without `default` is required"),
+        ({"required": False}, "required", "take this away, and give the input a `default`"),
+        ({"properties": {"day": {"required": True}}}, "properties/day/required", "must be a list of the names"),
         ({"type": 5}, "type", "fits none of the alternatives"),
         ({"type": []}, "type", "fits none of the alternatives"),
         ({"type": ["string", "text"]}, "type", "fits none of the alternatives"),

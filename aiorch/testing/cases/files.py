@@ -110,6 +110,9 @@ def _cases(loaded: LoadedDefinition, path: Path) -> list[Case]:
     if not isinstance(data, dict):
         message = f"must be a mapping with `definition` and `cases`, not {shown(data)}"
         raise loaded.error([Finding((), message, at_value=True)])
+    if "steps" in data and not data.keys() & {"definition", "cases"}:
+        message = f"this is a definition, not a file of cases, which names it by `definition: {path.name}`"
+        raise loaded.error([Finding((), message, at_value=True)])
     check = Check(finding.key for finding in plain.findings)
     model = check.validate((), data, CasesFile)
     findings = [*loaded.text_findings(), *plain.findings, *check.findings, *_repeated_names(data.get("cases"))]

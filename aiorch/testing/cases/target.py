@@ -1,6 +1,7 @@
 """`ScriptedTarget`: gives the answers of a case, in place of the targets of all kinds."""
 
 import asyncio
+import builtins
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -71,7 +72,9 @@ class ScriptedTarget:
         if answer.error is None:
             return Succeeded(msgspec.json.encode(answer.result))
         message = answer.message or "as the case says"
-        return Unknown(message) if answer.error == LOST else Failed(Failure.of(answer.error, message))
+        if answer.error == LOST:
+            return Unknown(message)
+        return Failed(Failure.of(answer.error, message, classes=_classes_above(answer.error)))
 
     async def _never(self, problem: Problem) -> NoReturn:
         if not self.unanswered.done():
@@ -109,3 +112,11 @@ class ScriptedTarget:
 
     async def aclose(self) -> None:
         """Do nothing: the target holds no resources."""
+
+
+def _classes_above(name: str) -> list[str]:
+    """Return the classes above a built-in exception, which a failure raised by a function has as further names."""
+    named = vars(builtins).get(name)
+    if not isinstance(named, type) or not issubclass(named, BaseException) or named.__name__ != name:
+        return []
+    return [each.__name__ for each in named.__mro__[1:-2]]
