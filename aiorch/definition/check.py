@@ -187,9 +187,11 @@ class Check:
                 references.check_step(level, name)
         if "output" in root.data:
             references.check_output()
+        references.check_literals(root.data, (), [(key,) for key in ("steps", "finally", "inputs", "labels", "output")])
         self.newer = self.newer or references.newer
+        reported = self._reported | {finding.key for finding in self.findings}
         for finding in references.findings:
-            if finding.key not in self._reported:
+            if not any(finding.key[:length] in reported for length in range(1, len(finding.key) + 1)):
                 self.findings.append(finding)
 
     def _check_names_of_entries(self) -> None:
@@ -217,11 +219,14 @@ class Check:
 
     def _model_of(self, key: Key, data: dict[str, Any]) -> type[Step]:
         """Return the kind of a step; `TaskStep` for a task whose target type is unknown."""
-        kind = self._choice((*key, "type"), data, TYPES) or _kind_by_keys(data)
+        chosen = self._choice((*key, "type"), data, TYPES)
+        kind = chosen or _kind_by_keys(data)
         if isinstance(data.get("type"), str) and data["type"] not in TYPES:
             self.newer = (*key, "type"), f"a step of type {data['type']!r}"
         if kind != TASK:
             return step_of_type(kind)
+        if chosen is None and "type" in data and "target_type" not in data:
+            return TaskStep  # the type is reported, and it is not clear whether a task was meant
         name = data.get("target_type")
         step = step_of_target(name) if isinstance(name, str) else None
         if step is not None:

@@ -10,8 +10,8 @@ moment.
 import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from aiorch.definition.level import Level
 from aiorch.definition.ways import Ways
@@ -86,17 +86,43 @@ class References:
         """Check the expressions of a step."""
         for place in level.kinds[name].find_expressions(level.written(name)):
             self._check(place, (*level.key, "steps", name), level, name)
+        self._check_literals_of_step(level, name)
 
     def check_syntax(self, level: Level, name: str) -> None:
         """Check the expressions of a step that belongs to no definition: any name may be known where it will stand."""
         for place in level.kinds[name].find_expressions(level.written(name)):
             for key, text in self._texts(place):
                 self._expressions += self._parsed((*level.key, "steps", name, *key), text, is_bare=place.is_bare)
+        self._check_literals_of_step(level, name)
+
+    def check_literals(self, data: Mapping[str, Any], around: Key, others: Collection[Key]) -> None:
+        """
+        Report ``${`` in the keys of a new definition that take no expression.
+
+        Args:
+            data: The definition or a step, as written.
+
+            around: Path of *data*.
+
+            others: Paths within *data* that are left out: expressions, levels inside.
+        """
+        if self._is_stored or not self._has_templates:
+            return
+        for key, text in texts_of(data):
+            if "comment" not in key and not any(key[: len(other)] == other for other in others):
+                name = next(part for part in reversed(key) if isinstance(part, str))
+                message = f"`{name}` takes no expression, and `${{` begins one: write the text itself"
+                self._report((*around, *key), message, text.index("${") + 1)
 
     def check_output(self) -> None:
         """Check the expressions of `output`."""
         root = self._scope.root
         self._check(ExpressionPlace(("output",), root.data["output"]), (), root, None)
+
+    def _check_literals_of_step(self, level: Level, name: str) -> None:
+        data, kind = level.written(name), level.kinds[name]
+        others = [place.key for place in kind.find_expressions(data)] + [key for key, _ in kind.find_scopes(data)]
+        self.check_literals(data, (*level.key, "steps", name), others)
 
     def _check(self, place: ExpressionPlace, around: Key, level: Level, step: str | None) -> None:
         for key, text in self._texts(place):

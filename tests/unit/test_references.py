@@ -12,7 +12,7 @@ from aiorch.definition.check import Check
 from aiorch.definition.ways import Ways
 from aiorch.errors import DefinitionError, NewerSchemaError
 from aiorch.model.dag import DAG
-from tests.definitions import chain, in_text, parallel, problems_if_any, problems_of, task
+from tests.definitions import call, chain, in_text, parallel, problems_if_any, problems_of, task
 from tests.unit.test_levels import choice, graph, is_right_chain, is_right_graph, level, some_levels, step
 
 
@@ -613,3 +613,46 @@ def compare_graph(data: dict[str, Any]) -> None:
         for before in steps:
             if before != after:
                 assert ways.leads(before, after) == ways.passes(before, after) == (before in needed[after])
+
+
+# -- keys that take no expression ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("definition", "path"),
+    [
+        (level(A=call(target_name="${ input.f }")), "steps.A.target_name"),
+        (level(A=call(target_name="a $${ b")), "steps.A.target_name"),
+        (level(A=task(retry={"on": ["${ input.e }"]})), "steps.A.retry.on[0]"),
+        (level(A=task(timeout="${ input.s }")), "steps.A.timeout"),
+        (level(A={**parallel(chain(X=call(target_name="${ input.f }")))}), "steps.A.branches[0].steps.X.target_name"),
+        ({**level(A=task()), "name": "${ input.n }"}, "name"),
+        ({**level(A=task()), "labels": {"team": "${ input.n }"}}, "labels.team"),
+    ],
+)
+def test_a_key_that_takes_no_expression_refuses_one(definition: dict[str, Any], path: str) -> None:
+    """A new definition with `${` in such a key has one mistake, at the place of the key."""
+    (problem,) = problems_of({"start": "A", **definition})
+    assert problem.path == path
+
+
+def test_the_message_names_the_key_that_takes_no_expression() -> None:
+    """The user reads which key refuses the expression."""
+    check({"start": "A", **level(A=call(target_name="${ input.f }"))}, "`target_name` takes no expression")
+
+
+def test_a_comment_may_hold_the_two_characters() -> None:
+    """A comment is a text for readers, never an expression."""
+    check({"start": "A", **level(A=task(comment="see ${ x }"))}, None)
+
+
+def test_a_stored_definition_keeps_its_literal_text() -> None:
+    """A definition of version 1 from the store still has no mistake."""
+    check_stored = Check(is_stored=True)
+    check_stored.definition({"start": "A", **level(A=call(target_name="${ input.f }"))})
+    assert check_stored.findings == []
+
+
+def test_an_unknown_type_is_one_mistake() -> None:
+    """A missing `target_type` is not reported of a step whose type is unknown."""
+    check({"start": "A", **level(A={"type": "Map", "end": True})}, "must be")
