@@ -599,6 +599,7 @@ def test_any_text_has_a_value_or_an_error(text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @given(ANY_EXPRESSION)
 @settings(max_examples=100_000, deadline=None)
 def test_any_of_many_texts_has_a_value_or_an_error(text: str) -> None:
