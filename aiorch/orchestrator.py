@@ -242,6 +242,7 @@ class Orchestrator(Client):
         except LookupError as error:
             raise DefinitionError([Problem("name", str(error))], source=str(definition)) from error
         if is_new:
+            self._fitting.clear()  # an import may find a module of the new folder
             self._executor.resolve_again()
             self._sweeper.look_again()
         return self.runs_status.known(dag)
