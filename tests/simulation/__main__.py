@@ -156,7 +156,7 @@ def _shrink(options: argparse.Namespace) -> int:
 def _ci(options: argparse.Namespace) -> int:
     """Every mutant; random schedules, each in two processes that must agree; every call."""
     # First, while nothing has imported the engine here.
-    failed = _mutants(argparse.Namespace(quick=True, only=None, jobs=2))
+    failed = _mutants(argparse.Namespace(quick=True, only=None, jobs=2, starts=0))
     from tests.simulation.runner import Tally, missing_faults, run_shared
 
     start = options.start
