@@ -17,7 +17,7 @@ from fcntl import ioctl
 from tests.acceptance.surroundings import clean_environment
 from tests.definitions import chain, task
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 WORK = """
 import os, subprocess, sys, time

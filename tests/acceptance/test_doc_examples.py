@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.surroundings import clean_environment
 from tests.documentation import PAGES, Block, blocks
 
-PATIENCE_S = 50
+PATIENCE_S = 100
 
 SAME = (
     (r"\d\d:\d\d:\d\d(\.\d+)?", "TIME"),

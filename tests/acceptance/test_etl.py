@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.acceptance.surroundings import clean_environment
 from tests.definitions import chain, parallel, task
 
-PATIENCE_S = 50.0
+PATIENCE_S = 100.0
 FILES = 30
 BAD, WAITING, HANGING = 13, 29, 7
 

@@ -17,7 +17,7 @@ from tests.definitions import chain, task
 
 REPOSITORY = Path(__file__).parents[2]
 HINT = "pip install '.[gcp]'"
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 WITHOUT_GCP = """
 import sys

@@ -38,7 +38,7 @@ def test_a_lethal_function_is_not_called_for_ever(
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         if child.returncode == 0:

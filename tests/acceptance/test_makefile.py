@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 TOOLS = ("make", "sh", "rm", "touch", "head")
 """The programs in PATH beside the interpreters."""

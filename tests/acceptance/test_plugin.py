@@ -52,7 +52,7 @@ def environment(installed: Path | None = None, **variables: str) -> dict[str, st
 
 def aiorch(*args: object, env: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "aiorch", *map(str, args)]
-    return subprocess.run(command, check=False, env=env, cwd=cwd, capture_output=True, text=True, timeout=50)
+    return subprocess.run(command, check=False, env=env, cwd=cwd, capture_output=True, text=True, timeout=100)
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def test_the_service_reads_the_settings_of_the_plugin(installed: Path, definitio
     command = [sys.executable, "-m", "aiorch.service", "--check"]
     for folder, code in ((str(tmp_path), 0), ("nowhere", 2)):
         env = environment(installed, AIORCH_PROGRAM_FOLDER=folder, AIORCH_DAGS=str(definition))
-        done = subprocess.run(command, check=False, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=50)
+        done = subprocess.run(command, check=False, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=100)
         assert done.returncode == code, done.stderr
         assert f"AIORCH_PROGRAM_FOLDER={folder}" in done.stdout or "Give a folder that exists" in done.stderr
 

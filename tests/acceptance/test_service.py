@@ -24,7 +24,7 @@ from tests.fakes.pubsub import SUBSCRIPTION, fake_pubsub
 pytest_plugins = ["tests.pubsub_emulator"]
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 CLOUD_RUN_S = 10.0
 """Between SIGTERM and SIGKILL."""
 

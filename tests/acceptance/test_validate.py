@@ -216,7 +216,7 @@ def validate_stdin(folder, text, *args):
         cwd=folder.path,
         env=folder.env,
         capture_output=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     done.stdout, done.stderr = done.stdout.decode(), done.stderr.decode()

@@ -135,7 +135,7 @@ def test_an_interrupted_run_is_continued_with_its_values(reports):
     process = reports.start("run", "waits.json", "day=2026-11-28", 'tags=["a b"]')
     reports.await_call("S1/1")
     process.terminate()
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     [command] = [line for line in said.splitlines() if line.startswith("Continue it with: ")]
     assert """ run waits.json day=2026-11-28 'tags=["a b"]' --run-id """ in command
 

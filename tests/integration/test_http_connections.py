@@ -20,7 +20,7 @@ from tests.integration.test_server import DAGS, NO_DRAIN, assert_error_shape
 HEAD = b"Host: localhost\r\n"
 GET = b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n"
 POST = b"POST /runs HTTP/1.1\r\n" + HEAD + b"Content-Type: application/json\r\n"
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 LARGE = 20_000_000
 
 
