@@ -32,8 +32,13 @@ def failure_of(error: BaseException) -> Failure:
         traceback=_traceback(error, left_out),
         parts=[Part.of(type(part).__name__, words_of(part), raised_at(part)) for part in parts[:PARTS_KEPT]],
         parts_left_out=left_out,
-        classes=[each.__name__ for each in type(error).__mro__[1:-2]],
+        classes=classes_above(type(error)),
     )
+
+
+def classes_above(kind: type[BaseException]) -> list[str]:
+    """Return the names of the classes above an exception, the further names of its failure, without the base of all."""
+    return [each.__name__ for each in kind.__mro__[1:-2]]
 
 
 def raised_at(error: BaseException) -> str | None:

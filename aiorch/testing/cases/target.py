@@ -14,6 +14,7 @@ from aiorch.model.failure import Failure
 from aiorch.ports.context import TaskContext
 from aiorch.ports.target import Answer as TargetAnswer
 from aiorch.ports.target import Failed, Succeeded, Target, Unknown
+from aiorch.targets.function.exceptions import classes_above
 from aiorch.testing.cases.names import EVERY_STEP, is_function
 from aiorch.testing.cases.records import Answer, TargetCall
 
@@ -74,7 +75,7 @@ class ScriptedTarget:
         message = answer.message or "as the case says"
         if answer.error == LOST:
             return Unknown(message)
-        return Failed(Failure.of(answer.error, message, classes=_classes_above(answer.error)))
+        return Failed(Failure.of(answer.error, message, classes=_classes_above_built_in(answer.error)))
 
     async def _never(self, problem: Problem) -> NoReturn:
         if not self.unanswered.done():
@@ -114,9 +115,9 @@ class ScriptedTarget:
         """Do nothing: the target holds no resources."""
 
 
-def _classes_above(name: str) -> list[str]:
+def _classes_above_built_in(name: str) -> list[str]:
     """Return the classes above a built-in exception, which a failure raised by a function has as further names."""
     named = vars(builtins).get(name)
     if not isinstance(named, type) or not issubclass(named, BaseException) or named.__name__ != name:
         return []
-    return [each.__name__ for each in named.__mro__[1:-2]]
+    return classes_above(named)
