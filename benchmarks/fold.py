@@ -46,7 +46,7 @@ def begun(dag: DAG, *events: RunEvent) -> Run:
     for event in (RunStarted(), *events):
         changes = fold(dag, run, [event], now=NOW, process=PROCESS)
         document, encoded = run.encode(changes.header, changes.nodes)
-        run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
+        run.apply(changes, encoded, len(document))
     return run
 
 

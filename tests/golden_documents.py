@@ -305,7 +305,7 @@ class FoldedRun:
         assert not changes.is_empty, events
         document, encoded = self.run.encode(changes.header, changes.nodes)
         self.generation = await self.runs.save_run(changes.header, document, if_generation_match=self.generation)
-        self.run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
+        self.run.apply(changes, encoded, len(document))
 
     async def reach_every_state(self) -> None:
         await self.begin()

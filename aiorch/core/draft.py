@@ -20,7 +20,7 @@ from aiorch.model.failure import MESSAGE_CHARS_WIDE, WIDE_RUN_NODES, Failure
 from aiorch.model.place import At as At  # noqa: PLC0414  a word of the vocabulary, which kinds import from here
 from aiorch.model.place import places_inside
 from aiorch.model.retry import covers, is_among
-from aiorch.model.run import INLINE_DOCUMENT_BYTES_MAX, INLINE_RESULT_BYTES_MAX, Run
+from aiorch.model.run import INLINE_DOCUMENT_BYTES_MAX, INLINE_RESULT_BYTES_MAX, Changes, Run
 from aiorch.model.run_document import NO_RESULT, Final, NodeState, RunHeader
 from aiorch.model.scopes import ScopeNames
 from aiorch.model.status import RunStatus, TaskStatus
@@ -53,41 +53,6 @@ class Process(msgspec.Struct, frozen=True):
     def awaits_event_of(self, task: Task) -> bool:
         """Whether an event will tell the end of the task's call although the calling process is gone."""
         return self.awaits_events and task.execution.end_told is EndTold.BY_EVENT
-
-
-class Changes(msgspec.Struct):
-    """The decisions of a fold. They take effect with the commit."""
-
-    header: RunHeader
-    nodes: dict[str, NodeState]
-    """Entries that change or are added."""
-
-    gone: tuple[str, ...]
-    """Entries that are removed."""
-
-    pending: dict[str, int]
-    """By entry, the number of scopes that have still to end, see `Run.pending`."""
-
-    joins: Mapping[str, int] = {}
-    """By entry, the number of nodes before it that have still to end, see `Run.joins`."""
-
-    values: Mapping[str, bytes] = {}
-    """Values that are too large for the document, by the names of their objects: they are written before it."""
-
-    is_stale: bool = False
-    """
-    An event was of an attempt that the run does not know yet, or of an entry that there is not: the copy may be old,
-    and must be read again.
-    """
-
-    is_empty: bool = True
-    """The run stays as it is: every fact in the events is committed already."""
-
-    needs: Mapping[str, str] = {}
-    """
-    Results on which a decision depends and which the fold was not given: by entry, the id of the execution whose record
-    holds the result, or the name of an object. No decision was made; read the results and fold again.
-    """
 
 
 class Draft:
@@ -159,6 +124,8 @@ class Draft:
             tuple(self.gone) if self.gone else (),
             self.pending,
             self.joins,
+            self.live,
+            self.failure_bytes,
             self.values,
             self.is_stale,
             is_empty,

@@ -27,12 +27,12 @@ from typing import Any
 
 import msgspec
 
-from aiorch.core.draft import Changes, Draft, NeedsResults, Process
+from aiorch.core.draft import Draft, NeedsResults, Process
 from aiorch.core.run_events import CancelRequested, ProcessesDied, RunEvent, RunStarted, RunTimeoutDue, TimerDue
 from aiorch.model.dag import DAG
 from aiorch.model.failure import Failure
 from aiorch.model.place import At
-from aiorch.model.run import Run
+from aiorch.model.run import Changes, Run
 from aiorch.model.status import RunStatus, TaskStatus
 
 _NO_RESULTS: Mapping[str, msgspec.Raw] = MappingProxyType({})
@@ -98,7 +98,7 @@ def fold(  # noqa: PLR0913  the run, the events, and the process that folds
                 of_run(draft, event)
             draft.work_off()
         except NeedsResults as needed:
-            return Changes(run.header, {}, (), {}, needs=needed.places)
+            return Changes(run.header, {}, (), {}, {}, run.live, run.failure_bytes, needs=needed.places)
         except Exception as error:
             raise FoldError(event) from error
     return draft.changes()
@@ -115,7 +115,7 @@ def _tell(draft: Draft, name: str, event: RunEvent) -> None:
         # The event is of a repeated scope: of one that has ended, or of one that is newer than this copy of the run.
         draft.is_stale |= name not in draft.base.nodes
         return
-    if isinstance(event, TimerDue) and (state := draft.state(name)).status is TaskStatus.NEW:
+    if type(event) is TimerDue and (state := draft.state(name)).status is TaskStatus.NEW:
         if state.due_at is not None and state.due_at <= draft.now:
             draft.enter(at)  # its turn was put off by a fold that had worked out too many values
         return

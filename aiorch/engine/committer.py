@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aiorch.core.attempts import kept_reason
-from aiorch.core.draft import Changes
 from aiorch.core.fold import FoldError, fold
 from aiorch.core.owed import Obligation, obligation
 from aiorch.core.run_events import ProcessesDied, RunEvent, RunStarted, TaskFailed, TaskLost, TaskSucceeded, TaskWaits
@@ -38,7 +37,7 @@ from aiorch.errors import (
 from aiorch.model import names
 from aiorch.model.dag import DAG
 from aiorch.model.failure import Failure
-from aiorch.model.run import Run
+from aiorch.model.run import Changes, Run
 from aiorch.model.run_document import NodeState
 
 if TYPE_CHECKING:
@@ -482,8 +481,8 @@ class Committer:
                     launches[name] = self._executor.record_of(self.dag.task_of(name), state, changes.header)
             elif state.by is None and state.is_active:
                 self._offers = True
-            has_facts = state.unanswered is not None and state.is_undecided
-            if has_facts or (before is not None and before.by not in (None, me)):
+            was_anothers = before is not None and before.by is not None and before.by != me
+            if was_anothers or (state.unanswered is not None and state.is_undecided):
                 self._offers = True
         if is_owner:
             await self._executor.announce()
@@ -500,9 +499,7 @@ class Committer:
         self.known_at = begun_at
         self._writable_at = loop.time() + self._executor.commit_interval_s
         self._executor.observer.committed(events, loop.time() - begun_at)
-        self.run.apply(
-            changes.header, changes.nodes, encoded, changes.pending, len(document), changes.gone, changes.joins
-        )
+        self.run.apply(changes, encoded, len(document))
         self._new = None
         self._executor.on_commit(self, changes)
         self.is_announced = self.is_announced and self._executor.owns(self)

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import msgspec
 
 from aiorch.core.begin import new_header, new_run
-from aiorch.core.draft import Changes, Process
+from aiorch.core.draft import Process
 from aiorch.core.owed import Obligation, obligation
 from aiorch.core.run_events import CancelRequested, ProcessesDied, RunStarted, TaskUnanswered, TaskWaits
 from aiorch.documents.executions import Execution, ExecutionStatus, new_execution
@@ -49,7 +49,7 @@ from aiorch.model.dag import DAG, Task
 from aiorch.model.enums import TargetTypes
 from aiorch.model.json_values import are_equal
 from aiorch.model.place import At
-from aiorch.model.run import Run
+from aiorch.model.run import Changes, Run
 from aiorch.model.run_document import NodeState, RunHeader, StartCommand
 from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.ports.observer import NoObserver, Observer
@@ -745,7 +745,7 @@ class DAGExecutor:
         unclaimed: list[At[Task]] = []
         carries_out = self.carries_out(committer.run_id)
         states, nodes, in_flight = run.nodes, dag.all_nodes, committer.in_flight
-        has_timers = self._timers.await_entries
+        has_timers = self._timers.has_entries
         for name in touched:
             state = states.get(name)
             if state is None:
@@ -766,6 +766,12 @@ class DAGExecutor:
                     at.node.execute(_Launcher(self._launches, committer, self.process.id, at.scope))
                 continue
             match obligation(state, self.process.id):
+                case None:
+                    if state.by is None and carries_out and name in run.active:
+                        unclaimed.append(at)
+                        self._tell_why_not(committer, at, state)
+                        if state.status is TaskStatus.RETRYING and self.slots.is_limited(at.node.target_type):
+                            self._timers.arm_retry(committer, name, state)
                 case Obligation.LAUNCH:
                     self._launches.launch(committer, at)
                 case Obligation.AWAIT:
@@ -774,12 +780,6 @@ class DAGExecutor:
                     self._launches.stop(committer, at)
                 case Obligation.RETRY:
                     self._timers.arm_retry(committer, name, state)
-                case None:
-                    if state.by is None and state.is_active and carries_out:
-                        unclaimed.append(at)
-                        self._tell_why_not(committer, at, state)
-                        if state.status is TaskStatus.RETRYING and self.slots.is_limited(at.node.target_type):
-                            self._timers.arm_retry(committer, name, state)
                 case unreachable:
                     assert_never(unreachable)
         self.slots.wait(committer, unclaimed)

@@ -18,12 +18,12 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import NamedTuple
 
-from aiorch.core.draft import Changes
 from aiorch.core.owed import Obligation, obligation
 from aiorch.core.run_events import LaunchOffered, RetryDue, RunEvent
 from aiorch.engine.committer import Committer
 from aiorch.model.dag import Task
 from aiorch.model.place import At
+from aiorch.model.run import Changes
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import TaskStatus
 from aiorch.ports.world import Clock

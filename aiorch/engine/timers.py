@@ -79,7 +79,7 @@ class Timers:
         self._of_entries[run_id, name] = due_at, self._arm_due(delay_s, run_id, name, due_at)
 
     @property
-    def await_entries(self) -> bool:
+    def has_entries(self) -> bool:
         """Whether there is a timer of any entry."""
         return bool(self._of_entries)
 

@@ -47,7 +47,7 @@ class At(msgspec.Struct, Generic[N_co], frozen=True, gc=False):
             node: A node inside, with no repeated scope between this node and *node*.
         """
         if self.node.scope_names is ScopeNames.PLAIN:
-            return self.beside(node)
+            return At(node, node.name if self.name == self.node.name else self.scope + node.name)
         return At(node, (self.node.scope_names.scope(self.name, number) or self.scope) + node.name)
 
     def inner(self, attempt_of: Callable[[str], int]) -> Iterator["At[Node]"]:
@@ -81,11 +81,13 @@ class At(msgspec.Struct, Generic[N_co], frozen=True, gc=False):
         parent = self.node.parent_dag.parent_node
         if parent is None:
             return None
+        if self.name == self.node.name:
+            return At(parent, parent.name)
         if parent.scope_names is not ScopeNames.PLAIN and (part := split(self.name)) is not None:
             outer = split(part.outer)
             if parent.name == (part.outer if outer is None else outer.name):
                 return At(parent, part.outer)
-        return At(parent, self.entry_of(parent))
+        return At(parent, self.scope + parent.name)
 
 
 def place_of(dag: DAG, entry: str) -> At[Any]:

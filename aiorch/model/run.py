@@ -9,7 +9,6 @@ import copy
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
-from types import MappingProxyType
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -40,7 +39,45 @@ INLINE_DOCUMENT_BYTES_MAX = 2 * 1024 * 1024
 """A larger document keeps no further result."""
 
 
-_NOTHING: Mapping[str, int] = MappingProxyType({})
+class Changes(msgspec.Struct):
+    """The decisions of a fold. They take effect with the commit."""
+
+    header: RunHeader
+    nodes: dict[str, NodeState]
+    """Entries that change or are added."""
+
+    gone: tuple[str, ...]
+    """Entries that are removed."""
+
+    pending: dict[str, int]
+    """By entry, the number of scopes that have still to end, see `Run.pending`."""
+
+    joins: dict[str, int]
+    """By entry, the number of nodes before it that have still to end, see `Run.joins`."""
+
+    live: int
+    """`Run.live` after the commit."""
+
+    failure_bytes: int
+    """`Run.failure_bytes` after the commit."""
+
+    values: Mapping[str, bytes] = {}
+    """Values that are too large for the document, by the names of their objects: they are written before it."""
+
+    is_stale: bool = False
+    """
+    An event was of an attempt that the run does not know yet, or of an entry that there is not: the copy may be old,
+    and must be read again.
+    """
+
+    is_empty: bool = True
+    """The run stays as it is: every fact in the events is committed already."""
+
+    needs: Mapping[str, str] = {}
+    """
+    Results on which a decision depends and which the fold was not given: by entry, the id of the execution whose record
+    holds the result, or the name of an object. No decision was made; read the results and fold again.
+    """
 
 
 class Run:
@@ -107,8 +144,11 @@ class Run:
         self.failure_bytes: int = 0
         self.spilled: dict[str, None] = {}
         self.due: dict[str, datetime] = {}
-        self.pending: dict[str, int] = {}
+        blank, has_begun = blank_entries(dag), False
         for name, state in nodes.items():
+            if state is blank.nodes.get(name):
+                continue
+            has_begun = True
             self.failure_bytes += state.failure_bytes
             if state.result_in is not None:
                 self.spilled[name] = None
@@ -118,12 +158,8 @@ class Run:
                 self.live += state.is_live
             if state.due_at is not None:
                 self.due[name] = state.due_at
-        self.joins: dict[str, int] = _joins(dag, nodes) if dag.has_joins else {}
-        for at in _places_with_scopes(dag, nodes):
-            if not nodes[at.name].status.is_terminal:
-                pending = at.node.kind.pending(at, nodes)
-                if pending is not None:
-                    self.pending[at.name] = pending
+        self.pending: dict[str, int] = _pending(dag, nodes) if has_begun else dict(blank.pending)
+        self.joins: dict[str, int] = _joins(dag, nodes) if has_begun else dict(blank.joins)
 
     @property
     def status(self) -> RunStatus:
@@ -175,60 +211,51 @@ class Run:
             del entries[name]
         return encode_document(entries), fresh
 
-    def apply(  # noqa: PLR0913, PLR0917  the parts of one commit
-        self,
-        header: RunHeader,
-        changed: Mapping[str, NodeState],
-        encoded: Mapping[str, msgspec.Raw],
-        pending: Mapping[str, int],
-        size: int,
-        gone: Collection[str] = (),
-        joins: Mapping[str, int] = _NOTHING,
-    ) -> None:
-        """Take over the changes of a commit."""
-        self.header = header
+    def apply(self, changes: Changes, encoded: Mapping[str, msgspec.Raw], size: int) -> None:
+        """
+        Take over the changes of a commit.
+
+        Args:
+            changes: The changes of a fold of this run, as it is now.
+
+            encoded: The encoded form of the changed entries, from `encode`.
+
+            size: Bytes of the document.
+        """
+        self.header, self.live, self.failure_bytes = changes.header, changes.live, changes.failure_bytes
         self.reserved = max(0, self.reserved - max(0, size - self.size))
         self.size = size
-        for name, state in changed.items():
-            before, was_active, is_active = self.nodes.get(name), name in self.active, state.is_active
-            self.live += is_active and state.is_live
-            if before is None:
-                self.failure_bytes += state.failure_bytes
-            else:
-                self.live -= was_active and before.is_live
-                if state.error is not before.error or state.failures is not before.failures:
-                    self.failure_bytes += state.failure_bytes - before.failure_bytes
-                if was_active:
-                    self._unlist(name, before.by)
-            if is_active:
-                self.active[name] = None
-                self.active_by.setdefault(state.by, {})[name] = None
-            else:
-                if was_active:
-                    del self.active[name]
+        nodes, active, due = self.nodes, self.active, self.due
+        for name, state in changes.nodes.items():
+            if not state.is_active:
+                if name in active:
+                    del active[name]
+                    self._unlist(name)
                 if state.result_in is not None:
                     self.spilled[name] = None
+            elif name not in active:
+                active[name] = None
+                self.active_by.setdefault(state.by, {})[name] = None
+            elif state.by != nodes[name].by:
+                self._unlist(name)
+                self.active_by.setdefault(state.by, {})[name] = None
             if state.due_at is not None:
-                self.due[name] = state.due_at
-            elif self.due:
-                self.due.pop(name, None)
-        self.nodes.update(changed)
+                due[name] = state.due_at
+            elif due:
+                due.pop(name, None)
+        nodes.update(changes.nodes)
         self._encoded.update(encoded)
-        self.pending.update(pending)
-        self.joins.update(joins)
-        for name in gone:
-            before = self.nodes[name]
-            self.live -= before.is_live
-            self.failure_bytes -= before.failure_bytes
-            self._unlist(name, before.by)
-            self.active.pop(name, None)
-            self.spilled.pop(name, None)
-            self.pending.pop(name, None)
-            self.due.pop(name, None)
-            self.joins.pop(name, None)
-            del self.nodes[name], self._encoded[name]
+        self.pending.update(changes.pending)
+        self.joins.update(changes.joins)
+        for name in changes.gone:
+            self._unlist(name)
+            for facts in (active, self.spilled, self.pending, due, self.joins):
+                facts.pop(name, None)
+            del nodes[name], self._encoded[name]
 
-    def _unlist(self, name: str, by: str | None) -> None:
+    def _unlist(self, name: str) -> None:
+        """Take an entry, which is as before the commit, from those of its owner."""
+        by = self.nodes[name].by
         names = self.active_by.get(by)
         if names is not None:
             names.pop(name, None)
@@ -236,8 +263,21 @@ class Run:
                 del self.active_by[by]
 
 
+def _pending(dag: DAG, nodes: Mapping[str, NodeState]) -> dict[str, int]:
+    """Return the initial `Run.pending`."""
+    pending = {}
+    for at in _places_with_scopes(dag, nodes):
+        if not nodes[at.name].status.is_terminal:
+            count = at.node.kind.pending(at, nodes)
+            if count is not None:
+                pending[at.name] = count
+    return pending
+
+
 def _joins(dag: DAG, nodes: Mapping[str, NodeState]) -> dict[str, int]:
     """Return the initial `Run.joins`."""
+    if not dag.has_joins:
+        return {}
 
     def open_among(before: Iterable[Node], prefix: str, to: Node | None = None) -> int:
         return sum(not _is_behind(each, nodes[prefix + each.name], to) for each in before)
@@ -309,6 +349,8 @@ class BlankEntries(NamedTuple):
 
     nodes: dict[str, NodeState]
     encoded: dict[str, msgspec.Raw]
+    pending: dict[str, int]
+    joins: dict[str, int]
 
     entries_max: int
     """Entries after all tries of each `Parallel`."""
@@ -326,7 +368,8 @@ def blank_entries(dag: DAG) -> BlankEntries:
     if found is None:
         nodes = {name: node.kind.blank(node) for name, node in dag.plain_nodes.items()}
         encoded = {name: encode_entry(state) for name, state in nodes.items()}
-        found = _blanks[dag] = BlankEntries(nodes, encoded, *_most(dag, encoded))
+        derived = _pending(dag, nodes), _joins(dag, nodes)
+        found = _blanks[dag] = BlankEntries(nodes, encoded, *derived, *_most(dag, encoded))
     return found
 
 

@@ -190,13 +190,15 @@ def _begins(state: NodeState, committed: NodeState | None) -> bool:
 
 def _has_ended(at: At[Parallel], branch: DAG, entries: Mapping[str, NodeState]) -> bool:
     """Whether a branch has ended: its nodes have, or one has failed in a graph that fails at once."""
-    attempt = entries[at.name].attempt
-    # In a repeated scope, a node that has not begun may have no entry.
-    states = [entries.get(at.within(attempt, node).name, _BLANK) for node in branch.nodes.values()]
-    fails_at_once = branch.is_graph and branch.on_failure is OnFailure.FAIL_FAST
-    if fails_at_once and any(state.status is TaskStatus.FAILED and not state.caught for state in states):
-        return True
-    return all(state.status.is_terminal for state in states)
+    attempt, fails_at_once = entries[at.name].attempt, branch.is_graph and branch.on_failure is OnFailure.FAIL_FAST
+    has_ended = True
+    for node in branch.nodes.values():
+        # In a repeated scope, a node that has not begun may have no entry.
+        state = entries.get(at.within(attempt, node).name, _BLANK)
+        if fails_at_once and state.status is TaskStatus.FAILED and not state.caught:
+            return True
+        has_ended = has_ended and state.status.is_terminal
+    return has_ended
 
 
 def _failed_in(draft: Draft, at: At[Parallel], branch: DAG) -> At[Node] | None:

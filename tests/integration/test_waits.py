@@ -275,7 +275,7 @@ def test_reasons_of_a_wide_run_leave_its_document_small() -> None:
     for events in ([RunStarted()], [TaskWaits(name, 1, reason, 1) for name in dag.all_tasks]):
         changes = fold(dag, run, events, now=now, process=process)
         document, encoded = run.encode(changes.header, changes.nodes)
-        run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
+        run.apply(changes, encoded, len(document))
     assert all(run.nodes[name].waits_because for name in dag.all_tasks)
     assert len(document) < 5 * 1024 * 1024
 

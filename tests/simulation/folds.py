@@ -64,7 +64,7 @@ def _problems(fold: Callable[..., Any], run: Run, events: Sequence[RunEvent], ch
         yield "a document that is read and written is another one"
     kept = run_from_document(dag, *decode_document(run.encode(run.header, {})[0], "document"), "document")
     kept.pending, kept.joins = dict(run.pending), dict(run.joins)
-    kept.apply(changes.header, changes.nodes, encoded, changes.pending, len(document), changes.gone, changes.joins)
+    kept.apply(changes, encoded, len(document))
     if (kept.due, kept.live, kept.spilled) != (again.due, again.live, again.spilled):
         yield f"a document that is read has other timers, live tasks or results: {again.due}, and not {kept.due}"
     # Slots are no state of the run: a task that found none the first time may find one the second time.

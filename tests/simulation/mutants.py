@@ -122,7 +122,7 @@ MUTANTS = (
         "launched before the commit",
         "aiorch.engine.committer",
         "        self._is_unsure = True\n        loop = asyncio",
-        "        self.run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))\n"
+        "        self.run.apply(changes, encoded, len(document))\n"
         "        self._executor.pursue(self, changes.nodes, changes.nodes)\n"
         "        self._is_unsure = True\n"
         "        loop = asyncio",

@@ -77,7 +77,7 @@ class Scene:
         self.changes = changes = fold(self.dag, self.run, events, now=self.now, process=by)
         check_moves(self.run, changes)
         document, encoded = self.run.encode(changes.header, changes.nodes)
-        self.run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
+        self.run.apply(changes, encoded, len(document))
         check_run(self.dag, self.run)
         assert fold(self.dag, self.run, events, now=self.now, process=by).is_empty
         return self

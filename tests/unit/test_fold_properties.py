@@ -132,8 +132,7 @@ class World:
         for name, value in changes.values.items():
             known = self.outside.setdefault(name, msgspec.Raw(value))
             assert bytes(known) == value, "two values of one name"
-        parts = (changes.header, changes.nodes, encoded, changes.pending, len(document), changes.gone, changes.joins)
-        self.run.apply(*parts)
+        self.run.apply(changes, encoded, len(document))
         fresh = check_run(self.dag, self.run)
         for run in (self.run, fresh):
             repeated = self.decide(run, batch)

@@ -99,7 +99,7 @@ async def test_an_open_golden_run_goes_on_to_its_end(
         changes = fold(dag, run, events, now=now, process=heir)
         check_moves(run, changes)
         document, encoded = run.encode(changes.header, changes.nodes)
-        run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document))
+        run.apply(changes, encoded, len(document))
         check_run(dag, run)
         events = [next_event(name, run.nodes[name]) for name in run.active]
     assert run.status is end

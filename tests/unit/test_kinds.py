@@ -56,7 +56,7 @@ class Driven:
     def fold(self, *events: RunEvent) -> "Driven":
         changes = fold(self.dag, self.run, events, now=NOW, process=ME)
         document, encoded = self.run.encode(changes.header, changes.nodes, changes.gone)
-        self.run.apply(changes.header, changes.nodes, encoded, changes.pending, len(document), changes.gone)
+        self.run.apply(changes, encoded, len(document))
         header, entries = decode_document(document, "d")
         fresh = run_from_document(self.dag, header, entries, "d")
         assert (fresh.header, fresh.nodes, fresh.live) == (self.run.header, self.run.nodes, self.run.live)

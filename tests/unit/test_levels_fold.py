@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from aiorch.core.begin import new_header, new_run
-from aiorch.core.draft import Changes, Process
+from aiorch.core.draft import Process
 from aiorch.core.fold import fold
 from aiorch.core.run_events import (
     CancelRequested,
@@ -25,7 +25,7 @@ from aiorch.core.run_events import (
 from aiorch.errors import RunTooLargeError
 from aiorch.model.dag import DAG
 from aiorch.model.failure import FAILURES_BYTES_MAX, Failure
-from aiorch.model.run import Run, blank_entries, run_from_document
+from aiorch.model.run import Changes, Run, blank_entries, run_from_document
 from aiorch.model.run_document import NodeState, StartCommand, decode_document
 from tests.definitions import chain, parallel, task
 from tests.unit.test_fold import dag_of
@@ -67,8 +67,7 @@ class Driven:
         document, encoded = self.run.encode(changes.header, changes.nodes, changes.gone)
         for name, value in changes.values.items():
             self.values[name] = value
-        parts = (changes.header, changes.nodes, encoded, changes.pending, len(document), changes.gone, changes.joins)
-        self.run.apply(*parts)
+        self.run.apply(changes, encoded, len(document))
         header, entries = decode_document(document, "d")
         fresh = run_from_document(self.dag, header, entries, "d")
         assert (fresh.header, fresh.nodes, fresh.live, fresh.due) == (

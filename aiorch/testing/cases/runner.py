@@ -13,12 +13,12 @@ import msgspec
 from pydantic_core import to_jsonable_python
 
 from aiorch.client import build
-from aiorch.core.draft import Changes
 from aiorch.definition.source import LoadedDefinition
 from aiorch.documents.results import has_result
 from aiorch.engine.committer import Committer
 from aiorch.errors import Problem
 from aiorch.model.dag import DAG
+from aiorch.model.run import Changes
 from aiorch.model.run_document import NodeState
 from aiorch.model.status import RunStatus, TaskStatus
 from aiorch.orchestrator import Orchestrator
