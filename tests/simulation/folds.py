@@ -65,8 +65,9 @@ def _problems(fold: Callable[..., Any], run: Run, events: Sequence[RunEvent], ch
     kept = run_from_document(dag, *decode_document(run.encode(run.header, {})[0], "document"), "document")
     kept.pending, kept.joins = dict(run.pending), dict(run.joins)
     kept.apply(changes, encoded, len(document))
-    if (kept.due, kept.live, kept.spilled) != (again.due, again.live, again.spilled):
-        yield f"a document that is read has other timers, live tasks or results: {again.due}, and not {kept.due}"
+    derived = [(each.due, each.live, each.spilled, each.failure_bytes) for each in (kept, again)]
+    if derived[0] != derived[1]:
+        yield f"the timers, live tasks, results or bytes of failures of a read document: {derived[1]}, not {derived[0]}"
     # Slots are no state of the run: a task that found none the first time may find one the second time.
     full = msgspec.structs.replace(keys["process"], slots=dict.fromkeys(keys["process"].slots, _no_slots))
     if not fold(again, events, **{**keys, "process": full}).is_empty:

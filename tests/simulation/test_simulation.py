@@ -27,6 +27,7 @@ SECONDS = float(os.environ.get("AIORCH_SIMULATION_S", "0")) or None
 
 COUNT = 240
 """Random schedules of the default suite: a number, since a busy machine runs few of them in ten seconds."""
+
 OTHER_PYTHON = os.environ.get("AIORCH_OTHER_PYTHON")
 """Another interpreter that has what the engine needs: same seeds must be the same there."""
 

@@ -215,4 +215,4 @@ def test_options_keep_the_order_of_the_definition() -> None:
 def test_large_levels_cost_little_more_a_box(boxes: int, links: int) -> None:
     """The size of a level that is still readable, and the largest one that is drawn, run few lines of Python a box."""
     level = random_level(7, boxes, links)
-    assert lines_run(lambda: arrange(*level)) < 10_000 * boxes
+    assert lines_run(lambda: arrange(*level)) < 8_000 * boxes
